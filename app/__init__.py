@@ -1,0 +1,1 @@
+"""Stillmotion: everything that runs without a GPU."""

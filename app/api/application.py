@@ -1,0 +1,79 @@
+"""The Flask application: its blueprints, and what every request has in common."""
+
+from time import perf_counter
+from uuid import uuid4
+
+import structlog
+from flask import Flask, Response, g, request
+
+from app import telemetry
+from app.api import catalog, errors, health, jobs, objects
+from app.api.orders import FIELDS_BYTES
+from app.api.services import Services
+from app.config import Settings
+
+log = structlog.get_logger(__name__)
+
+# Between two reads of one upload. gunicorn's threads wait for ever, and eight stalled clients
+# would be all of them; against slow ones there is a proxy in front.
+BODY_STALL_S = 10.0
+
+POLLED = frozenset({"jobs.show_job"})
+SLOW_S = 0.5
+QUIET = frozenset({"health.healthz", "health.readyz", "health.metrics"})
+
+
+def create_app(settings: Settings) -> Flask:
+    """Build the API. Connects to nothing, so it starts whatever is down.
+
+    Raises ConfigError.
+    """
+    app = Flask(__name__, static_folder=None)
+    app.config.update(
+        # Of everything but a submit, which sets its own.
+        MAX_CONTENT_LENGTH=64 * 1024,
+        MAX_FORM_MEMORY_SIZE=FIELDS_BYTES,
+        MAX_FORM_PARTS=100,
+    )
+    app.json.sort_keys = False
+    app.extensions["services"] = Services(settings)
+    errors.install(app)
+    for module in (jobs, objects, catalog, health):
+        app.register_blueprint(module.bp)
+    app.before_request(_begin)
+    app.after_request(_end)
+    return app
+
+
+def _begin() -> None:
+    g.request_id = uuid4()
+    g.began = perf_counter()
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=str(g.request_id))
+    if request.method == "POST" and (sock := request.environ.get("gunicorn.socket")):
+        sock.settimeout(BODY_STALL_S)  # gunicorn sets it anew for every request
+
+
+def _end(answer: Response) -> Response:
+    took_s = perf_counter() - g.began
+    answer.headers["X-Request-Id"] = str(g.request_id)
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers.setdefault("Cache-Control", "no-store")
+    if request.endpoint == "jobs.submit_job":
+        telemetry.submits.labels(answer.status_code).inc()
+        if answer.status_code == 202:
+            telemetry.submit_seconds.observe(took_s)
+    if request.endpoint not in QUIET:
+        # A poll that found its job says nothing that the next one does not say again.
+        dull = request.endpoint in POLLED and took_s < SLOW_S and answer.status_code < 400
+        note = log.debug if dull else log.info
+        # The path alone: a signed URL's query is a secret.
+        note(
+            "request",
+            method=request.method,
+            path=request.path,
+            status=answer.status_code,
+            ms=round(took_s * 1000, 1),
+            key_id=str(g.api_key.id) if "api_key" in g else None,
+        )
+    return answer

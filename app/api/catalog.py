@@ -1,0 +1,63 @@
+"""What this deployment offers, and the secret by which its webhooks are verified."""
+
+from flask import Blueprint, g
+from flask.typing import ResponseReturnValue
+
+from app.api import auth
+from app.api.services import services
+from app.domain.profiles import PROFILES, Profile
+from app.domain.webhooks import secret_for
+
+bp = Blueprint("catalog", __name__, url_prefix="/v1")
+bp.before_request(auth.require_jobs)
+
+
+@bp.get("/models")
+def list_models() -> ResponseReturnValue:
+    """List the served profiles with their limits; the first is the default."""
+    names = services().settings.served_profiles
+    return {"object": "list", "data": [_model(PROFILES[name], name == names[0]) for name in names]}
+
+
+def _model(profile: Profile, default: bool) -> dict[str, object]:
+    limits = {
+        field: {
+            "min": getattr(profile, f"min_{field}"),
+            "max": getattr(profile, f"max_{field}"),
+            "default": getattr(profile, f"default_{field}"),
+        }
+        for field in ("frames", "fps", "size")
+    }
+    return {
+        "id": profile.name,
+        "object": "model",
+        "default": default,
+        "licence": profile.licence,
+        "steps": profile.steps,
+        "passes": profile.passes,
+        **limits,
+    }
+
+
+@bp.get("/regions")
+def list_regions() -> ResponseReturnValue:
+    """List the regions and the round trips between them, in milliseconds."""
+    parts = services()
+    return {
+        "object": "list",
+        "data": [
+            {
+                "id": name,
+                "object": "region",
+                "default": name == parts.settings.region,
+                "rtt_ms": dict(parts.topology[name].rtt_ms),
+            }
+            for name in parts.topology.names
+        ],
+    }
+
+
+@bp.get("/webhooks/secret")
+def show_webhook_secret() -> ResponseReturnValue:
+    """Show the secret that signs the caller's webhooks (Standard Webhooks 1.0)."""
+    return {"secret": secret_for(services().settings.secret_key, g.api_key.id)}

@@ -1,0 +1,98 @@
+"""Every error as application/problem+json (RFC 9457), made in one place."""
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+
+import structlog
+from flask import Flask, Response, g, json
+from werkzeug.exceptions import HTTPException
+
+from app.api.schemas import Fault, Invalid
+from app.domain.errors import BadRequest, ObjectMissing, StillmotionError, Transient
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER_S = 2
+
+# What werkzeug raises before or around our own views.
+CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    416: "range_not_satisfiable",
+}
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    retryable: bool = False,
+    errors: Iterable[Fault] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """One answer. `instance` names the request in our logs."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": f"urn:uuid:{g.request_id}",
+        "code": code,
+        "retryable": retryable,
+    }
+    if listed := [
+        {"pointer": fault.pointer, "code": fault.code, "detail": fault.detail} for fault in errors
+    ]:
+        body["errors"] = listed
+    answer = Response(json.dumps(body), status, mimetype="application/problem+json")
+    answer.headers.update(headers or {})
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        answer.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return answer
+
+
+def install(app: Flask) -> None:
+    """Turn everything that a request may raise into a problem."""
+    app.register_error_handler(StillmotionError, _ours)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _ours(error: StillmotionError) -> Response:
+    match error:
+        case Invalid():
+            return problem(error.status, error.code, error.detail, errors=error.faults)
+        case BadRequest():
+            listed = [] if error.pointer is None else [_fault(error, error.pointer)]
+            headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+            return problem(error.status, error.code, error.detail, errors=listed, headers=headers)
+        case ObjectMissing():
+            return problem(404, error.code, error.detail)
+        case Transient():
+            cause = type(error.__cause__).__name__  # its text may hold what the client sent
+            log.warning("unavailable", code=error.code, cause=cause)
+            return problem(503, error.code, error.detail, retryable=True)
+    return _unexpected(error)
+
+
+def _fault(error: BadRequest, pointer: str) -> Fault:
+    return Fault(error.code, pointer, error.detail)
+
+
+def _http(error: HTTPException) -> Response:
+    status = error.code or 500
+    # Allow and Content-Range say what the caller may do instead.
+    kept = {name: value for name, value in error.get_headers() if name != "Content-Type"}
+    code = CODES.get(status, "bad_request" if status < 500 else "internal_error")
+    return problem(status, code, error.description or HTTPStatus(status).phrase, headers=kept)
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("a request failed", exc_info=error)
+    return problem(
+        500, "internal_error", "Something broke on our side; `instance` names it in our logs."
+    )

@@ -1,0 +1,35 @@
+"""Files of the local object store, by signed URL: the signature is the authority."""
+
+import time
+
+from flask import Blueprint, request, send_file
+from flask.typing import ResponseReturnValue
+
+from app.api.services import services
+from app.domain.errors import BadRequest
+from app.objects import LocalObjects
+
+bp = Blueprint("objects", __name__, url_prefix="/v1/objects")
+
+
+@bp.get("/<path:key>")
+def show_object(key: str) -> ResponseReturnValue:
+    """Serve one file, whole or a byte range of it. Only a local store has files to serve."""
+    objects = services().objects
+    if not isinstance(objects, LocalObjects):
+        raise BadRequest("not_found", "Objects are not served here.", status=404)
+    query = request.args.to_dict()
+    path = objects.verify(key, query)
+    # Ignored rather than refused (RFC 9110, 14.2): other units, and more ranges than one.
+    asked = request.range
+    if asked is not None and (asked.units != "bytes" or len(asked.ranges) != 1):
+        del request.environ["HTTP_RANGE"]
+    answer = send_file(
+        path,
+        mimetype=query.get("content_type", "application/octet-stream"),
+        download_name=query.get("filename"),
+        conditional=True,
+    )
+    left_s = max(0, int(query["expires"]) - int(time.time()))
+    answer.headers["Cache-Control"] = f"private, max-age={left_s}, immutable"
+    return answer

@@ -1,0 +1,226 @@
+"""From a request to an order: its fields, its picture, and what the deployment says to both."""
+
+import base64
+import binascii
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
+from uuid import UUID
+
+from flask import Request
+
+from app.api.schemas import Fault, Invalid, JsonOrder, Order, parse_json, parse_strings
+from app.config import Settings
+from app.domain.errors import BadRequest
+from app.domain.profiles import PROFILES, Profile
+from app.outbound import Allow, fetch, vet_url
+from app.store.jobs import NewJob
+
+FETCH_TIMEOUT_S = 10.0
+# Room for every field at its longest, and for the form's own lines.
+FIELDS_BYTES = 256 * 1024
+BASE64_OVERHEAD = 4 / 3
+
+_DATA_URI = re.compile(r"data:[\w.+/-]*(;[\w.+-]+=[\w.+-]+)*;base64,", re.ASCII)
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def max_body_bytes(settings: Settings, *, as_json: bool) -> int:
+    """The longest body that can hold a picture of `max_upload_mb`."""
+    upload = settings.max_upload_mb * 1_000_000
+    return FIELDS_BYTES + (int(upload * BASE64_OVERHEAD) if as_json else upload)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """An order with its picture: uploaded bytes, or a URL to fetch them from."""
+
+    order: Order
+    picture: bytes | str
+
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of everything that was asked for, whatever the form it was sent in."""
+        is_url = isinstance(self.picture, str)
+        content = self.picture.encode() if is_url else self.picture
+        asked = {
+            "order": self.order.model_dump(mode="json", exclude={"image"}),
+            "picture": ["url" if is_url else "bytes", sha256(content).hexdigest()],
+        }
+        return sha256(json.dumps(asked, sort_keys=True).encode()).digest()
+
+    def load(self, settings: Settings, allow: Allow) -> bytes:
+        """The picture's bytes. Raises BadRequest for a URL that may not or cannot be read."""
+        if isinstance(self.picture, bytes):
+            return self.picture
+        try:
+            return fetch(
+                self.picture,
+                max_bytes=settings.max_upload_mb * 1_000_000,
+                timeout_s=FETCH_TIMEOUT_S,
+                allow=allow,
+            )
+        except BadRequest as error:
+            error.pointer = "/image"
+            raise
+
+
+def read_submission(request: Request, settings: Settings) -> Submission:
+    """Read a form or JSON. Raises Invalid, BadRequest, and werkzeug's 413 before reading."""
+    if request.mimetype == "multipart/form-data":
+        request.max_content_length = max_body_bytes(settings, as_json=False)
+        return _read_form(request)
+    if request.mimetype == "application/json":
+        request.max_content_length = max_body_bytes(settings, as_json=True)
+        order = parse_json(JsonOrder, request.get_data(cache=False))
+        return Submission(order, _picture_of(order.image))
+    raise BadRequest(
+        "unsupported_media_type",
+        "Send multipart/form-data with a file named `image`, or application/json.",
+        status=415,
+    )
+
+
+def _read_form(request: Request) -> Submission:
+    faults = [
+        Fault("unknown_field", f"/{name[:64]}", f"{name[:64]}: the only file is `image`.")
+        for name in request.files
+        if name != "image"
+    ]
+    values: dict[str, object] = {}
+    for name, given in request.form.lists():
+        if name == "image":
+            continue  # a text; reported as a missing file below
+        if name == "allowed_regions":
+            values[name] = given
+        elif len(given) > 1:
+            faults.append(Fault("invalid_field", f"/{name[:64]}", f"{name[:64]}: given twice."))
+        elif name == "metadata":
+            values[name] = _json_or_text(given[0])
+        else:
+            values[name] = given[0]
+    files = request.files.getlist("image")
+    if len(files) != 1:
+        code = "missing_field" if not files else "invalid_field"
+        faults.append(Fault(code, "/image", "image: send exactly one file."))
+    try:
+        order = parse_strings(Order, values)
+    except Invalid as error:
+        raise Invalid([*error.faults, *faults]) from None
+    if faults:
+        raise Invalid(faults)
+    return Submission(order, files[0].read())
+
+
+def _json_or_text(value: str) -> object:
+    """A form's `metadata`; what is no JSON stays text and fails as one."""
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _picture_of(image: str) -> bytes | str:
+    """A data URI's bytes, or the URL itself."""
+    if not image.startswith("data:"):
+        return image
+    head = _DATA_URI.match(image)
+    try:
+        if head is None:
+            raise ValueError
+        return base64.b64decode(image[head.end() :], validate=True)
+    except (binascii.Error, ValueError):
+        raise Invalid(
+            [Fault("invalid_field", "/image", "image: not a data URI with base64.")]
+        ) from None
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The request's Idempotency-Key. Raises BadRequest: invalid_idempotency_key."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise BadRequest(
+            "invalid_idempotency_key", "Idempotency-Key must be 1 to 255 visible ASCII characters."
+        )
+    return key
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An order with the deployment's defaults filled in; it can be done here."""
+
+    order: Order
+    profile: Profile
+    region: str
+    frames: int
+    fps: int
+    size: int
+
+    def new_job(self, job_id: UUID, owner_id: UUID, seed: int, now: datetime) -> NewJob:
+        """The job to write. `seed` is used where the order names none."""
+        order = self.order
+        return NewJob(
+            id=job_id,
+            owner_id=owner_id,
+            profile=self.profile.name,
+            prompt=order.prompt,
+            seed=seed if order.seed is None else order.seed,
+            frames=self.frames,
+            fps=self.fps,
+            size=self.size,
+            steps=self.profile.steps,
+            input_key=f"inputs/{job_id}.jpg",
+            home_region=self.region,
+            policy=order.policy.value,
+            queue_deadline=now + timedelta(seconds=order.max_queue_seconds),
+            priority=order.priority,
+            allowed_regions=order.allowed_regions,
+            deadline=None
+            if order.deadline_seconds is None
+            else now + timedelta(seconds=order.deadline_seconds),
+            webhook_url=order.webhook_url,
+            labels=order.metadata,
+        )
+
+
+def plan(order: Order, settings: Settings, allow: Allow) -> Plan:
+    """Hold an order against what this deployment serves. Raises Invalid with every fault."""
+    faults: list[Fault] = []
+    region = settings.region if order.region is None else order.region
+    named = {"/region": region} | {
+        f"/allowed_regions/{n}": name for n, name in enumerate(order.allowed_regions or [])
+    }
+    for where, name in named.items():
+        if name not in settings.topology:
+            faults.append(Fault("unknown_region", where, "There is no region of this name."))
+    if order.allowed_regions is not None and region not in order.allowed_regions:
+        faults.append(
+            Fault("invalid_field", "/allowed_regions", "allowed_regions: lacks the home region.")
+        )
+    if order.webhook_url is not None:
+        try:
+            vet_url(order.webhook_url, allow)
+        except BadRequest as error:
+            faults.append(Fault(error.code, "/webhook_url", error.detail))
+    name = settings.served_profiles[0] if order.model is None else order.model
+    if name not in settings.served_profiles:
+        raise Invalid(
+            [Fault("unknown_model", "/model", "There is no model of this name."), *faults]
+        )
+    profile = PROFILES[name]
+    numbers = {
+        "frames": (order.frames, profile.min_frames, profile.max_frames, profile.default_frames),
+        "fps": (order.fps, profile.min_fps, profile.max_fps, profile.default_fps),
+        "size": (order.size, profile.min_size, profile.max_size, profile.default_size),
+    }
+    chosen = {}
+    for field, (asked, least, most, default) in numbers.items():
+        chosen[field] = default if asked is None else asked
+        if not least <= chosen[field] <= most:
+            detail = f"{field}: {name} takes {least} to {most}."
+            faults.append(Fault("invalid_field", f"/{field}", detail))
+    if faults:
+        raise Invalid(faults)
+    return Plan(order, profile, region, **chosen)

@@ -1,0 +1,1 @@
+"""Celery and Redis: hints, claims and progress. Everything here may be lost."""

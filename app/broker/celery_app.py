@@ -1,0 +1,109 @@
+"""Celery as this service uses it: a way to hand ids to an idle process, and nothing more.
+
+No setting here makes delivery exact, and none has to: the fence in Postgres decides. What the
+settings do is bound waits, keep exactly one message in a busy worker, and keep Celery from
+retrying, storing results or delaying anything by itself.
+"""
+
+import signal
+import socket
+from collections.abc import Sequence
+from uuid import uuid4
+
+from celery import Celery
+
+from app.config import Settings, settings
+from app.domain.messages import HOUSEKEEPING_QUEUE
+
+REDIS_OPTIONS = {
+    # The reaper recovers lost work within seconds; redelivery by the broker only doubles messages,
+    # so it is kept far beyond every attempt limit. The two restore settings keep it from also
+    # being 100 s late.
+    "visibility_timeout": 3600,
+    "unacked_restore_interval": 10,
+    "unacked_restore_throttle": 1,
+    # Without these a half-open connection wedges a worker for ever.
+    "socket_timeout": 10,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+}
+AMQP_OPTIONS = {
+    "confirm_publish": True,  # else a broker at its limits drops messages silently
+    "connect_timeout": 5,
+    "read_timeout": 10,
+    "write_timeout": 10,
+}
+
+
+def make_celery(config: Settings, region: str | None = None) -> Celery:
+    """The Celery app for one region's broker; None: the deployment's own broker. Connects later."""
+    own = config.topology[region].broker_url if region is not None else ""
+    broker = own or config.broker
+    app = Celery("stillmotion", broker=broker, set_as_current=False)
+    app.conf.update(
+        broker_transport_options=REDIS_OPTIONS if broker.startswith("redis") else AMQP_OPTIONS,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=5,
+        broker_heartbeat=30,
+        task_serializer="json",
+        accept_content=["json"],
+        result_backend=None,
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_acks_on_failure_or_timeout=True,
+        task_publish_retry=False,  # a failed publish is undone by fence, at once
+        # A message is taken within milliseconds of being sent; an event about it says nothing.
+        task_send_sent_event=False,
+        worker_send_task_events=True,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=True,
+        # A dead broker connection must not cancel a render: the lease protects the job.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        task_default_queue=HOUSEKEEPING_QUEUE,
+        task_create_missing_queues=True,
+        worker_proc_alive_timeout=120,
+        timezone="UTC",
+    )
+    return app
+
+
+def node_name(kind: str) -> str:
+    """A worker's name, unique per boot.
+
+    RabbitMQ refuses a second worker of the same name while it still holds the connection of the
+    first, and a zombie must not be taken for its successor.
+    """
+    return f"{kind}-{uuid4().hex[:8]}@{socket.gethostname()}"
+
+
+def run_worker(
+    app: Celery, name: str, queues: Sequence[str], *, threads: int, log_level: str
+) -> None:
+    """Consume until SIGTERM, in this process; what every worker of this service has in common."""
+    # A closed terminal must not make Celery drop work that is under way.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    app.worker_main(
+        [
+            "worker",
+            "--pool=threads",
+            f"--concurrency={threads}",
+            f"--queues={','.join(queues)}",
+            f"--hostname={name}",
+            "--without-gossip",
+            "--without-mingle",
+            "--task-events",
+            f"--loglevel={log_level}",
+        ]
+    )
+
+
+def __getattr__(name: str) -> Celery:
+    """`celery -A app.broker.celery_app` asks for `app`; importing this module reads nothing."""
+    if name == "app":
+        return make_celery(settings())
+    raise AttributeError(name)

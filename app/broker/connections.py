@@ -1,0 +1,93 @@
+"""Redis clients, one per region, and the wake-up channel."""
+
+import secrets
+from collections.abc import Callable
+from threading import Event
+
+import redis
+import structlog
+
+from app.config import Settings
+
+log = structlog.get_logger(__name__)
+
+WAKE = "stillmotion:wake"
+# What travels on it.
+JOB_QUEUED = "job"
+WEBHOOK_DUE = "webhook"
+POOL_IDLE = "idle:"  # and the pool: one of its workers turned idle
+TAKEN_MS = 5000  # far longer than the slowest dispatcher takes to hear of it
+
+
+def connect(url: str, timeout_s: float, *, pool_size: int = 20) -> redis.Redis:
+    """A client whose every wait is bounded: a half-open connection must not hang its user."""
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        socket_keepalive=True,
+        health_check_interval=10,
+        max_connections=pool_size,
+        decode_responses=True,
+    )
+
+
+class RegionRedis:
+    """The Redis of each region; regions without one of their own share the deployment's."""
+
+    def __init__(self, settings: Settings, *, timeout_s: float | None = None):
+        self._settings = settings
+        self._timeout_s = timeout_s or settings.redis_timeout_s
+        self._clients: dict[str, redis.Redis] = {}
+
+    def url(self, region: str) -> str:
+        topology = self._settings.topology
+        own = topology[region].redis_url if region in topology else ""
+        return own or self._settings.redis_url
+
+    def of(self, region: str) -> redis.Redis:
+        """The client of a region. Threads may share it."""
+        url = self.url(region)
+        if url not in self._clients:
+            self._clients[url] = connect(url, self._timeout_s)
+        return self._clients[url]
+
+    def urls(self) -> dict[str, redis.Redis]:
+        """Every distinct Redis of the deployment."""
+        for region in self._settings.topology.names:
+            self.of(region)
+        return dict(self._clients)
+
+
+def send_wake(client: redis.Redis, message: str) -> None:
+    """Tell one of the dispatchers to look now. Raises redis.RedisError."""
+    client.publish(WAKE, f"{message}#{secrets.token_hex(8)}")
+
+
+def wake(client: redis.Redis, message: str = JOB_QUEUED) -> None:
+    """The same, lossy on purpose: the dispatchers also poll."""
+    try:
+        send_wake(client, message)
+    except redis.RedisError as error:
+        log.warning("wake-up not sent", error=str(error))
+
+
+def listen(client: redis.Redis, heard: Callable[[str], None], stopping: Event) -> None:
+    """Call `heard` with wake-ups until `stopping` is set; survives a Redis that goes away.
+
+    Every dispatcher hears every wake-up and the first to take it acts: two that count, claim and
+    lock for the same job cost as much as two jobs. One that dies after taking it costs a poll.
+    """
+    while not stopping.is_set():
+        try:
+            with client.pubsub(ignore_subscribe_messages=True) as channel:
+                channel.subscribe(WAKE)
+                while not stopping.is_set():
+                    message = channel.get_message(timeout=1.0)
+                    if message is not None:
+                        text, _, nonce = message["data"].partition("#")
+                        if client.set(f"{WAKE}:{nonce}", 1, nx=True, px=TAKEN_MS):
+                            heard(text)
+        except redis.RedisError as error:
+            log.warning("wake-up channel lost", error=str(error))
+            stopping.wait(1.0)

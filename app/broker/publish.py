@@ -1,0 +1,79 @@
+"""Publishing ids, with producers that are held open and waits that are bounded."""
+
+from threading import Lock
+from typing import Any
+from uuid import UUID
+
+from celery import Celery
+from kombu import Producer
+
+from app.broker.celery_app import make_celery
+from app.config import Settings
+from app.domain.errors import Transient
+from app.domain.messages import RENDER, task_id
+from app.domain.pools import Pool
+
+
+class PublishFailed(Transient):
+    """The broker did not take the message; it may or may not be in the queue."""
+
+    code = "broker_unavailable"
+
+
+class Publisher:
+    """One producer per broker. Celery's own pool would open and check one for every message."""
+
+    def __init__(self, config: Settings):
+        self._config = config
+        self._lock = Lock()
+        self._open: dict[str, tuple[Celery, Producer]] = {}
+
+    def render(self, pool: Pool, job_id: UUID, fence: int) -> None:
+        """Hint at one attempt to a pool's workers. Raises PublishFailed."""
+        self.send(
+            RENDER,
+            [str(job_id), fence],
+            queue=pool.queue,
+            message_id=task_id(job_id, fence),
+            region=pool.region,
+        )
+
+    def send(
+        self,
+        task: str,
+        args: list[Any],
+        *,
+        queue: str,
+        message_id: str | None = None,
+        region: str | None = None,
+    ) -> None:
+        """Publish one task; None: on the deployment's own broker. Raises PublishFailed."""
+        own = self._config.topology[region].broker_url if region is not None else ""
+        broker = own or self._config.broker
+        # A producer's channel is not safe to share between threads.
+        with self._lock:
+            try:
+                app, producer = self._open.get(broker) or self._connect(broker, region)
+                app.send_task(
+                    task, args, queue=queue, task_id=message_id, producer=producer, retry=False
+                )
+            except Exception as error:  # kombu's transports raise what their drivers raise
+                self._drop(broker)
+                raise PublishFailed(f"The broker did not take a message for {queue}.") from error
+
+    def close(self) -> None:
+        with self._lock:
+            for broker in list(self._open):
+                self._drop(broker)
+
+    def _connect(self, broker: str, region: str | None) -> tuple[Celery, Producer]:
+        app = make_celery(self._config, region)
+        connection = app.connection_for_write()
+        connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=2)
+        self._open[broker] = app, app.amqp.Producer(connection)
+        return self._open[broker]
+
+    def _drop(self, broker: str) -> None:
+        _, producer = self._open.pop(broker, (None, None))
+        if producer is not None:
+            producer.connection.release()

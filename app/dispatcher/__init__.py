@@ -1,0 +1,1 @@
+"""Places jobs on idle workers, takes lost ones back, schedules webhooks. Any number may run."""

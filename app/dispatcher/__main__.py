@@ -1,0 +1,90 @@
+"""The dispatcher process: `python -m app.dispatcher`."""
+
+import signal
+import sys
+from collections.abc import Callable
+from threading import Event, Thread
+
+import structlog
+from prometheus_client import start_http_server
+
+from app.broker.connections import POOL_IDLE, WEBHOOK_DUE, RegionRedis, listen
+from app.broker.publish import Publisher
+from app.config import ConfigError, settings
+from app.dispatcher.deliveries import DeliveryLoop
+from app.dispatcher.place import Placer
+from app.dispatcher.reaper import Reaper
+from app.store.session import Store
+from app.telemetry import configure_logs
+
+log = structlog.get_logger(__name__)
+
+EX_CONFIG, EX_SOFTWARE = 78, 70  # sysexits.h
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT. A thread that breaks ends the process: half of one is worse."""
+    try:
+        config = settings()
+        topology = config.topology
+    except ConfigError as error:
+        print(f"app.dispatcher: {error}", file=sys.stderr)
+        return EX_CONFIG
+    configure_logs(config.log_level)
+    if config.metrics_port:
+        start_http_server(config.metrics_port)
+    stopping, broken = Event(), Event()
+    store = Store(config.sqlalchemy_url, pool_size=4, timeout_s=config.database_timeout_s)
+    regions = RegionRedis(config)
+    publisher = Publisher(config)
+    placer = Placer(config, store, publisher)
+    reaper = Reaper(store, regions, placer.kick)
+    deliveries = DeliveryLoop(store, publisher, regions.of(config.region))
+
+    def heard(message: str) -> None:
+        if message.startswith(POOL_IDLE):
+            placer.pool_idle(message.removeprefix(POOL_IDLE))
+        elif message == WEBHOOK_DUE:
+            deliveries.kick()
+        else:
+            placer.kick()
+
+    def guarded(work: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                work()
+            except Exception:
+                log.exception("a dispatcher thread broke")
+                broken.set()
+                stopping.set()
+                placer.kick()
+
+        return run
+
+    def stop(*_: object) -> None:
+        stopping.set()
+        placer.kick()
+        deliveries.kick()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    work: dict[str, Callable[[], None]] = {
+        "reaper": lambda: reaper.run(stopping),
+        "deliveries": lambda: deliveries.run(stopping),
+    }
+    for index, client in enumerate(regions.urls().values()):
+        work[f"wake-{index}"] = lambda client=client: listen(client, heard, stopping)
+    threads = [Thread(target=guarded(body), name=name, daemon=True) for name, body in work.items()]
+    for thread in threads:
+        thread.start()
+    log.info("dispatcher started", regions=topology.names, profiles=config.served_profiles)
+    guarded(lambda: placer.run(stopping))()
+    for thread in threads:
+        thread.join(timeout=3.0)
+    publisher.close()
+    store.close()
+    return EX_SOFTWARE if broken.is_set() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""One error tree. Each class answers: may this attempt, or this request, be tried again?"""
+
+
+class StillmotionError(Exception):
+    """Root. `code` is stable and machine-readable; the text is one sentence for people."""
+
+    code = "internal_error"
+    retryable = False
+
+    def __init__(self, detail: str, *, code: str | None = None):
+        super().__init__(detail)
+        self.detail = detail
+        if code is not None:
+            self.code = code
+
+
+class BadRequest(StillmotionError):
+    """The caller's input is wrong; the same request can never succeed.
+
+    `pointer` is a JSON pointer (RFC 6901) to the offending field.
+    """
+
+    def __init__(self, code: str, detail: str, *, status: int = 400, pointer: str | None = None):
+        super().__init__(detail, code=code)
+        self.status = status
+        self.pointer = pointer
+
+
+class Transient(StillmotionError):
+    """Somebody else's fault, for now: the same work may succeed later or elsewhere."""
+
+    code = "temporarily_unavailable"
+    retryable = True
+
+
+class DatabaseUnavailable(Transient):
+    code = "database_unavailable"
+
+
+class StorageUnavailable(Transient):
+    code = "storage_unavailable"
+
+
+class RenderFailed(Transient):
+    """The pipeline broke in a way that another try may survive (device lost, out of memory)."""
+
+    code = "render_failed"
+
+
+class Permanent(StillmotionError):
+    """No further attempt can help this job."""
+
+    code = "render_impossible"
+
+
+class ObjectMissing(Transient):
+    """An input is written before its job is accepted, so a worker that cannot see it may be cut
+    off from storage itself; another region is worth a try."""
+
+    code = "object_missing"
+
+
+class Superseded(StillmotionError):
+    """The fence moved on: this attempt no longer owns its job and must change nothing."""
+
+    code = "superseded"
+
+
+class Canceled(StillmotionError):
+    """The client asked to stop, or the deadline passed, while this attempt was rendering."""
+
+    code = "canceled"
+
+
+def classify(error: BaseException) -> StillmotionError:
+    """Map anything an attempt may raise into the tree; unknown errors are worth another try.
+
+    A bug shows up as `internal_error` after MAX_BEGUN attempts rather than as a lost job.
+    """
+    if isinstance(error, StillmotionError):
+        return error
+    if isinstance(error, MemoryError):
+        return RenderFailed("The worker ran out of memory.", code="out_of_memory")
+    return Transient(f"Unexpected {type(error).__name__} while rendering.", code="internal_error")

@@ -1,0 +1,13 @@
+"""Times of the job protocol, in seconds. Each is a bound that a test or the reaper relies on."""
+
+LEASE_S = 30.0  # a worker's right to finish, by the database's clock
+RENEW_S = 5.0  # renewals, only while work advances
+BEGIN_WITHIN_S = 2.0  # a placement not begun by then is placed again
+CLAIM_S = 3.0  # a claim outlives BEGIN_WITHIN_S, so a slow begin is never counted twice
+IDLE_S = 3.0  # an idle worker's entry in Redis, unless announced again
+MAX_QUEUE_S = 900.0  # default time a job may wait before it expires
+MAX_QUEUE_LIMIT_S = 86_400.0
+
+WORKER_FAILURES = 3  # within WORKER_FAILURE_WINDOW_S: the worker takes itself out
+WORKER_FAILURE_WINDOW_S = 60.0
+WORKER_PAUSE_S = 30.0  # doubles with every further pause, up to 16 times

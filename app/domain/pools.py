@@ -1,0 +1,96 @@
+"""Regions, pools and the order in which a job may try them."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from app.domain.job import Policy
+from app.domain.profiles import DEFAULT_PROFILE
+
+REGION_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
+
+
+@dataclass(frozen=True)
+class Region:
+    """A named place with GPU workers. URLs left empty fall back to the deployment's own."""
+
+    name: str
+    rtt_ms: Mapping[str, float] = field(default_factory=dict)  # to every other region
+    broker_url: str = ""
+    redis_url: str = ""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The workers of one region that serve one profile; one queue each."""
+
+    region: str
+    profile: str
+
+    @property
+    def queue(self) -> str:
+        base = f"animate.{self.region}"
+        return base if self.profile == DEFAULT_PROFILE else f"{base}.{self.profile}"
+
+    def __str__(self) -> str:
+        return f"{self.region}/{self.profile}"
+
+
+class Topology:
+    """Every region of the deployment and the round trips between them.
+
+    Raises ValueError with one sentence when names or round trips do not fit together.
+    """
+
+    def __init__(self, regions: Iterable[Region]):
+        listed = list(regions)
+        if not listed:
+            raise ValueError("no region is configured")
+        self._regions = {region.name: region for region in listed}
+        if len(self._regions) != len(listed):
+            raise ValueError("two regions share one name")
+        for region in listed:
+            if not REGION_NAME.fullmatch(region.name):
+                raise ValueError(
+                    f"region name {region.name!r} must be 2-32 of a-z, 0-9 and '-', from a letter"
+                )
+            for other, rtt in region.rtt_ms.items():
+                if other not in self._regions:
+                    raise ValueError(f"region {region.name!r} names unknown neighbour {other!r}")
+                if not 0 <= rtt < float("inf"):
+                    raise ValueError(f"the round trip {region.name!r}-{other!r} must be >= 0 ms")
+        for a, b in combinations(listed, 2):
+            if b.name not in a.rtt_ms or a.name not in b.rtt_ms:
+                raise ValueError(f"the round trip between {a.name!r} and {b.name!r} is missing")
+            if a.rtt_ms[b.name] != b.rtt_ms[a.name]:
+                raise ValueError(f"the round trips {a.name!r}-{b.name!r} and back differ")
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._regions)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._regions
+
+    def __getitem__(self, name: str) -> Region:
+        return self._regions[name]
+
+    def by_round_trip(self, home: str) -> list[str]:
+        """Every region, `home` first, then the nearest; ties by name, so the order is stable."""
+        rtt = self._regions[home].rtt_ms
+        others = sorted((name for name in self._regions if name != home), key=lambda n: (rtt[n], n))
+        return [home, *others]
+
+    def after_failure(
+        self, failed_in: str, home: str, policy: Policy, allowed: Collection[str] | None
+    ) -> str:
+        """The region to try first after an attempt failed in `failed_in`: another, if allowed."""
+        if policy is Policy.STRICT:
+            return home
+        others = (
+            name
+            for name in self.by_round_trip(home)
+            if name != failed_in and (allowed is None or name in allowed)
+        )
+        return next(others, home)

@@ -1,0 +1,127 @@
+"""Standard Webhooks 1.0: what is sent, how it is signed, and when it is sent again.
+
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
+
+import base64
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+# Seconds from each failed try to the next, as in the specification's "Deliverability and
+# reliability"; the first entry is the wait before the first try. Ten tries over 75 hours.
+SCHEDULE_S = (0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+JITTER = 0.1  # of the wait, only ever added, so that receivers may rely on the schedule
+RETRY_AFTER_LIMIT_S = 86_400.0
+
+TIMEOUT_S = 15.0  # one try, from resolving the name to the status line
+# A worker's right to record its try. Longer than any try takes, the database's waits included.
+TRY_LEASE_S = 60.0
+PUBLISHED_LEASE_S = 60.0  # a message that no worker has taken by then is published again
+
+MAX_BODY_BYTES = 20_000
+# The specification names 429, 502 and 504; RFC 9110 defines Retry-After for 503.
+THROTTLES = frozenset({429, 502, 503, 504})
+GONE = 410
+
+
+def secret_for(secret_key: str, owner_id: UUID) -> str:
+    """The secret that an owner verifies with: derived, so there is none to store or to leak."""
+    key = hmac.digest(secret_key.encode(), f"webhook:v1:{owner_id}".encode(), "sha256")
+    return "whsec_" + base64.b64encode(key).decode()
+
+
+def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
+    """The value of `webhook-signature`. `timestamp`: Unix seconds of this try."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
+    return "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+
+
+def headers(secret: str, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """Every header of one try. `message_id` stays the same over all tries of a message."""
+    return {
+        "content-type": "application/json",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": sign(secret, message_id, timestamp, body),
+    }
+
+
+def encode(event: str, ended_at: datetime, job: Mapping[str, Any]) -> bytes:
+    """The body: the job as the API shows it. Always links, never media.
+
+    A job may have been placed hundreds of times before it began, and its metadata may be long in
+    bytes. Where they would not fit, the oldest attempts are left out, then the metadata; the job's
+    own link shows all of it.
+    """
+    job = dict(job)
+    while True:
+        message = {
+            "type": event,
+            "timestamp": ended_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "data": {"job": job},
+        }
+        body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(body) <= MAX_BODY_BYTES:
+            return body
+        if attempts := job.get("attempts"):
+            job["attempts"] = attempts[(len(attempts) + 1) // 2 :]
+        elif "metadata" in job:
+            del job["metadata"]
+        else:
+            return body
+
+
+class Outcome(StrEnum):
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    GIVEN_UP = "given_up"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What follows from one try; `delay_s` belongs to RETRY."""
+
+    outcome: Outcome
+    delay_s: float = 0.0
+
+
+def decide(status: int | None, retry_after_s: float | None, tries: int, draw: float) -> Verdict:
+    """Judge try number `tries` >= 1.
+
+    `status`: the HTTP status, None if there was no answer. A redirect is a failure: following it
+    would post a signed message to an address that nobody registered. `retry_after_s` can only
+    lengthen a wait, or a receiver could use up every try within seconds. `draw` in [0, 1).
+    """
+    if status is not None and 200 <= status < 300:
+        return Verdict(Outcome.DELIVERED)
+    if status == GONE or tries >= len(SCHEDULE_S):
+        return Verdict(Outcome.GIVEN_UP)
+    delay_s = SCHEDULE_S[tries] * (1 + JITTER * draw)
+    if status in THROTTLES and retry_after_s is not None:
+        delay_s = max(delay_s, min(retry_after_s, RETRY_AFTER_LIMIT_S))
+    return Verdict(Outcome.RETRY, delay_s)
+
+
+def retry_after_s(value: str | None, now: float) -> float | None:
+    """Seconds asked for by a Retry-After header (RFC 9110, 10.2.3): a number, or a date.
+
+    `now`: Unix seconds. None: no header, or one that makes no sense.
+    """
+    if value is None:
+        return None
+    value = value.strip()
+    # isdecimal() alone accepts other scripts' digits; very long numbers are an attack on int().
+    if value.isascii() and value.isdecimal():
+        return float(int(value)) if len(value) <= 9 else RETRY_AFTER_LIMIT_S
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, TypeError, OverflowError):
+        return None

@@ -1,0 +1,56 @@
+"""Object storage: pictures and clips, in a local directory or in S3."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from app.config import ConfigError, Settings
+from app.objects.base import ObjectInfo, Objects
+from app.objects.local import LocalObjects
+
+__all__ = ["LocalObjects", "ObjectInfo", "Objects", "objects_for", "open_objects"]
+
+
+def open_objects(
+    url: str,
+    *,
+    secret_key: str,
+    public_url: str,
+    s3_endpoint_url: str | None = None,
+    s3_public_endpoint_url: str | None = None,
+) -> Objects:
+    """Return the store at `file:///directory` or `s3://bucket[/prefix]`; nothing is opened yet.
+
+    `secret_key` signs the URLs of a local store, which the API serves below `public_url`. S3
+    signs by itself, for `s3_public_endpoint_url` where clients reach it by another name.
+
+    Raises:
+        ValueError: the URL names no store; the text is one sentence for the operator.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file" and not parts.netloc and len(parts.path) > 1:
+        return LocalObjects(Path(unquote(parts.path)), secret_key, public_url)
+    if parts.scheme == "s3" and parts.netloc:
+        # boto3 takes 30 MB and a quarter of a second: not for a local directory.
+        from app.objects.s3 import S3Objects
+
+        return S3Objects(
+            parts.netloc,
+            parts.path.strip("/"),
+            endpoint_url=s3_endpoint_url or None,
+            public_endpoint_url=s3_public_endpoint_url or None,
+        )
+    raise ValueError("OBJECTS_URL must be file:///directory or s3://bucket[/prefix].")
+
+
+def objects_for(settings: Settings) -> Objects:
+    """The deployment's store. Raises ConfigError for an OBJECTS_URL that names none."""
+    try:
+        return open_objects(
+            settings.objects_url,
+            secret_key=settings.secret_key,
+            public_url=settings.public_url,
+            s3_endpoint_url=settings.s3_endpoint_url,
+            s3_public_endpoint_url=settings.s3_public_endpoint_url,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

@@ -1,0 +1,218 @@
+"""Objects as files below one directory, for a single machine or a shared file system."""
+
+import contextlib
+import hmac
+import io
+import json
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlencode
+
+from app.domain.errors import BadRequest, ObjectMissing, StorageUnavailable
+from app.objects.base import ObjectInfo, Objects, check_key, check_url_options
+
+# Half-written files. A key cannot name it: segments do not begin with a dot.
+_PARTIAL = ".partial"
+_SIGNED = ("expires", "filename", "content_type")
+# Beyond "no such file": a key that continues another key, or is continued by one.
+_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+
+class LocalObjects(Objects):
+    """A directory. Its own mode is 0700 if it is made here; below it the umask decides, so
+    that several users can share a directory that was made for them."""
+
+    def __init__(
+        self,
+        root: Path,
+        secret_key: str,
+        public_url: str,
+        now: Callable[[], float] = time.time,
+    ):
+        self._root = root
+        self._public_url = public_url.rstrip("/")
+        self._now = now
+        # A key of its own: what is signed here can never pass for what is signed elsewhere.
+        self._key = hmac.digest(secret_key.encode(), b"stillmotion object URLs v1", "sha256")
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        """See Objects.put. The type is not kept: `signed_url` states it."""
+        path = self._path(key)
+        with _errors():
+            self._prepare()
+            partial = self._root / _PARTIAL / f"{os.getpid()}-{secrets.token_hex(8)}"
+            with partial.open("xb", buffering=0) as file:
+                try:
+                    _write(file, data)
+                    if path.exists():
+                        os.fsync(file.fileno())  # the old object must survive a power cut
+                    _move(partial, path)
+                    # One flush instead of three: this one also makes the new name durable,
+                    # and until it returns nobody has been told that the object exists.
+                    os.fsync(file.fileno())
+                except BaseException:
+                    partial.unlink(missing_ok=True)
+                    raise
+
+    def get(self, key: str) -> bytes:
+        """See Objects.get."""
+        path = self._path(key)
+        with _errors():
+            try:
+                return path.read_bytes()
+            except _ABSENT:
+                raise ObjectMissing(f"There is no object {key}.") from None
+
+    def delete(self, key: str) -> None:
+        """See Objects.delete. Directories that become empty go, too."""
+        path = self._path(key)
+        with _errors():
+            try:
+                path.unlink()
+            except _ABSENT:
+                return
+        with contextlib.suppress(OSError):  # not empty
+            for parent in path.parents[: key.count("/")]:
+                parent.rmdir()
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """See Objects.head."""
+        with _errors():
+            return _info(key, self._path(key))
+
+    def list(self, prefix: str = "", older_than: datetime | None = None) -> Iterator[ObjectInfo]:
+        """See Objects.list. Who asks for old objects is cleaning up, so what a killed `put` left
+        behind before `older_than` is removed."""
+        folder = prefix.rpartition("/")[0]
+        if folder:
+            check_key(folder)
+        with _errors():
+            if older_than is not None:
+                self._drop_abandoned(older_than)
+            for key, path in _walk(self._root / folder, f"{folder}/" if folder else ""):
+                info = _info(key, path) if key.startswith(prefix) else None
+                if info and (older_than is None or info.modified < older_than):
+                    yield info
+
+    def signed_url(
+        self,
+        key: str,
+        *,
+        expires_s: int,
+        filename: str | None = None,
+        content_type: str | None = None,
+    ) -> str:
+        """See Objects.signed_url; the API serves it at /v1/objects/<key>."""
+        check_url_options(expires_s, filename, content_type)
+        query = {"expires": str(int(self._now()) + expires_s)}
+        if filename is not None:
+            query["filename"] = filename
+        if content_type is not None:
+            query["content_type"] = content_type
+        query["signature"] = self._signature(check_key(key), query)
+        return f"{self._public_url}/v1/objects/{key}?{urlencode(query)}"
+
+    def verify(self, key: str, query: Mapping[str, str]) -> Path:
+        """Return the file that a signed URL names; `filename` and `content_type` in `query` are
+        then as they were signed.
+
+        Raises:
+            BadRequest: bad_signature or url_expired, status 403.
+            ObjectMissing: the URL is right and the object gone.
+        """
+        signed = {name: query[name] for name in _SIGNED if name in query}
+        given = query.get("signature", "")
+        expected = self._signature(key, signed)
+        # As bytes: compare_digest takes no text beyond ASCII.
+        if "expires" not in signed or not hmac.compare_digest(
+            given.encode(errors="replace"), expected.encode()
+        ):
+            raise BadRequest("bad_signature", "The URL was not signed by this service.", status=403)
+        if int(signed["expires"]) < self._now():
+            raise BadRequest("url_expired", "The URL has expired; ask for a new one.", status=403)
+        path = self._path(key)
+        if not path.is_file():
+            raise ObjectMissing("The object no longer exists.")
+        return path
+
+    def check(self) -> None:
+        """See Objects.check."""
+        with _errors():
+            self._prepare()
+        if not os.access(self._root / _PARTIAL, os.R_OK | os.W_OK | os.X_OK):
+            raise StorageUnavailable("The object directory is not writable.")
+
+    def _path(self, key: str) -> Path:
+        return self._root / check_key(key)
+
+    def _signature(self, key: str, query: Mapping[str, str]) -> str:
+        # JSON, because joining with a separator would let one field pose as two.
+        message = json.dumps([key, *(query.get(name) for name in _SIGNED)])
+        return hmac.new(self._key, message.encode(), "sha256").hexdigest()
+
+    def _prepare(self) -> None:
+        partial = self._root / _PARTIAL
+        if not partial.is_dir():
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            partial.mkdir(exist_ok=True)
+
+    def _drop_abandoned(self, older_than: datetime) -> None:
+        for name, path in _walk(self._root / _PARTIAL, ""):
+            info = _info(name, path)
+            if info and info.modified < older_than:
+                path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageUnavailable(f"The object directory failed: {error.strerror}.") from error
+
+
+def _write(file: io.FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:  # a write may be cut short, by a full disk for one
+        view = view[file.write(view) :]
+
+
+def _move(partial: Path, path: Path) -> None:
+    for _ in range(10):
+        try:
+            partial.replace(path)
+            return
+        except FileNotFoundError:  # no directory yet, or a delete just removed it as empty
+            path.parent.mkdir(parents=True, exist_ok=True)
+    partial.replace(path)
+
+
+def _info(key: str, path: Path) -> ObjectInfo | None:
+    try:
+        found = path.stat()
+    except _ABSENT:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return ObjectInfo(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+    """Yield keys in the order of S3: by character, "/" included."""
+    try:
+        entries = list(os.scandir(folder))
+    except _ABSENT:
+        return  # never written to, or emptied meanwhile
+    names = [entry.name + "/" * entry.is_dir() for entry in entries]
+    for name in sorted(names):
+        if name.startswith("."):
+            continue
+        if name.endswith("/"):
+            yield from _walk(folder / name, prefix + name)
+        else:
+            yield prefix + name, folder / name

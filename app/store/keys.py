@@ -1,0 +1,56 @@
+"""API keys: 256 random bits, stored as their SHA-256."""
+
+import secrets
+from dataclasses import dataclass
+from hashlib import sha256
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, bindparam, insert, select, text, update
+
+from app.store.models import ApiKeyRow
+
+PREFIX = "sm_"
+SCOPES = ("jobs", "admin")
+# Built once: every request looks its key up.
+FIND = select(ApiKeyRow.id, ApiKeyRow.name, ApiKeyRow.scopes).where(
+    ApiKeyRow.digest == bindparam("digest"), ApiKeyRow.revoked_at.is_(None)
+)
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    id: UUID
+    name: str
+    scopes: tuple[str, ...]
+
+
+def create(tx: Connection, name: str, scopes: tuple[str, ...] = ("jobs",)) -> tuple[UUID, str]:
+    """Make a key. Its plain text is returned here and never again."""
+    plain = PREFIX + secrets.token_urlsafe(32)
+    key_id = uuid4()
+    tx.execute(
+        insert(ApiKeyRow).values(
+            id=key_id,
+            name=name,
+            digest=sha256(plain.encode()).digest(),
+            prefix=plain[: len(PREFIX) + 6],
+            scopes=list(scopes),
+        )
+    )
+    return key_id, plain
+
+
+def find(tx: Connection, plain: str) -> ApiKey | None:
+    """The live key with this plain text. The look-up is by digest, so its timing tells nothing."""
+    row = tx.execute(FIND, {"digest": sha256(plain.encode()).digest()}).one_or_none()
+    return None if row is None else ApiKey(row.id, row.name, tuple(row.scopes))
+
+
+def revoke(tx: Connection, key_id: UUID) -> bool:
+    """Switch a key off. False: there is no such live key."""
+    change = (
+        update(ApiKeyRow)
+        .where(ApiKeyRow.id == key_id, ApiKeyRow.revoked_at.is_(None))
+        .values(revoked_at=text("now()"))
+    )
+    return tx.execute(change).rowcount == 1

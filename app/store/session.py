@@ -1,0 +1,70 @@
+"""The engine, and transactions whose connection failures are errors of our own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from app.domain.errors import DatabaseUnavailable
+
+
+class Store:
+    """A bounded pool of connections to one Postgres.
+
+    `timeout_s` bounds connecting, waiting for a pooled connection, a lock, and one statement.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10, timeout_s: float = 5.0):
+        milliseconds = int(timeout_s * 1000)
+        self.engine = create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=timeout_s,
+            # A server that vanished without a word must not hold a thread for TCP's two hours.
+            connect_args={
+                "connect_timeout": max(1, round(timeout_s)),
+                "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
+                " -c idle_in_transaction_session_timeout=30000",
+                "tcp_user_timeout": milliseconds,
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+                "application_name": "stillmotion",
+            },
+        )
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction. Raises DatabaseUnavailable; whether a failed commit held is unknown."""
+        with _database_errors(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def once(self) -> Iterator[Connection]:
+        """A connection for one statement: no BEGIN and COMMIT round trips around it."""
+        with _database_errors(), self._autocommit.connect() as connection:
+            yield connection
+
+    def check(self) -> None:
+        """Raise DatabaseUnavailable unless the database answers."""
+        with self.once() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise DatabaseUnavailable("The database does not answer.") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailable("The database connection was lost.") from error
+        raise

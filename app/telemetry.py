@@ -1,0 +1,52 @@
+"""Logs as JSON lines, and the names of every metric."""
+
+import logging
+import sys
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
+
+submits = Counter("stillmotion_submits_total", "Submits by HTTP status.", ["status"])
+submit_seconds = Histogram("stillmotion_submit_seconds", "Time to accept a job.", buckets=SECONDS)
+live_jobs = Gauge(
+    "stillmotion_live_jobs",
+    "Jobs that have not ended. The backlog is here: broker queues are short by design.",
+    ["profile", "region", "state"],
+)
+placements = Counter("stillmotion_placements_total", "Attempts placed.", ["region", "overflow"])
+refused_probes = Counter("stillmotion_refused_probes_total", "Claims refused.", ["region"])
+reaped = Counter("stillmotion_reaped_total", "Attempts taken back.", ["reason"])
+attempts_ended = Counter("stillmotion_attempts_ended_total", "Attempts by outcome.", ["outcome"])
+
+
+def configure_logs(level: str = "info") -> None:
+    """Send our own and every library's log records to stderr as JSON lines."""
+    shared = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    # httpx logs every URL, and a signed URL is a secret.
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,0 +1,1 @@
+"""Commands for people who work with the repository, and the stack that they run."""

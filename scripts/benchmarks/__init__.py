@@ -1,0 +1,1 @@
+"""Measurements of the real parts, each beside something to compare with in the same run."""

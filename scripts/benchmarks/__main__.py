@@ -1,0 +1,46 @@
+"""`scripts/bench NAME [--json FILE]`: a table; with --json the same figures in a file."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from scripts.benchmarks import pipeline
+from scripts.stack import StackError
+
+BENCHMARKS = {"pipeline": pipeline}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("name", choices=sorted(BENCHMARKS))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument(
+        "--quick", action="store_true", help="few repeats; for a look, not a report"
+    )
+    arguments = parser.parse_args()
+    before = os.getloadavg()[0]
+    try:
+        rows = BENCHMARKS[arguments.name].run(quick=arguments.quick)
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return 69
+    table = Table(title=f"{arguments.name} (load average {before:.1f} before the run)")
+    for heading in ("figure", "value", "target", ""):
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(row.name, f"{row.value:.1f}", row.target, row.verdict)
+    Console().print(table)
+    if arguments.json:
+        arguments.json.write_text(
+            json.dumps({row.name: round(row.value, 3) for row in rows}, indent=2) + "\n"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""The stack's data directory: where it is, who holds it, its secrets and its ports."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+import random
+import secrets
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from scripts.stack.errors import DirectoryInUse, StackError
+
+ROOT = Path(__file__).resolve().parents[2]
+# Below Linux' range for outgoing connections, so that no client socket takes a port in between.
+PORTS = range(20_000, 32_000)
+REAPER_S = 20.0
+
+
+def server_user() -> tuple[int, int] | None:
+    """(uid, gid) for the servers: Postgres refuses root, so root's run as nobody. Else None."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        entry = pwd.getpwnam("nobody")
+    except KeyError:
+        raise StackError(
+            "Postgres does not run as root, and there is no user 'nobody' to run it as."
+        ) from None
+    return entry.pw_uid, entry.pw_gid
+
+
+def works_as(user: tuple[int, int] | None, argv: list[str | Path]) -> bool:
+    """Whether a command succeeds as that user. Asking beats reading mode bits and ACLs."""
+    as_user = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
+    try:
+        return (
+            subprocess.run(
+                argv, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=30, **as_user
+            ).returncode
+            == 0
+        )
+    except OSError:
+        return False
+
+
+def choose_directory(environ: Mapping[str, str], chosen: Path | None = None) -> tuple[Path, str]:
+    """Where to keep data: (directory, a sentence if it is not the usual place, else "").
+
+    `chosen`, else STILLMOTION_DATA, else .stillmotion in the repository; that last one, if it
+    cannot be used, falls back to a place outside.
+    """
+    if chosen is not None:
+        return chosen, ""
+    if environ.get("STILLMOTION_DATA"):
+        return Path(environ["STILLMOTION_DATA"]), ""
+    usual = ROOT / ".stillmotion"
+    problem = prepare(usual)
+    if not problem:
+        return usual, ""
+    if os.geteuid() == 0:
+        base = Path("/var/lib")
+    else:
+        base = Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+    fallback = base / "stillmotion" / hashlib.sha256(bytes(ROOT)).hexdigest()[:12]
+    return fallback, f"{problem}; keeping data in {fallback}."
+
+
+def prepare(path: Path) -> str:
+    """Create a data directory. Returns what is wrong with it, or ""."""
+    user = server_user()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        # nobody must get through to its own folders; what is secret has a mode of its own.
+        path.chmod(0o711 if user else 0o700)
+    except OSError as error:
+        return f"The data directory {path} cannot be written ({error.strerror})"
+    if user and not works_as(user, ["/bin/sh", "-c", 'cd "$0"', path.resolve()]):
+        return f"The user nobody, as whom root's Postgres runs, cannot reach {path}"
+    return ""
+
+
+class DataDir:
+    """A data directory held by one stack at a time.
+
+    `None` makes a temporary one, removed by close(). Raises StackError if the directory cannot be
+    used, DirectoryInUse if somebody else holds it.
+    """
+
+    def __init__(self, path: Path | None):
+        self._temporary = None
+        if path is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="stillmotion-")
+            path = Path(self._temporary.name)
+        problem = prepare(path)
+        if problem:
+            raise StackError(f"{problem}; name another with --data or STILLMOTION_DATA.")
+        self.path = path.resolve()
+        self.lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock()
+        self.logs = self.folder("logs")
+
+    @property
+    def temporary(self) -> bool:
+        return self._temporary is not None
+
+    def _lock(self) -> None:
+        """Take the lock. After a killed stack its reaper still has it, for a few seconds."""
+        deadline = time.monotonic() + REAPER_S
+        while True:
+            try:
+                fcntl.flock(self.lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                holder = os.pread(self.lock_fd, 20, 0).decode()
+            if (holder and exists(int(holder))) or time.monotonic() > deadline:
+                self.close()
+                raise DirectoryInUse(
+                    f"Another stack (pid {holder or 'unknown'}) is using {self.path}; stop it, "
+                    "or name another directory with --data or STILLMOTION_DATA."
+                )
+            time.sleep(0.05)
+        os.truncate(self.lock_fd, 0)
+        os.pwrite(self.lock_fd, str(os.getpid()).encode(), 0)
+
+    def folder(self, name: str) -> Path:
+        path = self.path / name
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
+
+    def secret(self, name: str) -> str:
+        """A secret that is made once and kept: 256 bits, safe inside a URL."""
+        known = self._read("secrets.json")
+        if name not in known:
+            known[name] = secrets.token_urlsafe(32)
+            self._write("secrets.json", known)
+        return known[name]
+
+    def recall(self, name: str) -> str | None:
+        """A secret that somebody else made, if it was kept."""
+        return self._read("secrets.json").get(name)
+
+    def keep(self, name: str, value: str) -> None:
+        self._write("secrets.json", {**self._read("secrets.json"), name: value})
+
+    def ports(self, names: Iterable[str]) -> dict[str, int]:
+        """A free loopback port for each name; last time's where it is still free."""
+        known: dict[str, int] = self._read("ports.json")
+        names = list(names)
+        taken = {port for other, port in known.items() if other not in names}
+        for name in names:
+            port = known.get(name, 0)
+            while port in taken or not is_free(port):
+                port = random.choice(PORTS)
+            known[name] = port
+            taken.add(port)
+        self._write("ports.json", known)
+        return known
+
+    def _read(self, name: str) -> dict:
+        path = self.path / name
+        try:
+            return json.loads(path.read_text()) if path.exists() else {}
+        except (OSError, ValueError) as error:
+            raise StackError(f"{path} cannot be read: {error}.") from None
+
+    def _write(self, name: str, value: dict) -> None:
+        fd, temporary = tempfile.mkstemp(dir=self.path)  # mode 0600
+        with os.fdopen(fd, "w") as file:
+            json.dump(value, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(self.path / name)
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        if self.lock_fd >= 0:
+            os.close(self.lock_fd)
+            self.lock_fd = -1
+        if self._temporary is not None:
+            with contextlib.suppress(OSError):
+                self._temporary.cleanup()
+
+
+def exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this loopback port."""
+    if not port:
+        return False
+    with socket.socket() as probe:
+        # As the servers do: a connection of theirs that lingers is no reason to move.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen()
+        except OSError:
+            return False
+    return True

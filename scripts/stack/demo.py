@@ -1,0 +1,158 @@
+"""`scripts/demo`: start the whole service, turn a picture into a clip, stop everything.
+
+Exit status: 0 the clip is there; 2 wrong arguments or not a picture; 69 the service did not come
+up; 75 another stack is using the data directory; 130 stopped by Ctrl-C; else what
+`stillmotion animate` ended with.
+"""
+
+import argparse
+import itertools
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from app.domain.errors import StillmotionError
+from app.pictures import Normaliser
+from scripts.stack.data import ROOT, DataDir, choose_directory
+from scripts.stack.errors import DirectoryInUse, StackError
+from scripts.stack.stack import Stack
+
+EX_USAGE, EX_UNAVAILABLE, EX_TEMPFAIL, EX_INTERRUPTED = 2, 69, 75, 130
+SAMPLE = ROOT / "scripts/assets/cat.jpg"
+RENDER_S = 600.0
+USAGE = "scripts/demo [IMAGE] [PROMPT] [--serve] [--data DIR] [-o FILE]"
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/demo", usage=USAGE, description=__doc__.partition("\n\n")[0]
+    )
+    parser.add_argument("image", nargs="?", type=Path, help="a picture; default: a cat")
+    parser.add_argument("prompt", nargs="?", default="", help="what should move, and how")
+    parser.add_argument("--serve", action="store_true", help="keep it running until Ctrl-C")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="default: .stillmotion")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the clip")
+    return parser.parse_args(argv)
+
+
+def check_picture(path: Path) -> str:
+    """What is wrong with a picture, or "": said now, not after the service has started."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}."
+    try:
+        with Normaliser() as normaliser:
+            normaliser.normalise(data)
+    except StillmotionError as error:
+        return f"{path}: {error.detail}"
+    return ""
+
+
+def check_output(path: Path | None) -> str:
+    """What is wrong with the place for the clip, or ""."""
+    if path is None:
+        return ""
+    if path.is_dir():
+        return f"{path} is a directory; -o takes a file."
+    folder = path.absolute().parent
+    return "" if os.access(folder, os.W_OK) else f"{folder} is no directory that can be written."
+
+
+def choose_output(image: Path, data: DataDir) -> Path:
+    """A new file named after the picture, in the current directory if it can be written."""
+    folder = Path.cwd() if os.access(Path.cwd(), os.W_OK) else data.folder("clips")
+    names = itertools.chain([image.stem], (f"{image.stem}-{n}" for n in itertools.count(2)))
+    return next(path for name in names if not (path := folder / f"{name}.mp4").exists())
+
+
+def animate(stack: Stack, image: Path, prompt: str, output: Path) -> int:
+    """Run `stillmotion animate`; its progress goes to our stderr. Prints the clip's path."""
+    code, printed = stack.command(
+        *("animate", image.resolve(), prompt),
+        *("--server", stack.url, "-o", output.resolve()),
+        env={"STILLMOTION_API_KEY": stack.api_key()},
+        stderr=sys.stderr.fileno(),
+        timeout_s=RENDER_S,
+    )
+    print(printed, end="", flush=True)
+    return code
+
+
+def describe(stack: Stack) -> str:
+    """What somebody needs who wants to use the running service."""
+    user, password = stack.flower_login
+    return f"""
+    API      {stack.url}
+    API key  {stack.api_key()}
+    Flower   {stack.flower_url} (user {user}, password {password})
+    Data     {stack.data.path} (logs in {stack.data.logs})
+
+    curl -H "Authorization: Bearer {stack.api_key()}" -F image=@{SAMPLE} {stack.url}/v1/jobs
+
+Ctrl-C stops everything.
+"""
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def run(arguments: argparse.Namespace) -> int:
+    image = arguments.image or SAMPLE
+    problem = check_picture(image) or check_output(arguments.output)
+    if problem:
+        say(problem)
+        return EX_USAGE
+    directory, notice = choose_directory(os.environ, arguments.data)
+    if notice:
+        say(notice)
+    stack = Stack(DataDir(directory), say=say)
+    started = time.monotonic()
+    say("Starting Postgres, Valkey, the API, a dispatcher, Flower and two regions of workers ...")
+    try:
+        stack.open()
+        say(f"Ready after {time.monotonic() - started:.1f} s.")
+        code = 0
+        if arguments.image or not arguments.serve:
+            code = animate(
+                stack, image, arguments.prompt, arguments.output or choose_output(image, stack.data)
+            )
+        if arguments.serve:
+            print(describe(stack), flush=True)
+            while True:
+                signal.pause()
+        return code
+    finally:
+        # A second Ctrl-C would leave the rest to the reaper; let this end in order instead.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        stack.close()
+
+
+def main() -> int:
+    arguments = parse(sys.argv[1:])
+    # SIGINT too: a shell starts background jobs with it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+    try:
+        return run(arguments)
+    except KeyboardInterrupt:
+        say("Stopped.")
+        return EX_INTERRUPTED
+    except DirectoryInUse as error:
+        say(str(error))
+        return EX_TEMPFAIL
+    except StackError as error:
+        say(str(error))
+        return EX_UNAVAILABLE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

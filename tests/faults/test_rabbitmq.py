@@ -1,0 +1,46 @@
+"""The same protocol with RabbitMQ as broker; Valkey keeps the claims."""
+
+import os
+
+import pytest
+
+from tests import make, services
+from tests.fleet import fleet as make_fleet
+from tests.rabbitmq import rabbitmq
+
+
+@pytest.fixture(scope="module")
+def broker():
+    try:
+        with rabbitmq() as broker:
+            yield broker
+    except services.Missing as missing:
+        if os.environ.get("CI"):
+            pytest.fail(f"{missing}, and CI needs it")
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def fleet(broker, change, store, tmp_path):
+    with make_fleet(change(broker_url=broker.url), store, tmp_path) as fleet:
+        yield fleet
+
+
+def test_jobs_flow_and_a_killed_broker_costs_time_only(fleet, broker):
+    fleet.dispatcher(), fleet.dispatcher()
+    workers = [fleet.worker(noop_step_s=0.02).wait_ready() for _ in range(2)]
+    before = [fleet.submit() for _ in range(20)]
+    for job_id in before:
+        assert fleet.wait(job_id, "succeeded").begun == 1
+    long_job = fleet.submit(steps=400)
+    fleet.wait(long_job, "processing")
+    broker.stop()
+    meanwhile = [fleet.submit() for _ in range(5)]
+    # A worker without a broker hears nothing, so it must not be counted as idle.
+    broker.start()
+    for job_id in [*meanwhile, fleet.submit()]:
+        assert fleet.wait(job_id, "succeeded", timeout_s=60).begun == 1
+    job = fleet.wait(long_job, "succeeded", timeout_s=30)
+    assert job.begun == 1, "the cut must not have started it again"
+    assert sum(len(worker.outcomes(long_job)) for worker in workers) == 1
+    assert make.attempts_of(fleet.store, long_job)[-1].outcome == "succeeded"

@@ -1,0 +1,55 @@
+"""A database that goes away, or whose answers do."""
+
+from urllib.parse import urlsplit
+
+import pytest
+from sqlalchemy import text
+
+from tests.fleet import wait_for
+from tests.proxy import Proxy
+
+
+@pytest.fixture
+def proxy(settings):
+    target = urlsplit(settings.database_url)
+    proxy = Proxy((target.hostname, target.port))
+    yield proxy
+    proxy.close()
+
+
+def through(proxy, settings):
+    """The database's URL, by way of the proxy."""
+    port = urlsplit(settings.database_url).port
+    return settings.database_url.replace(f":{port}/", f":{proxy.port}/")
+
+
+def test_a_finish_whose_answer_is_lost_counts_once(fleet, proxy, settings):
+    """The commit held; the worker learns it from the row instead of rendering again."""
+    fleet.dispatcher()
+    worker = fleet.worker(database_url=through(proxy, settings)).wait_ready()
+    fleet.wait(fleet.submit(), "succeeded")
+    proxy.lose_answer_to(b"job.succeeded")
+    job_id = fleet.submit(webhook_url="https://example.com/hook")
+    job = fleet.wait(job_id, "succeeded")
+    wait_for(lambda: worker.outcomes(job_id))
+    assert proxy.cuts == 1
+    assert worker.outcomes(job_id) == ["succeeded"]
+    assert job.begun == 1 and fleet.objects.get(job.output_key)
+    with fleet.store.once() as tx:
+        owed = tx.execute(
+            text("SELECT count(*) FROM webhook_deliveries WHERE job_id = :id"), {"id": job_id}
+        )
+        assert owed.scalar_one() == 1
+
+
+def test_a_begin_whose_answer_is_lost_is_made_up_for(fleet, proxy, settings):
+    """The worker cannot know that it owns the attempt, so the lease has to run out."""
+    fleet.dispatcher()
+    worker = fleet.worker(database_url=through(proxy, settings)).wait_ready()
+    fleet.wait(fleet.submit(), "succeeded")
+    proxy.lose_answer_to(b"begun + 1")
+    job_id = fleet.submit()
+    job = fleet.wait(job_id, "succeeded", timeout_s=60)
+    assert proxy.cuts == 1
+    assert job.begun == 2
+    assert worker.outcomes(job_id) == ["succeeded"]

@@ -1,0 +1,151 @@
+"""OpenStack Swift with its S3 API, all four servers in one process: a real S3 server for tests.
+
+Unlike the usual emulations it checks signatures and expiry. Started as a process of its own,
+because eventlet replaces parts of the standard library. Needs a file system with user
+attributes (ext4, xfs, btrfs).
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ACCESS_KEY = "test:tester"
+SECRET_KEY = "testing"
+PAGE = 5  # objects per page of a listing; S3 has 1000, which no test wants to fill
+
+SWIFT_CONF = """
+[swift-hash]
+swift_hash_path_suffix = tests
+"""
+
+BACKEND_CONF = """
+[DEFAULT]
+devices = {devices}
+swift_dir = {home}
+mount_check = false
+fallocate_reserve = 0
+[app:main]
+use = egg:swift#{kind}
+"""
+
+# No cache middleware, hence no memcached: tempauth only needs one for tokens, which S3 lacks.
+PROXY_CONF = f"""
+[DEFAULT]
+swift_dir = {{home}}
+[pipeline:main]
+pipeline = s3api tempauth bulk slo proxy-server
+[filter:s3api]
+use = egg:swift#s3api
+max_bucket_listing = {PAGE}
+[filter:tempauth]
+use = egg:swift#tempauth
+user_{ACCESS_KEY.replace(":", "_")} = {SECRET_KEY} .admin
+[filter:bulk]
+use = egg:swift#bulk
+[filter:slo]
+use = egg:swift#slo
+[app:proxy-server]
+use = egg:swift#proxy
+account_autocreate = true
+"""
+
+
+@dataclass(frozen=True)
+class SwiftServer:
+    """Where a running server answers; the keys are ACCESS_KEY and SECRET_KEY."""
+
+    endpoint_url: str
+    pid: int
+
+
+@contextlib.contextmanager
+def swift_server() -> Iterator[SwiftServer]:
+    """Run a server with an empty disk of its own until the block ends.
+
+    Raises:
+        ImportError: swift is not installed.
+        RuntimeError: it did not come up.
+    """
+    with tempfile.TemporaryDirectory(prefix="swift-") as home:
+        log = Path(home, "log")
+        with log.open("wb") as errors:
+            process = subprocess.Popen(
+                [sys.executable, __file__, home],
+                stdin=subprocess.PIPE,  # its end tells the server that we are gone, however
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+        with process, process.stdin, process.stdout:
+            line = process.stdout.readline()
+            if not line:
+                text = log.read_text()
+                missing = "ModuleNotFoundError" in text
+                raise (ImportError if missing else RuntimeError)(text[-2000:])
+            yield SwiftServer(json.loads(line)["endpoint_url"], process.pid)
+
+
+def serve(home: Path) -> None:
+    """Run the four servers on free ports of 127.0.0.1; print the S3 endpoint; end with stdin."""
+    import eventlet
+
+    eventlet.monkey_patch()
+    from eventlet import wsgi
+    from swift.common.http_protocol import SwiftHttpProtocol
+    from swift.common.ring import RingData
+    from swift.common.utils import NullLogger, set_swift_dir
+    from swift.common.wsgi import loadapp
+
+    (home / "swift.conf").write_text(SWIFT_CONF)
+    (home / "devices" / "disk").mkdir(parents=True, exist_ok=True)
+    # Before any app loads: they would look for /etc/swift/swift.conf.
+    set_swift_dir(str(home))
+
+    def run(kind: str, conf: str, listener) -> None:
+        path = home / f"{kind}.conf"
+        path.write_text(conf.format(kind=kind, home=home, devices=home / "devices"))
+        app = loadapp(str(path), global_conf={"log_name": kind})
+        eventlet.spawn(
+            wsgi.server,
+            listener,
+            app,
+            NullLogger(),
+            protocol=SwiftHttpProtocol,
+            # Otherwise metadata keys and ETag come back with other capitals than S3's.
+            capitalize_response_headers=False,
+        )
+
+    listeners = {}
+    for kind in ("account", "container", "object"):
+        listeners[kind] = eventlet.listen(("127.0.0.1", 0))
+        device = {
+            "id": 0,
+            "region": 1,
+            "zone": 1,
+            "ip": "127.0.0.1",
+            "port": listeners[kind].getsockname()[1],
+            "device": "disk",
+            "weight": 1.0,
+        }
+        # One replica, 2 ** (32 - 30) partitions, all on the one device.
+        RingData([[0] * 4], [device], 30).save(str(home / f"{kind}.ring.gz"))
+    for kind, listener in listeners.items():
+        run(kind, BACKEND_CONF, listener)
+    front = eventlet.listen(("127.0.0.1", 0))
+    run("proxy", PROXY_CONF, front)
+
+    print(json.dumps({"endpoint_url": f"http://127.0.0.1:{front.getsockname()[1]}"}), flush=True)
+    eventlet.hubs.trampoline(sys.stdin.fileno(), read=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("home", type=Path, help="an empty directory for configuration and data")
+    serve(parser.parse_args().home)

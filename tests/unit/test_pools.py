@@ -1,0 +1,52 @@
+"""Regions, their order, and the names of queues."""
+
+import pytest
+
+from app.domain.job import Policy
+from app.domain.pools import Pool, Region, Topology
+
+THREE = Topology(
+    [
+        Region("us-east", {"us-west": 60, "eu-west": 80}),
+        Region("us-west", {"us-east": 60, "eu-west": 140}),
+        Region("eu-west", {"us-east": 80, "us-west": 140}),
+    ]
+)
+
+
+def test_the_default_profile_has_the_short_queue_name():
+    assert Pool("us-east", "motion-small").queue == "animate.us-east"
+    assert Pool("us-east", "noop").queue == "animate.us-east.noop"
+
+
+def test_home_comes_first_and_then_the_nearest():
+    assert THREE.by_round_trip("eu-west") == ["eu-west", "us-east", "us-west"]
+
+
+def test_after_a_failure_another_region_is_tried_first():
+    assert THREE.after_failure("us-east", "us-east", Policy.RING, None) == "us-west"
+    assert THREE.after_failure("us-west", "us-east", Policy.RING, None) == "us-east"
+
+
+def test_a_strict_job_stays_home_and_an_allow_list_is_never_crossed():
+    assert THREE.after_failure("us-east", "us-east", Policy.STRICT, None) == "us-east"
+    allowed = ["us-east", "eu-west"]
+    assert THREE.after_failure("us-east", "us-east", Policy.ANY, allowed) == "eu-west"
+    assert THREE.after_failure("us-east", "us-east", Policy.ANY, ["us-east"]) == "us-east"
+
+
+@pytest.mark.parametrize(
+    ("regions", "sentence"),
+    [
+        ([], "no region"),
+        ([Region("aa"), Region("aa")], "share one name"),
+        ([Region("Bad_Name")], "must be 2-32"),
+        ([Region("aa", {"bb": 1})], "unknown neighbour 'bb'"),
+        ([Region("aa", {"bb": 1}), Region("bb")], "is missing"),
+        ([Region("aa", {"bb": 1}), Region("bb", {"aa": 2})], "differ"),
+        ([Region("aa", {"bb": -1}), Region("bb", {"aa": -1})], ">= 0"),
+    ],
+)
+def test_regions_that_do_not_fit_together_are_refused(regions, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Topology(regions)
