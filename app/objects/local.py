@@ -183,12 +183,16 @@ def _write(file: io.FileIO, data: bytes) -> None:
 
 
 def _move(partial: Path, path: Path) -> None:
-    for _ in range(10):
+    """Rename, making the directories on the way. A delete in the same directory may remove them
+    as empty at any moment, even halfway through mkdir; each lost round means that a delete won
+    one, so the bound is far beyond any number of rounds that could be lost in a row."""
+    for _ in range(1000):
         try:
             partial.replace(path)
             return
-        except FileNotFoundError:  # no directory yet, or a delete just removed it as empty
-            path.parent.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError:
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
+                path.parent.mkdir(parents=True, exist_ok=True)
     partial.replace(path)
 
 
