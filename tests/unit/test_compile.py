@@ -1,0 +1,182 @@
+"""Graphs of the real network at toy size: exact, in any thread, and eager where nothing builds."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from workers.pipeline.compile import KINDS, build_graph
+from workers.pipeline.denoiser import DenoiserConfig, MotionDenoiser
+
+SHAPE = {
+    "channels": (8, 16),
+    "head_width": 8,
+    "frames": 3,
+    "grid": 4,
+    "picture": 8,
+    "words": 20,
+    "caption_length": 4,
+    "text_width": 16,
+}
+
+
+def toy(dtype):
+    torch.manual_seed(0)
+    network = MotionDenoiser(DenoiserConfig(**SHAPE)).to(dtype)
+    return network.eval().requires_grad_(False)
+
+
+def inputs(dtype, clips, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(clips, 2, 3, 4, 4, generator=draw).to(dtype),
+        torch.rand(clips, generator=draw),
+        torch.randn(clips, 3, 8, 8, generator=draw).to(dtype),
+        torch.randint(0, 20, (clips, 4), generator=draw),
+    )
+
+
+@pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def dtype(request):
+    return request.param
+
+
+@pytest.mark.parametrize("clips", [1, 3])
+@pytest.mark.parametrize("kind", ["eager", "torchscript"])
+def test_a_graph_computes_what_the_network_computes(dtype, kind, clips):
+    network = toy(dtype)
+    graph = build_graph(network, kind, inputs(dtype, clips))
+    assert graph.kind == kind
+    with torch.inference_mode():
+        for seed in (1, 2):  # not what it was built with
+            expected = network(*inputs(dtype, clips, seed))
+            # The same kernels in the same order.
+            assert torch.equal(graph(*inputs(dtype, clips, seed)), expected)
+        other = (*inputs(dtype, clips, 2)[:3], torch.zeros(clips, 4, dtype=torch.int64))
+        assert not torch.equal(graph(*other), expected)  # the prompt is no constant
+
+
+def test_other_shapes_run_through_the_network_itself():
+    network = toy(torch.float32)
+    graph = build_graph(network, "torchscript", inputs(torch.float32, 1))
+    for clips in (1, 2, 3):
+        got = graph(*inputs(torch.float32, clips, 5))
+        assert torch.equal(got, network(*inputs(torch.float32, clips, 5)))
+
+
+def test_built_in_one_thread_and_called_in_another():
+    network = toy(torch.float32)
+    graph = build_graph(network, "torchscript", inputs(torch.float32, 1))
+    expected = network(*inputs(torch.float32, 1, 4))
+    got = []
+    threads = [
+        threading.Thread(target=lambda: got.append(graph(*inputs(torch.float32, 1, 4))))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(got) == 3
+    assert all(torch.equal(x, expected) for x in got)
+    assert not any(x.requires_grad for x in got)
+
+
+def test_nothing_is_logged_or_warned_of(caplog):
+    """TorchScript is deprecated, and tracing takes shapes for constants: both say so otherwise."""
+    with warnings.catch_warnings(record=True) as warned, caplog.at_level(logging.DEBUG):
+        warnings.simplefilter("always")
+        build_graph(toy(torch.float32), "torchscript", inputs(torch.float32, 1))(
+            *inputs(torch.float32, 1)
+        )
+    assert [str(w.message) for w in warned] == []
+    assert caplog.messages == []
+
+
+class Branches(nn.Module):
+    """Takes the branch of the example for ever, once traced."""
+
+    def forward(self, x):
+        return x * 2 if x[0] > 0 else x * 3
+
+
+def test_a_graph_that_computes_something_else_is_not_used(caplog):
+    module = Branches().eval()
+    graph = build_graph(module, "torchscript", (torch.tensor([1.0, -1.0]),))
+    assert graph.kind == "eager"
+    assert graph(torch.tensor([-1.0, 1.0])).tolist() == [-3, 3]
+    (message,) = caplog.messages
+    assert message.startswith("no torchscript graph, running eagerly: ArithmeticError: it is off")
+
+
+def test_an_error_of_the_network_itself_is_not_hidden():
+    with pytest.raises(RuntimeError, match="shape"):
+        build_graph(nn.Linear(3, 3).eval(), "torchscript", (torch.zeros(2),))
+
+
+def test_unknown_kinds_and_training_modules_are_refused():
+    example = (torch.zeros(3),)
+    with pytest.raises(ValueError, match=f"'onnx'; known: {', '.join(KINDS)}"):
+        build_graph(nn.Identity().eval(), "onnx", example)
+    with pytest.raises(ValueError, match="evaluation mode"):
+        build_graph(nn.Dropout(), "torchscript", example)
+
+
+# In a process of its own: compilers are found once, and what is logged is all that it prints.
+IN_A_FRESH_PROCESS = """
+import logging, sys, threading, torch
+logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="LOG %(name)s: %(message)s")
+logging.captureWarnings(True)
+from torch import nn
+from torch._dynamo.utils import counters
+from workers.pipeline.compile import build_graph
+
+torch.manual_seed(0)
+module = nn.Sequential(nn.Linear(4, 4), nn.SiLU(), nn.Linear(4, 2)).eval()
+graph = build_graph(module, "compile", (torch.randn(3, 4),))
+compiled = counters["stats"]["unique_graphs"]
+x = torch.randn(4, 3).T[:, :1].expand(3, 4)  # other strides, and no inference tensor
+got = []
+got.append(graph(x))
+thread = threading.Thread(target=lambda: got.append(graph(x)))
+thread.start()
+thread.join()
+worst = max((y - module(x)).abs().max().item() for y in got)
+print(graph.kind, len(got), worst < 1e-6, counters["stats"]["unique_graphs"] - compiled)
+"""
+
+
+def in_a_fresh_process(tmp_path, **environment):
+    """(what it printed, the lines that it logged)"""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_FRESH_PROCESS],
+        env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=170,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip(), done.stderr.strip().splitlines()
+
+
+@pytest.mark.parametrize("missing", ["PATH", "CXX"])
+def test_without_a_compiler_one_line_is_logged_and_the_network_runs(tmp_path, missing):
+    environment = {"PATH": ""} if missing == "PATH" else {"CXX": str(tmp_path / "no-compiler")}
+    printed, logged = in_a_fresh_process(tmp_path, **environment)
+    assert printed == "eager 2 True 0"
+    (line,) = logged
+    assert "no compile graph, running eagerly: " in line
+
+
+def test_what_is_compiled_once_serves_every_thread_and_stride(tmp_path):
+    printed, logged = in_a_fresh_process(tmp_path)
+    if "no compile graph" in " ".join(logged):
+        pytest.skip("no C++ compiler on this machine")
+    assert printed == "compile 2 True 0"
+    assert logged == []
