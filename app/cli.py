@@ -125,6 +125,8 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--frames", type=int)
 @click.option("--fps", type=int)
 @click.option("--size", type=int, help="Longest side, pixels.")
+@click.option("--motion", type=click.FloatRange(0, 2), help="Strength of all motion; 1 is normal.")
+@click.option("--loop", is_flag=True, default=None, help="There and back: the end meets the start.")
 @click.option("--region", help="The home region.")
 @click.option("--policy", type=click.Choice([str(policy) for policy in Policy]))
 @click.option("--timeout", type=click.FloatRange(min=0), help="Seconds to wait for the end.")

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.domain.pools import Region, Topology
-from app.domain.profiles import DEFAULT_PROFILE, PROFILES
+from app.domain.profiles import DEFAULT_PROFILE, PROFILES, Profile
 
 
 class ConfigError(Exception):
@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     model_profile: str = DEFAULT_PROFILE  # a worker's
     model_dir: Path | None = None  # default: the weights that ship with the package
     model_dtype: str = "auto"
+    # How a worker runs the network: eager, torchscript or compile. See workers/pipeline/compile.py.
+    model_graph: str = "torchscript"
+    # Denoising steps of new jobs for MODEL_PROFILE; 0: the profile's own. The student is distilled
+    # for its own number; others suit the teacher, whose best is 32.
+    model_steps: Annotated[int, Field(ge=0, le=100)] = 0
     noop_step_s: Annotated[float, Field(ge=0)] = 0.0  # the noop profile's time per step
     noop_warm_up_s: Annotated[float, Field(ge=0)] = 0.0
     ready_file: Path | None = None  # a worker touches it once it is warm
@@ -76,6 +81,11 @@ class Settings(BaseSettings):
             if name not in PROFILES:
                 raise ValueError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
         return value
+
+    def steps_of(self, profile: Profile) -> int:
+        """Denoising steps of a new job."""
+        own = self.model_steps == 0 or profile.name != self.model_profile
+        return profile.steps if own else self.model_steps
 
     @property
     def broker(self) -> str:

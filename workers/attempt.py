@@ -110,7 +110,18 @@ def _render(worker: Worker, job: Row[Any], keeper: LeaseKeeper) -> str:
     reporter = _Reporter(worker.client, job, keeper)
     picture = worker.objects.get(job.input_key)
     video = worker.engine.render(
-        Order(job.prompt, job.seed, job.frames, job.fps, job.size, job.steps), picture, reporter
+        Order(
+            prompt=job.prompt,
+            seed=job.seed,
+            frames=job.frames,
+            fps=job.fps,
+            size=job.size,
+            steps=job.steps,
+            motion=job.motion,
+            loop=job.loop,
+        ),
+        picture,
+        reporter,
     )
     keeper.advance()
     # The key holds the fence, so no two attempts can write over each other.

@@ -48,6 +48,7 @@ def build_worker(config: Settings) -> attempt.Worker:
         profile,
         model_dir=config.model_dir,
         dtype=config.model_dtype,
+        graph=config.model_graph,
         noop_step_s=config.noop_step_s,
         noop_warm_up_s=config.noop_warm_up_s,
     )

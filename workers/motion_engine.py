@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from app.domain.errors import Permanent, RenderFailed
+from app.domain.profiles import Profile
 from workers.encode import encode_mp4
 from workers.pipeline.animation import Animation
 from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory, PipelineError
@@ -18,9 +19,11 @@ from workers.render import OnStep, Order
 class MotionEngine:
     """A motion model: denoise displacement fields, warp the picture, encode."""
 
-    def __init__(self, model_dir: Path | None, dtype: str):
+    def __init__(self, profile: Profile, model_dir: Path | None, dtype: str, graph: str):
         with pipeline_errors():
-            self._animation = Animation.load(model_dir, dtype=dtype)
+            self._animation = Animation.load(
+                model_dir, network=profile.network, dtype=dtype, graph=graph
+            )
 
     def warm_up(self) -> None:
         with pipeline_errors():
@@ -34,6 +37,9 @@ class MotionEngine:
                 seed=order.seed,
                 frames=order.frames,
                 steps=order.steps,
+                strength=order.motion,
+                loop=order.loop,
+                yuv=True,
                 on_step=lambda step, _steps: on_step(step),
             )
             return encode_mp4(watched(frames, on_step), order.fps)

@@ -14,7 +14,7 @@ OnStep = Callable[[int | None], None]  # a denoising step k, or None: a frame wa
 
 @dataclass(frozen=True)
 class Order:
-    """What to render: `size` is the longest side in pixels."""
+    """What to render: `size` is the longest side in pixels, `motion` multiplies all motion."""
 
     prompt: str
     seed: int
@@ -22,6 +22,8 @@ class Order:
     fps: int
     size: int
     steps: int
+    motion: float = 1.0
+    loop: bool = False
 
 
 class Engine(Protocol):
@@ -39,6 +41,7 @@ def load_engine(
     *,
     model_dir: Path | None,
     dtype: str,
+    graph: str,
     noop_step_s: float,
     noop_warm_up_s: float,
 ) -> Engine:
@@ -51,7 +54,7 @@ def load_engine(
     # Here, so that a worker without a model needs neither torch nor its 300 MB.
     from workers.motion_engine import MotionEngine
 
-    return MotionEngine(model_dir, dtype)
+    return MotionEngine(profile, model_dir, dtype, graph)
 
 
 class NoopEngine:

@@ -15,11 +15,16 @@ bp.before_request(auth.require_jobs)
 @bp.get("/models")
 def list_models() -> ResponseReturnValue:
     """List the served profiles with their limits; the first is the default."""
-    names = services().settings.served_profiles
-    return {"object": "list", "data": [_model(PROFILES[name], name == names[0]) for name in names]}
+    settings = services().settings
+    names = settings.served_profiles
+    models = [
+        _model(PROFILES[name], settings.steps_of(PROFILES[name]), name == names[0])
+        for name in names
+    ]
+    return {"object": "list", "data": models}
 
 
-def _model(profile: Profile, default: bool) -> dict[str, object]:
+def _model(profile: Profile, steps: int, default: bool) -> dict[str, object]:
     limits = {
         field: {
             "min": getattr(profile, f"min_{field}"),
@@ -33,7 +38,7 @@ def _model(profile: Profile, default: bool) -> dict[str, object]:
         "object": "model",
         "default": default,
         "licence": profile.licence,
-        "steps": profile.steps,
+        "steps": steps,
         "passes": profile.passes,
         **limits,
     }

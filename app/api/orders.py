@@ -157,6 +157,7 @@ class Plan:
     frames: int
     fps: int
     size: int
+    steps: int
 
     def new_job(self, job_id: UUID, owner_id: UUID, seed: int, now: datetime) -> NewJob:
         """The job to write. `seed` is used where the order names none."""
@@ -170,7 +171,9 @@ class Plan:
             frames=self.frames,
             fps=self.fps,
             size=self.size,
-            steps=self.profile.steps,
+            motion=order.motion,
+            loop=order.loop,
+            steps=self.steps,
             input_key=f"inputs/{job_id}.jpg",
             home_region=self.region,
             policy=order.policy.value,
@@ -223,4 +226,4 @@ def plan(order: Order, settings: Settings, allow: Allow) -> Plan:
             faults.append(Fault("invalid_field", f"/{field}", detail))
     if faults:
         raise Invalid(faults)
-    return Plan(order, profile, region, **chosen)
+    return Plan(order, profile, region, steps=settings.steps_of(profile), **chosen)

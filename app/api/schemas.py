@@ -21,6 +21,7 @@ from app.objects import Objects
 
 MAX_PROMPT_CHARS = 1000
 MAX_DEADLINE_S = 604_800
+MAX_MOTION = 2.0
 MAX_SEED = 2**63 - 1  # what Postgres' bigint holds
 MAX_FAULTS = 20  # reported of one request
 
@@ -67,6 +68,8 @@ class Order(BaseModel):
     frames: int | None = None
     fps: int | None = None
     size: Annotated[int | None, Field(description="Longest side of the clip, pixels.")] = None
+    motion: Annotated[float, Field(ge=0, le=MAX_MOTION, description="Multiplies all motion.")] = 1.0
+    loop: Annotated[bool, Field(description="There and back: the end meets the start.")] = False
     region: str | None = None
     policy: Policy = Policy.RING
     allowed_regions: Annotated[list[str], Field(min_length=1, max_length=64)] | None = None
@@ -212,6 +215,8 @@ class Job(BaseModel):
     frames: int
     fps: int
     size: int
+    motion: float
+    loop: bool
     priority: int
     region: Region
     progress: Progress
@@ -281,6 +286,8 @@ def dump_job(
         frames=row.frames,
         fps=row.fps,
         size=row.size,
+        motion=row.motion,
+        loop=row.loop,
         priority=row.priority,
         region=Region(
             home=row.home_region,

@@ -13,6 +13,7 @@ class Profile:
     steps: int
     passes: int  # forwards of the denoiser per step
     licence: str
+    network: str = ""  # which network of a model directory; none for a profile without a model
     min_frames: int = 8
     max_frames: int = 96
     default_frames: int = 48
@@ -29,7 +30,11 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile(DEFAULT_PROFILE, steps=15, passes=3, licence="Apache-2.0"),
+        # The student, distilled from the teacher: one pass per step instead of three.
+        Profile(DEFAULT_PROFILE, steps=8, passes=1, licence="Apache-2.0", network="student"),
+        Profile(
+            "motion-small-teacher", steps=15, passes=3, licence="Apache-2.0", network="teacher"
+        ),
         # Renders nothing: a fixed clip, after a wait that the worker's settings give. It carries
         # load tests and fault tests through every real part except the model.
         Profile(

@@ -42,6 +42,8 @@ class NewJob:
     home_region: str
     policy: str
     queue_deadline: datetime
+    motion: float = 1.0
+    loop: bool = False
     priority: int = 1
     allowed_regions: list[str] | None = None
     deadline: datetime | None = None

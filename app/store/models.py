@@ -79,6 +79,8 @@ class JobRow(Base):
     frames: Mapped[int]
     fps: Mapped[int]
     size: Mapped[int]  # longest side, pixels
+    motion: Mapped[float] = mapped_column(server_default=text("1"))  # multiplies all motion
+    loop: Mapped[bool] = mapped_column(server_default=text("false"))
     steps: Mapped[int]
     input_key: Mapped[str]  # the normalised picture in object storage
     webhook_url: Mapped[str | None]

@@ -19,6 +19,8 @@ ALL_FIELDS = {
     "frames": 16,
     "fps": 12,
     "size": 256,
+    "motion": 1.5,
+    "loop": True,
     "region": "us-east",
     "policy": "any",
     "allowed_regions": ["us-east", "eu-west"],
@@ -49,9 +51,8 @@ def test_a_form_with_every_field_becomes_the_job_that_was_asked_for(api, photo, 
     job = answer.get_json()
     assert job["object"] == "job"
     assert (job["state"], job["terminal"]) == ("queued", False)
-    assert {name: job[name] for name in ("prompt", "model", "seed", "frames", "fps", "size")} == {
-        name: ALL_FIELDS[name] for name in ("prompt", "model", "seed", "frames", "fps", "size")
-    }
+    fields = ("prompt", "model", "seed", "frames", "fps", "size", "motion", "loop")
+    assert {name: job[name] for name in fields} == {name: ALL_FIELDS[name] for name in fields}
     assert job["region"] == {
         "home": "us-east",
         "policy": "any",
@@ -84,6 +85,7 @@ def test_only_a_picture_is_needed_and_the_defaults_are_the_deployments(api, phot
     job = calls.submit(api, photo).get_json()
     assert job["model"] == "motion-small"
     assert (job["frames"], job["fps"], job["size"]) == (48, 24, 512)
+    assert (job["motion"], job["loop"]) == (1.0, False)
     assert job["region"]["home"] == "us-east"
     assert job["region"]["policy"] == "ring"
     assert 0 <= job["seed"] < 2**63
@@ -117,11 +119,11 @@ def test_a_processing_job_shows_its_attempt_and_the_step_its_worker_reported(
     job_id = calls.submit(api, photo).get_json()["id"]
     placed = place_and_begin(store, job_id)
     client = app.extensions["services"].redis.of("us-east")
-    progress.report(client, placed.job_id, placed.fence, 3, 15)
+    progress.report(client, placed.job_id, placed.fence, 3, 8)
     answer = api.get(f"/v1/jobs/{job_id}")
     job = answer.get_json()
     assert (job["state"], job["queue"]) == ("processing", None)
-    assert job["progress"] == {"step": 3, "steps": 15}
+    assert job["progress"] == {"step": 3, "steps": 8}
     assert job["region"]["current"] == "us-east"
     [attempt] = job["attempts"]
     assert (attempt["number"], attempt["region"], attempt["worker"]) == (1, "us-east", "w1")
@@ -133,7 +135,7 @@ def test_the_step_of_an_earlier_attempt_is_not_shown(api, app, photo, store):
     job_id = calls.submit(api, photo).get_json()["id"]
     placed = place_and_begin(store, job_id)
     client = app.extensions["services"].redis.of("us-east")
-    progress.report(client, placed.job_id, placed.fence, 9, 15)
+    progress.report(client, placed.job_id, placed.fence, 5, 8)
     lost = Transient("The worker is gone.")
     with store.begin() as tx:
         attempts.fail(tx, placed.job_id, 1, lost, delay_s=0.0, next_region="us-east")
@@ -153,7 +155,7 @@ def test_a_succeeded_job_shows_a_signed_url_that_serves_the_clip(api, anonymous,
     answer = api.get(f"/v1/jobs/{job_id}")
     job = answer.get_json()
     assert (job["state"], job["terminal"]) == ("succeeded", True)
-    assert job["progress"] == {"step": 15, "steps": 15}
+    assert job["progress"] == {"step": 8, "steps": 8}
     assert job["error"] is None
     assert job["output"]["size_bytes"] == 3
     expires = datetime.fromisoformat(job["output"]["expires_at"])
@@ -235,7 +237,7 @@ def test_canceling_a_processing_job_asks_its_worker_to_stop(api, app, photo, sto
     answer = api.post(f"/v1/jobs/{job_id}/cancel")
     assert (answer.status_code, answer.get_json()["state"]) == (202, "processing")
     client = app.extensions["services"].redis.of("us-east")
-    assert progress.report(client, placed.job_id, placed.fence, 1, 15) is True
+    assert progress.report(client, placed.job_id, placed.fence, 1, 8) is True
     with store.once() as tx:
         assert attempts.renew(tx, placed.job_id, placed.fence, step=1) is False
         assert attempts.stop(tx, placed.job_id, placed.fence)

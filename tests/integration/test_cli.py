@@ -67,7 +67,7 @@ class Worker(threading.Thread):
         [one] = placed
         with self.store.begin() as tx:
             attempts.begin(tx, one.job_id, one.fence, worker="w", attempt_limit_s=60)
-        progress.report(connect(self.settings.redis_url, 2.0), one.job_id, one.fence, 7, 15)
+        progress.report(connect(self.settings.redis_url, 2.0), one.job_id, one.fence, 7, 8)
         self.begun.set()
         self.may_finish.wait(20)
         with self.store.begin() as tx:
@@ -107,7 +107,7 @@ def test_animate_prints_the_clips_path_and_nothing_else(worker, photo_file, caps
     out, err = capsys.readouterr()
     assert out == "photo.mp4\n"
     assert (photo_file.parent / "here/photo.mp4").read_bytes() == MP4
-    assert "succeeded step 15 of 15" in err
+    assert "succeeded step 8 of 8" in err
 
 
 @pytest.mark.usefixtures("deployed")
@@ -138,7 +138,7 @@ def test_on_a_terminal_there_is_a_live_bar_on_stderr(worker, photo_file):
     os.close(follower)
     seen = b""
     assert working.begun.wait(30)
-    while b"step 7 of 15" not in seen:
+    while b"step 7 of 8" not in seen:
         seen += os.read(leader, 4096)
     working.may_finish.set()
     with contextlib.suppress(OSError):

@@ -46,6 +46,8 @@ def row(**changes):
         "prompt": "wind",
         "seed": 1,
         "frames": 8,
+        "motion": 1.0,
+        "loop": False,
         "fps": 8,
         "size": 64,
         "steps": 4,

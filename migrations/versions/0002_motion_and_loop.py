@@ -1,0 +1,21 @@
+"""A job's motion strength and loop.
+
+Safe beside the previous release: adds columns with constant defaults, which rewrites no table, and
+the previous release's inserts get the defaults.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.add_column("jobs", sa.Column("motion", sa.Float(), server_default="1", nullable=False))
+    op.add_column("jobs", sa.Column("loop", sa.Boolean(), server_default="false", nullable=False))
+
+
+def downgrade() -> None:
+    op.drop_column("jobs", "loop")
+    op.drop_column("jobs", "motion")
