@@ -28,6 +28,8 @@ def encode_mp4(
 ) -> bytes:
     """Encode (H, W, 3) uint8 RGB frames, one at a time.
 
+    Or (H * 3 / 2, W) uint8 YUV 4:2:0, BT.709 in limited range: Y, below it U, then V.
+
     An odd side gets one more row or column, a copy of the last: yuv420p needs even sides, and
     cutting would lose a part of the picture. should_stop() is asked before each frame.
 
@@ -58,7 +60,7 @@ def _add_stream(
 ) -> av.VideoStream:
     options = {"crf": CRF, "preset": PRESET, **_deterministic()}
     stream = output.add_stream("libx264", rate=fps, options=options)
-    height, width = shape[:2]
+    height, width = shape[:2] if len(shape) == 3 else (shape[0] * 2 // 3, shape[1])
     stream.width, stream.height = width + width % 2, height + height % 2
     stream.pix_fmt = "yuv420p"
     context = stream.codec_context
@@ -80,6 +82,8 @@ def _deterministic() -> dict[str, str]:
 
 
 def _to_yuv(frame: np.ndarray) -> av.VideoFrame:
+    if frame.ndim == 2:
+        return av.VideoFrame.from_ndarray(frame, format="yuv420p")
     height, width = frame.shape[:2]
     if height % 2 or width % 2:
         frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -11,34 +11,38 @@ import pytest
 import torch
 from torch import nn
 
+from workers.pipeline.attention import share_context
 from workers.pipeline.compile import KINDS, build_graph
-from workers.pipeline.denoiser import DenoiserConfig, MotionDenoiser
+from workers.pipeline.denoiser import DenoiserConfig, MotionDenoiser, OnePass
 
-SHAPE = {
-    "channels": (8, 16),
-    "head_width": 8,
-    "frames": 3,
-    "grid": 4,
-    "picture": 8,
-    "words": 20,
-    "caption_length": 4,
-    "text_width": 16,
-}
+SHAPE = DenoiserConfig(
+    channels=(8, 16),
+    head_width=8,
+    frames=3,
+    grid=4,
+    picture=16,
+    features=8,
+    buckets=20,
+    caption_length=4,
+    text_width=16,
+)
 
 
 def toy(dtype):
+    """One pass of a tiny network, its context shared, as a worker makes a graph of it."""
     torch.manual_seed(0)
-    network = MotionDenoiser(DenoiserConfig(**SHAPE)).to(dtype)
-    return network.eval().requires_grad_(False)
+    unet = MotionDenoiser(SHAPE).to(dtype).eval().requires_grad_(False).unet
+    share_context(unet)
+    return OnePass(unet, repeat=False).eval()
 
 
 def inputs(dtype, clips, seed=0):
     draw = torch.Generator().manual_seed(seed)
     return (
-        torch.randn(clips, 2, 3, 4, 4, generator=draw).to(dtype),
+        torch.randn(clips, 12, 3, 4, 4, generator=draw).to(dtype),
         torch.rand(clips, generator=draw),
-        torch.randn(clips, 3, 8, 8, generator=draw).to(dtype),
-        torch.randint(0, 20, (clips, 4), generator=draw),
+        torch.randn(clips, 5, 16, generator=draw).to(dtype),
+        torch.randn(clips, 16, generator=draw).to(dtype),
     )
 
 
@@ -58,8 +62,8 @@ def test_a_graph_computes_what_the_network_computes(dtype, kind, clips):
             expected = network(*inputs(dtype, clips, seed))
             # The same kernels in the same order.
             assert torch.equal(graph(*inputs(dtype, clips, seed)), expected)
-        other = (*inputs(dtype, clips, 2)[:3], torch.zeros(clips, 4, dtype=torch.int64))
-        assert not torch.equal(graph(*other), expected)  # the prompt is no constant
+        sample, time, context, said = inputs(dtype, clips, 2)
+        assert not torch.equal(graph(sample, time, -context, said), expected)  # no constant
 
 
 def test_other_shapes_run_through_the_network_itself():

@@ -71,6 +71,18 @@ def test_odd_sides_get_one_more_pixel_and_nothing_is_cut(height, width):
     assert np.abs(shown - pictures[0]).mean() < 8
 
 
+def test_yuv_frames_are_encoded_as_they_are():
+    rgb = moving(64, 96, 8)
+    yuv = [
+        av.VideoFrame.from_ndarray(frame, format="rgb24")
+        .reformat(format="yuv420p", dst_colorspace=av.video.reformatter.Colorspace.ITU709)
+        .to_ndarray()
+        for frame in rgb
+    ]
+    assert yuv[0].shape == (96, 96)
+    assert encode_mp4(yuv, 24) == encode_mp4(rgb, 24)
+
+
 def test_nothing_but_the_encoders_own_metadata_is_written():
     metadata = decode(encode_mp4(moving(64, 64, 8), 24))[2]
     assert set(metadata) <= {"major_brand", "minor_version", "compatible_brands", "encoder"}

@@ -1,8 +1,11 @@
 """The warp decoder: exact at rest, true to simple motions, clean at the borders."""
 
+import av
 import numpy as np
 import pytest
 import torch
+from av.video.reformatter import Colorspace
+from skimage import data
 
 from workers.pipeline.motion import (
     Warp,
@@ -11,6 +14,7 @@ from workers.pipeline.motion import (
     grid_weights,
     keep_inside,
     picture_in_square,
+    to_yuv420,
 )
 
 
@@ -122,3 +126,59 @@ def test_read_only_pictures_are_fine():
     frames = list(Warp(picture, clip(-0.1 * place()), 8))
     frames[0][0, 0] = 0  # each frame belongs to the caller
     assert picture_in_square(picture, 32).shape == (3, 32, 32)
+
+
+@pytest.fixture
+def photo():
+    return np.ascontiguousarray(data.coffee()[:301:3, ::3])  # (101, 200, 3)
+
+
+def planes(frame, height, width):
+    """The three planes of a frame as YUV 4:2:0."""
+    y, u, v = np.split(frame.reshape(-1), [height * width, height * width * 5 // 4])
+    half = (height // 2, width // 2)
+    return y.reshape(height, width), u.reshape(half), v.reshape(half)
+
+
+def test_yuv_is_that_of_the_encoders_own_conversion(photo):
+    picture = photo[:100]
+    ours = next(iter(Warp(picture, torch.zeros(2, 8, 16, 16), 8, yuv=True)))
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    theirs = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709).to_ndarray()
+    assert ours.shape == theirs.shape == (150, 200) and ours.dtype == np.uint8
+    for a, b in zip(planes(ours, 100, 200), planes(theirs, 100, 200), strict=True):
+        # It sites chroma a quarter of a pixel elsewhere, and rounds in integers.
+        assert np.abs(a.astype(float) - b).mean() < 1.0
+    assert np.abs(planes(ours, 100, 200)[0].astype(float) - planes(theirs, 100, 200)[0]).max() <= 2
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)])
+def test_yuv_of_pure_colours_is_what_the_standard_says(colour):
+    """BT.709's table of 100 % colour bars, 8 bits."""
+    expected = {
+        (255, 0, 0): (63, 102, 240),
+        (0, 255, 0): (173, 42, 26),
+        (0, 0, 255): (32, 240, 118),
+        (255, 255, 255): (235, 128, 128),
+    }[colour]
+    luma, chroma = to_yuv420(np.full((4, 6, 3), colour, np.uint8))
+    got = [luma[0, 1, 1].item(), *chroma[:, 1, 1].tolist()]
+    assert got == pytest.approx(expected, abs=1)
+
+
+def test_a_yuv_frame_moves_as_an_rgb_frame_does(photo):
+    picture = photo[:100]
+    motion = clip(-0.2 * place())
+    rgb, yuv = (list(Warp(picture, motion, 8, yuv=yuv)) for yuv in (False, True))
+    for a, b in zip(rgb, yuv, strict=True):
+        luma, chroma = to_yuv420(np.ascontiguousarray(a))
+        y, u, v = planes(b, 100, 200)
+        assert np.abs(luma[0].numpy() - y).mean() < 1
+        assert np.abs(chroma.numpy() - np.stack([u, v])).mean() < 1
+
+
+def test_an_odd_side_gets_one_more_row_or_column(photo):
+    [first, *_] = Warp(photo[:, :199], torch.zeros(2, 8, 16, 16), 8, yuv=True)
+    assert first.shape == (153, 200)
+    y, _, _ = planes(first, 102, 200)
+    assert np.array_equal(y[-1], y[-2]) and np.array_equal(y[:, -1], y[:, -2])

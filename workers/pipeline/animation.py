@@ -6,24 +6,42 @@ for frame in animation.animate(picture, "a gentle breeze", seed=7, frames=48):
     ...
 """
 
+import copy
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from workers.pipeline.denoiser import MotionDenoiser
-from workers.pipeline.errors import NumericalError, OutOfMemory
-from workers.pipeline.guidance import PASSES, GuidedDenoiser
-from workers.pipeline.loader import ModelConfig, load_model
+from workers.pipeline.attention import share_context
+from workers.pipeline.compile import build_graph
+from workers.pipeline.denoiser import MotionDenoiser, OnePass, join
+from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory
+from workers.pipeline.guidance import GUIDED_PASSES, ClipDenoiser
+from workers.pipeline.loader import (
+    CONFIG_FILE,
+    STUDENT,
+    ModelConfig,
+    Sampling,
+    load_config,
+    load_network,
+)
 from workers.pipeline.motion import Warp, picture_in_square
-from workers.pipeline.sampler import DPMSolver, log_snr_sigmas
-from workers.pipeline.text import PAD, Tokeniser
+from workers.pipeline.noise import MotionNoise
+from workers.pipeline.sampler import DPMSolver, sigmas_for
+from workers.pipeline.text import Tokeniser
+
+log = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).parent.parent / "weights" / "motion-small"
 MIN_FRAMES, MAX_FRAMES = 8, 96
+MIN_MOTION, MAX_MOTION = 0.0, 2.0
+# Stands in for a prompt without any word.
+DEFAULT_PROMPT = "ambient motion"
 
 
 def pick_dtype(name: str, device: str) -> torch.dtype:
@@ -53,27 +71,46 @@ def naming_memory():
 
 
 class Animation:
-    """One loaded model. Renders one clip at a time, in any thread."""
+    """One loaded network of a model. Renders one clip at a time, in any thread."""
 
-    passes_per_step = PASSES
-
-    def __init__(self, network: MotionDenoiser, config: ModelConfig):
+    def __init__(
+        self, network: MotionDenoiser, config: ModelConfig, sampling: Sampling, graph: str = "eager"
+    ):
+        """`graph`: how the network runs; see compile.py. Shares the context in all of them."""
         self.network = network
         self.config = config
-        self.steps = config.steps
+        self.sampling = sampling
         self.version = config.version
-        self.tokenise = Tokeniser(config.vocabulary, config.network.caption_length)
+        shape = config.network
+        self.tokenise = Tokeniser(shape.caption_length, shape.buckets, frozenset(config.vocabulary))
+        self.device = network.unet.conv_in.weight.device
+        self.noise = MotionNoise(shape.frames, shape.grid, self.device)
+        share_context(network.unet)
+        one_pass = OnePass(network.unet, repeat=False).eval()
+        with naming_memory(), torch.inference_mode():
+            self.run = build_graph(one_pass, graph, self._example())
 
     @classmethod
-    def load(cls, model_dir: Path | None = None, *, dtype: str = "auto") -> "Animation":
-        """Load a model directory; None is the model that ships with the package.
+    def load(
+        cls,
+        model_dir: Path | None = None,
+        *,
+        network: str = STUDENT,
+        dtype: str = "auto",
+        graph: str = "eager",
+    ) -> "Animation":
+        """Load one network of a model directory; None is the model that ships with the package.
 
         Raises CheckpointError.
         """
+        directory = model_dir or SHIPPED
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        config = load_config(directory)
+        if (sampling := config.sampling.get(network)) is None:
+            raise CheckpointError(f"{directory / CONFIG_FILE} does not tell how {network} samples.")
         with naming_memory():
-            network, config = load_model(model_dir or SHIPPED, pick_dtype(dtype, device), device)
-        return cls(network, config)
+            loaded = load_network(directory, network, config, pick_dtype(dtype, device), device)
+        return cls(loaded, config, sampling, graph)
 
     def warm_up(self) -> None:
         """Render one real clip, small but at the served motion shape, so that the first job does
@@ -91,13 +128,18 @@ class Animation:
         seed: int,
         frames: int,
         steps: int | None = None,
+        strength: float = 1.0,
+        loop: bool = False,
+        yuv: bool = False,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Iterator[np.ndarray]:
         """Animate a picture, (H, W, 3) uint8.
 
         Denoises before it returns, calling on_step(k, n) after each step k = 1..n; what that raises
         ends the work. The returned iterator then yields `frames` frames like the picture, made one
-        by one; the first is the picture itself. Same arguments, same frames.
+        by one; the first is the picture itself. `strength` multiplies all motion. With `loop` the
+        motion goes there and back, so that the first frame may follow the last. With `yuv` frames
+        are YUV 4:2:0, see Warp. Same arguments, same frames.
 
         Raises NumericalError, OutOfMemory; ValueError for arguments out of range.
         """
@@ -105,13 +147,13 @@ class Animation:
             raise ValueError(f"a picture is (H, W, 3) uint8, not {image.shape} {image.dtype}")
         if not MIN_FRAMES <= frames <= MAX_FRAMES:
             raise ValueError(f"frames must be {MIN_FRAMES} to {MAX_FRAMES}, not {frames}")
+        if not MIN_MOTION <= strength <= MAX_MOTION:
+            raise ValueError(f"strength must be {MIN_MOTION} to {MAX_MOTION}, not {strength}")
         with naming_memory():
-            steps = self.steps if steps is None else steps
-            motion = self.denoise(image, prompt, seed, steps, on_step)
-            warp = Warp(image, motion, frames)
+            motion = self.denoise(image, prompt, seed, steps or self.sampling.steps, on_step)
+            warp = Warp(image, motion * strength, frames, loop=loop, yuv=yuv)
         return self._frames(warp)
 
-    @torch.inference_mode()
     def denoise(
         self,
         image: np.ndarray,
@@ -120,24 +162,46 @@ class Animation:
         steps: int,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """Sample the motion of a clip, (2, T, g, g) float32 in half sides (see motion.py)."""
-        shape = self.config.network
-        device = self.network.place.device
+        """Sample the motion of a clip, (2, T, g, g) float32 in half sides (see motion.py).
+
+        Raises NumericalError if values are not finite in bf16 and in fp32.
+        """
+        picture = picture_in_square(image, self.config.network.picture)[None]
         tokens = self.tokenise(prompt)
-        if (tokens == PAD).all():
-            tokens = self.tokenise(self.config.default_prompt)
-        denoise = GuidedDenoiser(
+        if not tokens.any():
+            tokens = self.tokenise(DEFAULT_PROMPT)
+        noise = self.noise.draw(1, torch.Generator().manual_seed(seed % 2**63))
+        try:
+            return self.sample(picture, tokens[None], noise, steps, on_step)[0]
+        except NumericalError as error:
+            if self.network.unet.dtype == torch.float32:
+                raise
+            log.warning("%s Once more in fp32.", error)
+            careful = Animation(copy.deepcopy(self.network).float(), self.config, self.sampling)
+            return careful.sample(picture, tokens[None], noise, steps, on_step)[0]
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        picture: Tensor,
+        tokens: Tensor,
+        noise: Tensor,
+        steps: int,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Sample the motion of B clips, (B, 2, T, g, g) float32 in half sides.
+
+        picture (B, 3, p, p) in [-1, 1]; tokens (B, L, PIECES); noise from `self.noise`. Raises
+        NumericalError.
+        """
+        denoise = ClipDenoiser(
             self.network,
-            picture_in_square(image, shape.picture)[None].to(device),
-            tokens[None].to(device),
-            self.config.picture_scale,
-            self.config.text_scale,
-            self.config.bands,
+            picture.to(self.device),
+            tokens.to(self.device),
+            replace(self.sampling, steps=steps),
+            self.run,
         )
-        # Drawn on the CPU, so that a seed means the same on every device.
-        draw = torch.Generator().manual_seed(seed % 2**63)
-        noise = torch.randn((1, 2, shape.frames, shape.grid, shape.grid), generator=draw)
-        sigmas = log_snr_sigmas(steps)
+        sigmas = sigmas_for(self.sampling.schedule, steps)
 
         def check(step: int, x0: Tensor) -> None:
             if not torch.isfinite(x0).all():
@@ -145,8 +209,20 @@ class Animation:
             if on_step is not None:
                 on_step(step, steps)
 
-        x = DPMSolver(sigmas).sample(denoise, noise.to(device) * sigmas[0].item(), check)
-        return x[0] * self.config.motion_scale
+        solver = DPMSolver(sigmas, self.sampling.order)
+        x = solver.sample(denoise, noise.to(self.device) * sigmas[0].item(), check)
+        return x * self.config.motion_scale
+
+    def _example(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Arguments of OnePass as a job's clip gives them."""
+        shape, dtype = self.config.network, self.network.unet.dtype
+        passes = GUIDED_PASSES if self.sampling.guided else 1
+        picture = torch.zeros(passes, 3, shape.picture, shape.picture, device=self.device)
+        tokens = self.tokenise(DEFAULT_PROMPT).expand(passes, -1, -1).to(self.device)
+        noise = self.noise.draw(passes, torch.Generator().manual_seed(0))
+        still = self.network.still(picture.to(dtype))
+        time = torch.full((passes,), 0.5, device=self.device)
+        return (join(noise.to(dtype), still), time, *self.network.text(tokens))
 
     @staticmethod
     def _frames(warp: Warp) -> Iterator[np.ndarray]:

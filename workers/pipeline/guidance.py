@@ -1,70 +1,76 @@
-"""Guidance by picture and text: three passes per step, evaluated as one batch of three.
+"""From the network to the sampler's x0: one pass per step, or three with guidance.
 
 Brooks et al. 2022 (InstructPix2Pix, arXiv:2211.09800, eq. 3): from the unconditional prediction,
-one stride towards what the picture says and one more towards what the text adds to it.
+one stride towards what the picture says and one more towards what the text adds to it. All three
+passes are one batch.
 """
 
-import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from workers.pipeline.denoiser import MotionDenoiser
+from workers.pipeline.denoiser import MotionDenoiser, OnePass, join
+from workers.pipeline.loader import Sampling
 from workers.pipeline.sampler import time_of
 from workers.pipeline.text import PAD
 
-PASSES = 3
+GUIDED_PASSES = 3
+RunPass = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def low_bands(size: int, bands: int) -> Tensor:
-    """The (size, size) projection onto the `bands` slowest cosines (DCT-II) of a line."""
-    at = (torch.arange(size, dtype=torch.float64) + 0.5) / size
-    waves = torch.cos(math.pi * torch.arange(bands)[:, None] * at)
-    waves /= waves.norm(dim=1, keepdim=True)
-    return (waves.T @ waves).float()
-
-
-class GuidedDenoiser:
-    """denoise(x, sigma) -> x0 for the sampler, for one picture and one prompt."""
+class ClipDenoiser:
+    """denoise(x, sigma) -> x0, for pictures and prompts that are encoded once."""
 
     def __init__(
         self,
         network: MotionDenoiser,
         picture: Tensor,  # (B, 3, p, p) in [-1, 1]
-        tokens: Tensor,  # (B, L)
-        picture_scale: float,
-        text_scale: float,
-        bands: int,
+        tokens: Tensor,  # (B, L, PIECES)
+        sampling: Sampling,
+        run: RunPass | None = None,  # a graph of OnePass; None runs the network as it stands
     ):
-        none = torch.zeros_like(picture)
-        silence = torch.full_like(tokens, PAD)
-        self.network = network
-        self.pictures = torch.cat([none, picture, picture])
-        self.tokens = torch.cat([silence, silence, tokens])
-        self.picture_scale = picture_scale
-        self.text_scale = text_scale
-        # Motion is smooth. What a prediction holds beyond is noise that it took for motion; left
-        # in, it would stay to the end and make straight edges wobble.
-        shape = network.config
-        self.in_time = low_bands(shape.frames, bands).to(picture.device)
-        self.in_space = low_bands(shape.grid, bands).to(picture.device)
+        self.run = run if run is not None else OnePass(network.unet, repeat=True)
+        self.dtype = network.unet.conv_in.weight.dtype
+        self.sampling = sampling
+        self.passes = GUIDED_PASSES if sampling.guided else 1
+        if sampling.guided:
+            silence = torch.full_like(tokens, PAD)
+            picture = torch.cat([torch.zeros_like(picture), picture, picture])
+            tokens = torch.cat([silence, silence, tokens])
+        self.still = network.still(picture.to(self.dtype))
+        self.context, self.said = network.text(tokens)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """x (B, 2, T, h, w) float32 = signal + sigma * noise. Returns the guided x0, float32."""
-        time = time_of(sigma).to(x.device, torch.float32)
-        # Both carry unit variance into the network: signal^2 + noise^2 = 1.
+        """x (B, 2, T, h, w) float32 = signal + sigma * noise. Returns x0, float32."""
+        v, scaled, signal, noise = self.velocity(x, sigma)
+        x0 = scaled * signal - v * noise
+        if not self.sampling.guided:
+            return x0
+        bare, seen, told = x0.chunk(GUIDED_PASSES)
+        by_picture, by_text = self.sampling.picture_scale, self.sampling.text_scale
+        guided = bare + by_picture * (seen - bare) + by_text * (told - seen)
+        return rescale(guided, told, self.sampling.rescale)
+
+    def velocity(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, float, float]:
+        """v of every pass, (passes * B, ...) float32; its input at unit variance; and the shares
+        of signal and noise in that, signal^2 + noise^2 = 1."""
         signal = (1 / (1 + sigma**2).sqrt()).item()
-        noise = signal * sigma.item()
-        scaled = x * signal
-        dtype = self.network.unet.conv_in.weight.dtype
-        v = self.network(
-            scaled.to(dtype).repeat(PASSES, 1, 1, 1, 1),
-            time.expand(PASSES * len(x)),
-            self.pictures.to(dtype),
-            self.tokens,
-        ).float()
-        bare, seen, told = (scaled.repeat(PASSES, 1, 1, 1, 1) * signal - v * noise).chunk(PASSES)
-        guided = bare + self.picture_scale * (seen - bare) + self.text_scale * (told - seen)
-        b, c, t, h, w = guided.shape
-        guided = self.in_space @ guided @ self.in_space
-        return (self.in_time @ guided.reshape(b, c, t, h * w)).reshape(b, c, t, h, w)
+        scaled = (x * signal).repeat(self.passes, 1, 1, 1, 1)
+        time = time_of(sigma).to(x.device, torch.float32).expand(len(scaled))
+        v = self.run(join(scaled.to(self.dtype), self.still), time, self.context, self.said)
+        return v.float(), scaled, signal, signal * sigma.item()
+
+
+def rescale(guided: Tensor, told: Tensor, share: float) -> Tensor:
+    """Bring a guided prediction back to the strength of the one pass with all conditions.
+
+    Lin et al. 2023 (arXiv:2305.08891, section 3.4), with the root mean square instead of the
+    standard deviation: the mean of a motion is a pan, and is part of its strength.
+    """
+    if share == 0:
+        return guided
+    over = (1, 2, 3, 4)
+    strength = told.square().mean(over, keepdim=True).sqrt()
+    too_strong = guided.square().mean(over, keepdim=True).sqrt().clamp(min=1e-6)
+    return guided * (share * strength / too_strong + 1 - share)

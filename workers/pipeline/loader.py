@@ -1,7 +1,11 @@
-"""Model directories: config.json and model.safetensors, checked before they are used."""
+"""Model directories: config.json and one safetensors file per network, checked before use.
+
+A directory holds one architecture and up to two networks of it: the teacher, and the student that
+was distilled from it.
+"""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import safetensors
@@ -13,7 +17,20 @@ from workers.pipeline.denoiser import DenoiserConfig, MotionDenoiser
 from workers.pipeline.errors import CheckpointError
 
 CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
+TEACHER, STUDENT = "teacher", "student"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one network is sampled unless a job says otherwise."""
+
+    steps: int
+    guided: bool  # three passes per step, or one
+    order: int  # of the solver
+    schedule: str = "log-snr"
+    picture_scale: float = 1.0
+    text_scale: float = 1.0
+    rescale: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -23,58 +40,65 @@ class ModelConfig:
     name: str
     version: str
     network: DenoiserConfig
-    vocabulary: list[str]
+    vocabulary: list[str]  # the words of the training captions
     motion_scale: float  # what a displacement of 1 in the network's units is, in half sides
-    steps: int
-    picture_scale: float
-    text_scale: float
-    bands: int  # how many frequencies a sampled motion may have along x, y and time
-    default_prompt: str  # stands in for a prompt without a known word
+    sampling: dict[str, Sampling] = field(default_factory=dict)  # by network
 
 
-def save_model(directory: Path, config: ModelConfig, weights: dict[str, Tensor]) -> None:
-    """Write a model directory in bf16, each file atomically."""
+def save_config(directory: Path, config: ModelConfig) -> None:
+    """Write config.json atomically."""
     directory.mkdir(parents=True, exist_ok=True)
-    half = {key: value.to(torch.bfloat16).contiguous() for key, value in weights.items()}
-    _write(directory / WEIGHTS_FILE, safetensors.torch.save(half))
     _write(directory / CONFIG_FILE, (json.dumps(asdict(config), indent=1) + "\n").encode())
 
 
-def load_model(
-    directory: Path, dtype: torch.dtype, device: str
-) -> tuple[MotionDenoiser, ModelConfig]:
-    """Read a model directory. Raises CheckpointError: one sentence with the file and the key."""
-    config = _read_config(directory / CONFIG_FILE)
-    file = directory / WEIGHTS_FILE
+def save_weights(directory: Path, name: str, weights: dict[str, Tensor]) -> None:
+    """Write <name>.safetensors in bf16, atomically."""
+    directory.mkdir(parents=True, exist_ok=True)
+    half = {key: value.to(torch.bfloat16).contiguous() for key, value in weights.items()}
+    _write(directory / f"{name}.safetensors", safetensors.torch.save(half))
+
+
+def load_config(directory: Path) -> ModelConfig:
+    """Read config.json. Raises CheckpointError."""
+    file = directory / CONFIG_FILE
+    try:
+        fields = json.loads(file.read_text())
+        network = fields.pop("network")
+        network = DenoiserConfig(**{**network, "channels": tuple(network["channels"])})
+        sampling = {name: Sampling(**given) for name, given in fields.pop("sampling").items()}
+        return ModelConfig(network=network, sampling=sampling, **fields)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}.") from error
+
+
+def load_network(
+    directory: Path, name: str, config: ModelConfig, dtype: torch.dtype, device: str
+) -> MotionDenoiser:
+    """Read <name>.safetensors. Raises CheckpointError: one sentence with the file and the key."""
+    file = directory / f"{name}.safetensors"
     try:
         network = MotionDenoiser(config.network)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(
             f"{directory / CONFIG_FILE} describes no network: {error}."
         ) from error
-    expected = {key: value.shape for key, value in network.state_dict().items()}
+    expected = network.state_dict()
     weights = _read_weights(file)
-    for key, shape in expected.items():
+    for key, tensor in expected.items():
         if key not in weights:
             raise CheckpointError(f"{file} lacks the tensor {key}.")
-        if weights[key].shape != shape:
-            found = tuple(weights[key].shape)
-            raise CheckpointError(f"{file}: {key} has shape {found}, expected {tuple(shape)}.")
+        given = weights[key]
+        if given.shape != tensor.shape:
+            raise CheckpointError(
+                f"{file}: {key} has shape {tuple(given.shape)}, expected {tuple(tensor.shape)}."
+            )
+        if given.is_floating_point() != tensor.is_floating_point():
+            raise CheckpointError(f"{file}: {key} has dtype {given.dtype}.")
     for key in weights:
         if key not in expected:
             raise CheckpointError(f"{file} holds an unknown tensor {key}.")
     network.load_state_dict(weights)
-    return network.to(device, dtype).eval().requires_grad_(False), config
-
-
-def _read_config(file: Path) -> ModelConfig:
-    try:
-        fields = json.loads(file.read_text())
-        network = DenoiserConfig(**fields.pop("network"))
-        network = DenoiserConfig(**{**asdict(network), "channels": tuple(network.channels)})
-        return ModelConfig(network=network, **fields)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{file} cannot be read: {error}.") from error
+    return network.to(device, dtype).eval().requires_grad_(False)
 
 
 def _read_weights(file: Path) -> dict[str, Tensor]:

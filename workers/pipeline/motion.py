@@ -5,6 +5,7 @@ is the picture's longest side, in half sides; the picture lies in its middle. On
 as long along x as along y, and a rotation stays one on a picture of any shape.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -95,41 +96,100 @@ def keep_inside(motion: Tensor, height: int, width: int) -> Tensor:
     return (place + motion) * zoom - place
 
 
-class Warp:
-    """Frames of one picture under one motion. Memory: two frames in float32."""
+# BT.709, limited range (Rec. ITU-R BT.709-6, items 3.2 to 3.4 and 4.6): Y, Cb, Cr from R, G, B.
+_LUMA = (0.2126, 0.7152, 0.0722)
+_BT709 = torch.tensor(
+    [
+        [219 / 255 * k for k in _LUMA],
+        [224 / 255 * k / 1.8556 for k in (-_LUMA[0], -_LUMA[1], 1 - _LUMA[2])],
+        [224 / 255 * k / 1.5748 for k in (1 - _LUMA[0], -_LUMA[1], -_LUMA[2])],
+    ]
+)
 
-    def __init__(self, picture: np.ndarray, motion: Tensor, frames: int):
-        """picture (H, W, 3) uint8; motion (2, T, g, g) in half sides, float32."""
-        height, width = picture.shape[:2]
-        device = motion.device
-        still = torch.cat([torch.zeros_like(motion[:, :1]), motion], 1).cpu()  # u_0 = 0
-        knots = keep_inside(still, height, width)
-        at = torch.linspace(0, knots.shape[1] - 1, frames)
-        moves = torch.einsum("fk,ckij->fcij", cubic_weights(at, knots.shape[1]), knots)
+
+def to_yuv420(picture: np.ndarray) -> tuple[Tensor, Tensor]:
+    """(H, W, 3) uint8 RGB -> luma (1, H, W) and chroma (2, H / 2, W / 2), float32, rounded.
+
+    An odd side gets one more row or column, a copy of the last.
+    """
+    pixels = torch.tensor(picture).permute(2, 0, 1).float()
+    height, width = picture.shape[:2]
+    pixels = F.pad(pixels[None], (0, width % 2, 0, height % 2), mode="replicate")[0]
+    luma, *chroma = torch.einsum("kc,chw->khw", _BT709, pixels)
+    chroma = F.avg_pool2d(torch.stack(chroma)[None], 2)[0]
+    return (luma[None] + 16).round(), (chroma + 128).round()
+
+
+class _Layer:
+    """Channels of one resolution, and where their samples lie in the square."""
+
+    def __init__(self, pixels: Tensor, cells: int, device: torch.device):
+        """pixels (C, h, w) float32; `cells`: the side of the motion fields."""
+        height, width = pixels.shape[1:]
         ex, ey = extent(height, width)
         xs = ((torch.arange(width) + 0.5) / width * 2 - 1) * ex
         ys = ((torch.arange(height) + 0.5) / height * 2 - 1) * ey
-        self.picture = picture
-        self.pixels = torch.tensor(picture, device=device)
-        self.pixels = self.pixels.permute(2, 0, 1)[None].float()
-        self.moves = moves.to(device)  # (F, 2, g, g)
-        self.rows = grid_weights(ys, motion.shape[-1]).to(device)  # (H, g)
-        self.columns = grid_weights(xs, motion.shape[-1]).to(device)  # (W, g)
+        self.pixels = pixels[None].to(device)
+        self.rows = grid_weights(ys, cells).to(device)  # (h, g)
+        self.columns = grid_weights(xs, cells).to(device)  # (w, g)
         self.xs, self.ys, self.half = xs.to(device), ys.to(device), (ex, ey)
 
-    @torch.inference_mode()
-    def frame(self, number: int) -> np.ndarray:
-        """Frame `number`, (H, W, 3) uint8."""
-        u = self.rows @ self.moves[number] @ self.columns.T  # (2, H, W)
+    def warp(self, move: Tensor) -> np.ndarray:
+        """Sample at places displaced by move (2, g, g): (C, h, w) uint8."""
+        u = self.rows @ move @ self.columns.T  # (2, h, w)
         at = torch.empty((1, *u.shape[1:], 2), device=u.device)
         torch.add(u[0], self.xs, out=at[0, :, :, 0]).div_(self.half[0])
         torch.add(u[1], self.ys[:, None], out=at[0, :, :, 1]).div_(self.half[1])
         warped = F.grid_sample(
             self.pixels, at, mode="bicubic", padding_mode="reflection", align_corners=False
         )
-        return warped[0].round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return warped[0].round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()
+
+
+class Warp:
+    """Frames of one picture under one motion, made one by one."""
+
+    def __init__(
+        self,
+        picture: np.ndarray,
+        motion: Tensor,
+        frames: int,
+        *,
+        loop: bool = False,
+        yuv: bool = False,
+    ):
+        """picture (H, W, 3) uint8; motion (2, T, g, g) in half sides, float32.
+
+        With `loop` it goes there and back, slowing down at both ends. With `yuv` the picture is
+        turned into YUV 4:2:0 once, which halves what there is to warp and spares the encoder a
+        conversion of every frame; frames then are (H * 3 / 2, W) uint8: Y, below it U, then V.
+        """
+        height, width = picture.shape[:2]
+        still = torch.cat([torch.zeros_like(motion[:, :1]), motion], 1).cpu()  # u_0 = 0
+        knots = keep_inside(still, height, width)
+        if loop:  # frame `frames`, which would follow the last, is frame 0 again
+            share = (1 - torch.cos(torch.arange(frames) * (2 * math.pi / frames))) / 2
+        else:
+            share = torch.linspace(0, 1, frames)
+        weights = cubic_weights(share * (knots.shape[1] - 1), knots.shape[1])
+        self.moves = torch.einsum("fk,ckij->fcij", weights, knots).to(motion.device)
+        self.yuv = yuv
+        parts = to_yuv420(picture) if yuv else (torch.tensor(picture).permute(2, 0, 1).float(),)
+        self.layers = [_Layer(part, motion.shape[-1], motion.device) for part in parts]
+
+    @torch.inference_mode()
+    def frame(self, number: int) -> np.ndarray:
+        """Frame `number`: (H, W, 3) or, with `yuv`, (H * 3 / 2, W); uint8."""
+        return self._joined([layer.warp(self.moves[number]) for layer in self.layers])
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        yield self.picture.copy()  # bit for bit, whatever rounding a warp by zero may do
+        # Bit for bit, whatever rounding a warp by zero may do.
+        yield self._joined([layer.pixels[0].byte().cpu().numpy() for layer in self.layers])
         for number in range(1, len(self.moves)):
             yield self.frame(number)
+
+    def _joined(self, parts: list[np.ndarray]) -> np.ndarray:
+        if not self.yuv:
+            return parts[0].transpose(1, 2, 0)
+        width = parts[0].shape[-1]
+        return np.concatenate([part.reshape(-1) for part in parts]).reshape(-1, width)

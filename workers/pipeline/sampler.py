@@ -11,11 +11,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# The ends of the range that is integrated. Motion is smooth: its 4,096 vectors say nearly the same,
-# so their mean still shows through noise 64 times as strong. Hence the high start; at the low end
-# the network's own estimate is better than another step.
-SIGMA_MAX = 200.0
-SIGMA_MIN = 0.1
+# The ends of the range that is integrated. Noise has the spectrum of motion (noise.py), so 40 times
+# as much noise hides everything; at the low end the network's own estimate is better than another
+# step.
+SIGMA_MAX = 40.0
+SIGMA_MIN = 0.05
+TEACHER_STEPS = 32  # a student is distilled from so many
 
 
 def time_of(sigma: Tensor) -> Tensor:
@@ -38,6 +39,8 @@ def sigmas_for(kind: str, steps: int, high: float = SIGMA_MAX, low: float = SIGM
     "log-snr": uniform in log sigma; equal steps of the solver's own time (Lu et al. 2022).
     "karras": uniform in sigma^(1/7), denser at the low end (Karras et al. 2022, arXiv:2206.00364,
     eq. 5). "time": uniform in the network's time, denser still at both ends of the path.
+    "distilled": as far apart as the teacher's levels allow, of which it takes some; a student knows
+    only the levels that it was distilled at.
 
     Which is best depends on the model and the number of steps; measure it.
     Raises ValueError for an unknown kind, no steps, or levels that do not fall to above 0.
@@ -53,8 +56,13 @@ def sigmas_for(kind: str, steps: int, high: float = SIGMA_MAX, low: float = SIGM
         levels = _line(ends ** (1 / 7), steps) ** 7
     elif kind == "time":
         levels = torch.tan(_line(time_of(ends), steps) * (math.pi / 2))
+    elif kind == "distilled":
+        if steps > TEACHER_STEPS:
+            raise ValueError(f"a student takes at most its teacher's {TEACHER_STEPS} steps")
+        chosen = [round(i * TEACHER_STEPS / steps) for i in range(steps)]
+        levels = _line(ends.log(), TEACHER_STEPS).exp()[chosen]
     else:
-        raise ValueError(f"unknown schedule {kind!r}; known: log-snr, karras, time")
+        raise ValueError(f"unknown schedule {kind!r}; known: log-snr, karras, time, distilled")
     return torch.cat([levels, levels.new_zeros(1)])
 
 
