@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from scripts.benchmarks import pipeline
+from scripts.benchmarks import model, pipeline
 from scripts.stack import StackError
 
-BENCHMARKS = {"pipeline": pipeline}
+BENCHMARKS = {"model": model, "pipeline": pipeline}
 
 
 def main() -> int:

@@ -1,128 +1,304 @@
-"""Measure a model on scenes that training never drew, whose true motion is known.
+"""Measure networks on scenes that training never drew, whose true motion is known.
 
-    python -m workers.training.evaluate                           # the shipped model and scales
-    python -m workers.training.evaluate --scales 1,1 1,1.5,16     # picture,text[,bands] to compare
-    python -m workers.training.evaluate --model runs/motion/model --scenes 96 --json out.json
+    python -m workers.training.evaluate                          # everything, into eval/
+    python -m workers.training.evaluate --quick                  # few scenes, minutes
+    python -m workers.training.evaluate --scales 32,1,1,1.5,0    # guidance of the teacher
 
-Per setting: the mean cosine between sampled and true motion, their ratio of lengths (median over
-scenes; 1 is right), and the mean end-point error in pixels of a 512 px picture. About two and a
-half minutes per setting of 64 scenes on two cores.
+Every arm (a network and how it is sampled) meets the same scenes with the same noise, so arms are
+compared in pairs. What an arm sampled is kept in --cache and made again only when its weights or
+its sampling change.
 """
 
 import argparse
-import json
-from collections import defaultdict
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from workers.pipeline.animation import SHIPPED, Animation
-from workers.pipeline.guidance import GuidedDenoiser
-from workers.pipeline.sampler import DPMSolver, log_snr_sigmas
-from workers.training import scenes
+from workers.pipeline.animation import Animation
+from workers.pipeline.loader import STUDENT, TEACHER, Sampling
+from workers.training import plots
+from workers.training.captions import CAMERA, OBJECT, STRENGTH, Motion
+from workers.training.photos import contact_sheets
+from workers.training.scenes import Scene, draw_scene, motion_field
 
 # Training draws from seed 0 by default; another seed is another series.
 SEED = 20_240_814
 BATCH = 16
-HALF_SIDE_PX = 256
+HALF_SIDE_PX = 256  # of a 512 px picture
+STILL = ("still", "still")
+PAIRS = [pair for pair in product(CAMERA, OBJECT) if pair != STILL]  # the vocabulary
+# Below this length a motion is none at all: half of the weakest of the vocabulary.
+NOTHING = 0.004
 
 
-def sample(
-    animation: Animation,
-    batch: list[scenes.Scene],
-    picture_scale: float,
-    text_scale: float,
-    bands: int,
-) -> Tensor:
-    """Sample the motion of several scenes at once, (B, 2, T, h, w) in half sides."""
-    shape = animation.config.network
-    denoise = GuidedDenoiser(
-        animation.network,
-        torch.from_numpy(np.stack([scene.picture for scene in batch])) * 2 - 1,
-        torch.stack([animation.tokenise(scene.caption) for scene in batch]),
-        picture_scale,
-        text_scale,
-        bands,
-    )
+@dataclass(frozen=True)
+class Arm:
+    """A network and a way to sample it."""
+
+    name: str
+    animation: Animation
+    sampling: Sampling
+    held_out: bool = False  # prompts in phrases that training never used
+
+    @property
+    def passes(self) -> int:
+        return self.sampling.steps * (3 if self.sampling.guided else 1)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row per scene, all arrays (N,). Lengths are root mean squares in half sides."""
+
+    cosine: np.ndarray
+    ratio: np.ndarray  # of the sampled motion's length to the true one's
+    error_px: np.ndarray  # mean end-point error, in pixels of a 512 px picture
+    roughness_px: np.ndarray  # error of the second difference over time, as error_px
+    found: np.ndarray  # the nearest pair of the vocabulary, as numbers into PAIRS; -1: nothing
+    asked: np.ndarray
+
+    @property
+    def hit(self) -> np.ndarray:
+        return (self.found == self.asked).astype(float)
+
+
+def test_scenes(count: int, *, held_out: bool = False) -> list[Scene]:
+    """`count` scenes that go through the whole vocabulary in a fixed, shuffled order."""
+    kinds = [Motion(*pair, strength) for strength, pair in product(STRENGTH, PAIRS)]
+    order = np.random.default_rng(SEED).permutation(len(kinds))
+    return [
+        draw_scene(SEED, i, kind=kinds[order[i % len(kinds)]], held_out=held_out)
+        for i in range(count)
+    ]
+
+
+def sample(arm: Arm, scenes: Sequence[Scene], cache_dir: Path | None) -> np.ndarray:
+    """The motions that an arm samples, (N, 2, T, g, g) float32 in half sides."""
+    file = cache_dir / f"{_fingerprint(arm, len(scenes))}.npy" if cache_dir else None
+    if file is not None and file.exists():
+        return np.load(file)
+    animation = replace_sampling(arm.animation, arm.sampling)
     draw = torch.Generator().manual_seed(SEED)
-    noise = torch.randn((len(batch), 2, shape.frames, shape.grid, shape.grid), generator=draw)
-    sigmas = log_snr_sigmas(animation.steps)
-    with torch.inference_mode():
-        x = DPMSolver(sigmas).sample(denoise, noise * sigmas[0].item())
-    return x * animation.config.motion_scale
+    noise = animation.noise.draw(len(scenes), draw)
+    motions = []
+    for first in range(0, len(scenes), BATCH):
+        batch = scenes[first : first + BATCH]
+        picture = torch.from_numpy(np.stack([scene.picture for scene in batch])) * 2 - 1
+        tokens = torch.stack([animation.tokenise(scene.caption) for scene in batch])
+        part = noise[first : first + BATCH]
+        motions.append(animation.sample(picture, tokens, part, arm.sampling.steps).cpu().numpy())
+    sampled = np.concatenate(motions)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, sampled)
+    return sampled
 
 
-def compare(sampled: np.ndarray, true: np.ndarray) -> tuple[float, float, float]:
-    """Cosine, ratio of lengths and end-point error (px) of two (2, T, h, w) motions.
-
-    A scene where nothing moves has no direction: its cosine and ratio are NaN.
-    """
-    length, truth = np.linalg.norm(sampled), np.linalg.norm(true)
-    error = np.linalg.norm(sampled - true, axis=0).mean() * HALF_SIDE_PX
-    if truth == 0:
-        return np.nan, np.nan, float(error)
-    return float((sampled * true).sum() / (length * truth)), float(length / truth), float(error)
+def replace_sampling(animation: Animation, sampling: Sampling) -> Animation:
+    """The same network, sampled otherwise."""
+    return Animation(animation.network, animation.config, sampling)
 
 
-def evaluate(
-    animation: Animation, count: int, picture_scale: float, text_scale: float, bands: int
-) -> dict:
-    """Figures over `count` scenes: overall and, for the cosine, by kind of motion."""
-    figures, by_kind = [], defaultdict(list)
-    for first in range(0, count, BATCH):
-        numbers = range(first, min(first + BATCH, count))
-        batch = [scenes.draw_scene(SEED, number) for number in numbers]
-        motions = sample(animation, batch, picture_scale, text_scale, bands).numpy()
-        for scene, motion in zip(batch, motions, strict=True):
-            row = compare(motion, scene.motion)
-            figures.append(row)
-            kind = scene.kind
-            both = kind.camera != "still" and kind.object != "none"
-            name = "camera + object" if both else kind.camera
-            by_kind[name if both or kind.camera != "still" else kind.object].append(row[0])
-    cosine, ratio, error = np.array(figures).T
+def measure(sampled: np.ndarray, scenes: Sequence[Scene]) -> Measured:
+    """Compare sampled motions with the truth."""
+    rows = [_measure_one(u, scene) for u, scene in zip(sampled, scenes, strict=True)]
+    return Measured(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+def _measure_one(u: np.ndarray, scene: Scene) -> tuple[float, ...]:
+    true = scene.motion
+    length, truth = _length(u), _length(true)
+    cosine = float((u * true).mean() / max(length * truth, 1e-12))
+    error = float(np.linalg.norm(u - true, axis=0).mean() * HALF_SIDE_PX)
+    rough = _length(_bend(u) - _bend(true)) * HALF_SIDE_PX
+    pair = (scene.kind.camera, scene.kind.object)
+    return cosine, length / truth, error, rough, _nearest(u, scene), PAIRS.index(pair)
+
+
+def _nearest(u: np.ndarray, scene: Scene) -> int:
+    """Which pair of the vocabulary, done to this scene, comes nearest by flow cosine."""
+    if _length(u) < NOTHING:
+        return -1
+    fields = np.stack(
+        [motion_field(*pair, scene.bodies, scene.horizon, scene.amount) for pair in PAIRS]
+    ).reshape(len(PAIRS), -1)
+    fields /= np.linalg.norm(fields, axis=1, keepdims=True)
+    return int((fields @ u.reshape(-1)).argmax())
+
+
+def _length(u: np.ndarray) -> float:
+    return float(np.sqrt(np.square(u).mean()))
+
+
+def _bend(u: np.ndarray) -> np.ndarray:
+    """Second differences over time of (2, T, g, g), the field at time 0 included."""
+    return np.diff(u, n=2, axis=1, prepend=0)
+
+
+def interval(values: np.ndarray, draws: int = 2000) -> tuple[float, float]:
+    """The 95 % interval of a mean, by bootstrap over scenes."""
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(0, len(values), (draws, len(values)))].mean(1)
+    return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
+
+
+def pairs_of(measured: Measured) -> list[tuple[tuple[str, str], tuple[str, str]]]:
+    """Per scene, (camera, object) as found in the sampled motion and as asked for."""
+    return [
+        (PAIRS[found] if found >= 0 else STILL, PAIRS[asked])
+        for found, asked in zip(measured.found, measured.asked, strict=True)
+    ]
+
+
+def summary(measured: Measured) -> dict[str, float]:
+    """The figures of one arm. Shares are between 0 and 1."""
+    right = pairs_of(measured)
     return {
-        "picture_scale": picture_scale,
-        "text_scale": text_scale,
-        "bands": bands,
-        "scenes": count,
-        "cosine": round(float(np.nanmean(cosine)), 4),
-        "cosine_p10": round(float(np.nanpercentile(cosine, 10)), 4),
-        "magnitude_ratio": round(float(np.nanmedian(ratio)), 3),
-        "end_point_error_px": round(float(error.mean()), 3),
-        "cosine_by_kind": {
-            name: round(float(np.mean(values)), 3)
-            for name, values in sorted(by_kind.items())
-            if not np.isnan(values).all()
-        },
+        "adherence": float(measured.hit.mean()),
+        "adherence_camera": float(np.mean([found[0] == asked[0] for found, asked in right])),
+        "adherence_object": float(np.mean([found[1] == asked[1] for found, asked in right])),
+        "cosine": float(measured.cosine.mean()),
+        "magnitude_ratio": float(np.median(measured.ratio)),
+        "end_point_error_px": float(measured.error_px.mean()),
+        "roughness_px": float(measured.roughness_px.mean()),
     }
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure a model on unseen scenes.")
-    parser.add_argument("--model", type=Path, default=SHIPPED)
-    parser.add_argument("--scenes", type=int, default=64)
-    parser.add_argument("--scales", nargs="*", default=[], help="PICTURE,TEXT[,BANDS] each")
-    parser.add_argument("--json", type=Path)
-    return parser.parse_args(argv)
+@cache
+def _weights_hash(animation: Animation) -> str:
+    digest = hashlib.sha256()
+    for key, value in sorted(animation.network.state_dict().items()):
+        digest.update(key.encode() + value.float().cpu().numpy().tobytes())
+    return digest.hexdigest() + str(animation.network.unet.dtype)
+
+
+def _fingerprint(arm: Arm, count: int) -> str:
+    """Everything that decides what an arm samples."""
+    told = [_weights_hash(arm.animation), asdict(arm.sampling), arm.held_out, count, SEED]
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:20]
+
+
+def arms(
+    student: Animation, teacher: Animation, student_fp32: Animation
+) -> tuple[list[Arm], list[Arm]]:
+    """What every scene is sampled with, and what only the scenes of the curve are."""
+    plain = student.sampling
+    guided = replace(teacher.sampling, order=1)  # DDIM, as in distillation
+    fast = teacher.sampling
+    main = [
+        Arm("teacher 32 x 3", teacher, replace(guided, steps=32)),
+        Arm("undistilled 8 x 1", teacher, plain),
+        Arm("student 8 x 1", student, plain),
+        Arm("student 8 x 1, held-out phrases", student, plain, held_out=True),
+        Arm("student 8 x 1, fp32", student_fp32, plain),
+    ]
+    curve = [
+        Arm("teacher 15 x 3, DPM-Solver++", teacher, replace(fast, steps=15)),
+        Arm("teacher 8 x 3, DPM-Solver++", teacher, replace(fast, steps=8)),
+        Arm("teacher 32 x 1", teacher, replace(plain, steps=32)),
+        Arm("student 4 x 1", student, replace(plain, steps=4)),
+        Arm("student 2 x 1", student, replace(plain, steps=2)),
+        Arm("undistilled 4 x 1", teacher, replace(plain, steps=4)),
+        Arm("undistilled 2 x 1", teacher, replace(plain, steps=2)),
+    ]
+    return main, curve
+
+
+@dataclass(frozen=True)
+class Result:
+    """One arm's figures, on `scenes` scenes."""
+
+    arm: Arm
+    measured: Measured
+
+    @property
+    def scenes(self) -> int:
+        return len(self.measured.asked)
+
+
+def run(
+    model_dir: Path | None, *, count: int, curve_count: int, cache_dir: Path | None
+) -> dict[str, Result]:
+    """Measure every arm of a model directory, by name. Raises CheckpointError."""
+    student = Animation.load(model_dir, network=STUDENT)
+    teacher = Animation.load(model_dir, network=TEACHER)
+    fp32 = Animation.load(model_dir, network=STUDENT, dtype="fp32")
+    main_arms, curve_arms = arms(student, teacher, fp32)
+    results = {}
+    for arm, n in [(a, count) for a in main_arms] + [(a, curve_count) for a in curve_arms]:
+        scenes = test_scenes(n, held_out=arm.held_out)
+        results[arm.name] = Result(arm, measure(sample(arm, scenes, cache_dir), scenes))
+    return results
+
+
+def table(results: dict[str, Result]) -> str:
+    """The figures as a Markdown table, adherence with its 95 % interval."""
+    lines = [
+        "| network, steps x passes | passes | scenes | adherence | camera | object | cosine "
+        "| magnitude | end-point error, px | roughness, px |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, result in results.items():
+        s = summary(result.measured)
+        low, high = interval(result.measured.hit)
+        lines.append(
+            f"| {name} | {result.arm.passes} | {result.scenes} "
+            f"| {s['adherence']:.1%} ({low:.1%} to {high:.1%}) | {s['adherence_camera']:.1%} "
+            f"| {s['adherence_object']:.1%} | {s['cosine']:.3f} | {s['magnitude_ratio']:.2f} "
+            f"| {s['end_point_error_px']:.2f} | {s['roughness_px']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def paired(results: dict[str, Result], a: str, b: str) -> str:
+    """How much more often a hits than b on the same scenes, in points, with its interval."""
+    hits = results[a].measured.hit - results[b].measured.hit
+    low, high = interval(hits)
+    return f"{a} - {b}: {hits.mean() * 100:+.1f} points ({low * 100:+.1f} to {high * 100:+.1f})"
+
+
+def compare_scales(model_dir: Path | None, given: list[str], count: int) -> None:
+    """Print the teacher's figures for several guidance scales; 32 x 3 passes with DDIM."""
+    teacher = Animation.load(model_dir, network=TEACHER)
+    scenes = test_scenes(count)
+    for text in given:
+        steps, order, picture, said, rescale = map(float, text.split(","))
+        sampling = Sampling(int(steps), True, int(order), "log-snr", picture, said, rescale)
+        figures = summary(measure(sample(Arm(text, teacher, sampling), scenes, None), scenes))
+        print(text, {name: round(value, 3) for name, value in figures.items()}, flush=True)
 
 
 def main() -> None:
-    args = parse_args()
-    animation = Animation.load(args.model)
-    config = animation.config
-    own = [config.picture_scale, config.text_scale, config.bands]
-    settings = [[*map(float, given.split(","))] for given in args.scales] or [own]
-    results = []
-    for picture_scale, text_scale, *bands in settings:
-        band = int(bands[0]) if bands else config.bands
-        result = evaluate(animation, args.scenes, picture_scale, text_scale, band)
-        results.append(result)
-        print(json.dumps(result), flush=True)
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=1) + "\n")
+    parser = argparse.ArgumentParser(description="Measure the networks of a model directory.")
+    add = parser.add_argument
+    add("--model", type=Path, help="a model directory; default: the shipped one")
+    add("--out", type=Path, default=Path("eval"), help="folder for table, plots, contact sheets")
+    add("--cache", type=Path, default=Path("eval/cache"), help="folder of sampled motions")
+    add("--quick", action="store_true", help="16 scenes and 3 photos; for a look, not a report")
+    add("--scales", nargs="*", help="STEPS,ORDER,PICTURE,TEXT,RESCALE each: compare only these")
+    args = parser.parse_args()
+    if args.scales:
+        compare_scales(args.model, args.scales, 16 if args.quick else 64)
+        return
+    count, curve, photos = (16, 8, 3) if args.quick else (256, 64, None)
+    results = run(args.model, count=count, curve_count=curve, cache_dir=args.cache)
+    pairs = [
+        ("student 8 x 1", "teacher 32 x 3"),
+        ("student 8 x 1", "undistilled 8 x 1"),
+        ("student 8 x 1", "student 8 x 1, fp32"),
+    ]
+    lines = [table(results), "", *(f"- {paired(results, *pair)}" for pair in pairs)]
+    lines += ["", *contact_sheets(Animation.load(args.model), args.out, photos)]
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "evaluation.md").write_text("\n".join(lines) + "\n")
+    plots.curve(results, args.out / "quality-against-passes.png")
+    plots.confusion(pairs_of(results["student 8 x 1"].measured), args.out / "confusion.png")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,237 @@
+"""motion-small: what every step from stock diffusers to the shipped student saves, and costs.
+
+Times are medians of interleaved repeats on this machine; every factor is a ratio of two of them.
+"Stock" is the same network as diffusers runs it: fp32, the context repeated per frame, 32 steps
+whose three passes are one batch. A clip is a JPEG in and an MP4 out, 512 px, 48 frames at 24 fps.
+Quality comes from workers/training/evaluate.py; what it sampled is kept in build/eval-cache.
+"""
+
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from scripts.benchmarks.figures import Figure
+from scripts.stack.data import ROOT
+from workers.encode import encode_mp4
+from workers.motion_engine import load_picture
+from workers.pipeline.animation import SHIPPED, Animation, pick_dtype
+from workers.pipeline.denoiser import OnePass
+from workers.pipeline.loader import STUDENT, TEACHER, Sampling, load_config, load_network
+from workers.pipeline.motion import Warp
+from workers.training import evaluate, plots
+
+PHOTO = ROOT / "scripts/assets/cat.jpg"
+CACHE = ROOT / "build/eval-cache"
+PLOTS = ROOT / "docs/model"
+SIZE, FRAMES, FPS = 512, 48, 24
+PROMPT = "the cat breathes, slow zoom in"
+
+
+def run(*, quick: bool) -> list[Figure]:
+    """Measure everything; figures of the issue's names, and a factor for each step."""
+    stages = denoising_stages()
+    times = interleaved({name: stage for name, (stage, _) in stages.items()}, 2 if quick else 5)
+    picture = jpeg_of(PHOTO, SIZE)
+    clips = interleaved(
+        {
+            "stock": lambda: clip(picture, stages["fp32 32 x 3"][1]),
+            "student": lambda: clip(picture, stages["graph 8 x 1"][1]),
+        },
+        3 if quick else 7,
+    )
+    cold = json.loads(
+        subprocess.run(
+            [sys.executable, "-m", "scripts.benchmarks.model", PHOTO],
+            stdout=subprocess.PIPE,
+            check=True,
+            cwd=ROOT,
+            timeout=300,
+        ).stdout
+    )
+    student = stages["graph 8 x 1"][1]
+    print(ablation(times))
+    fixed = fixed_share(picture, student)
+    print("fixed share:", ", ".join(f"{name} {1e3 * s:.0f} ms" for name, s in fixed.items()))
+    fp32, bf16, shared, steps15, distilled, graph = times.values()
+    count, curve = (16, 8) if quick else (256, 64)
+    results = evaluate.run(None, count=count, curve_count=curve, cache_dir=CACHE)
+    print(evaluate.table(results))
+    if not quick:
+        PLOTS.mkdir(parents=True, exist_ok=True)
+        plots.curve(results, PLOTS / "quality-against-passes.png")
+        plots.confusion(
+            evaluate.pairs_of(results["student 8 x 1"].measured), PLOTS / "confusion.png"
+        )
+    s = {name: evaluate.summary(result.measured) for name, result in results.items()}
+    teacher, undistilled, distilled_student = (
+        s[name] for name in ("teacher 32 x 3", "undistilled 8 x 1", "student 8 x 1")
+    )
+    error = teacher["end_point_error_px"]
+    psnr, _ = frame0(picture, student)
+    hits = 100 * teacher["adherence"]
+    return [
+        Figure("passes_per_clip", student.sampling.steps, at_most=8),
+        Figure("denoiser_speedup_vs_stock", fp32 / graph, at_least=24),
+        Figure("clip_speedup_vs_stock", clips["stock"] / clips["student"], at_least=8),
+        Figure("factor_bf16", fp32 / bf16),
+        Figure("factor_shared_context", bf16 / shared),
+        Figure("factor_steps15", shared / steps15),
+        Figure("factor_distilled", steps15 / distilled),
+        Figure("factor_graph", distilled / graph),
+        Figure("clip_p50_s", clips["student"], at_most=3),
+        Figure("peak_rss_mb", cold["peak_rss_mb"], at_most=1200),
+        Figure("cold_start_s", cold["cold_start_s"], at_most=10),
+        Figure("flops_share_of_ceiling", flops_share(student, graph)),
+        Figure("adherence_teacher", hits, at_least=90),
+        Figure("adherence_undistilled", 100 * undistilled["adherence"]),
+        Figure("adherence_student", 100 * distilled_student["adherence"], at_least=hits - 2),
+        Figure("adherence_paraphrases", 100 * s["student 8 x 1, held-out phrases"]["adherence"]),
+        Figure("adherence_student_fp32", 100 * s["student 8 x 1, fp32"]["adherence"]),
+        Figure("magnitude_ratio", distilled_student["magnitude_ratio"], 1.1, 0.9),
+        Figure("endpoint_error_ratio", distilled_student["end_point_error_px"] / error, 1.15),
+        Figure("endpoint_error_undistilled_ratio", undistilled["end_point_error_px"] / error),
+        Figure("frame0_psnr_db", psnr, at_least=38),
+    ]
+
+
+def ablation(times: dict[str, float]) -> str:
+    """What each change saves, as a Markdown table."""
+    lines = ["| denoising one clip | ms | step | so far |", "|---|---|---|---|"]
+    before = first = next(iter(times.values()))
+    for name, seconds in times.items():
+        step, whole = before / seconds, first / seconds
+        lines.append(f"| {name} | {1e3 * seconds:.0f} | {step:.2f} x | {whole:.1f} x |")
+        before = seconds
+    return "\n".join(lines)
+
+
+def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each, run in turn so that the machine's moods meet all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(repeats + 1):
+        for name, work in runs.items():
+            started = time.perf_counter()
+            work()
+            if turn:  # the first is a warm-up
+                seconds[name].append(time.perf_counter() - started)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def denoising_stages() -> dict[str, tuple[Callable[[], object], Animation]]:
+    """From stock to shipped, each stage one change further: how to denoise, and the animation."""
+    config = load_config(SHIPPED)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    low = pick_dtype("auto", device)
+    ddim32 = replace(config.sampling[TEACHER], steps=32, order=1)
+    fast15 = replace(config.sampling[TEACHER], steps=15)
+    student = config.sampling[STUDENT]
+
+    def animation(
+        name: str, dtype: torch.dtype, sampling: Sampling, shared: bool, graph: str = "eager"
+    ) -> Animation:
+        network = load_network(SHIPPED, name, config, dtype, device)
+        made = Animation(network, config, sampling, graph)
+        if not shared:
+            made.network = load_network(SHIPPED, name, config, dtype, device)
+            made.run = OnePass(made.network.unet, repeat=True).eval()
+        return made
+
+    made = {
+        "fp32 32 x 3": animation(TEACHER, torch.float32, ddim32, False),
+        "bf16": animation(TEACHER, low, ddim32, False),
+        "shared context": animation(TEACHER, low, ddim32, True),
+        "15 x 3": animation(TEACHER, low, fast15, True),
+        "distilled 8 x 1": animation(STUDENT, low, student, True),
+        "graph 8 x 1": animation(STUDENT, low, student, True, "torchscript"),
+    }
+    picture = load_picture(jpeg_of(PHOTO, SIZE), SIZE)
+
+    def denoise(animation: Animation) -> Callable[[], object]:
+        return lambda: animation.denoise(picture, PROMPT, 0, animation.sampling.steps)
+
+    return {name: (denoise(each), each) for name, each in made.items()}
+
+
+def jpeg_of(path: Path, size: int) -> bytes:
+    """The picture as the API stores it, `size` pixels on its longest side."""
+    with Image.open(path) as image:
+        scale = size / max(image.size)
+        image = image.convert("RGB").resize([round(side * scale) for side in image.size])
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=92)
+        return out.getvalue()
+
+
+def clip(jpeg: bytes, animation: Animation) -> bytes:
+    """What a worker does between fetching a picture and storing a clip."""
+    picture = load_picture(jpeg, SIZE)
+    return encode_mp4(animation.animate(picture, PROMPT, seed=0, frames=FRAMES, yuv=True), FPS)
+
+
+def fixed_share(jpeg: bytes, animation: Animation) -> dict[str, float]:
+    """Seconds of a clip that no denoiser can save, one after another."""
+    picture = load_picture(jpeg, SIZE)
+    motion = animation.denoise(picture, PROMPT, 0, animation.sampling.steps)
+    frames = list(Warp(picture, motion, FRAMES, yuv=True))
+    return interleaved(
+        {
+            "decode": lambda: load_picture(jpeg, SIZE),
+            "warp": lambda: list(Warp(picture, motion, FRAMES, yuv=True)),
+            "encode": lambda: encode_mp4(frames, FPS),
+        },
+        3,
+    )
+
+
+def frame0(jpeg: bytes, animation: Animation) -> tuple[float, float]:
+    """Luma PSNR of the MP4's first frame against the picture, dB; and the MP4's Mbit/s."""
+    mp4 = clip(jpeg, animation)
+    with av.open(io.BytesIO(mp4)) as container:
+        first = next(container.decode(video=0))
+        got = first.to_ndarray(format="yuv420p")[: first.height].astype(float)
+    picture = av.VideoFrame.from_ndarray(load_picture(jpeg, SIZE), format="rgb24")
+    wanted = picture.reformat(
+        format="yuv420p", dst_colorspace=av.video.reformatter.Colorspace.ITU709
+    )
+    error = np.square(got - wanted.to_ndarray()[: first.height].astype(float)).mean()
+    return 10 * np.log10(255**2 / error), len(mp4) * 8 * FPS / FRAMES / 1e6
+
+
+def flops_share(animation: Animation, denoise_s: float) -> float:
+    """FLOP/s of denoising over those of a plain matrix product in the same dtype."""
+    example = animation._example()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        animation.run.module(*example)
+    achieved = counter.get_total_flops() * animation.sampling.steps / denoise_s
+    a = torch.randn(1024, 1024).to(animation.network.unet.dtype)
+    best = min(interleaved({"product": lambda: a @ a}, 9).values())
+    return achieved / (2 * 1024**3 / best)
+
+
+def cold_start(photo: Path) -> dict[str, float]:
+    """Load, warm up and render in this process, as a worker does."""
+    import resource
+
+    started = time.perf_counter()
+    animation = Animation.load(graph="torchscript")
+    animation.warm_up()
+    warm_s = time.perf_counter() - started
+    clip(jpeg_of(photo, SIZE), animation)
+    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"cold_start_s": warm_s, "peak_rss_mb": peak_kb / 1024}
+
+
+if __name__ == "__main__":
+    print(json.dumps(cold_start(Path(sys.argv[1]))))

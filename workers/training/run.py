@@ -1,0 +1,146 @@
+"""What training and distillation share: learning rate, averages, a log, a state that resumes."""
+
+import argparse
+import csv
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from workers.pipeline.denoiser import MotionDenoiser
+from workers.pipeline.loader import ModelConfig, save_config, save_weights
+
+LOG_COLUMNS = ["step", "loss", "grad_norm", "learning_rate", "wall_s"]
+
+
+def learning_rate(step: int, args: argparse.Namespace) -> float:
+    """Warm-up, constant, then down to zero over the last part of the steps.
+
+    Constant in the middle so that a run can be ended earlier or later than planned by resuming
+    it with another --steps (Hägele et al. 2024, arXiv:2405.18392).
+    """
+    down = (args.steps - step) / (args.steps * args.decay_share)
+    return args.lr * min(1.0, (step + 1) / args.warmup_steps, max(down, 0.0))
+
+
+@torch.no_grad()
+def average(ema: dict[str, Tensor], network: torch.nn.Module, step: int, decay: float) -> None:
+    """Exponential moving average; short at first, when the weights still change fast."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for key, value in network.state_dict().items():
+        ema[key].lerp_(value, 1 - decay)
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, steps: int, batch: int, lr: float) -> None:
+    """The flags that both scripts have."""
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="folder for the state and the model")
+    add("--resume", action="store_true", help="go on from <out>/state.pt")
+    add("--seed", type=int, default=0)
+    add("--threads", type=int, default=2, help="CPU threads")
+    # How long
+    add("--steps", type=int, default=steps)
+    add("--minutes", type=float, default=math.inf, help="save and stop after so long")
+    add("--save-minutes", type=float, default=5.0)
+    # How
+    add("--batch", type=int, default=batch)
+    add("--lr", type=float, default=lr)
+    add("--warmup-steps", type=int, default=100)
+    add("--decay-share", type=float, default=0.3, help="share of the steps with a falling rate")
+    add("--ema", type=float, default=0.999)
+    add("--grad-clip", type=float, default=1.0)
+    add("--log-every", type=int, default=10)
+
+
+def device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def optimise(
+    args: argparse.Namespace,
+    network: MotionDenoiser,
+    config: ModelConfig,
+    name: str,
+    loss_of: Callable[[int, torch.Generator], Tensor],
+) -> dict:
+    """Minimise loss_of(step, draw), whose randomness must all come from its two arguments.
+
+    Writes <out>/state.pt (everything needed to go on) and <out>/model/ (the averaged weights as
+    `name`) every --save-minutes, at SIGTERM, SIGINT and at the end. Returns the state saved last.
+    """
+    place = next(network.parameters()).device
+    optimizer = torch.optim.AdamW(network.parameters(), lr=args.lr, weight_decay=0.01)
+    ema = {key: value.clone() for key, value in network.state_dict().items()}
+    state = {"step": 0, "log": [], "wall_s": 0.0}
+    if args.resume:
+        state = torch.load(args.out / "state.pt", map_location=place, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        ema = state["ema"]
+    size = sum(p.numel() for p in network.parameters())
+    print(f"{size / 1e6:.2f} M parameters on {place}; {vars(args)}", flush=True)
+
+    stopped = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.append(True))
+    start = saved = time.monotonic()
+    wall_before, running = state["wall_s"], []
+
+    def save_now(step: int) -> None:
+        state.update(step=step, network=network.state_dict(), optimizer=optimizer.state_dict())
+        state.update(ema=ema, wall_s=wall_before + time.monotonic() - start)
+        state.update(config=asdict(config))
+        _save(args.out, state, config, name)
+
+    step = state["step"]
+    while step < args.steps:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, args)
+        loss = loss_of(step, torch.Generator().manual_seed(args.seed * 1_000_003 + step))
+        loss.backward()
+        grad_norm = clip_grad_norm_(network.parameters(), args.grad_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average(ema, network, step, args.ema)
+        running.append(loss.item())
+        step += 1
+        now = time.monotonic()
+        if step % args.log_every == 0 or step == args.steps:
+            wall_s = wall_before + now - start
+            mean, lr = float(np.mean(running)), learning_rate(step - 1, args)
+            state["log"].append(
+                [step, round(mean, 5), round(float(grad_norm), 4), round(lr, 7), round(wall_s, 1)]
+            )
+            running = []
+            print(
+                f"step {step:6d}  loss {mean:.4f}  grad {grad_norm:.3f}  {wall_s:.0f} s", flush=True
+            )
+        if stopped or now - start > args.minutes * 60:
+            break
+        if now - saved > args.save_minutes * 60:
+            save_now(step)
+            saved = now
+    save_now(step)
+    return state
+
+
+def _save(out: Path, state: dict, config: ModelConfig, name: str) -> None:
+    """Write the state, then the model, atomically."""
+    out.mkdir(parents=True, exist_ok=True)
+    part = out / "state.pt.part"
+    torch.save(state, part)
+    part.replace(out / "state.pt")
+    save_config(out / "model", config)
+    save_weights(out / "model", name, state["ema"])
+    with (out / "training-log.csv").open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(LOG_COLUMNS)
+        rows.writerows(state["log"])
