@@ -4,7 +4,7 @@ Refusing at a bounded predicted wait costs no goodput in overload (the workers s
 the wait of those who are admitted short. An accepted job is never shed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -42,6 +42,26 @@ def predicted_wait(waiting: int, ready: int, idle: int, service_s: float) -> flo
     if ready < 1:
         return float("inf")
     return (waiting + 1 - idle) * service_s / ready
+
+
+def shortest_wait(
+    regions: Iterable[str],
+    waiting: Mapping[str, int],
+    ready: Mapping[str, int],
+    idle: Mapping[str, int],
+    service_s: float,
+) -> float:
+    """The least predicted wait, seconds, in the regions where a job may be placed.
+
+    `waiting`: jobs per region that will be placed there.
+    """
+    return min(
+        (
+            predicted_wait(waiting.get(r, 0), ready.get(r, 0), idle.get(r, 0), service_s)
+            for r in regions
+        ),
+        default=float("inf"),
+    )
 
 
 def wait_bound(kind: Class, service_s: float) -> float:

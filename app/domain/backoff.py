@@ -81,8 +81,8 @@ class RetryBudget:
 class ForwardThrottle:
     """Stops sending jobs to a region that mostly refuses them, without being told to.
 
-    Adaptive throttling, Google SRE book, chapter 21. K = 1.5 and 30 s rather than 2 and two minutes:
-    the routing table itself changes every ten seconds.
+    Adaptive throttling, Google SRE book, chapter 21. K = 1.5 and 30 s rather than 2 and two
+    minutes: the routing table itself changes every ten seconds.
     """
 
     def __init__(self, k: float = THROTTLE_K, window_s: float = THROTTLE_WINDOW_S):

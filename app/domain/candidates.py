@@ -71,7 +71,7 @@ def candidates(
     if order.policy is Policy.STRICT:
         return [home] if allowed is None or home in allowed else []
     rung = mode(age_s if table is not None else None)
-    first = _by_shares(order, table, rung, ready, in_flight)
+    first = _by_shares(order, table, rung, ready)
     spill = _spill(order, topology, table, rung, ready, in_flight, rounds, unlisted_spare)
     order_of_asking = dict.fromkeys((*first, *spill))
     if allowed is None:
@@ -86,7 +86,6 @@ def _by_shares(
     table: Table | None,
     rung: Mode,
     ready: Mapping[str, int],
-    in_flight: Mapping[str, int],
 ) -> list[str]:
     home = order.home
     if table is None or rung is Mode.LOCAL or 0 < ready.get(home, SMALL_POOL) < SMALL_POOL:
@@ -112,7 +111,7 @@ def _spill(
 ) -> list[str]:
     home = order.home
     reach = Ring.ANY
-    # Without a table nobody knows how far is needed; with one, rings open with overload or refusals.
+    # Without a table nobody knows how far is needed; with one, overload or refusals open rings.
     if order.policy is Policy.RING and table is not None and ready.get(home, 1) > 0:
         reach = Ring(min(Ring.ANY, max(table.reach.get(home, 0), Ring.NEAR + rounds)))
     spare = None if table is None or rung is Mode.LOCAL else table.spare

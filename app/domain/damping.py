@@ -84,7 +84,7 @@ def damp(old: Rows, wanted: Rows, load: Load, limits: Limits) -> dict[str, dict[
     ):
         return _plain(wanted)
     if any(
-        load.regions[target].capacity <= 0.0
+        load.of(target).capacity <= 0.0
         for home, row in old.items()
         for target, share in row.items()
         if share > 0.0 and target != home

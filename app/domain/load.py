@@ -103,6 +103,9 @@ class RegionLoad:
         return self.capacity > 0.0 and self.ready < SMALL_POOL
 
 
+NOTHING = RegionLoad(ready=0, demand=0.0, service_s=1.0)
+
+
 @dataclass(frozen=True)
 class Load:
     """Every region's load. `allowed`: where a home's demand may go at all (data residency);
@@ -113,6 +116,10 @@ class Load:
 
     def permits(self, home: str, target: str) -> bool:
         return home == target or home not in self.allowed or target in self.allowed[home]
+
+    def of(self, name: str) -> RegionLoad:
+        """A region's load; one that nothing is known of has neither workers nor demand."""
+        return self.regions.get(name) or NOTHING
 
     @property
     def demand(self) -> float:

@@ -51,9 +51,9 @@ class Ring(IntEnum):
 class Rings:
     """Where the rings end, and how overloaded a home must be to use one.
 
-    Round trips in ms. Overload is utilisation over ceiling with all demand at home; a region that is
-    down is infinitely overloaded. `widen`: demand that fits nowhere inside its rings may go further,
-    rather than stay above the ceiling of its home.
+    Round trips in ms. Overload is utilisation over ceiling with all demand at home; a region that
+    is down is infinitely overloaded. `widen`: demand that fits nowhere inside its rings may go
+    further, rather than stay above the ceiling of its home.
     """
 
     near_ms: float = 40.0

@@ -97,7 +97,7 @@ class Shares:
 def limits_of(load: Load, topology: Topology) -> Limits:
     """Ceilings in force and every home's reach, with all demand at home."""
     names = tuple(topology.names)
-    regions = [load.regions.get(name) or RegionLoad(0, 0.0, 1.0) for name in names]
+    regions = [load.of(name) for name in names]
     capacity = tuple(r.capacity for r in regions)
     ceilings, shed = _in_force(regions)
     reach = tuple(topology.rings.reach(_ratio(r.demand, r.ceiling * r.capacity)) for r in regions)
@@ -114,7 +114,7 @@ def offload(load: Load, topology: Topology) -> Shares:
     """
     limits = limits_of(load, topology)
     names, carry = limits.names, limits.carry
-    regions = [load.regions.get(name) or RegionLoad(0, 0.0, 1.0) for name in names]
+    regions = [load.of(name) for name in names]
     flows = [[0.0] * len(names) for _ in names]
     for i, region in enumerate(regions):
         flows[i][i] = region.demand  # capacity is ignored on purpose

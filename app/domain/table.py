@@ -8,7 +8,7 @@ from math import floor, isfinite
 from typing import Any
 
 from app.domain.load import SMALL_POOL, Load
-from app.domain.pools import Ring, Topology
+from app.domain.pools import Topology
 from app.domain.routing import Limits, rows_applied
 
 VALID_S = 60.0
@@ -116,14 +116,13 @@ def make_table(
 ) -> Table:
     """The table that publishes `rows`, with what dispatchers need beside them."""
     used = rows_applied(rows, load, limits)
-    regions = load.regions
     spare = {}
     for name, ceiling, capacity in zip(limits.names, limits.ceilings, limits.capacity, strict=True):
-        ready = regions[name].ready if capacity > 0.0 else 0
+        ready = load.of(name).ready if capacity > 0.0 else 0
         # A small pool lends whatever is idle; a claim finds out.
         top = 1.0 if ready < SMALL_POOL else min(1.0, ceiling)
         # Planned load knows no spilled jobs, observed load no coming ones: the higher counts.
-        taken = max(used[name] * ready if capacity > 0.0 else 0.0, regions[name].busy)
+        taken = max(used[name] * ready if capacity > 0.0 else 0.0, load.of(name).busy)
         spare[name] = max(0, floor(top * ready - taken + 1e-9)) if ready else 0
     return Table(
         version=version,
@@ -133,7 +132,7 @@ def make_table(
         ceilings=dict(zip(limits.names, limits.ceilings, strict=True)),
         # JSON has no infinity; a region that is down carries whatever could not leave it.
         load={name: min(value, 1e9) for name, value in used.items()},
-        ready={name: regions[name].ready if name in regions else 0 for name in limits.names},
+        ready={name: load.of(name).ready for name in limits.names},
         spare=spare,
         demand=load.demand,
         shed=limits.shed,
@@ -171,7 +170,7 @@ def check_invariants(
                 raise TableRefused("regions", f"{home} sends jobs to unknown region {target!r}.")
             if not load.permits(home, target):
                 raise TableRefused("residency", f"Jobs of {home} may not go to {target}.")
-            if load.regions[target].capacity <= 0.0:
+            if load.of(target).capacity <= 0.0:
                 raise TableRefused("dead_target", f"{home} sends jobs to {target}, which is down.")
             if table.load[target] > table.ceilings[target] * (1 + 1e-6) + slack:
                 raise TableRefused(

@@ -40,8 +40,8 @@ def optimum(load: Load, topology: Topology, limits: Limits | None = None) -> Opt
     """
     limits = limits or limits_of(load, topology)
     names, n = limits.names, len(limits.names)
-    demand = np.array([load.regions[r].demand if r in load.regions else 0.0 for r in names])
-    pinned = np.array([load.regions[r].pinned if r in load.regions else 0.0 for r in names])
+    demand = np.array([load.of(name).demand for name in names])
+    pinned = np.array([load.of(name).pinned for name in names])
     pairs = [
         (i, j)
         for i, home in enumerate(names)
