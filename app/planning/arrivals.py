@@ -60,7 +60,7 @@ def diurnal(
     phase: float = 0.0,
     day_s: float = DAY_S,
 ) -> Times:
-    """A day's wave: from (1 - swing) to (1 + swing) times `mean`. `phase` in days, for time zones."""
+    """A day's wave, (1 - swing) to (1 + swing) times `mean`. `phase` in days, for time zones."""
 
     def rate(times: Times) -> Times:
         return mean * (1.0 + swing * np.sin(2.0 * np.pi * (times / day_s + phase)))
@@ -107,7 +107,10 @@ def replayed(trace: Times, rate: float, duration_s: float, rng: np.random.Genera
 def stepped(
     rates: Times, slot_s: float, duration_s: float, rng: np.random.Generator, shift_s: float = 0.0
 ) -> Times:
-    """Poisson arrivals at `rates` (slots,) jobs/s, one after the other, repeated; from `shift_s` on."""
+    """Poisson arrivals at one of `rates` (slots,) jobs/s after the other, round and round.
+
+    `shift_s`: where in the rates time 0 is, for time zones.
+    """
 
     def rate(times: Times) -> Times:
         return rates[((times + shift_s) // slot_s).astype(np.int64) % len(rates)]

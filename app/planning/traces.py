@@ -67,7 +67,7 @@ def azure(path: Path) -> Requests:
             for row in rows:
                 try:
                     # Seven decimals of a second; datetime holds six.
-                    stamps.append(datetime.fromisoformat(row[0][:26]).timestamp())
+                    stamps.append(datetime.fromisoformat(row[0][:26]))
                     tokens.append(int(row[2]))
                 except (ValueError, IndexError):
                     raise TraceError(f"{path}, line {rows.line_num}: not a request.") from None
@@ -75,13 +75,15 @@ def azure(path: Path) -> Requests:
         raise TraceError(f"{path} is damaged.") from error
     if len(stamps) < 2:
         raise TraceError(f"{path} holds fewer than two requests.")
-    order = np.argsort(stamps, kind="stable")
-    times = np.array(stamps)[order]
-    return Requests(times - times[0], np.array(tokens)[order])
+    # Against the first, not as Unix times: the stamps name no zone, and a zone may change its clocks.
+    first = min(stamps)
+    times = np.array([(stamp - first).total_seconds() for stamp in stamps])
+    order = np.argsort(times, kind="stable")
+    return Requests(times[order], np.array(tokens)[order])
 
 
 def servegen(path: Path) -> Rates:
-    """Read a tar (gzipped or not) of ServeGen `*-trace.csv` rate files. Raises TraceError, OSError."""
+    """Read a tar, gzipped or not, of ServeGen's `*-trace.csv`. Raises TraceError, OSError."""
     clients: list[dict[float, float]] = []
     try:
         with tarfile.open(path) as archive:

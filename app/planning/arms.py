@@ -1,0 +1,248 @@
+"""The arms of a comparison: ways in which a job finds a worker.
+
+`Ours` runs the domain's functions as the dispatcher does. The others are what it replaces: all the
+world as one pool, home only, and Meta-style polling (a routing table, then blind tries at random
+workers), without and with backoff and start delay.
+"""
+
+from app.domain.admission import Class, admit, shed_shares, shortest_wait
+from app.domain.backoff import PROBE_BASE_S, PROBE_CAP_S, execution_delay, full_jitter, probe_delay
+from app.domain.candidates import Order, candidates, draw_of, drawn
+from app.domain.job import Policy
+from app.domain.table import local_spare
+from app.planning.simulator import Simulation, Try
+
+POLL_ROUND_S = 0.002  # asking a worker that says no
+
+
+class Queued:
+    """Asks each of a job's regions once, then waits in the first one's queue.
+
+    A pool that refused is not asked again until a worker of it turns idle; that worker takes the
+    first job in its own region's queue, or of the nearest queue whose head may come.
+    """
+
+    routed = False
+    shedding = False
+
+    def __init__(self, sim: Simulation):
+        self.sim = sim
+
+    def regions(self, job: Try) -> list[str]:
+        raise NotImplementedError
+
+    def submit(self, job: Try) -> None:
+        self.sim.through_router(self.place, job)
+
+    def place(self, job: Try) -> None:
+        sim = self.sim
+        if job.state in ("running", "over"):
+            return
+        regions = self.regions(job)
+        for name in regions:
+            region = sim.index[name]
+            site = sim.sites[region]
+            if site.full:
+                continue
+            sim.attempt()
+            if site.idle > 0:
+                job.spilled = name != regions[0] and region != job.home
+                sim.start(job, region)
+                return
+            site.full = True
+        self._wait(job, sim.index[regions[0]])
+
+    def _wait(self, job: Try, region: int) -> None:
+        sim = self.sim
+        if job.state == "waiting" and job.target != region:
+            sim.sites[job.target].waiting -= 1  # the old queue skips it
+        if job.state != "waiting" or job.target != region:
+            if job.state == "new":
+                sim.at(job.submitted + sim.scenario.patience_s, self._out_of_patience, job)
+            job.state, job.target = "waiting", region
+            sim.sites[region].queue.append(job)
+            sim.sites[region].waiting += 1
+        job.asked += 1
+        sim.at(sim.now + probe_delay(job.asked, sim.draw()), self._probe, job)
+
+    def _probe(self, job: Try) -> None:
+        """Rings open with every round, and tables change: look again, ask only what may be idle."""
+        if job.state != "waiting":
+            return
+        sim = self.sim
+        regions = [sim.index[name] for name in self.regions(job)]
+        if any(not sim.sites[region].full for region in regions):
+            sim.through_router(self.place, job)
+        else:
+            self._wait(job, regions[0])
+
+    def _out_of_patience(self, job: Try) -> None:
+        if job.state == "waiting":
+            self.sim.expire(job)
+
+    def idle(self, region: int) -> None:
+        if any(site.waiting for site in self.sim.sites):
+            self.sim.through_router(self._give, region)
+
+    def _give(self, region: int) -> None:
+        """An idle worker to the job that waits for it."""
+        sim = self.sim
+        site = sim.sites[region]
+        if site.idle <= 0:
+            return
+        for name in sim.topology.by_round_trip(site.name):
+            job = self._head(sim.index[name])
+            if job is None:
+                continue
+            own = job.target == region
+            if own or site.name in self.regions(job):
+                sim.sites[job.target].queue.popleft()
+                job.spilled = not own and region != job.home
+                sim.attempt()
+                sim.start(job, region)
+                return
+
+    def _head(self, region: int) -> Try | None:
+        site = self.sim.sites[region]
+        while site.waiting and site.queue:
+            job = site.queue[0]
+            if job.state == "waiting" and job.target == region:
+                return job
+            site.queue.popleft()
+        return None
+
+
+class RandomGlobal(Queued):
+    """No routing: the world is one pool, a region is as likely as it is large."""
+
+    def regions(self, job: Try) -> list[str]:
+        return [drawn(self.sim.ready, draw_of(job.job_id)) or self.sim.names[job.home]]
+
+
+class HomeOnly(Queued):
+    """Nearest only: jobs wait at home, whatever happens there."""
+
+    def regions(self, job: Try) -> list[str]:
+        return [self.sim.names[job.home]]
+
+
+class Ours(Queued):
+    """Candidates by table, rings and spill; claims on idle workers only; bounded waiting."""
+
+    routed = True
+
+    def __init__(
+        self,
+        sim: Simulation,
+        *,
+        policy: Policy = Policy.RING,
+        kind: Class = Class.INTERACTIVE,
+        shedding: bool = True,
+    ):
+        super().__init__(sim)
+        self._policy, self._kind, self._shedding = policy, kind, shedding
+
+    def submit(self, job: Try) -> None:
+        if self._shedding and job.state == "new":
+            pause_s = self._refusal(job)
+            if pause_s is not None:
+                self.sim.shed(job, pause_s)
+                return
+        super().submit(job)
+
+    def _refusal(self, job: Try) -> float | None:
+        """Retry-After, if admission refuses the job."""
+        sim = self.sim
+        regions = self.regions(job)
+        sites = [sim.sites[sim.index[name]] for name in regions]
+        wait_s = shortest_wait(
+            regions,
+            {site.name: site.waiting for site in sites},
+            sim.ready,
+            {site.name: site.idle for site in sites},
+            sim.service_s,
+        )
+        if wait_s <= 0.0:
+            return None
+        table = sim.table
+        shed = shed_shares({self._kind: 1.0}, table.shed if table is not None else 0.0)
+        return admit(
+            self._kind,
+            wait_s,
+            sim.service_s,
+            shed_share=shed[self._kind],
+            draw=sim.draw(),
+            spread=sim.draw(),
+        ).retry_after_s
+
+    def regions(self, job: Try) -> list[str]:
+        sim = self.sim
+        home, table = sim.names[job.home], sim.table
+        return candidates(
+            Order(job.job_id, home, self._policy),
+            sim.topology,
+            table,
+            None if table is None else sim.now - table.created_at,
+            ready=sim.ready,
+            in_flight=sim.in_flight[job.home],
+            rounds=job.asked,
+            unlisted_spare=local_spare(sim.demand.get(home, 0.0), sim.service_s),
+        )
+
+
+class Polling:
+    """Meta-style: the table names a region, then random workers are asked until one is idle.
+
+    The asker does not know who is idle, so a try fails as often as workers are busy. With
+    `backoff`, full jitter between tries and a start delay for a part of the jobs.
+    """
+
+    routed = True
+
+    def __init__(self, sim: Simulation, *, backoff: bool = False):
+        self.sim, self._backoff = sim, backoff
+
+    def submit(self, job: Try) -> None:
+        sim = self.sim
+        if job.state == "new":
+            sim.at(job.submitted + sim.scenario.patience_s, self._out_of_patience, job)
+        pause_s = 0.0
+        if self._backoff:
+            site = sim.sites[job.home]
+            pause_s = execution_delay(
+                site.busy / site.gpus, sim.service_s, sim.draw(), sim.draw()
+            )
+        if pause_s > 0.0:
+            sim.at(sim.now + pause_s, self._queue, job)
+        else:
+            self._queue(job)
+
+    def _queue(self, job: Try) -> None:
+        self.sim.through_router(self._ask, job)
+
+    def _ask(self, job: Try) -> None:
+        sim = self.sim
+        if job.state in ("over", "running"):
+            return  # the try has cost its turn all the same
+        sim.attempt()
+        home = sim.names[job.home]
+        row = sim.table.shares[home] if sim.table is not None else {home: 1.0}
+        region = sim.index[drawn(row, sim.draw()) or home]
+        site = sim.sites[region]
+        if sim.draw() * site.gpus < site.idle:
+            sim.start(job, region)
+            return
+        wait_s = (
+            full_jitter(job.asked, sim.draw(), base_s=PROBE_BASE_S, cap_s=PROBE_CAP_S)
+            if self._backoff
+            else 0.0
+        )
+        job.asked += 1
+        sim.at(sim.now + max(POLL_ROUND_S, wait_s), self._queue, job)
+
+    def _out_of_patience(self, job: Try) -> None:
+        if job.state == "new":
+            self.sim.expire(job)
+
+    def idle(self, region: int) -> None:
+        """Nobody is told: that is the design's point."""
