@@ -55,13 +55,13 @@ def shortest_wait(
 
     `waiting`: jobs per region that will be placed there.
     """
-    return min(
-        (
-            predicted_wait(waiting.get(r, 0), ready.get(r, 0), idle.get(r, 0), service_s)
-            for r in regions
-        ),
-        default=float("inf"),
-    )
+    shortest = float("inf")
+    for r in regions:
+        wait_s = predicted_wait(waiting.get(r, 0), ready.get(r, 0), idle.get(r, 0), service_s)
+        if wait_s <= 0.0:
+            return 0.0
+        shortest = min(shortest, wait_s)
+    return shortest
 
 
 def wait_bound(kind: Class, service_s: float) -> float:

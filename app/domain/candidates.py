@@ -1,7 +1,8 @@
 """At placement: the regions one job may be placed in, in the order to ask them for a worker."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from uuid import UUID
 
@@ -20,11 +21,11 @@ class Order:
     policy: Policy = Policy.RING
     allowed: Collection[str] | None = None
 
-
-def draw_of(job_id: UUID) -> float:
-    """A number in [0, 1) that belongs to the job, so that every dispatcher draws the same."""
-    digest = blake2b(job_id.bytes, digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
+    @cached_property
+    def draw(self) -> float:
+        """A number in [0, 1) that belongs to the job, so that every dispatcher draws the same."""
+        digest = blake2b(self.job_id.bytes, digest_size=8).digest()
+        return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
 
 
 def drawn(row: Mapping[str, float], draw: float) -> str | None:
@@ -54,8 +55,8 @@ def candidates(
     in_flight: Mapping[str, int],
     rounds: int = 0,
     unlisted_spare: int = 1,
-) -> list[str]:
-    """Regions to ask for a worker, best first. Pure: the caller knows time and pools.
+) -> Iterator[str]:
+    """Regions to ask for a worker, best first, each once. Pure: the caller knows time and pools.
 
     `age_s`: of the table. `ready`: workers per region as the dispatcher sees them; a region missing
     from it is unknown, one at 0 is down. `in_flight`: workers that spilled jobs of this home hold
@@ -64,21 +65,47 @@ def candidates(
     opens one ring more to a `ring` job. `unlisted_spare`: workers per region that this home may use
     when no table says what is spare (`table.local_spare`).
 
-    Never empty: a job that may go nowhere now waits at home, unless its allow-list excludes home.
+    Yields at least one region, unless the allow-list holds none: where the job waits if all refuse.
+    An iterator, because most jobs are taken by the first.
     """
+    found = False
+    for region in _all(order, topology, table, age_s, ready, in_flight, rounds, unlisted_spare):
+        if order.allowed is None or region in order.allowed:
+            found = True
+            yield region
+    if not found and order.policy is not Policy.STRICT:
+        # Home is excluded, and all that is allowed is full: wait there, the nearest first.
+        yield from (r for r in topology.by_round_trip(order.home) if r in (order.allowed or ()))
+
+
+def _all(
+    order: Order,
+    topology: Topology,
+    table: Table | None,
+    age_s: float | None,
+    ready: Mapping[str, int],
+    in_flight: Mapping[str, int],
+    rounds: int,
+    unlisted_spare: int,
+) -> Iterator[str]:
     home = order.home
-    allowed = order.allowed
     if order.policy is Policy.STRICT:
-        return [home] if allowed is None or home in allowed else []
+        yield home
+        return
     rung = mode(age_s if table is not None else None)
     first = _by_shares(order, table, rung, ready)
-    spill = _spill(order, topology, table, rung, ready, in_flight, rounds, unlisted_spare)
-    order_of_asking = dict.fromkeys((*first, *spill))
-    if allowed is None:
-        return list(order_of_asking)
-    within = [region for region in order_of_asking if region in allowed]
-    # Home is excluded and all that is allowed is full: ask there anyhow, nearest first.
-    return within or [region for region in topology.by_round_trip(home) if region in allowed]
+    yield from first
+    # Without a table nobody knows how far is needed; with one, overload or refusals open rings.
+    reach = Ring.ANY
+    if order.policy is Policy.RING and table is not None and ready.get(home, 1) > 0:
+        reach = Ring(min(Ring.ANY, max(table.reach.get(home, 0), Ring.NEAR + rounds)))
+    spare = None if table is None or rung is Mode.LOCAL else table.spare
+    for region in topology.within(home, reach):
+        if region in first or ready.get(region, 1) == 0:
+            continue
+        room = unlisted_spare if spare is None else spare.get(region, 0)
+        if in_flight.get(region, 0) < room:
+            yield region
 
 
 def _by_shares(
@@ -86,39 +113,16 @@ def _by_shares(
     table: Table | None,
     rung: Mode,
     ready: Mapping[str, int],
-) -> list[str]:
+) -> tuple[str, ...]:
     home = order.home
     if table is None or rung is Mode.LOCAL or 0 < ready.get(home, SMALL_POOL) < SMALL_POOL:
-        return [home]
-    row = table.shares.get(home, {home: 1.0})
+        return (home,)
+    row = table.shares.get(home)
+    if row is None or len(row) == 1 and home in row:
+        return (home,)
     if order.allowed is not None:
         row = {region: share for region, share in row.items() if region in order.allowed}
-    target = drawn(row, draw_of(order.job_id)) or home
-    if ready.get(target, 1) == 0:
-        return [home]  # it went down after the table was made
-    return [home, target] if rung is Mode.HOME_FIRST else [target, home]
-
-
-def _spill(
-    order: Order,
-    topology: Topology,
-    table: Table | None,
-    rung: Mode,
-    ready: Mapping[str, int],
-    in_flight: Mapping[str, int],
-    rounds: int,
-    unlisted_spare: int,
-) -> list[str]:
-    home = order.home
-    reach = Ring.ANY
-    # Without a table nobody knows how far is needed; with one, overload or refusals open rings.
-    if order.policy is Policy.RING and table is not None and ready.get(home, 1) > 0:
-        reach = Ring(min(Ring.ANY, max(table.reach.get(home, 0), Ring.NEAR + rounds)))
-    spare = None if table is None or rung is Mode.LOCAL else table.spare
-    return [
-        region
-        for region in topology.by_round_trip(home)[1:]
-        if topology.ring(home, region) <= reach
-        and ready.get(region, 1) > 0
-        and in_flight.get(region, 0) < (unlisted_spare if spare is None else spare.get(region, 0))
-    ]
+    target = drawn(row, order.draw) or home
+    if target == home or ready.get(target, 1) == 0:
+        return (home,)  # a target may have gone down after the table was made
+    return (home, target) if rung is Mode.HOME_FIRST else (target, home)

@@ -6,18 +6,19 @@ of the measures here together bring that to 20-60.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import sqrt
 
 from app.domain.capacity import ewma
 from app.domain.load import Load
 from app.domain.pools import Topology
 from app.domain.routing import Limits, offload, rows_applied
-from app.domain.table import TARGET_SLACK, Table, make_table
+from app.domain.table import DEVIATIONS, NOISE_S, Table, band, make_table
 
 PERIOD_S = 10.0
 RISE_HALF_LIFE_S, FALL_HALF_LIFE_S = 30.0, 60.0  # demand that grows is believed sooner
-ENTER, LEAVE = 0.02, 0.05  # over / under the ceiling by this much: act
+LEAVE = 0.03  # under the ceiling by the band and this: bring demand home
 STEP = 0.5  # of the way to the wanted table, per cycle
-MINIMUM_CHANGE = 0.02  # of a home's demand; less is noise
+MINIMUM_CHANGE = 0.02  # of a home's demand; less is not worth a table
 PACE = 0.10  # a share may grow by this much per cycle
 
 Rows = Mapping[str, Mapping[str, float]]
@@ -76,8 +77,12 @@ def damp(old: Rows, wanted: Rows, load: Load, limits: Limits) -> dict[str, dict[
     """
     if set(old) != set(wanted):
         return _plain(wanted)
-    ceilings = dict(zip(limits.names, limits.ceilings, strict=True))
     before = rows_applied(old, load, limits)
+    ceilings = dict(zip(limits.names, limits.ceilings, strict=True))
+    bands = {
+        name: band(before[name], capacity)
+        for name, capacity in zip(limits.names, limits.capacity, strict=True)
+    }
     if not limits.raised and any(
         before[name] > 1.0 and not small and not _same_row(old[name], wanted[name])
         for name, small in zip(limits.names, limits.small, strict=True)
@@ -92,13 +97,13 @@ def damp(old: Rows, wanted: Rows, load: Load, limits: Limits) -> dict[str, dict[
         return _plain(wanted)
     rows = {
         home: _step(row, wanted[home])
-        if _has_cause(home, row, wanted[home], before, ceilings)
+        if _has_cause(home, row, wanted[home], load.of(home).demand, before, ceilings, bands)
         else dict(row)
         for home, row in old.items()
     }
     after = rows_applied(rows, load, limits)
     targets = {t for home, row in rows.items() for t, share in row.items() if t != home and share}
-    if any(after[t] > ceilings[t] + TARGET_SLACK for t in targets):
+    if any(after[t] > ceilings[t] + bands[t] for t in targets):
         return _plain(wanted)
     return rows
 
@@ -107,18 +112,19 @@ def _has_cause(
     home: str,
     old: Mapping[str, float],
     wanted: Mapping[str, float],
+    demand: float,
     load: Mapping[str, float],
     ceilings: Mapping[str, float],
+    bands: Mapping[str, float],
 ) -> bool:
     change = max(abs(wanted.get(r, 0.0) - old.get(r, 0.0)) for r in {*old, *wanted})
-    if change < MINIMUM_CHANGE:
+    noise = DEVIATIONS / sqrt(max(demand, 1e-9) * NOISE_S)  # in parts of the demand
+    if change < max(MINIMUM_CHANGE, min(noise, 5.0 * MINIMUM_CHANGE)):
         return False
-    if any(
-        share > 0.0 and load[region] > ceilings[region] + ENTER for region, share in old.items()
-    ):
+    if any(share > 0.0 and load[r] > ceilings[r] + bands[r] for r, share in old.items()):
         return True
     # Shed to the ceiling, release only below it: releasing at the ceiling would flap.
-    return old.get(home, 0.0) < 1.0 and load[home] < ceilings[home] - LEAVE
+    return old.get(home, 0.0) < 1.0 and load[home] < ceilings[home] - bands[home] - LEAVE
 
 
 def _step(old: Mapping[str, float], wanted: Mapping[str, float]) -> dict[str, float]:

@@ -108,10 +108,10 @@ class Topology:
                 raise ValueError(f"the round trips {a.name!r}-{b.name!r} and back differ")
         # Asked for every job, so worked out once.
         self._outwards = {name: self._sorted_outwards(name) for name in self._regions}
-        self._ring = {
-            (a.name, b.name): Ring.HOME if a is b else self.rings.ring(a.rtt_ms[b.name])
-            for a in listed
-            for b in listed
+        self._within = {
+            (name, ring): tuple(o for o in self._outwards[name][1:] if self.ring(name, o) <= ring)
+            for name in self._regions
+            for ring in Ring
         }
 
     @property
@@ -139,7 +139,11 @@ class Topology:
 
     def ring(self, home: str, other: str) -> Ring:
         """The innermost ring around `home` that holds `other`."""
-        return self._ring[home, other]
+        return Ring.HOME if home == other else self.rings.ring(self.rtt_ms(home, other))
+
+    def within(self, home: str, ring: Ring) -> tuple[str, ...]:
+        """The other regions in this ring of `home`, the nearest first."""
+        return self._within[home, ring]
 
     def after_failure(
         self, failed_in: str, home: str, policy: Policy, allowed: Collection[str] | None

@@ -5,9 +5,11 @@ world as one pool, home only, and Meta-style polling (a routing table, then blin
 workers), without and with backoff and start delay.
 """
 
+from collections.abc import Iterator
+
 from app.domain.admission import Class, admit, shed_shares, shortest_wait
 from app.domain.backoff import PROBE_BASE_S, PROBE_CAP_S, execution_delay, full_jitter, probe_delay
-from app.domain.candidates import Order, candidates, draw_of, drawn
+from app.domain.candidates import candidates, drawn
 from app.domain.job import Policy
 from app.domain.table import local_spare
 from app.planning.simulator import Simulation, Try
@@ -23,12 +25,12 @@ class Queued:
     """
 
     routed = False
-    shedding = False
+    policy = Policy.RING
 
     def __init__(self, sim: Simulation):
         self.sim = sim
 
-    def regions(self, job: Try) -> list[str]:
+    def regions(self, job: Try) -> Iterator[str]:
         raise NotImplementedError
 
     def submit(self, job: Try) -> None:
@@ -38,30 +40,32 @@ class Queued:
         sim = self.sim
         if job.state in ("running", "over"):
             return
-        regions = self.regions(job)
-        for name in regions:
+        first = -1
+        for name in self.regions(job):
             region = sim.index[name]
+            first = region if first < 0 else first
             site = sim.sites[region]
             if site.full:
                 continue
             sim.attempt()
             if site.idle > 0:
-                job.spilled = name != regions[0] and region != job.home
+                job.spilled = region not in (first, job.home)
                 sim.start(job, region)
                 return
             site.full = True
-        self._wait(job, sim.index[regions[0]])
+        self._wait(job, first)
 
     def _wait(self, job: Try, region: int) -> None:
         sim = self.sim
         if job.state == "waiting" and job.target != region:
-            sim.sites[job.target].waiting -= 1  # the old queue skips it
+            sim.unqueue(job)  # the old queue skips it
         if job.state != "waiting" or job.target != region:
             if job.state == "new":
                 sim.at(job.submitted + sim.scenario.patience_s, self._out_of_patience, job)
             job.state, job.target = "waiting", region
             sim.sites[region].queue.append(job)
             sim.sites[region].waiting += 1
+            sim.waiting += 1
         job.asked += 1
         sim.at(sim.now + probe_delay(job.asked, sim.draw()), self._probe, job)
 
@@ -69,19 +73,18 @@ class Queued:
         """Rings open with every round, and tables change: look again, ask only what may be idle."""
         if job.state != "waiting":
             return
-        sim = self.sim
-        regions = [sim.index[name] for name in self.regions(job)]
-        if any(not sim.sites[region].full for region in regions):
-            sim.through_router(self.place, job)
+        sites = [self.sim.sites[self.sim.index[name]] for name in self.regions(job)]
+        if all(site.full for site in sites):
+            self._wait(job, self.sim.index[sites[0].name])
         else:
-            self._wait(job, regions[0])
+            self.sim.through_router(self.place, job)
 
     def _out_of_patience(self, job: Try) -> None:
         if job.state == "waiting":
             self.sim.expire(job)
 
     def idle(self, region: int) -> None:
-        if any(site.waiting for site in self.sim.sites):
+        if self.sim.waiting:
             self.sim.through_router(self._give, region)
 
     def _give(self, region: int) -> None:
@@ -95,7 +98,7 @@ class Queued:
             if job is None:
                 continue
             own = job.target == region
-            if own or site.name in self.regions(job):
+            if own or any(r == site.name for r in self.regions(job)):
                 sim.sites[job.target].queue.popleft()
                 job.spilled = not own and region != job.home
                 sim.attempt()
@@ -115,15 +118,15 @@ class Queued:
 class RandomGlobal(Queued):
     """No routing: the world is one pool, a region is as likely as it is large."""
 
-    def regions(self, job: Try) -> list[str]:
-        return [drawn(self.sim.ready, draw_of(job.job_id)) or self.sim.names[job.home]]
+    def regions(self, job: Try) -> Iterator[str]:
+        yield drawn(self.sim.ready, job.order.draw) or job.order.home
 
 
 class HomeOnly(Queued):
     """Nearest only: jobs wait at home, whatever happens there."""
 
-    def regions(self, job: Try) -> list[str]:
-        return [self.sim.names[job.home]]
+    def regions(self, job: Try) -> Iterator[str]:
+        yield job.order.home
 
 
 class Ours(Queued):
@@ -140,7 +143,7 @@ class Ours(Queued):
         shedding: bool = True,
     ):
         super().__init__(sim)
-        self._policy, self._kind, self._shedding = policy, kind, shedding
+        self.policy, self._kind, self._shedding = policy, kind, shedding
 
     def submit(self, job: Try) -> None:
         if self._shedding and job.state == "new":
@@ -153,17 +156,16 @@ class Ours(Queued):
     def _refusal(self, job: Try) -> float | None:
         """Retry-After, if admission refuses the job."""
         sim = self.sim
-        regions = self.regions(job)
-        sites = [sim.sites[sim.index[name]] for name in regions]
+        if sim.sites[sim.index[next(self.regions(job))]].idle:
+            return None
+        sites = {name: sim.sites[sim.index[name]] for name in self.regions(job)}
         wait_s = shortest_wait(
-            regions,
-            {site.name: site.waiting for site in sites},
+            sites,
+            {name: site.waiting for name, site in sites.items()},
             sim.ready,
-            {site.name: site.idle for site in sites},
+            {name: site.idle for name, site in sites.items()},
             sim.service_s,
         )
-        if wait_s <= 0.0:
-            return None
         table = sim.table
         shed = shed_shares({self._kind: 1.0}, table.shed if table is not None else 0.0)
         return admit(
@@ -175,11 +177,11 @@ class Ours(Queued):
             spread=sim.draw(),
         ).retry_after_s
 
-    def regions(self, job: Try) -> list[str]:
+    def regions(self, job: Try) -> Iterator[str]:
         sim = self.sim
-        home, table = sim.names[job.home], sim.table
+        home, table = job.order.home, sim.table
         return candidates(
-            Order(job.job_id, home, self._policy),
+            job.order,
             sim.topology,
             table,
             None if table is None else sim.now - table.created_at,
@@ -198,6 +200,7 @@ class Polling:
     """
 
     routed = True
+    policy = Policy.RING
 
     def __init__(self, sim: Simulation, *, backoff: bool = False):
         self.sim, self._backoff = sim, backoff
@@ -209,9 +212,7 @@ class Polling:
         pause_s = 0.0
         if self._backoff:
             site = sim.sites[job.home]
-            pause_s = execution_delay(
-                site.busy / site.gpus, sim.service_s, sim.draw(), sim.draw()
-            )
+            pause_s = execution_delay(site.busy / site.gpus, sim.service_s, sim.draw(), sim.draw())
         if pause_s > 0.0:
             sim.at(sim.now + pause_s, self._queue, job)
         else:

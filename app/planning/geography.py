@@ -31,7 +31,11 @@ def topology_of(places: Mapping[str, tuple[float, float]], rings: Rings | None =
     names = list(places)
     at = np.radians(np.array([places[name] for name in names]))
     unit = np.stack(
-        [np.cos(at[:, 0]) * np.cos(at[:, 1]), np.cos(at[:, 0]) * np.sin(at[:, 1]), np.sin(at[:, 0])],
+        [
+            np.cos(at[:, 0]) * np.cos(at[:, 1]),
+            np.cos(at[:, 0]) * np.sin(at[:, 1]),
+            np.sin(at[:, 0]),
+        ],
         axis=1,
     )
     angle = np.arccos(np.clip(unit @ unit.T, -1.0, 1.0))

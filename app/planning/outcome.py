@@ -30,7 +30,9 @@ class Record:
     attempts: Series = field(init=False)  # workers asked for
     busy_s: Series = field(init=False)  # (regions, buckets) worker seconds
     ready_s: Series = field(init=False)
-    waits: list[tuple[float, float]] = field(default_factory=list)  # (submitted, wait), served tries
+    waits: list[tuple[float, float]] = field(
+        default_factory=list
+    )  # (submitted, wait), served tries
     latencies: list[float] = field(default_factory=list)  # submit to clip at home, seconds
     rtt_ms: float = 0.0  # summed over served tries
     table_changes: list[float] = field(default_factory=list)  # times

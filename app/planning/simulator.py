@@ -15,8 +15,10 @@ from uuid import UUID
 
 import numpy as np
 
+from app.domain.candidates import Order
 from app.domain.capacity import ramp
 from app.domain.damping import PERIOD_S, next_table, smooth
+from app.domain.job import Policy
 from app.domain.lease import IDLE_S, LEASE_S
 from app.domain.load import REPORT_FRESH_S, Load, RegionLoad
 from app.domain.pools import Topology
@@ -63,7 +65,7 @@ class Scenario:
 class Try:
     """One submission of one user."""
 
-    job_id: UUID
+    order: Order
     home: int
     submitted: float
     submission: int  # 0: the user's first
@@ -95,6 +97,7 @@ class Arm(Protocol):
     """How tries find a worker. Called by the simulation; acts through its methods."""
 
     routed: bool  # whether the controller makes tables for it
+    policy: Policy
 
     def submit(self, job: Try) -> None: ...
     def idle(self, region: int) -> None: ...
@@ -115,6 +118,7 @@ class Simulation:
         self.record = Record(self.names, scenario.duration_s)
         self.table: Table | None = None
         self.in_flight: list[dict[str, int]] = [{} for _ in self.names]  # spilled, per home
+        self.waiting = 0  # in all queues
         self.service_s = scenario.service_s
         self._events: list[tuple[float, int, Callable[[Any], None], Any]] = []
         self._numbers = count()
@@ -176,7 +180,8 @@ class Simulation:
         self._origin[self.names[home]] += 1
         # Ids of a real service are random in their low bits; a multiple spreads these.
         job_id = UUID(int=next(self._ids) * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128))
-        self.arm.submit(Try(job_id, home, self.now, submission))
+        order = Order(job_id, self.names[home], self.arm.policy)
+        self.arm.submit(Try(order, home, self.now, submission))
 
     def shed(self, job: Try, retry_after_s: float) -> None:
         """Refuse a try at submit; its user may come back when told."""
@@ -186,8 +191,13 @@ class Simulation:
     def expire(self, job: Try) -> None:
         """A try's patience has ended; its user may submit again at once."""
         if job.state == "waiting":
-            self.sites[job.target].waiting -= 1
+            self.unqueue(job)
         self._leave(job, 0.0)
+
+    def unqueue(self, job: Try) -> None:
+        """Uncount a try that waits; its place in the queue is skipped later."""
+        self.sites[job.target].waiting -= 1
+        self.waiting -= 1
 
     def _leave(self, job: Try, pause_s: float) -> None:
         job.state = "over"
@@ -223,8 +233,9 @@ class Simulation:
         self._count(site)
         site.idle -= 1
         site.busy += 1
+        site.full = site.idle == 0  # a claim's answer says how many workers are left
         if job.state == "waiting":
-            self.sites[job.target].waiting -= 1
+            self.unqueue(job)
         if not self._services:
             scv, mean = self.scenario.service_scv, self.scenario.service_s
             draws = self.rng.gamma(1 / scv, mean * scv, 8192) if scv else np.full(8192, mean)
