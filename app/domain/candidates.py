@@ -118,7 +118,7 @@ def _by_shares(
     if table is None or rung is Mode.LOCAL or 0 < ready.get(home, SMALL_POOL) < SMALL_POOL:
         return (home,)
     row = table.shares.get(home)
-    if row is None or len(row) == 1 and home in row:
+    if row is None or (len(row) == 1 and home in row):
         return (home,)
     if order.allowed is not None:
         row = {region: share for region, share in row.items() if region in order.allowed}
