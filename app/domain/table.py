@@ -109,8 +109,8 @@ _CHECKED: dict[str, Any] = {
 def band(load: float, capacity: float) -> float:
     """The change of utilisation that means something: DEVIATIONS times its estimate's noise.
 
-    Smoothed demand is Poisson counts over about NOISE_S. A fixed 0.02 is one deviation of 20 jobs/s;
-    in a world of 30 regions some row of the table then changed at every third cycle.
+    Smoothed demand is Poisson counts over about NOISE_S. A fixed 0.02 is one deviation of 20
+    jobs/s; in a world of 30 regions some row of the table then changed at every third cycle.
     """
     if capacity <= 0.0:
         return BAND_LEAST

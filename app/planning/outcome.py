@@ -30,9 +30,7 @@ class Record:
     attempts: Series = field(init=False)  # workers asked for
     busy_s: Series = field(init=False)  # (regions, buckets) worker seconds
     ready_s: Series = field(init=False)
-    waits: list[tuple[float, float]] = field(
-        default_factory=list
-    )  # (submitted, wait), served tries
+    waits: list[tuple[float, float, int]] = field(default_factory=list)  # submitted, wait, home
     latencies: list[float] = field(default_factory=list)  # submit to clip at home, seconds
     rtt_ms: float = 0.0  # summed over served tries
     table_changes: list[float] = field(default_factory=list)  # times
@@ -64,10 +62,16 @@ class Record:
         served = self.served[part].sum()
         return float(self.at_home[part].sum() / served) if served else 1.0
 
-    def wait_quantile(self, q: float, start_s: float = 0.0, end_s: float | None = None) -> float:
-        """Seconds between submit and start, of served tries submitted in this time."""
+    def wait_quantile(
+        self, q: float, start_s: float = 0.0, end_s: float | None = None, home: int | None = None
+    ) -> float:
+        """Seconds between submit and start, of served tries submitted in this time (at `home`)."""
         end_s = self.duration_s if end_s is None else end_s
-        waits = [wait for at, wait in self.waits if start_s <= at < end_s]
+        waits = [
+            wait
+            for at, wait, where in self.waits
+            if start_s <= at < end_s and home in (None, where)
+        ]
         return float(np.quantile(waits, q)) if waits else 0.0
 
     def attempts_per_job(self, start_s: float = 0.0, end_s: float | None = None) -> float:
@@ -83,7 +87,7 @@ class Record:
         return float(self.busy_s[:, part].sum() / ready) if ready else 0.0
 
     def region_load(self, window_s: float) -> Series:
-        """(regions, buckets): busy part of a region's workers over the last `window_s`; NaN: none."""
+        """(regions, buckets): busy part of the workers over the last `window_s`; NaN: none."""
         with np.errstate(invalid="ignore", divide="ignore"):
             load: Series = _rolling(self.busy_s, window_s) / _rolling(self.ready_s, window_s)
         return load
@@ -98,7 +102,7 @@ class Record:
         return np.minimum(np.nan_to_num(ratio, nan=1.0, posinf=1.0), 1.0)
 
     def rolling(self, top: Series, bottom: Series, window_s: float) -> Series:
-        """(buckets,): a ratio of two counters over the last `window_s`; NaN where nothing counts."""
+        """(buckets,): ratio of two counters over the last `window_s`; NaN where nothing counts."""
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio: Series = _rolling(top, window_s) / _rolling(bottom, window_s)
         return ratio

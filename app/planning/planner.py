@@ -3,7 +3,8 @@
 Home first: every region carries its own peak under its ceiling. Then, for every region k that may
 fail, the others that its demand may reach must have room for it (N + 1):
 
-    min sum_j c_j   s.t.   c_j >= home_j,   sum_{j in reach(k)} (U_j c_j / S - D_j) >= D_k  for all k
+    min sum_j c_j   s.t.   c_j >= home_j,
+                           sum_{j in reach(k)} (U_j c_j / S - D_j) >= D_k   for all k
 
 U_j depends on c_j, so the program is solved again until both agree, then checked by the auditor
 with each region removed.

@@ -252,7 +252,7 @@ class Simulation:
             record.served[bucket] += 1
             record.at_home[bucket] += region == job.home
             record.tries_served[int(job.submitted / BUCKET_S)] += 1
-            record.waits.append((job.submitted, self.now - job.submitted))
+            record.waits.append((job.submitted, self.now - job.submitted, job.home))
             record.latencies.append(done + rtt_ms / 1000.0 - job.submitted)
             record.rtt_ms += rtt_ms
         self.at(done, self._finish, (job, region, site.boot))

@@ -75,7 +75,7 @@ def azure(path: Path) -> Requests:
         raise TraceError(f"{path} is damaged.") from error
     if len(stamps) < 2:
         raise TraceError(f"{path} holds fewer than two requests.")
-    # Against the first, not as Unix times: the stamps name no zone, and a zone may change its clocks.
+    # Against the first, not as Unix times: stamps name no zone, and a zone may change its clocks.
     first = min(stamps)
     times = np.array([(stamp - first).total_seconds() for stamp in stamps])
     order = np.argsort(times, kind="stable")

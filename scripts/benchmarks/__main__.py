@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from scripts.benchmarks import pipeline
+from scripts.benchmarks import pipeline, traffic
 from scripts.stack import StackError
 
-BENCHMARKS = {"pipeline": pipeline}
+BENCHMARKS = {"pipeline": pipeline, "traffic": traffic}
 
 
 def main() -> int:
@@ -22,10 +22,18 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="few repeats; for a look, not a report"
     )
+    options = parser.add_argument_group("traffic")
+    options.add_argument("--plots", type=Path, metavar="DIR", default=Path("docs/traffic"))
+    options.add_argument(
+        "--trace", type=Path, metavar="FILE", help="an Azure LLM inference trace to replay as well"
+    )
     arguments = parser.parse_args()
     before = os.getloadavg()[0]
     try:
-        rows = BENCHMARKS[arguments.name].run(quick=arguments.quick)
+        if arguments.name == "traffic":
+            rows = traffic.run(quick=arguments.quick, plots=arguments.plots, trace=arguments.trace)
+        else:
+            rows = BENCHMARKS[arguments.name].run(quick=arguments.quick)
     except StackError as error:
         print(error, file=sys.stderr)
         return 69
@@ -33,7 +41,7 @@ def main() -> int:
     for heading in ("figure", "value", "target", ""):
         table.add_column(heading)
     for row in rows:
-        table.add_row(row.name, f"{row.value:.1f}", row.target, row.verdict)
+        table.add_row(row.name, f"{row.value:.4g}", row.target, row.verdict)
     Console().print(table)
     if arguments.json:
         arguments.json.write_text(

@@ -4,7 +4,7 @@ Everything runs the domain's own functions. `table_ms_30_regions` is processor t
 work on the machine does not count; the simulations know no real time at all. A *try* is one
 submission; it succeeds when a worker takes it within 20 s.
 
-    python -m scripts.benchmarks traffic --json traffic.json --trace AzureLLMInferenceTrace_code.csv.gz
+    scripts/bench traffic --json traffic.json --trace AzureLLMInferenceTrace_code.csv.gz
 """
 
 import time
