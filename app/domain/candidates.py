@@ -120,9 +120,13 @@ def _by_shares(
     row = table.shares.get(home)
     if row is None or (len(row) == 1 and home in row):
         return (home,)
-    if order.allowed is not None:
-        row = {region: share for region, share in row.items() if region in order.allowed}
+    # A region may have gone down after the table was made; the others take its part.
+    row = {
+        region: share
+        for region, share in row.items()
+        if ready.get(region, 1) > 0 and (order.allowed is None or region in order.allowed)
+    }
     target = drawn(row, order.draw) or home
-    if target == home or ready.get(target, 1) == 0:
-        return (home,)  # a target may have gone down after the table was made
+    if target == home:
+        return (home,)
     return (home, target) if rung is Mode.HOME_FIRST else (target, home)

@@ -88,11 +88,12 @@ def damp(old: Rows, wanted: Rows, load: Load, limits: Limits) -> dict[str, dict[
         for name, small in zip(limits.names, limits.small, strict=True)
     ):
         return _plain(wanted)
+    # Also when ceilings are raised: half a step would leave half a dead region's jobs there.
     if any(
         load.of(target).capacity <= 0.0
         for home, row in old.items()
         for target, share in row.items()
-        if share > 0.0 and target != home
+        if share > wanted[home].get(target, 0.0) + 1e-9
     ):
         return _plain(wanted)
     rows = {

@@ -44,6 +44,8 @@ class Scenario:
 
     `service_scv`: squared coefficient of variation of the (gamma) service time; 1 is exponential,
     0 constant. `router_per_s`: attempts that all dispatchers together can make; None: any number.
+    `patience_s`: how long a user waits for a start. `deadline_s`: how long the try itself lives on
+    without its user; None: no longer than that.
     `resubmits`: how often a user whose try failed submits again.
     """
 
@@ -54,6 +56,7 @@ class Scenario:
     service_s: float = 4.0
     service_scv: float = 0.05
     patience_s: float = 20.0
+    deadline_s: float | None = None
     router_per_s: float | None = None
     resubmits: int = 0
     outages: Sequence[Outage] = ()
@@ -71,6 +74,8 @@ class Try:
     submission: int  # 0: the user's first
     target: int = -1  # whose queue it waits in, or where it runs
     spilled: bool = False  # runs where its share did not send it
+    left: bool = False  # its user has gone, perhaps to submit again; the try may live on
+    served: bool = False  # a worker has taken it before
     asked: int = 0  # probe rounds, or attempts of a polling arm
     state: str = "new"  # waiting, running, lost (to be placed again), over
 
@@ -186,13 +191,26 @@ class Simulation:
     def shed(self, job: Try, retry_after_s: float) -> None:
         """Refuse a try at submit; its user may come back when told."""
         self.record.shed[int(job.submitted / BUCKET_S)] += 1
+        job.state = "over"
         self._leave(job, retry_after_s)
 
     def expire(self, job: Try) -> None:
-        """A try's patience has ended; its user may submit again at once."""
+        """The patience of a try's user has ended; they may submit again at once.
+
+        Nobody cancels: the try lives on until its deadline, and what it gets then serves no one.
+        """
+        self._leave(job, 0.0)
+        lives_s = job.submitted + (self.scenario.deadline_s or 0.0) - self.now
+        if lives_s > 0.0:
+            self.at(self.now + lives_s, self._drop, job)
+        else:
+            self._drop(job)
+
+    def _drop(self, job: Try) -> None:
         if job.state == "waiting":
             self.unqueue(job)
-        self._leave(job, 0.0)
+        if job.state in ("new", "waiting"):
+            job.state = "over"
 
     def unqueue(self, job: Try) -> None:
         """Uncount a try that waits; its place in the queue is skipped later."""
@@ -200,7 +218,7 @@ class Simulation:
         self.waiting -= 1
 
     def _leave(self, job: Try, pause_s: float) -> None:
-        job.state = "over"
+        job.left = True
         if job.submission < self.scenario.resubmits:
             self.at(self.now + pause_s, self._again, job)
         else:
@@ -208,9 +226,6 @@ class Simulation:
 
     def _again(self, job: Try) -> None:
         self._submit(job.home, job.submission + 1)
-
-    def patient(self, job: Try) -> bool:
-        return self.now - job.submitted <= self.scenario.patience_s
 
     # --- workers --------------------------------------------------------------------------------
 
@@ -242,7 +257,9 @@ class Simulation:
             self._services = draws.tolist()
         rtt_ms = self.topology.rtt_ms(self.names[job.home], site.name)
         done = self.now + self._services.pop()
-        first = job.state != "lost"  # a lost attempt's job starts again, and counts once
+        # A lost attempt's job starts again, and counts once.
+        first = not job.served and not job.left
+        job.served = True
         job.state, job.target = "running", region
         if job.spilled:
             flights = self.in_flight[job.home]

@@ -170,7 +170,7 @@ def run(
     """Every figure of the table; pictures go to `plots`, if given."""
     geographies = routings(20 if quick else 100)
     violations = invariant_violations(300 if quick else 10_000)
-    changes = table_changes_per_h(60 if quick else 240, 1 if quick else 3)
+    changes = table_changes_per_h(60 if quick else 180, 1 if quick else 3)
 
     start = time.thread_time()
     steady = worlds.run(worlds.at_ceiling(120.0 if quick else 600.0))
@@ -183,7 +183,7 @@ def run(
     killed = worlds.run(worlds.outage(450.0, scale=0.5 if quick else 2.0))
     orphaned = worlds.run(worlds.controller_dead())
     arms = {arm: worlds.run(worlds.outage(450.0, scale=0.5), arm) for arm in ARMS}
-    replays = {arm: worlds.run(worlds.replay(trace, 900.0), arm) for arm in ARMS} if trace else {}
+    replays = {arm: worlds.run(worlds.replay(trace, 300.0), arm) for arm in ARMS} if trace else {}
     show_arms(arms, "a region dies (N+1 fleet at its peak)")
     if replays:
         show_arms(replays, f"replay of {trace.name} at a mean load of 0.8" if trace else "")

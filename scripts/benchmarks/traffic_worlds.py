@@ -82,6 +82,7 @@ def burst_of_resubmitters(duration_s: float, seed: int = 3) -> Scenario:
         *(topology, {name: 200}, together({name: times}), duration_s),
         router_per_s=250.0,
         resubmits=50,
+        deadline_s=60.0,
         seed=seed,
     )
 

@@ -109,6 +109,11 @@ def test_forwards_in_flight_count_against_spare_workers():
     assert asked(in_flight={"near": TABLE.spare["near"]}) == ["home"]
 
 
+def test_a_dead_homes_part_of_the_shares_goes_where_the_rest_goes():
+    dead = {**READY, "home": 0}
+    assert all(asked(HALF_AWAY, job=job, ready=dead)[0] == "far" for job in JOBS[:50])
+
+
 def test_a_small_home_uses_no_shares():
     small = {**READY, "home": 3}
     assert all(asked(HALF_AWAY, job=job, ready=small)[0] == "home" for job in JOBS[:50])

@@ -52,12 +52,19 @@ def test_demand_comes_home_only_well_below_the_ceiling():
 
 
 def test_demand_comes_home_when_its_region_has_room():
-    assert after(world(0.97), world(0.80)).shares["aa"]["aa"] > after(world(0.97)).shares["aa"]["aa"]
+    assert (
+        after(world(0.97), world(0.80)).shares["aa"]["aa"] > after(world(0.97)).shares["aa"]["aa"]
+    )
 
 
 def test_an_outage_is_not_damped():
     table = after(world(0.5), world(0.5, aa=0))
     assert table.shares["aa"].get("aa", 0.0) == 0.0
+
+
+def test_an_outage_is_not_damped_when_all_regions_are_overloaded():
+    table = after(world(0.9, 0.9, 0.9), world(0.9, 0.9, 0.9, aa=0))
+    assert (table.overload, table.shares["aa"].get("aa", 0.0)) == (True, 0.0)
 
 
 def test_a_target_that_dies_loses_its_shares_at_once():
