@@ -155,6 +155,11 @@ def offload(load: Load, topology: Topology) -> Shares:
     pinned = tuple(region.pinned for region in regions)
     if stuck:
         limits, flows = _make_room(stuck, flows, pinned, limits, load, topology, tiny)
+    for i, row in enumerate(flows):
+        # Rounding must not leave a share of a job per hour with a region that is down.
+        if carry[i] == 0.0 and 0.0 < row[i] - pinned[i] <= 2 * tiny and max(row) > row[i]:
+            row[row.index(max(row))] += row[i] - pinned[i]
+            row[i] = pinned[i]
     return Shares(limits, tuple(map(tuple, flows)), pinned)
 
 
