@@ -59,9 +59,10 @@ def candidates(
     """Regions to ask for a worker, best first, each once. Pure: the caller knows time and pools.
 
     `age_s`: of the table. `ready`: workers per region as the dispatcher sees them; a region missing
-    from it is unknown, one at 0 is down. `in_flight`: workers that spilled jobs of this home hold
-    now, per region; they count against its spare ones, or every dispatcher would send its overflow
-    to the same idle workers. `rounds`: probe rounds in which everything asked has refused; each
+    from it is unknown, one at 0 is down. `in_flight`: workers per region that jobs spilled from
+    this home *since the table was made* still hold (the table's spare knows of older ones); they
+    count against its spare ones, or every dispatcher would send its overflow to the same idle
+    workers. Without a table, all that were spilled. `rounds`: probe rounds in which everything asked has refused; each
     opens one ring more to a `ring` job. `unlisted_spare`: workers per region that this home may use
     when no table says what is spare (`table.local_spare`).
 
@@ -120,13 +121,11 @@ def _by_shares(
     row = table.shares.get(home)
     if row is None or (len(row) == 1 and home in row):
         return (home,)
-    # A region may have gone down after the table was made; the others take its part.
-    row = {
-        region: share
-        for region, share in row.items()
-        if ready.get(region, 1) > 0 and (order.allowed is None or region in order.allowed)
-    }
+    if order.allowed is not None:
+        row = {region: share for region, share in row.items() if region in order.allowed}
     target = drawn(row, order.draw) or home
-    if target == home:
+    # A region may have gone down after the table was made. Its part goes the way of the spill,
+    # where spare workers are counted: the few others of the row could be sunk by it.
+    if target == home or ready.get(target, 1) == 0:
         return (home,)
     return (home, target) if rung is Mode.HOME_FIRST else (target, home)

@@ -11,6 +11,7 @@ from app.domain.admission import Class, admit, shed_shares, shortest_wait
 from app.domain.backoff import PROBE_BASE_S, PROBE_CAP_S, execution_delay, full_jitter, probe_delay
 from app.domain.candidates import candidates, drawn
 from app.domain.job import Policy
+from app.domain.pools import Ring
 from app.domain.table import local_spare
 from app.planning.simulator import Simulation, Try
 
@@ -158,7 +159,9 @@ class Ours(Queued):
         sim = self.sim
         if sim.sites[sim.index[next(self.regions(job))]].idle:
             return None
-        sites = {name: sim.sites[sim.index[name]] for name in self.regions(job)}
+        # Every ring that will open while it waits: nobody is refused while a far worker is free.
+        regions = self.regions(job, Ring.ANY)
+        sites = {name: sim.sites[sim.index[name]] for name in regions}
         wait_s = shortest_wait(
             sites,
             {name: site.waiting for name, site in sites.items()},
@@ -177,7 +180,7 @@ class Ours(Queued):
             spread=sim.draw(),
         ).retry_after_s
 
-    def regions(self, job: Try) -> Iterator[str]:
+    def regions(self, job: Try, rounds: int = 0) -> Iterator[str]:
         sim = self.sim
         home, table = job.order.home, sim.table
         return candidates(
@@ -187,7 +190,7 @@ class Ours(Queued):
             None if table is None else sim.now - table.created_at,
             ready=sim.ready,
             in_flight=sim.in_flight[job.home],
-            rounds=job.asked,
+            rounds=max(job.asked, rounds),
             unlisted_spare=local_spare(sim.demand.get(home, 0.0), sim.service_s),
         )
 

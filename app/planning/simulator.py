@@ -75,6 +75,7 @@ class Try:
     target: int = -1  # whose queue it waits in, or where it runs
     spilled: bool = False  # runs where its share did not send it
     left: bool = False  # its user has gone, perhaps to submit again; the try may live on
+    spilled_by: int = 0  # version of the table then
     served: bool = False  # a worker has taken it before
     asked: int = 0  # probe rounds, or attempts of a polling arm
     state: str = "new"  # waiting, running, lost (to be placed again), over
@@ -264,6 +265,7 @@ class Simulation:
         if job.spilled:
             flights = self.in_flight[job.home]
             flights[site.name] = flights.get(site.name, 0) + 1
+            job.spilled_by = self._version()
         if first:
             record, bucket = self.record, int(self.now / BUCKET_S)
             record.served[bucket] += 1
@@ -278,7 +280,9 @@ class Simulation:
         job, region, boot = ended
         site = self.sites[region]
         if job.spilled:
-            self.in_flight[job.home][site.name] -= 1
+            flights = self.in_flight[job.home]
+            if flights.get(site.name) and job.spilled_by == self._version():
+                flights[site.name] -= 1
             job.spilled = False
         if boot != site.boot:
             # Its worker died: the lease runs out, and jobs come back at a bounded rate.
@@ -294,6 +298,9 @@ class Simulation:
         site.idle += 1
         site.full = False
         self.arm.idle(region)
+
+    def _version(self) -> int:
+        return self.table.version if self.table is not None else 0
 
     def _replace(self, job: Try) -> None:
         self.arm.submit(job)
@@ -371,3 +378,5 @@ class Simulation:
         if self.table is not None and table.changed:
             self.record.table_changes.append(self.now)
         self.table = table
+        # What was spilled before counts as busy in the new table's spare workers.
+        self.in_flight = [{} for _ in self.names]

@@ -142,6 +142,14 @@ def most_loaded(run: Run) -> float:
     return float(np.nanmax(others[:, round(worlds.KILL_AT_S) : round(worlds.BACK_AT_S)]))
 
 
+def mean_load(run: Run) -> float:
+    """The highest load of any region but the dead one, from 30 s after its death to its return."""
+    record = run.record
+    part = slice(round(worlds.KILL_AT_S + 30.0), round(worlds.BACK_AT_S))
+    loads = record.busy_s[:, part].sum(axis=1) / np.maximum(record.ready_s[:, part].sum(axis=1), 1)
+    return float(loads.max())
+
+
 def arm_figures(runs: dict[str, Run], prefix: str) -> Iterator[Figure]:
     for arm, run in runs.items():
         name = f"{prefix}_{arm.replace(' + ', '_').replace(' ', '_')}"
@@ -227,6 +235,7 @@ def run(
         Figure("burst_goodput", end_goodput(burst["ours"]), at_least=0.99),
         Figure("burst_polling_goodput", end_goodput(burst["polling"]), at_most=0.5),
         Figure("outage_max_load", most_loaded(killed), at_most=0.97),
+        Figure("outage_mean_load", mean_load(killed)),
         Figure(
             "outage_success",
             killed.record.success(worlds.KILL_AT_S + 30.0, worlds.BACK_AT_S),

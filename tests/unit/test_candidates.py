@@ -109,9 +109,10 @@ def test_forwards_in_flight_count_against_spare_workers():
     assert asked(in_flight={"near": TABLE.spare["near"]}) == ["home"]
 
 
-def test_a_dead_homes_part_of_the_shares_goes_where_the_rest_goes():
+def test_a_dead_homes_part_of_the_shares_does_not_sink_the_others_of_its_row():
     dead = {**READY, "home": 0}
-    assert all(asked(HALF_AWAY, job=job, ready=dead)[0] == "far" for job in JOBS[:50])
+    away = sum(asked(HALF_AWAY, job=job, ready=dead)[0] == "far" for job in JOBS)
+    assert 160 < away < 240  # its own half, four deviations either way
 
 
 def test_a_small_home_uses_no_shares():
