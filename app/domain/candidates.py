@@ -62,9 +62,9 @@ def candidates(
     from it is unknown, one at 0 is down. `in_flight`: workers per region that jobs spilled from
     this home *since the table was made* still hold (the table's spare knows of older ones); they
     count against its spare ones, or every dispatcher would send its overflow to the same idle
-    workers. Without a table, all that were spilled. `rounds`: probe rounds in which everything asked has refused; each
-    opens one ring more to a `ring` job. `unlisted_spare`: workers per region that this home may use
-    when no table says what is spare (`table.local_spare`).
+    workers. Without a table, all that were spilled. `rounds`: probe rounds in which everything
+    asked has refused; each opens one ring more to a `ring` job. `unlisted_spare`: workers per
+    region that this home may use when no table says what is spare (`table.local_spare`).
 
     Yields at least one region, unless the allow-list holds none: where the job waits if all refuse.
     An iterator, because most jobs are taken by the first.

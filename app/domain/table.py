@@ -134,8 +134,9 @@ def make_table(
         ready = load.of(name).ready if capacity > 0.0 else 0
         # A small pool lends whatever is idle; a claim finds out.
         top = 1.0 if ready < SMALL_POOL else min(1.0, ceiling)
-        # Planned load knows no spilled jobs, observed load no coming ones: the higher counts.
-        taken = max(used[name] * ready if capacity > 0.0 else 0.0, load.of(name).busy)
+        # Observed, not planned: smoothed demand stays high for a minute after a burst, and jobs
+        # were refused beside idle workers. Forwards since then are counted by their senders.
+        taken = load.of(name).busy
         spare[name] = max(0, floor(top * ready - taken + 1e-9)) if ready else 0
     return Table(
         version=version,

@@ -112,6 +112,11 @@ def test_a_busy_region_has_no_spare_workers_whatever_was_planned():
     assert next_table(None, LOAD, TOPOLOGY, 0.0).spare["aa"] == 0
 
 
+def test_idle_workers_are_spare_although_the_plan_is_still_high():
+    full = Load({**LOAD.regions, "bb": RegionLoad(100, 22.0, 4.0, busy=10)})
+    assert next_table(None, full, TOPOLOGY, 0.0).spare["bb"] > 70
+
+
 def test_spill_goes_to_regions_with_spare_workers_only():
     assert [name for name, _ in TABLE.spill("aa", TOPOLOGY)] == ["bb"]
 
