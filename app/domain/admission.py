@@ -44,24 +44,29 @@ def predicted_wait(waiting: int, ready: int, idle: int, service_s: float) -> flo
     return (waiting + 1 - idle) * service_s / ready
 
 
-def shortest_wait(
+def wait_among(
     regions: Iterable[str],
     waiting: Mapping[str, int],
     ready: Mapping[str, int],
     idle: Mapping[str, int],
     service_s: float,
 ) -> float:
-    """The least predicted wait, seconds, in the regions where a job may be placed.
+    """Predicted wait, seconds, of a job with these candidates, best first.
 
-    `waiting`: jobs per region that will be placed there.
+    0 if any of them has a worker free, else the wait in the queue of the first that has workers:
+    that is where the job will stand. The shortest of all queues would promise it a place that
+    others are in. `waiting`: jobs per region that wait there.
     """
-    shortest = float("inf")
-    for r in regions:
-        wait_s = predicted_wait(waiting.get(r, 0), ready.get(r, 0), idle.get(r, 0), service_s)
+    first = float("inf")
+    for region in regions:
+        wait_s = predicted_wait(
+            waiting.get(region, 0), ready.get(region, 0), idle.get(region, 0), service_s
+        )
         if wait_s <= 0.0:
             return 0.0
-        shortest = min(shortest, wait_s)
-    return shortest
+        if first == float("inf"):
+            first = wait_s
+    return first
 
 
 def wait_bound(kind: Class, service_s: float) -> float:

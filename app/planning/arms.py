@@ -7,7 +7,7 @@ workers), without and with backoff and start delay.
 
 from collections.abc import Iterator
 
-from app.domain.admission import Class, admit, shed_shares, shortest_wait
+from app.domain.admission import Class, admit, shed_shares, wait_among
 from app.domain.backoff import PROBE_BASE_S, PROBE_CAP_S, execution_delay, full_jitter, probe_delay
 from app.domain.candidates import candidates, drawn
 from app.domain.job import Policy
@@ -162,7 +162,7 @@ class Ours(Queued):
         # Every ring that will open while it waits: nobody is refused while a far worker is free.
         regions = self.regions(job, Ring.ANY)
         sites = {name: sim.sites[sim.index[name]] for name in regions}
-        wait_s = shortest_wait(
+        wait_s = wait_among(
             sites,
             {name: site.waiting for name, site in sites.items()},
             sim.ready,

@@ -12,7 +12,7 @@ from app.domain.admission import (
     predicted_wait,
     retry_after,
     shed_shares,
-    shortest_wait,
+    wait_among,
     wait_bound,
 )
 
@@ -31,13 +31,25 @@ def test_a_pool_without_workers_never_serves():
     assert predicted_wait(0, 0, 0, 4.0) == inf
 
 
-def test_the_shortest_wait_of_all_candidates_counts():
-    wait_s = shortest_wait(["aa", "bb"], {"aa": 9, "bb": 1}, {"aa": 10, "bb": 10}, {}, 4.0)
+TEN_EACH = {"aa": 10, "bb": 10}
+
+
+def test_a_job_waits_in_the_queue_of_its_first_candidate():
+    wait_s = wait_among(["aa", "bb"], {"aa": 9, "bb": 1}, TEN_EACH, {}, 4.0)
+    assert wait_s == pytest.approx(4.0)
+
+
+def test_nobody_waits_while_any_candidate_has_a_free_worker():
+    assert wait_among(["aa", "bb"], {"aa": 9}, TEN_EACH, {"bb": 1}, 4.0) == 0.0
+
+
+def test_the_queue_of_a_dead_region_is_not_where_a_job_waits():
+    wait_s = wait_among(["aa", "bb"], {"bb": 1}, {"aa": 0, "bb": 10}, {}, 4.0)
     assert wait_s == pytest.approx(0.8)
 
 
 def test_a_job_with_no_candidate_would_wait_for_ever():
-    assert shortest_wait([], {}, {}, {}, 4.0) == inf
+    assert wait_among([], {}, {}, {}, 4.0) == inf
 
 
 @pytest.mark.parametrize(("service_s", "bound_s"), [(0.5, 1.0), (4.0, 2.0), (60.0, 5.0)])
