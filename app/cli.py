@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import ArgumentError, ProgrammingError
 
+from app.cli_plan import NO_PLAN, plan
 from app.client import Client, Job, Rejected, Unreachable, WaitTimeout
 from app.config import ConfigError, Settings
 from app.domain.errors import DatabaseUnavailable, StillmotionError
@@ -34,6 +35,7 @@ class ExitStatus(IntEnum):
     UNREACHABLE = 3
     REJECTED = 4
     CANCELED = 5
+    NO_PLAN = NO_PLAN
     CONFIG = 78  # sysexits.h
     INTERRUPTED = 130  # 128 + SIGINT
 
@@ -46,6 +48,7 @@ Exit status:
     3  the server or database cannot be reached, or --timeout has passed
     4  the server refused the request
     5  the job was canceled
+    6  no plan meets the demand
    78  the configuration is wrong
   130  interrupted by Ctrl-C
 """
@@ -72,6 +75,9 @@ class Group(click.Group):
 @click.version_option(package_name="stillmotion")
 def cli() -> None:
     """Turn a picture into a short clip."""
+
+
+cli.add_command(plan)
 
 
 def _url(ctx: click.Context, param: click.Parameter, value: str) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from itertools import combinations
 
 from app.domain.job import Policy
@@ -37,13 +38,53 @@ class Pool:
         return f"{self.region}/{self.profile}"
 
 
+class Ring(IntEnum):
+    """The regions within a round-trip bound of home; each ring contains those before it."""
+
+    HOME = 0
+    NEAR = 1
+    FAR = 2
+    ANY = 3
+
+
+@dataclass(frozen=True)
+class Rings:
+    """Where the rings end, and how overloaded a home must be to use one.
+
+    Round trips in ms. Overload is utilisation over ceiling with all demand at home; a region that
+    is down is infinitely overloaded. `widen`: demand that fits nowhere inside its rings may go
+    further, rather than stay above the ceiling of its home.
+    """
+
+    near_ms: float = 40.0
+    far_ms: float = 100.0
+    near_up_to: float = 1.10  # overload; home alone up to 1
+    far_up_to: float = 1.30
+    widen: bool = True
+
+    def ring(self, rtt_ms: float) -> Ring:
+        """The innermost ring for another region at this round trip."""
+        if rtt_ms <= self.near_ms:
+            return Ring.NEAR
+        return Ring.FAR if rtt_ms <= self.far_ms else Ring.ANY
+
+    def reach(self, overload: float) -> Ring:
+        """The outermost ring that this overload opens."""
+        if overload <= 1.0:
+            return Ring.HOME
+        if overload <= self.near_up_to:
+            return Ring.NEAR
+        return Ring.FAR if overload <= self.far_up_to else Ring.ANY
+
+
 class Topology:
     """Every region of the deployment and the round trips between them.
 
     Raises ValueError with one sentence when names or round trips do not fit together.
     """
 
-    def __init__(self, regions: Iterable[Region]):
+    def __init__(self, regions: Iterable[Region], rings: Rings | None = None):
+        self.rings = rings or Rings()
         listed = list(regions)
         if not listed:
             raise ValueError("no region is configured")
@@ -65,6 +106,13 @@ class Topology:
                 raise ValueError(f"the round trip between {a.name!r} and {b.name!r} is missing")
             if a.rtt_ms[b.name] != b.rtt_ms[a.name]:
                 raise ValueError(f"the round trips {a.name!r}-{b.name!r} and back differ")
+        # Asked for every job, so worked out once.
+        self._outwards = {name: self._sorted_outwards(name) for name in self._regions}
+        self._within = {
+            (name, ring): tuple(o for o in self._outwards[name][1:] if self.ring(name, o) <= ring)
+            for name in self._regions
+            for ring in Ring
+        }
 
     @property
     def names(self) -> list[str]:
@@ -78,9 +126,24 @@ class Topology:
 
     def by_round_trip(self, home: str) -> list[str]:
         """Every region, `home` first, then the nearest; ties by name, so the order is stable."""
+        return list(self._outwards[home])
+
+    def _sorted_outwards(self, home: str) -> list[str]:
         rtt = self._regions[home].rtt_ms
         others = sorted((name for name in self._regions if name != home), key=lambda n: (rtt[n], n))
         return [home, *others]
+
+    def rtt_ms(self, home: str, other: str) -> float:
+        """Round trip in ms; 0 within a region."""
+        return 0.0 if home == other else self._regions[home].rtt_ms[other]
+
+    def ring(self, home: str, other: str) -> Ring:
+        """The innermost ring around `home` that holds `other`."""
+        return Ring.HOME if home == other else self.rings.ring(self.rtt_ms(home, other))
+
+    def within(self, home: str, ring: Ring) -> tuple[str, ...]:
+        """The other regions in this ring of `home`, the nearest first."""
+        return self._within[home, ring]
 
     def after_failure(
         self, failed_in: str, home: str, policy: Policy, allowed: Collection[str] | None

@@ -4,28 +4,38 @@ import argparse
 import json
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from scripts.benchmarks import model, pipeline
 from scripts.stack import StackError
 
-BENCHMARKS = {"model": model, "pipeline": pipeline}
+BENCHMARKS = ("model", "pipeline", "traffic")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("name", choices=sorted(BENCHMARKS))
+    parser.add_argument("name", choices=BENCHMARKS)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument(
         "--quick", action="store_true", help="few repeats; for a look, not a report"
     )
+    options = parser.add_argument_group("traffic")
+    options.add_argument("--plots", type=Path, metavar="DIR", default=Path("docs/traffic"))
+    options.add_argument(
+        "--trace", type=Path, metavar="FILE", help="an Azure LLM inference trace to replay as well"
+    )
     arguments = parser.parse_args()
     before = os.getloadavg()[0]
+    # Only the one that runs: what one of them needs, torch for instance, would weigh on the others.
+    benchmark = import_module(f"scripts.benchmarks.{arguments.name}")
+    more = {}
+    if arguments.name == "traffic":
+        more = {"plots": arguments.plots, "trace": arguments.trace}
     try:
-        rows = BENCHMARKS[arguments.name].run(quick=arguments.quick)
+        rows = benchmark.run(quick=arguments.quick, **more)
     except StackError as error:
         print(error, file=sys.stderr)
         return 69
@@ -33,7 +43,7 @@ def main() -> int:
     for heading in ("figure", "value", "target", ""):
         table.add_column(heading)
     for row in rows:
-        table.add_row(row.name, f"{row.value:.1f}", row.target, row.verdict)
+        table.add_row(row.name, f"{row.value:.4g}", row.target, row.verdict)
     Console().print(table)
     if arguments.json:
         arguments.json.write_text(

@@ -3,7 +3,7 @@
 import pytest
 
 from app.domain.job import Policy
-from app.domain.pools import Pool, Region, Topology
+from app.domain.pools import Pool, Region, Ring, Rings, Topology
 
 THREE = Topology(
     [
@@ -50,3 +50,18 @@ def test_a_strict_job_stays_home_and_an_allow_list_is_never_crossed():
 def test_regions_that_do_not_fit_together_are_refused(regions, sentence):
     with pytest.raises(ValueError, match=sentence):
         Topology(regions)
+
+
+def test_rings_are_bounds_on_the_round_trip():
+    rings = [THREE.ring("us-east", other) for other in ("us-east", "us-west", "eu-west")]
+    assert rings == [Ring.HOME, Ring.FAR, Ring.FAR]
+
+
+def test_a_ring_holds_those_before_it():
+    assert THREE.within("us-west", Ring.FAR) == ("us-east",)
+    assert THREE.within("us-west", Ring.ANY) == ("us-east", "eu-west")
+
+
+def test_reach_grows_with_overload():
+    reach = [Rings().reach(x) for x in (0.9, 1.0, 1.1, 1.3, 1.31, float("inf"))]
+    assert reach == [Ring.HOME, Ring.HOME, Ring.NEAR, Ring.FAR, Ring.ANY, Ring.ANY]

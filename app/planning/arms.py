@@ -1,0 +1,252 @@
+"""The arms of a comparison: ways in which a job finds a worker.
+
+`Ours` runs the domain's functions as the dispatcher does. The others are what it replaces: all the
+world as one pool, home only, and Meta-style polling (a routing table, then blind tries at random
+workers), without and with backoff and start delay.
+"""
+
+from collections.abc import Iterator
+
+from app.domain.admission import Class, admit, shed_shares, wait_among
+from app.domain.backoff import PROBE_BASE_S, PROBE_CAP_S, execution_delay, full_jitter, probe_delay
+from app.domain.candidates import candidates, drawn
+from app.domain.job import Policy
+from app.domain.pools import Ring
+from app.domain.table import local_spare
+from app.planning.simulator import Simulation, Try
+
+POLL_ROUND_S = 0.002  # asking a worker that says no
+
+
+class Queued:
+    """Asks each of a job's regions once, then waits in the first one's queue.
+
+    A pool that refused is not asked again until a worker of it turns idle; that worker takes the
+    first job in its own region's queue, or of the nearest queue whose head may come.
+    """
+
+    routed = False
+    policy = Policy.RING
+
+    def __init__(self, sim: Simulation):
+        self.sim = sim
+
+    def regions(self, job: Try) -> Iterator[str]:
+        raise NotImplementedError
+
+    def submit(self, job: Try) -> None:
+        self.sim.through_router(self.place, job)
+
+    def place(self, job: Try) -> None:
+        sim = self.sim
+        if job.state in ("running", "over"):
+            return
+        first = -1
+        for name in self.regions(job):
+            region = sim.index[name]
+            first = region if first < 0 else first
+            site = sim.sites[region]
+            if site.full:
+                continue
+            sim.attempt()
+            if site.idle > 0:
+                job.spilled = region not in (first, job.home)
+                sim.start(job, region)
+                return
+            site.full = True
+        self._wait(job, first)
+
+    def _wait(self, job: Try, region: int) -> None:
+        sim = self.sim
+        if job.state == "waiting" and job.target != region:
+            sim.unqueue(job)  # the old queue skips it
+        if job.state != "waiting" or job.target != region:
+            if job.state == "new":
+                sim.at(job.submitted + sim.scenario.patience_s, self._out_of_patience, job)
+            job.state, job.target = "waiting", region
+            sim.sites[region].queue.append(job)
+            sim.sites[region].waiting += 1
+            sim.waiting += 1
+        job.asked += 1
+        sim.at(sim.now + probe_delay(job.asked, sim.draw()), self._probe, job)
+
+    def _probe(self, job: Try) -> None:
+        """Rings open with every round, and tables change: look again, ask only what may be idle."""
+        if job.state != "waiting":
+            return
+        sites = [self.sim.sites[self.sim.index[name]] for name in self.regions(job)]
+        if all(site.full for site in sites):
+            self._wait(job, self.sim.index[sites[0].name])
+        else:
+            self.sim.through_router(self.place, job)
+
+    def _out_of_patience(self, job: Try) -> None:
+        if job.state == "waiting":
+            self.sim.expire(job)
+
+    def idle(self, region: int) -> None:
+        if self.sim.waiting:
+            self.sim.through_router(self._give, region)
+
+    def _give(self, region: int) -> None:
+        """An idle worker to the job that waits for it."""
+        sim = self.sim
+        site = sim.sites[region]
+        if site.idle <= 0:
+            return
+        for name in sim.topology.by_round_trip(site.name):
+            job = self._head(sim.index[name])
+            if job is None:
+                continue
+            own = job.target == region
+            if own or any(r == site.name for r in self.regions(job)):
+                sim.sites[job.target].queue.popleft()
+                job.spilled = not own and region != job.home
+                sim.attempt()
+                sim.start(job, region)
+                return
+
+    def _head(self, region: int) -> Try | None:
+        site = self.sim.sites[region]
+        while site.waiting and site.queue:
+            job = site.queue[0]
+            if job.state == "waiting" and job.target == region:
+                return job
+            site.queue.popleft()
+        return None
+
+
+class RandomGlobal(Queued):
+    """No routing: the world is one pool, a region is as likely as it is large."""
+
+    def regions(self, job: Try) -> Iterator[str]:
+        yield drawn(self.sim.ready, job.order.draw) or job.order.home
+
+
+class HomeOnly(Queued):
+    """Nearest only: jobs wait at home, whatever happens there."""
+
+    def regions(self, job: Try) -> Iterator[str]:
+        yield job.order.home
+
+
+class Ours(Queued):
+    """Candidates by table, rings and spill; claims on idle workers only; bounded waiting."""
+
+    routed = True
+
+    def __init__(
+        self,
+        sim: Simulation,
+        *,
+        policy: Policy = Policy.RING,
+        kind: Class = Class.INTERACTIVE,
+        shedding: bool = True,
+    ):
+        super().__init__(sim)
+        self.policy, self._kind, self._shedding = policy, kind, shedding
+
+    def submit(self, job: Try) -> None:
+        if self._shedding and job.state == "new":
+            pause_s = self._refusal(job)
+            if pause_s is not None:
+                self.sim.shed(job, pause_s)
+                return
+        super().submit(job)
+
+    def _refusal(self, job: Try) -> float | None:
+        """Retry-After, if admission refuses the job."""
+        sim = self.sim
+        if sim.sites[sim.index[next(self.regions(job))]].idle:
+            return None
+        # Every ring that will open while it waits: nobody is refused while a far worker is free.
+        regions = self.regions(job, Ring.ANY)
+        sites = {name: sim.sites[sim.index[name]] for name in regions}
+        wait_s = wait_among(
+            sites,
+            {name: site.waiting for name, site in sites.items()},
+            sim.ready,
+            {name: site.idle for name, site in sites.items()},
+            sim.service_s,
+        )
+        table = sim.table
+        shed = shed_shares({self._kind: 1.0}, table.shed if table is not None else 0.0)
+        return admit(
+            self._kind,
+            wait_s,
+            sim.service_s,
+            shed_share=shed[self._kind],
+            draw=sim.draw(),
+            spread=sim.draw(),
+        ).retry_after_s
+
+    def regions(self, job: Try, rounds: int = 0) -> Iterator[str]:
+        sim = self.sim
+        home, table = job.order.home, sim.table
+        return candidates(
+            job.order,
+            sim.topology,
+            table,
+            None if table is None else sim.now - table.created_at,
+            ready=sim.ready,
+            in_flight=sim.in_flight[job.home],
+            rounds=max(job.asked, rounds),
+            unlisted_spare=local_spare(sim.demand.get(home, 0.0), sim.service_s),
+        )
+
+
+class Polling:
+    """Meta-style: the table names a region, then random workers are asked until one is idle.
+
+    The asker does not know who is idle, so a try fails as often as workers are busy. With
+    `backoff`, full jitter between tries and a start delay for a part of the jobs.
+    """
+
+    routed = True
+    policy = Policy.RING
+
+    def __init__(self, sim: Simulation, *, backoff: bool = False):
+        self.sim, self._backoff = sim, backoff
+
+    def submit(self, job: Try) -> None:
+        sim = self.sim
+        if job.state == "new":
+            sim.at(job.submitted + sim.scenario.patience_s, self._out_of_patience, job)
+        pause_s = 0.0
+        if self._backoff:
+            site = sim.sites[job.home]
+            pause_s = execution_delay(site.busy / site.gpus, sim.service_s, sim.draw(), sim.draw())
+        if pause_s > 0.0:
+            sim.at(sim.now + pause_s, self._queue, job)
+        else:
+            self._queue(job)
+
+    def _queue(self, job: Try) -> None:
+        self.sim.through_router(self._ask, job)
+
+    def _ask(self, job: Try) -> None:
+        sim = self.sim
+        if job.state in ("over", "running"):
+            return  # the try has cost its turn all the same
+        sim.attempt()
+        home = sim.names[job.home]
+        row = sim.table.shares[home] if sim.table is not None else {home: 1.0}
+        region = sim.index[drawn(row, sim.draw()) or home]
+        site = sim.sites[region]
+        if sim.draw() * site.gpus < site.idle:
+            sim.start(job, region)
+            return
+        wait_s = (
+            full_jitter(job.asked, sim.draw(), base_s=PROBE_BASE_S, cap_s=PROBE_CAP_S)
+            if self._backoff
+            else 0.0
+        )
+        job.asked += 1
+        sim.at(sim.now + max(POLL_ROUND_S, wait_s), self._queue, job)
+
+    def _out_of_patience(self, job: Try) -> None:
+        if job.state == "new":
+            self.sim.expire(job)
+
+    def idle(self, region: int) -> None:
+        """Nobody is told: that is the design's point."""
