@@ -19,6 +19,7 @@ from statistics import median
 import av
 import numpy as np
 import torch
+from av.video.reformatter import Colorspace
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -201,11 +202,11 @@ def frame0(jpeg: bytes, animation: Animation) -> tuple[float, float]:
     with av.open(io.BytesIO(mp4)) as container:
         first = next(container.decode(video=0))
         got = first.to_ndarray(format="yuv420p")[: first.height].astype(float)
-    picture = av.VideoFrame.from_ndarray(load_picture(jpeg, SIZE), format="rgb24")
-    wanted = picture.reformat(
-        format="yuv420p", dst_colorspace=av.video.reformatter.Colorspace.ITU709
-    )
-    error = np.square(got - wanted.to_ndarray()[: first.height].astype(float)).mean()
+    picture = load_picture(jpeg, SIZE)
+    height, width = (side - side % 2 for side in picture.shape[:2])  # the converter's own demand
+    frame = av.VideoFrame.from_ndarray(picture[:height, :width].copy(), format="rgb24")
+    wanted = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709).to_ndarray()
+    error = np.square(got[:height, :width] - wanted[:height].astype(float)).mean()
     return 10 * np.log10(255**2 / error), len(mp4) * 8 * FPS / FRAMES / 1e6
 
 
