@@ -3,7 +3,7 @@
 import tomllib
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -42,12 +42,12 @@ class Settings(BaseSettings):
     served_profiles: Annotated[tuple[str, ...], NoDecode] = (DEFAULT_PROFILE,)  # the API's
     model_profile: str = DEFAULT_PROFILE  # a worker's
     model_dir: Path | None = None  # default: the weights that ship with the package
-    model_dtype: str = "auto"
-    # How a worker runs the network: eager, torchscript or compile. See workers/pipeline/compile.py.
-    model_graph: str = "torchscript"
+    model_dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    # How a worker runs the network. See workers/pipeline/compile.py.
+    model_graph: Literal["eager", "torchscript", "compile"] = "torchscript"
     # Denoising steps of new jobs for MODEL_PROFILE; 0: the profile's own. The student is distilled
     # for its own number; others suit the teacher, whose best is 32.
-    model_steps: Annotated[int, Field(ge=0, le=100)] = 0
+    model_steps: Annotated[int, Field(ge=0, le=32)] = 0
     noop_step_s: Annotated[float, Field(ge=0)] = 0.0  # the noop profile's time per step
     noop_warm_up_s: Annotated[float, Field(ge=0)] = 0.0
     ready_file: Path | None = None  # a worker touches it once it is warm

@@ -212,7 +212,7 @@ def frame0(jpeg: bytes, animation: Animation) -> tuple[float, float]:
 
 def flops_share(animation: Animation, denoise_s: float) -> float:
     """FLOP/s of denoising over those of a plain matrix product in the same dtype."""
-    example = animation._example()
+    example = animation.example()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         animation.run.module(*example)
     achieved = counter.get_total_flops() * animation.sampling.steps / denoise_s

@@ -88,7 +88,7 @@ class Animation:
         share_context(network.unet)
         one_pass = OnePass(network.unet, repeat=False).eval()
         with naming_memory(), torch.inference_mode():
-            self.run = build_graph(one_pass, graph, self._example())
+            self.run = build_graph(one_pass, graph, self.example())
 
     @classmethod
     def load(
@@ -213,7 +213,7 @@ class Animation:
         x = solver.sample(denoise, noise.to(self.device) * sigmas[0].item(), check)
         return x * self.config.motion_scale
 
-    def _example(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def example(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Arguments of OnePass as a job's clip gives them."""
         shape, dtype = self.config.network, self.network.unet.dtype
         passes = GUIDED_PASSES if self.sampling.guided else 1
