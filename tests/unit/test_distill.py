@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.unit.test_training import arguments, signals_as_before  # noqa: F401
+from tests.toy import arguments
 from workers.pipeline.animation import Animation
 from workers.pipeline.attention import share_context
 from workers.pipeline.denoiser import MotionDenoiser

@@ -7,12 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.toy import write_model
 from workers.pipeline.animation import Animation
-from workers.pipeline.denoiser import MotionDenoiser
-from workers.pipeline.loader import STUDENT, TEACHER, save_config, save_weights
+from workers.pipeline.loader import STUDENT
 from workers.training import evaluate, photos, plots
 from workers.training.captions import STRENGTH
-from workers.training.train import model_config
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +21,7 @@ def scenes():
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("toy")
-    config = model_config(toy=True)
-    torch.manual_seed(0)
-    save_config(directory, config)
-    for name in (TEACHER, STUDENT):
-        save_weights(directory, name, MotionDenoiser(config.network).state_dict())
-    return directory
+    return write_model(tmp_path_factory.mktemp("toy"))
 
 
 def summary(motions, scenes):

@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 from skimage import data
 
+from tests.toy import write_model
 from workers.pipeline.animation import SHIPPED, Animation, naming_memory
-from workers.pipeline.denoiser import MotionDenoiser
 from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory, PipelineError
 from workers.pipeline.guidance import ClipDenoiser, rescale
 from workers.pipeline.loader import (
@@ -24,20 +24,13 @@ from workers.pipeline.loader import (
     save_config,
     save_weights,
 )
-from workers.training.train import model_config
 
 PLAIN = Sampling(steps=2, guided=False, order=1)
 
 
 @pytest.fixture(scope="module")
 def toy_dir(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("toy")
-    config = model_config(toy=True)
-    torch.manual_seed(0)
-    save_config(directory, config)
-    for name in (TEACHER, STUDENT):
-        save_weights(directory, name, MotionDenoiser(config.network).state_dict())
-    return directory
+    return write_model(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.toy import arguments
 from workers.pipeline.animation import Animation
 from workers.pipeline.denoiser import MotionDenoiser
 from workers.pipeline.loader import TEACHER
@@ -21,23 +22,9 @@ from workers.training.train import (
     make_batch,
     model_config,
     motion_error,
-    parse_args,
     train,
     without_camera,
 )
-
-
-def arguments(out, steps, *more):
-    options = ["--out", str(out), "--toy", "--batch", "4", "--log-every", "1", "--threads", "1"]
-    return parse_args([*options, "--steps", str(steps), "--warmup-steps", "4", *more])
-
-
-@pytest.fixture(autouse=True)
-def signals_as_before():
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def test_a_resumed_run_takes_the_steps_of_an_uninterrupted_one(tmp_path):

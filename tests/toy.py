@@ -1,0 +1,25 @@
+"""The motion model at toy size: as a directory, and as a training run of seconds."""
+
+from pathlib import Path
+
+import torch
+
+from workers.pipeline.denoiser import MotionDenoiser
+from workers.pipeline.loader import STUDENT, TEACHER, save_config, save_weights
+from workers.training.train import model_config, parse_args
+
+
+def write_model(directory: Path) -> Path:
+    """Save a model whose two networks have random weights."""
+    config = model_config(toy=True)
+    torch.manual_seed(0)
+    save_config(directory, config)
+    for name in (TEACHER, STUDENT):
+        save_weights(directory, name, MotionDenoiser(config.network).state_dict())
+    return directory
+
+
+def arguments(out: Path, steps: int, *more: str):
+    """Of a training run of so many steps."""
+    options = ["--out", str(out), "--toy", "--batch", "4", "--log-every", "1", "--threads", "1"]
+    return parse_args([*options, "--steps", str(steps), "--warmup-steps", "4", *more])

@@ -1,0 +1,13 @@
+"""What every unit test may rely on."""
+
+import signal
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
