@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     # How a worker runs the network. See workers/pipeline/compile.py.
     model_graph: Literal["eager", "torchscript", "compile"] = "torchscript"
     # Denoising steps of new jobs for MODEL_PROFILE; 0: the profile's own. The student is distilled
-    # for its own number; others suit the teacher, whose best is 32.
+    # for its own number; others are for the teacher, which it was distilled from at 32.
     model_steps: Annotated[int, Field(ge=0, le=32)] = 0
     noop_step_s: Annotated[float, Field(ge=0)] = 0.0  # the noop profile's time per step
     noop_warm_up_s: Annotated[float, Field(ge=0)] = 0.0

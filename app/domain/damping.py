@@ -5,7 +5,6 @@ of the measures here together bring that to 20-60.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import sqrt
 
 from app.domain.capacity import ewma
@@ -63,11 +62,6 @@ def next_table(
         gap_points=gap_points,
         changed=previous is None or not _same(rows, previous.shares),
     )
-
-
-def audited(table: Table, gap_points: float) -> Table:
-    """The same table with the auditor's verdict."""
-    return replace(table, gap_points=gap_points)
 
 
 def damp(old: Rows, wanted: Rows, load: Load, limits: Limits) -> dict[str, dict[str, float]]:

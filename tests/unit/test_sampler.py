@@ -10,7 +10,6 @@ from workers.pipeline.sampler import (
     SIGMA_MAX,
     SIGMA_MIN,
     DPMSolver,
-    log_snr_sigmas,
     sigmas_for,
     time_of,
 )
@@ -36,7 +35,7 @@ def gaussian_error(steps: int, order: int, high: float = 200.0) -> float:
     low = 0.05
     x = torch.linspace(-1.5 * high, 1.5 * high, 31, dtype=torch.float64)
     # Ends at a level above zero: the jump to zero is a first-order step on purpose.
-    sigmas = log_snr_sigmas(steps + 1, high, low)[:-1]
+    sigmas = sigmas_for("log-snr", steps + 1, high, low)[:-1]
     end = DPMSolver(sigmas, order).sample(exact_denoiser, x)
     return (end - exact_end(x, high, low)).abs().max().item()
 
@@ -73,7 +72,7 @@ def test_a_schedule_that_ends_at_zero_ends_on_the_data(order):
     high, low, steps = 200.0, 1e-3, 200
     x = torch.linspace(-300, 300, 31, dtype=torch.float64)
     seen = []
-    end = DPMSolver(log_snr_sigmas(steps, high, low), order).sample(
+    end = DPMSolver(sigmas_for("log-snr", steps, high, low), order).sample(
         exact_denoiser, x, lambda k, x0: seen.append(x0)
     )
     assert torch.equal(end, seen[-1])
@@ -83,7 +82,7 @@ def test_a_schedule_that_ends_at_zero_ends_on_the_data(order):
 
 def test_order_one_is_ddim():
     """Song et al. 2020, eq. 12 without fresh noise: keep the noise, lower its level."""
-    sigmas = log_snr_sigmas(6, 20, 0.1)
+    sigmas = sigmas_for("log-snr", 6, 20, 0.1)
     x = y = torch.linspace(-30, 30, 7, dtype=torch.float64)
     for now, then in itertools.pairwise(sigmas):
         x0 = exact_denoiser(y, now)
@@ -105,7 +104,7 @@ def test_uneven_steps_keep_the_third_order():
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_float32_samples_stay_close_to_the_exact_path(order):
     x = torch.linspace(-1.5, 1.5, 31) * SIGMA_MAX
-    end = DPMSolver(log_snr_sigmas(100), order).sample(
+    end = DPMSolver(sigmas_for("log-snr", 100), order).sample(
         lambda x, sigma: exact_denoiser(x, sigma.item()), x
     )
     assert end.dtype == torch.float32
@@ -117,7 +116,7 @@ def test_a_known_x0_is_reached_exactly():
     x0 = torch.tensor([1.5, -2.0], dtype=torch.float64)
     noise = torch.tensor([0.3, -0.9], dtype=torch.float64)
     for steps in (1, 2, 15):
-        sigmas = log_snr_sigmas(steps)
+        sigmas = sigmas_for("log-snr", steps)
         end = DPMSolver(sigmas).sample(lambda x, sigma: x0, x0 + sigmas[0] * noise)
         assert torch.allclose(end, x0, atol=1e-12)
 
@@ -125,7 +124,7 @@ def test_a_known_x0_is_reached_exactly():
 def test_gaussian_samples_have_the_variance_of_the_data():
     """15 steps from pure noise, prediction exact: the spread comes out within 3 %."""
     s = 0.8
-    sigmas = log_snr_sigmas(15)
+    sigmas = sigmas_for("log-snr", 15)
     noise = torch.randn(20000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     end = DPMSolver(sigmas).sample(
         lambda x, sigma: s**2 * x / (s**2 + sigma**2), noise * (s**2 + sigmas[0] ** 2).sqrt()
@@ -134,7 +133,7 @@ def test_gaussian_samples_have_the_variance_of_the_data():
 
 
 def test_levels_are_uniform_in_log_snr_and_end_at_zero():
-    sigmas = log_snr_sigmas(15)
+    sigmas = sigmas_for("log-snr", 15)
     assert len(sigmas) == 16 and sigmas[-1] == 0
     assert sigmas[0].item() == pytest.approx(SIGMA_MAX)
     assert sigmas[-2].item() == pytest.approx(SIGMA_MIN)
@@ -143,11 +142,11 @@ def test_levels_are_uniform_in_log_snr_and_end_at_zero():
 
 
 def test_times_are_continuous_and_distinct():
-    times = time_of(log_snr_sigmas(50))
+    times = time_of(sigmas_for("log-snr", 50))
     assert (times.diff() < 0).all()
     assert times.min() >= 0 and times.max() < 1
     angle = times * math.pi / 2
-    assert torch.allclose(angle.tan(), log_snr_sigmas(50))
+    assert torch.allclose(angle.tan(), sigmas_for("log-snr", 50))
 
 
 def test_every_step_is_reported_and_an_exception_ends_the_sampling():
@@ -160,7 +159,7 @@ def test_every_step_is_reported_and_an_exception_ends_the_sampling():
 
     calls = []
     with pytest.raises(KeyboardInterrupt):
-        DPMSolver(log_snr_sigmas(8)).sample(
+        DPMSolver(sigmas_for("log-snr", 8)).sample(
             lambda x, sigma: calls.append(1) or x, torch.zeros(2), stop_at_three
         )
     assert seen == [1, 2, 3]
@@ -169,7 +168,7 @@ def test_every_step_is_reported_and_an_exception_ends_the_sampling():
 
 def test_no_steps_is_an_error():
     with pytest.raises(ValueError, match="at least one step"):
-        log_snr_sigmas(0)
+        sigmas_for("log-snr", 0)
 
 
 @pytest.mark.parametrize("kind", ["log-snr", "karras", "time"])

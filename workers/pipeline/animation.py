@@ -10,7 +10,6 @@ import copy
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -198,7 +197,7 @@ class Animation:
             self.network,
             picture.to(self.device),
             tokens.to(self.device),
-            replace(self.sampling, steps=steps),
+            self.sampling,
             self.run,
         )
         sigmas = sigmas_for(self.sampling.schedule, steps)

@@ -6,7 +6,7 @@
 Which one is a setting. TorchScript is the default where speed matters and nothing may be assumed:
 it needs no compiler, and it is the same arithmetic without Python between the operators.
 torch.compile also fuses operators, but wants a C++ compiler (CPU) or Triton (GPU) on the machine
-and a start-up that is many times longer; it pays where a worker lives for days on one GPU.
+and a start-up that is many times longer: meant for workers that live long on one GPU.
 torch.jit.optimize_for_inference is left out: in bf16 it is not exact.
 """
 

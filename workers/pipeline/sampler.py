@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 # The ends of the range that is integrated. Noise has the spectrum of motion (noise.py), so 40 times
-# as much noise hides everything; at the low end the network's own estimate is better than another
-# step.
+# as much of it hides nearly everything.
 SIGMA_MAX = 40.0
 SIGMA_MIN = 0.05
 TEACHER_STEPS = 32  # a student is distilled from so many
@@ -26,11 +25,6 @@ def time_of(sigma: Tensor) -> Tensor:
     offset, which only keeps integer steps apart.
     """
     return torch.atan(sigma) * (2 / math.pi)
-
-
-def log_snr_sigmas(steps: int, high: float = SIGMA_MAX, low: float = SIGMA_MIN) -> Tensor:
-    """steps + 1 falling noise levels, uniform in log-SNR, the last one 0. float64."""
-    return sigmas_for("log-snr", steps, high, low)
 
 
 def sigmas_for(kind: str, steps: int, high: float = SIGMA_MAX, low: float = SIGMA_MIN) -> Tensor:

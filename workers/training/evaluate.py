@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from workers.pipeline.animation import Animation
+from workers.pipeline.guidance import GUIDED_PASSES
 from workers.pipeline.loader import STUDENT, TEACHER, Sampling
 from workers.training import plots
 from workers.training.captions import CAMERA, OBJECT, STRENGTH, Motion
@@ -48,7 +49,7 @@ class Arm:
 
     @property
     def passes(self) -> int:
-        return self.sampling.steps * (3 if self.sampling.guided else 1)
+        return self.sampling.steps * (GUIDED_PASSES if self.sampling.guided else 1)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def sample(arm: Arm, scenes: Sequence[Scene], cache_dir: Path | None) -> np.ndar
     file = cache_dir / f"{_fingerprint(arm, len(scenes))}.npy" if cache_dir else None
     if file is not None and file.exists():
         return np.load(file)
-    animation = replace_sampling(arm.animation, arm.sampling)
+    animation = Animation(arm.animation.network, arm.animation.config, arm.sampling)
     draw = torch.Generator().manual_seed(SEED)
     noise = animation.noise.draw(len(scenes), draw)
     motions = []
@@ -97,11 +98,6 @@ def sample(arm: Arm, scenes: Sequence[Scene], cache_dir: Path | None) -> np.ndar
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, sampled)
     return sampled
-
-
-def replace_sampling(animation: Animation, sampling: Sampling) -> Animation:
-    """The same network, sampled otherwise."""
-    return Animation(animation.network, animation.config, sampling)
 
 
 def measure(sampled: np.ndarray, scenes: Sequence[Scene]) -> Measured:
