@@ -11,7 +11,7 @@ from tests.toy import write_model
 from workers.pipeline.animation import Animation
 from workers.pipeline.loader import STUDENT
 from workers.training import evaluate, photos, plots
-from workers.training.captions import STRENGTH
+from workers.training.phrases import STRENGTH
 
 
 @pytest.fixture(scope="module")

@@ -10,231 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from workers.pipeline.text import STOP_WORDS
-
-CAMERA = {
-    "still": [],
-    "pan left": [
-        "pan left",
-        "camera pans left",
-        "panning to the left",
-        "the camera moves left",
-        "look left",
-        "slide left",
-        "pan to the left",
-        "left pan",
-    ],
-    "pan right": [
-        "pan right",
-        "camera pans right",
-        "panning to the right",
-        "the camera moves right",
-        "look right",
-        "slide right",
-        "pan to the right",
-        "right pan",
-    ],
-    "tilt up": [
-        "tilt up",
-        "camera tilts up",
-        "tilting upwards",
-        "the camera moves up",
-        "look up",
-        "pan up",
-        "tilt upward",
-        "camera rises",
-    ],
-    "tilt down": [
-        "tilt down",
-        "camera tilts down",
-        "tilting downwards",
-        "the camera moves down",
-        "look down",
-        "pan down",
-        "tilt downward",
-        "camera sinks",
-    ],
-    "zoom in": [
-        "zoom in",
-        "camera zooms in",
-        "zooming in",
-        "push in",
-        "dolly in",
-        "move closer",
-        "zoom",
-        "camera pushes in",
-        "get closer",
-    ],
-    "zoom out": [
-        "zoom out",
-        "camera zooms out",
-        "zooming out",
-        "pull out",
-        "pull back",
-        "dolly out",
-        "move away",
-        "camera pulls back",
-        "step back",
-    ],
-    "rotate left": [
-        "rotate left",
-        "rotate counterclockwise",
-        "rotating to the left",
-        "picture turns counterclockwise",
-        "roll left",
-        "counterclockwise rotation",
-        "rolling left",
-        "rotate anticlockwise",
-    ],
-    "rotate right": [
-        "rotate right",
-        "rotate clockwise",
-        "rotating to the right",
-        "picture turns clockwise",
-        "roll right",
-        "clockwise rotation",
-        "rolling right",
-    ],
-    "handheld": [
-        "handheld",
-        "handheld camera",
-        "hand held camera",
-        "camera shake",
-        "shaky camera",
-        "floating camera",
-        "unsteady camera",
-        "wobbly camera",
-    ],
-}
-OBJECT = {
-    "still": [],
-    "sway": [
-        "sways",
-        "swaying in the wind",
-        "breeze",
-        "wind blows",
-        "sways in the breeze",
-        "waving in the wind",
-        "flutters",
-        "swings",
-        "rustling leaves",
-        "leaves rustle",
-        "windy",
-        "swaying",
-    ],
-    "bob": [
-        "bobs",
-        "bobbing up and down",
-        "bounces",
-        "bouncing",
-        "jumps",
-        "hops",
-        "hovers",
-        "floats up and down",
-        "moves up and down",
-    ],
-    "ripple": [
-        "ripples",
-        "rippling water",
-        "waves",
-        "rolling waves",
-        "water ripples",
-        "shimmers",
-        "undulates",
-        "wavy",
-        "flowing water",
-        "the sea",
-        "ocean waves",
-    ],
-    "spin": [
-        "spins",
-        "spinning",
-        "turns around",
-        "twirls",
-        "whirls",
-        "spinning around itself",
-        "revolves",
-        "gyrates",
-    ],
-    "pulse": [
-        "pulses",
-        "pulsing",
-        "breathes",
-        "breathing",
-        "grows and shrinks",
-        "throbs",
-        "heart beat",
-        "swells",
-        "expands",
-    ],
-    "drift left": [
-        "drifts left",
-        "drifting to the left",
-        "floats left",
-        "flies left",
-        "walks left",
-        "goes left",
-        "sails left",
-    ],
-    "drift right": [
-        "drifts right",
-        "drifting to the right",
-        "floats right",
-        "flies right",
-        "walks right",
-        "goes right",
-        "sails right",
-    ],
-}
-STRENGTH = {
-    "gentle": [
-        *("gentle", "gently", "slow", "slowly", "slightly", "subtle", "soft", "softly"),
-        *("light", "calm", "a little"),
-    ],
-    "normal": [],
-    "strong": [
-        *("strong", "strongly", "fast", "quickly", "wildly", "dramatic", "violent", "heavy"),
-        *("powerful", "very much"),
-    ],
-}
-NOTHING = ["still", "static", "no motion", "nothing moves", "completely still", "frozen"]
-# Gentle life for a prompt that asks for no motion in particular.
-AMBIENT = ["ambient motion", "subtle living motion", "bring it to life", "animate this", "alive"]
-
-# Never trained on: other forms, other orders, words that share only their stems.
-HELD_OUT_CAMERA = {
-    "pan left": ["slow leftward pan", "the view pans over to the left"],
-    "pan right": ["rightward pan", "the view pans over to the right"],
-    "tilt up": ["camera tilting up", "upward tilt"],
-    "tilt down": ["camera tilting down", "downward tilt"],
-    "zoom in": ["slow push-in", "the camera is zooming in closer"],
-    "zoom out": ["slow pull-back", "the camera is zooming out further"],
-    "rotate left": ["counterclockwise roll", "rotates to the left"],
-    "rotate right": ["clockwise roll", "rotates to the right"],
-    "handheld": ["a shaky handheld shot", "hand-held camera shaking"],
-}
-HELD_OUT_OBJECT = {
-    "sway": ["leaves flutter in the wind", "grass swayed by a breeze"],
-    "bob": ["a boat bobs gently", "it is hopping up and down"],
-    "ripple": ["waves on the water", "the lake is rippling"],
-    "spin": ["it twirls and spins", "a spinning top"],
-    "pulse": ["it pulsates", "the chest breathes slowly"],
-    "drift left": ["clouds drift to the left", "it is floating left"],
-    "drift right": ["clouds drift to the right", "it is floating right"],
-}
-SUBJECTS = [
-    *("the flower", "a red boat", "the tree", "my dog", "the old house", "a woman", "the man"),
-    *("a child", "the clouds", "the car", "a mountain", "the lake", "the river", "a bird"),
-    *("the cat", "the bridge", "a lantern", "the moon", "the temple", "a bottle", "the statue"),
-    *("a balloon", "the field", "the forest", "a street", "the city", "her hair", "the dress"),
-    *("a horse", "the ship", "the fence", "the roof", "a candle", "the lamp", "a rose"),
-    *("the garden", "an apple"),
-]
-FILLERS = [
-    *("cinematic", "beautiful", "high quality", "in the evening", "at sunset", "photo"),
-    *("portrait", "4k", "blue", "golden hour", "please", "make it", "realistic"),
-    *("in the background", "landscape", "vintage", "colorful"),
-]
-LETTERS = np.array(list("aaabcdeeefghiiklmnooprstuvwyz"))
+from workers.training.phrases import (
+    AMBIENT,
+    CAMERA,
+    FILLERS,
+    HELD_OUT_CAMERA,
+    HELD_OUT_OBJECT,
+    LETTERS,
+    NOTHING,
+    OBJECT,
+    STRENGTH,
+    SUBJECTS,
+)
 
 
 @dataclass(frozen=True)
@@ -299,7 +86,7 @@ def _among_fillers(parts: list[str], rng: np.random.Generator) -> str:
 
 
 def _invented(rng: np.random.Generator) -> str:
-    return "".join(rng.choice(LETTERS, int(rng.integers(3, 9))))
+    return "".join(rng.choice(list(LETTERS), int(rng.integers(3, 9))))
 
 
 def vocabulary() -> list[str]:

@@ -134,7 +134,7 @@ def distil(args: argparse.Namespace) -> dict:
     series = args.seed + 1
 
     def loss_of(step: int, draw: torch.Generator) -> Tensor:
-        batch = make_batch(series, step, args.batch, tokenise)
+        batch = make_batch(series, step, args.batch, tokenise, mislabelled=0.0)
         return distillation_loss(
             student, teacher, guidance, noise, batch, draw, steps=args.student_steps
         )

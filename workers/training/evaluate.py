@@ -24,8 +24,9 @@ from workers.pipeline.animation import Animation
 from workers.pipeline.guidance import GUIDED_PASSES
 from workers.pipeline.loader import STUDENT, TEACHER, Sampling
 from workers.training import plots
-from workers.training.captions import CAMERA, OBJECT, STRENGTH, Motion
+from workers.training.captions import Motion
 from workers.training.photos import contact_sheets
+from workers.training.phrases import CAMERA, OBJECT, STRENGTH
 from workers.training.scenes import Scene, draw_scene, motion_field
 
 # Training draws from seed 0 by default; another seed is another series.

@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from workers.training.captions import CAMERA, OBJECT
+from workers.training.phrases import CAMERA, OBJECT
 
 # What an arm's name begins with, its colour and marker.
 FAMILIES = {

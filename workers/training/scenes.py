@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.training.captions import AMBIENT_MOTION, CAMERA, OBJECT, STRENGTH, Motion, caption
+from workers.training.captions import AMBIENT_MOTION, Motion, caption
+from workers.training.phrases import CAMERA, OBJECT, STRENGTH
 from workers.training.scenery import Body, draw_body, draw_picture, grid, smoothstep
 
 GRID = 16  # the side of a motion field
