@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 
 import av
 import numpy as np
@@ -24,6 +23,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from scripts.benchmarks.figures import Figure
+from scripts.benchmarks.timing import interleaved
 from scripts.stack.data import ROOT
 from workers.encode import encode_mp4
 from workers.motion_engine import load_picture
@@ -48,7 +48,7 @@ def run(*, quick: bool) -> list[Figure]:
     clips = interleaved(
         {
             "stock": lambda: clip(picture, stages["fp32 32 x 3"][1]),
-            "student": lambda: clip(picture, stages["graph 8 x 1"][1]),
+            "student": lambda: clip(picture, stages["graph"][1]),
         },
         3 if quick else 7,
     )
@@ -61,7 +61,7 @@ def run(*, quick: bool) -> list[Figure]:
             timeout=300,
         ).stdout
     )
-    student = stages["graph 8 x 1"][1]
+    student = stages["graph"][1]
     print(ablation(times))
     fixed = fixed_share(picture, student)
     print("fixed share:", ", ".join(f"{name} {1e3 * s:.0f} ms" for name, s in fixed.items()))
@@ -69,15 +69,14 @@ def run(*, quick: bool) -> list[Figure]:
     count, curve = (16, 8) if quick else (256, 64)
     results = evaluate.run(None, count=count, curve_count=curve, cache_dir=CACHE)
     print(evaluate.table(results))
+    served = evaluate.served(results)
     if not quick:
         PLOTS.mkdir(parents=True, exist_ok=True)
         plots.curve(results, PLOTS / "quality-against-passes.png")
-        plots.confusion(
-            evaluate.pairs_of(results["student 8 x 1"].measured), PLOTS / "confusion.png"
-        )
+        plots.confusion(evaluate.pairs_of(results[served].measured), PLOTS / "confusion.png")
     s = {name: evaluate.summary(result.measured) for name, result in results.items()}
     teacher, undistilled, distilled_student = (
-        s[name] for name in ("teacher 32 x 3", "undistilled 8 x 1", "student 8 x 1")
+        s[name] for name in ("teacher 32 x 3", "undistilled 8 x 1", served)
     )
     error = teacher["end_point_error_px"]
     psnr, _ = frame0(picture, student)
@@ -98,8 +97,8 @@ def run(*, quick: bool) -> list[Figure]:
         Figure("adherence_teacher", hits, at_least=90),
         Figure("adherence_undistilled", 100 * undistilled["adherence"]),
         Figure("adherence_student", 100 * distilled_student["adherence"], at_least=hits - 2),
-        Figure("adherence_paraphrases", 100 * s["student 8 x 1, held-out phrases"]["adherence"]),
-        Figure("adherence_student_fp32", 100 * s["student 8 x 1, fp32"]["adherence"]),
+        Figure("adherence_paraphrases", 100 * s[f"{served}, held-out phrases"]["adherence"]),
+        Figure("adherence_student_fp32", 100 * s[f"{served}, fp32"]["adherence"]),
         Figure("magnitude_ratio", distilled_student["magnitude_ratio"], 1.1, 0.9),
         Figure("endpoint_error_ratio", distilled_student["end_point_error_px"] / error, 1.15),
         Figure("endpoint_error_undistilled_ratio", undistilled["end_point_error_px"] / error),
@@ -116,18 +115,6 @@ def ablation(times: dict[str, float]) -> str:
         lines.append(f"| {name} | {1e3 * seconds:.0f} | {step:.2f} x | {whole:.1f} x |")
         before = seconds
     return "\n".join(lines)
-
-
-def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, run in turn so that the machine's moods meet all alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(repeats + 1):
-        for name, work in runs.items():
-            started = time.perf_counter()
-            work()
-            if turn:  # the first is a warm-up
-                seconds[name].append(time.perf_counter() - started)
-    return {name: median(values) for name, values in seconds.items()}
 
 
 def denoising_stages() -> dict[str, tuple[Callable[[], object], Animation]]:
@@ -154,8 +141,8 @@ def denoising_stages() -> dict[str, tuple[Callable[[], object], Animation]]:
         "bf16": animation(TEACHER, low, ddim32, False),
         "shared context": animation(TEACHER, low, ddim32, True),
         "15 x 3": animation(TEACHER, low, fast15, True),
-        "distilled 8 x 1": animation(STUDENT, low, student, True),
-        "graph 8 x 1": animation(STUDENT, low, student, True, "torchscript"),
+        f"distilled {student.steps} x 1": animation(STUDENT, low, student, True),
+        "graph": animation(STUDENT, low, student, True, "torchscript"),
     }
     picture = load_picture(jpeg_of(PHOTO, SIZE), SIZE)
 

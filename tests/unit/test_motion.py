@@ -58,7 +58,7 @@ def test_a_pan_shifts_by_the_right_number_of_pixels():
     picture = smooth_picture(128, 128)
     warp = Warp(picture, clip(motion), 9)
     warp.moves[-1] = motion  # as it came, without the zoom that hides the border
-    last = warp.frame(8).astype(int)
+    last = list(warp)[8].astype(int)
     assert np.abs(last[8:-8, 8:-24] - picture[8:-8, 24:-8].astype(int)).max() <= 2
 
 
@@ -68,7 +68,7 @@ def test_one_unit_is_as_long_along_both_sides_of_a_wide_picture():
     motion = torch.full((2, 16, 16), 0.125)  # 8 px of a longest side of 128
     warp = Warp(picture, clip(motion), 8)
     warp.moves[-1] = motion
-    last = warp.frame(7).astype(int)
+    last = list(warp)[7].astype(int)
     assert np.abs(last[4:-12, 4:-12] - picture[12:-4, 12:-4].astype(int)).max() <= 2
 
 
@@ -182,3 +182,25 @@ def test_an_odd_side_gets_one_more_row_or_column(photo):
     assert first.shape == (153, 200)
     y, _, _ = planes(first, 102, 200)
     assert np.array_equal(y[-1], y[-2]) and np.array_equal(y[:, -1], y[:, -2])
+
+
+def test_what_lies_beyond_the_border_is_mirrored():
+    """As the sampler's own mirroring does it, which is slower."""
+    picture = smooth_picture(50, 96)
+    motion = 0.4 * torch.stack(torch.meshgrid(*2 * [torch.linspace(-1, 1, 16)], indexing="xy"))
+    warp = Warp(picture, clip(motion), 12)
+    height, width = picture.shape[:2]
+    layer = warp.layers[0]
+    u = layer.rows @ warp.moves[11] @ layer.columns.T
+    half = torch.tensor([1, height / width])[:, None, None]
+    at = (u + torch.stack(torch.meshgrid(layer.xs, layer.ys, indexing="xy"))) / half
+    assert at.abs().max() > 1.2
+    expected = torch.nn.functional.grid_sample(
+        torch.tensor(picture).permute(2, 0, 1)[None].float(),
+        at.permute(1, 2, 0)[None],
+        mode="bicubic",
+        padding_mode="reflection",
+        align_corners=False,
+    )
+    got = list(warp)[11].transpose(2, 0, 1).astype(int)
+    assert np.abs(got - expected[0].round().clamp(0, 255).numpy()).max() <= 1

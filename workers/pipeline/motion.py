@@ -120,30 +120,47 @@ def to_yuv420(picture: np.ndarray) -> tuple[Tensor, Tensor]:
     return (luma[None] + 16).round(), (chroma + 128).round()
 
 
+# Frames that are warped together. The sampler's threads each take a frame, never a part of one.
+TOGETHER = 4
+TOGETHER_PIXELS = 4_000_000  # at most so many, for the memory of large pictures
+
+
 class _Layer:
     """Channels of one resolution, and where their samples lie in the square."""
 
-    def __init__(self, pixels: Tensor, cells: int, device: torch.device):
-        """pixels (C, h, w) float32; `cells`: the side of the motion fields."""
+    def __init__(self, pixels: Tensor, cells: int, reach: float, device: torch.device):
+        """pixels (C, h, w) float32; `cells`: the side of the motion fields; `reach`: the longest
+        displacement along an axis, in half sides."""
         height, width = pixels.shape[1:]
         ex, ey = extent(height, width)
         xs = ((torch.arange(width) + 0.5) / width * 2 - 1) * ex
         ys = ((torch.arange(height) + 0.5) / height * 2 - 1) * ey
-        self.pixels = pixels[None].to(device)
+        self.pixels = pixels.to(device)
         self.rows = grid_weights(ys, cells).to(device)  # (h, g)
         self.columns = grid_weights(xs, cells).to(device)  # (w, g)
-        self.xs, self.ys, self.half = xs.to(device), ys.to(device), (ex, ey)
+        # Mirrored once as far as samples reach (bicubic ones two pixels further): the sampler's own
+        # mirroring of every tap takes half as long again.
+        margin = min(math.ceil(reach * max(height, width) / 2) + 3, max(height, width))
+        padded = np.pad(pixels.numpy(), [(0, 0), (margin, margin), (margin, margin)], "symmetric")
+        self.padded = torch.from_numpy(padded)[None].to(device)
+        self.xs, self.ys = xs.to(device), ys.to(device)
+        # What is 1 at the edge of the padded picture.
+        self.half = (ex * (1 + 2 * margin / width), ey * (1 + 2 * margin / height))
 
-    def warp(self, move: Tensor) -> np.ndarray:
-        """Sample at places displaced by move (2, g, g): (C, h, w) uint8."""
-        u = self.rows @ move @ self.columns.T  # (2, h, w)
-        at = torch.empty((1, *u.shape[1:], 2), device=u.device)
-        torch.add(u[0], self.xs, out=at[0, :, :, 0]).div_(self.half[0])
-        torch.add(u[1], self.ys[:, None], out=at[0, :, :, 1]).div_(self.half[1])
+    def warp(self, moves: Tensor) -> np.ndarray:
+        """Sample at places displaced by moves (n, 2, g, g): (n, C, h, w) uint8."""
+        u = self.rows @ moves @ self.columns.T  # (n, 2, h, w)
+        at = torch.empty((len(u), *u.shape[2:], 2), device=u.device)
+        torch.add(u[:, 0], self.xs, out=at[..., 0]).div_(self.half[0])
+        torch.add(u[:, 1], self.ys[:, None], out=at[..., 1]).div_(self.half[1])
         warped = F.grid_sample(
-            self.pixels, at, mode="bicubic", padding_mode="reflection", align_corners=False
+            self.padded.expand(len(u), -1, -1, -1),
+            at,
+            mode="bicubic",
+            padding_mode="border",
+            align_corners=False,
         )
-        return warped[0].round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()
+        return warped.round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()
 
 
 class Warp:
@@ -175,18 +192,19 @@ class Warp:
         self.moves = torch.einsum("fk,ckij->fcij", weights, knots).to(motion.device)
         self.yuv = yuv
         parts = to_yuv420(picture) if yuv else (torch.tensor(picture).permute(2, 0, 1).float(),)
-        self.layers = [_Layer(part, motion.shape[-1], motion.device) for part in parts]
-
-    @torch.inference_mode()
-    def frame(self, number: int) -> np.ndarray:
-        """Frame `number`: (H, W, 3) or, with `yuv`, (H * 3 / 2, W); uint8."""
-        return self._joined([layer.warp(self.moves[number]) for layer in self.layers])
+        cells, reach = motion.shape[-1], self.moves.abs().max().item()
+        self.layers = [_Layer(part, cells, reach, motion.device) for part in parts]
+        self.together = max(1, min(TOGETHER, TOGETHER_PIXELS // (height * width)))
 
     def __iter__(self) -> Iterator[np.ndarray]:
         # Bit for bit, whatever rounding a warp by zero may do.
-        yield self._joined([layer.pixels[0].byte().cpu().numpy() for layer in self.layers])
-        for number in range(1, len(self.moves)):
-            yield self.frame(number)
+        yield self._joined([layer.pixels.byte().cpu().numpy() for layer in self.layers])
+        for moves in self.moves[1:].split(self.together):
+            # Around the calls only: the mode belongs to the thread, not to this generator.
+            with torch.inference_mode():
+                warped = [layer.warp(moves) for layer in self.layers]
+            for parts in zip(*warped, strict=True):
+                yield self._joined(list(parts))
 
     def _joined(self, parts: list[np.ndarray]) -> np.ndarray:
         if not self.yuv:
