@@ -138,3 +138,6 @@ def test_distillation_resumes_exactly_and_its_student_loads(tmp_path):
         assert torch.equal(value, parted["ema"][key]), key
     student = Animation.load(tmp_path / "whole/model", network=STUDENT)
     assert (student.sampling.steps, student.sampling.guided) == (8, False)
+    again = options("fewer", 1, "--student-steps", "4", "--init", str(tmp_path / "whole/model"))
+    distill.distil(again)
+    assert Animation.load(tmp_path / "fewer/model", network=STUDENT).sampling.steps == 4

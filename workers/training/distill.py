@@ -102,6 +102,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--teacher", type=Path, required=True, help="a model directory")
     add("--student-steps", type=int, default=8)
+    add("--init", type=Path, help="start from this model's student; default: from the teacher")
     add("--picture-scale", type=float, help="guidance of the teacher; default: its own")
     add("--text-scale", type=float)
     add("--rescale", type=float)
@@ -122,7 +123,8 @@ def distil(args: argparse.Namespace) -> dict:
     plain = Sampling(args.student_steps, guided=False, order=1, schedule="distilled")
     config = replace(config, sampling={TEACHER: guidance, STUDENT: plain})
     place = device()
-    student = load_network(args.teacher, TEACHER, config, torch.float32, place.type)
+    start = (args.init, STUDENT) if args.init else (args.teacher, TEACHER)
+    student = load_network(*start, config, torch.float32, place.type)
     student.train().requires_grad_(True)
     teacher = load_network(
         args.teacher, TEACHER, config, pick_dtype("auto", place.type), place.type

@@ -2,7 +2,7 @@
 
     python -m workers.training.evaluate                          # everything, into eval/
     python -m workers.training.evaluate --quick                  # few scenes, minutes
-    python -m workers.training.evaluate --scales 32,1,1,1.5,0    # guidance of the teacher
+    python -m workers.training.evaluate --samplings 15,2,1.5,2,0.5,log-snr    # only these
 
 Every arm (a network and how it is sampled) meets the same scenes with the same noise, so arms are
 compared in pairs. What an arm sampled is kept in --cache and made again only when its weights or
@@ -264,15 +264,22 @@ def paired(results: dict[str, Result], a: str, b: str) -> str:
     return f"{a} - {b}: {hits.mean() * 100:+.1f} points ({low * 100:+.1f} to {high * 100:+.1f})"
 
 
-def compare_scales(model_dir: Path | None, given: list[str], count: int) -> None:
-    """Print the teacher's figures for several guidance scales; 32 x 3 passes with DDIM."""
+def compare_samplings(model_dir: Path | None, given: list[str], count: int) -> None:
+    """Print the teacher's figures for several ways to sample it, as a Markdown table."""
     teacher = Animation.load(model_dir, network=TEACHER)
     scenes = test_scenes(count)
+    print("| steps,order,picture,text,rescale,schedule | adherence | magnitude | error, px |")
+    print("|---|---|---|---|")
     for text in given:
-        steps, order, picture, said, rescale = map(float, text.split(","))
-        sampling = Sampling(int(steps), True, int(order), "log-snr", picture, said, rescale)
-        figures = summary(measure(sample(Arm(text, teacher, sampling), scenes, None), scenes))
-        print(text, {name: round(value, 3) for name, value in figures.items()}, flush=True)
+        steps, order, picture, said, rescale, schedule = text.split(",")
+        scales = (float(picture), float(said), float(rescale))
+        sampling = Sampling(int(steps), True, int(order), schedule, *scales)
+        s = summary(measure(sample(Arm(text, teacher, sampling), scenes, None), scenes))
+        print(
+            f"| {text} | {s['adherence']:.1%} | {s['magnitude_ratio']:.2f} "
+            f"| {s['end_point_error_px']:.2f} |",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -282,10 +289,10 @@ def main() -> None:
     add("--out", type=Path, default=Path("eval"), help="folder for table, plots, contact sheets")
     add("--cache", type=Path, default=Path("eval/cache"), help="folder of sampled motions")
     add("--quick", action="store_true", help="16 scenes and 3 photos; for a look, not a report")
-    add("--scales", nargs="*", help="STEPS,ORDER,PICTURE,TEXT,RESCALE each: compare only these")
+    add("--samplings", nargs="*", help="STEPS,ORDER,PICTURE,TEXT,RESCALE,SCHEDULE each")
     args = parser.parse_args()
-    if args.scales:
-        compare_scales(args.model, args.scales, 16 if args.quick else 64)
+    if args.samplings:
+        compare_samplings(args.model, args.samplings, 16 if args.quick else 64)
         return
     count, curve, photos = (16, 8, 3) if args.quick else (256, 64, None)
     results = run(args.model, count=count, curve_count=curve, cache_dir=args.cache)

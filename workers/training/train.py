@@ -46,7 +46,7 @@ SMALL_OBJECT_MOTION = 0.02
 OBJECT_SHARE = 1.0
 # Captions of real clips are often wrong; one in so many of ours tells of another motion. A network
 # that has learnt to doubt its prompt samples what was not asked for, unless it is guided.
-MISLABELLED = 0.15
+MISLABELLED = 0.06
 # Words whose own vector is hidden, so that the runs of letters in them learn what they mean.
 UNKNOWN_WORDS = 0.15
 # The three passes of guidance need the network without text, and without text and picture.
