@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import ArgumentError, ProgrammingError
 
 from app.cli_plan import NO_PLAN, plan
+from app.cli_regions import regions
 from app.client import Client, Job, Rejected, Unreachable, WaitTimeout
 from app.config import ConfigError, Settings
 from app.domain.errors import DatabaseUnavailable, StillmotionError
@@ -78,6 +79,7 @@ def cli() -> None:
 
 
 cli.add_command(plan)
+cli.add_command(regions)
 
 
 def _url(ctx: click.Context, param: click.Parameter, value: str) -> str:

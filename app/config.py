@@ -1,6 +1,5 @@
 """Settings: the only reader of the environment."""
 
-import tomllib
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,8 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app import regions_file
 from app.domain.pools import Region, Topology
 from app.domain.profiles import DEFAULT_PROFILE, PROFILES, Profile
+from app.regions_file import RegionsFileError
 
 
 class ConfigError(Exception):
@@ -26,11 +27,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     database_url: str
-    redis_url: str
+    redis_url: str  # of regions without one of their own
     objects_url: str
     # Signs object URLs and derives webhook secrets, so a guessable one would open both.
     secret_key: Annotated[str, Field(min_length=32, repr=False)]
-    broker_url: str = ""  # default: redis_url
+    broker_url: str = ""  # of regions without a broker or Redis of their own; default: redis_url
     s3_endpoint_url: str = ""
     s3_public_endpoint_url: str = ""
     public_url: str = "http://127.0.0.1:8000"
@@ -87,9 +88,15 @@ class Settings(BaseSettings):
         own = self.model_steps == 0 or profile.name != self.model_profile
         return profile.steps if own else self.model_steps
 
-    @property
-    def broker(self) -> str:
-        return self.broker_url or self.redis_url
+    def redis_of(self, region: str) -> str:
+        """The URL of a region's Redis. A region that is no more may still stand in a job's row."""
+        own = self.topology[region].redis_url if region in self.topology else ""
+        return own or self.redis_url
+
+    def broker_of(self, region: str) -> str:
+        """The URL of a region's broker. Raises KeyError for an unknown region."""
+        own = self.topology[region]
+        return own.broker_url or own.redis_url or self.broker_url or self.redis_url
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -111,27 +118,13 @@ class Settings(BaseSettings):
 
 
 def load_regions(path: Path) -> Topology:
-    """Read `[[region]]` tables: name, rtt_ms = {other = ms}, optional broker_url and redis_url.
-
-    Raises ConfigError.
-    """
+    """The topology that a regions file describes. Raises ConfigError."""
     try:
-        tables = tomllib.loads(path.read_text())["region"]
-        return Topology(
-            Region(
-                name=table["name"],
-                rtt_ms=table.get("rtt_ms", {}),
-                broker_url=table.get("broker_url", ""),
-                redis_url=table.get("redis_url", ""),
-            )
-            for table in tables
-        )
+        return regions_file.read(path)
+    except RegionsFileError as error:
+        raise ConfigError(str(error)) from None
     except OSError as error:
-        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from error
-    except KeyError as error:
-        raise ConfigError(f"{path}: {error} is missing.") from error
-    except (tomllib.TOMLDecodeError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: {error}.") from error
+        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
 
 
 @lru_cache(maxsize=1)

@@ -73,10 +73,10 @@ def main() -> None:
         config = settings()
         configure_logs(config.log_level)
         services = open_services(config)
+        app = make_celery(config)
     except ConfigError as error:
         print(f"workers.cpu: {error}", file=sys.stderr)
         sys.exit(EX_CONFIG)
-    app = make_celery(config)
     register(app, services)
     run_worker(
         app,

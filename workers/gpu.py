@@ -42,7 +42,8 @@ EX_CONFIG, EX_SOFTWARE = 78, 70  # sysexits.h
 
 
 def build_worker(config: Settings) -> attempt.Worker:
-    """Load and warm the profile, then connect. Raises StillmotionError."""
+    """Load and warm the profile, then connect. Raises StillmotionError, ConfigError."""
+    client = RegionRedis(config).of(config.region)  # connects later; a wrong region is told now
     profile = PROFILES[config.model_profile]
     engine = load_engine(
         profile,
@@ -55,7 +56,6 @@ def build_worker(config: Settings) -> attempt.Worker:
     engine.warm_up()
     pool = Pool(config.region, profile.name)
     name = node_name(f"gpu-{config.region}")
-    client = RegionRedis(config).of(config.region)
     return attempt.Worker(
         name=name,
         pool=pool,

@@ -41,9 +41,7 @@ class RegionRedis:
         self._clients: dict[str, redis.Redis] = {}
 
     def url(self, region: str) -> str:
-        topology = self._settings.topology
-        own = topology[region].redis_url if region in topology else ""
-        return own or self._settings.redis_url
+        return self._settings.redis_of(region)
 
     def of(self, region: str) -> redis.Redis:
         """The client of a region. Threads may share it."""
