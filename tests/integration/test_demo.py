@@ -63,9 +63,10 @@ def test_the_whole_stack_comes_up_and_a_killed_worker_comes_back():
             f"{stack.url}/v1/jobs", headers={"Authorization": f"Bearer {stack.api_key()}"}
         )
         assert answer.status_code == 200
-        assert httpx.get(stack.flower_url).status_code == 401
-        operations = f"{stack.flower_url}/api/worker/shutdown/any"
-        assert httpx.get(stack.flower_url, auth=stack.flower_login).status_code == 200
+        [flower] = stack.flower_urls
+        assert httpx.get(flower).status_code == 401
+        operations = f"{flower}/api/worker/shutdown/any"
+        assert httpx.get(flower, auth=stack.flower_login).status_code == 200
         assert httpx.post(operations, auth=stack.flower_login).status_code == 403  # read-only
 
         pid = stack.pid("gpu:eu-west")
