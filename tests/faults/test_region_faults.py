@@ -81,7 +81,7 @@ def test_each_region_s_workers_are_known_to_its_own_valkey_alone(service):
             # Celery makes a binding for every queue that somebody consumes.
             assert client.exists(f"_kombu.binding.animate.{name}.noop")
             assert client.exists("_kombu.binding.webhooks")
-            pools[name] = [key for key in client.keys("*:idle")]
+            pools[name] = client.keys("*:idle")
     assert pools == {name: [f"{{{name}/noop}}:idle"] for name in REGIONS}
 
 
