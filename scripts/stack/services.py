@@ -320,6 +320,11 @@ class Services:
         self._started[server.name] = server
         return server.url
 
+    @property
+    def servers(self) -> list[str]:
+        """The names of the servers that were started here."""
+        return list(self._started)
+
     def ready(self, name: str) -> bool:
         """Whether a server that was started here answers. Raises KeyError for any other name."""
         return self._started[name].ready(self.supervisor.pid(name))
