@@ -48,13 +48,12 @@ def arrivals(
     if isinstance(trace, Rates):
         rates = trace.total / trace.total.mean() * rate
         return stepped(rates, duration_s / len(rates), duration_s, rng)
-    starts = np.arange(0.0, max(trace.times[-1] - duration_s, 1e-9), duration_s)
-    counts = np.searchsorted(trace.times, starts + duration_s) - np.searchsorted(
-        trace.times, starts
-    )
+    times, span = trace.times, float(trace.times[-1])
+    # From an arrival on, so that there is one.
+    starts = times[: max(1, np.searchsorted(times, span - duration_s, side="right"))]
+    counts = np.searchsorted(times, starts + duration_s) - np.arange(len(starts))
     start = starts[np.argmin(np.abs(counts - trace.mean_rate * duration_s))]
-    part = trace.times[(trace.times >= start) & (trace.times < start + duration_s)] - start
-    return replayed(part, rate, duration_s, rng)
+    return replayed(np.sort((times - start) % span), rate, duration_s, rng)
 
 
 def submit_all(

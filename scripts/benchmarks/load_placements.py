@@ -30,7 +30,7 @@ from app.store.session import Store
 from scripts.benchmarks.load_watch import Use, Watch
 from scripts.stack import Stack, StackError
 
-WORKERS = 256  # idle in each pool, so that no dispatcher waits for one
+WORKERS = 128  # idle in each pool, so that no dispatcher waits for one
 TAKE = 500  # messages at a time, at most
 ANNOUNCE_S = 1.0
 REST_S = 0.005  # of the stub, when its queues are empty
