@@ -42,7 +42,7 @@ SUBMIT_P99_MS, SUCCESS, DONE_S = 100.0, 0.999, 10.0
 FIRST_RATE, FACTOR, MOST_RATE = 5.0, 1.5, 2000.0
 REFINEMENTS = 2  # halvings of the last step, after which the knee is known within 11 %
 DRAIN_S = 60.0
-# How a job's time divides, by the database's clock.
+# What becomes of an accepted job, by the database's clock.
 STAGES = {
     "place": ("created_at", "placed_at"),
     "begin": ("placed_at", "started_at"),
@@ -91,7 +91,7 @@ class Load:
         duration_s = duration_s or self._duration_s
         times = arrivals(self._trace, rate, duration_s, self._rng)
         homes = self._rng.choice(REGIONS, len(times)).tolist()
-        with Watch(self._stack) as watch:
+        with Watch(self._stack, len(WORKERS)) as watch:
             began_at, submits = submit_all(self._stack.url, self._key, times, homes)
         accepted = {each.job_id: each for each in submits if each.job_id is not None}
         done_ms, stages = [], []
@@ -207,7 +207,7 @@ def _verdict(steps: list[Step], best: Step | None) -> list[str]:
         f"{found} At {missed.rate:.1f} jobs/s submit has a p99 of {missed.submit_p99_ms:.0f} ms"
         f" and {missed.success:.2%} succeed.",
         f"Bottleneck there: {missed.use.bottleneck()}.",
-        f"Of an accepted job's time, the longest part is to {slowest}:"
+        f"Once it is accepted, a job takes longest to {slowest}:"
         f" p99 {missed.stages_ms[slowest]:.0f} ms.",
     ]
 

@@ -51,7 +51,7 @@ def arrivals(
     times, span = trace.times, float(trace.times[-1])
     # From an arrival on, so that there is one.
     starts = times[: max(1, np.searchsorted(times, span - duration_s, side="right"))]
-    counts = np.searchsorted(times, starts + duration_s) - np.arange(len(starts))
+    counts = np.searchsorted(times, starts + duration_s) - np.searchsorted(times, starts)
     start = starts[np.argmin(np.abs(counts - trace.mean_rate * duration_s))]
     return replayed(np.sort((times - start) % span), rate, duration_s, rng)
 

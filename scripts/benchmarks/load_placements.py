@@ -144,7 +144,7 @@ def measure(stack: Stack, settings: Settings, count: int, *, claim_rounds: int) 
     with closing(Store(settings.sqlalchemy_url, pool_size=2, timeout_s=60.0)) as store:
         ids = list(_submit(store, list(islice(cycle(regions), count))))
         pools = [StubPool(Pool(name, "noop"), settings.redis_of(name), store) for name in regions]
-        with Watch(stack) as watch:
+        with Watch(stack, WORKERS * len(pools)) as watch:
             _consume(pools, count)
         with store.once() as tx:
             placed = tx.execute(

@@ -40,7 +40,7 @@ class Use:
     hottest: tuple[str, float]  # the one process that used most
     sessions: dict[str, float]  # active database sessions, by what they wait for
     live: dict[str, float]  # jobs, by state
-    workers: int = 0
+    workers: int  # that could render at a time
 
     @property
     def others(self) -> float:
@@ -72,9 +72,13 @@ class Use:
 
 @dataclass
 class Watch:
-    """Measures from entering the block to leaving it; `use` then has the means."""
+    """Measures from entering the block to leaving it; `use` then has the means.
+
+    `workers`: how many jobs the stack's workers can render at a time.
+    """
 
     stack: Stack
+    workers: int
     _stop: Event = field(default_factory=Event)
     use: Use | None = None
 
@@ -108,7 +112,7 @@ class Watch:
             hottest=(hottest, most),
             sessions=self._mean(self._sessions),
             live=self._mean(self._live),
-            workers=sum(name.startswith("gpu:") for name in families),
+            workers=self.workers,
         )
 
     def _cpu_now(self) -> dict[tuple[str, int], float]:

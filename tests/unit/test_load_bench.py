@@ -71,7 +71,7 @@ def test_no_trace_means_poisson_arrivals():
 
 
 def test_a_trace_s_part_with_its_mean_rate_is_replayed_at_the_wanted_rate():
-    quiet, busy = np.linspace(0, 99, 10), np.linspace(100, 109.9, 400)
+    quiet, busy = np.linspace(0, 99, 10), np.full(400, 100.0)
     # Two clumps, together at the trace's mean of 1.06/s; the rest of the trace is far from it.
     clumps = np.concatenate([np.full(6, 200.5), np.full(6, 207.5)])
     times = np.concatenate([quiet, busy, clumps, [400.0]])
