@@ -107,16 +107,16 @@ def read(path: Path) -> Topology:
     try:
         file = _File.model_validate(tables)
     except ValidationError as error:
-        found = ((_sentence(item), item["loc"]) for item in error.errors(include_url=False))
+        found = [(_sentence(item), item["loc"]) for item in error.errors(include_url=False)]
     else:
         regions = [Region(**dict(region)) for region in file.regions]
         rings = Rings(**dict(file.rings))
-        found = ((fault.sentence, fault.where) for fault in faults(regions, rings))
+        found = [(fault.sentence, fault.where) for fault in faults(regions, rings)]
+    if not found:
+        return Topology(regions, rings)
     lines = _Lines(text, tables)
     problems = [Problem(path, lines.of(where), f"{sentence}.") for sentence, where in found]
-    if problems:
-        raise RegionsFileError(sorted(problems, key=lambda problem: problem.line))
-    return Topology(regions, rings)
+    raise RegionsFileError(sorted(problems, key=lambda problem: problem.line))
 
 
 def _no_toml(path: Path, text: str, message: str) -> Problem:

@@ -34,6 +34,8 @@ def main() -> int:
         "app/planning/traces.py reads, instead of Poisson arrivals",
     )
     arguments = parser.parse_args()
+    if arguments.trace is not None and not arguments.trace.is_file():
+        parser.error(f"there is no file {arguments.trace}")
     before = os.getloadavg()[0]
     # Only the one that runs: what one of them needs, torch for instance, would weigh on the others.
     benchmark = import_module(f"scripts.benchmarks.{arguments.name}")
@@ -46,7 +48,7 @@ def main() -> int:
     except StackError as error:
         print(error, file=sys.stderr)
         return 69
-    except (TraceError, OSError) as error:
+    except TraceError as error:
         print(error, file=sys.stderr)
         return 2
     table = Table(title=f"{arguments.name} (load average {before:.1f} before the run)")

@@ -221,7 +221,8 @@ class Stack:
             for region, name in self._valkeys.items()
             if name in self.services.redis_urls
         }
-        regions_file.touch(mode=0o600)  # the URLs have passwords
+        regions_file.touch()
+        regions_file.chmod(0o600)  # the URLs have passwords
         regions_file.write_text(regions_toml(self._regions, self._rtt_ms, own_redis))
         profile = self._environ.get("MODEL_PROFILE") or "motion-small"
         search = [str(ROOT), self._environ.get("PYTHONPATH", "")]

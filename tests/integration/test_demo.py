@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -75,6 +76,20 @@ def test_the_whole_stack_comes_up_and_a_killed_worker_comes_back():
         stack.wait_ready("gpu:eu-west")
         pids = [stack.pid(name) for name in processes]
     assert not any(map(running, pids))
+
+
+def test_with_a_valkey_per_region_each_has_a_flower_for_its_own_broker():
+    environ = {"PATH": os.environ["PATH"], "MODEL_PROFILE": "noop"}
+    with Stack(
+        None, processes=("flower", "flower:eu-west"), valkeys=True, environ=environ
+    ) as stack:
+        second = stack.services.redis_urls[stack.valkey_of("eu-west")]
+        brokers = [urlsplit(url).netloc.split("@")[1] for url in (stack.env["REDIS_URL"], second)]
+        pages = [httpx.get(f"{url}/broker", auth=stack.flower_login) for url in stack.flower_urls]
+        assert [[broker in page.text for broker in brokers] for page in pages] == [
+            [True, False],
+            [False, True],
+        ]
 
 
 def test_the_commands_ask_for_a_suitable_python(tmp_path):
