@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,18 +128,21 @@ class Load:
                     return rows
                 time.sleep(0.2)
 
-    def climb(self, factor: float, refinements: int) -> list[Step]:
-        """Steps up to the first that does not pass, then between it and the last that did."""
-        steps = [self.step(FIRST_RATE)]
-        while steps[-1].passes and steps[-1].rate < MOST_RATE:
-            steps.append(self.step(FIRST_RATE * factor ** len(steps)))
-        if len(steps) > 1 and not steps[-1].passes:
-            low, high = (FIRST_RATE * factor ** (len(steps) - n) for n in (2, 1))
-            for _ in range(refinements):
-                middle = (low * high) ** 0.5
-                steps.append(self.step(middle))
-                low, high = (middle, high) if steps[-1].passes else (low, middle)
-        return sorted(steps, key=lambda step: step.rate)
+
+def climb(hold: Callable[[float], Step], factor: float, refinements: int) -> list[Step]:
+    """Steps up to the first that does not pass, then between it and the last that did."""
+    rate = FIRST_RATE
+    steps = [hold(rate)]
+    while steps[-1].passes and rate * factor <= MOST_RATE:
+        rate *= factor
+        steps.append(hold(rate))
+    if len(steps) > 1 and not steps[-1].passes:
+        low, high = rate / factor, rate
+        for _ in range(refinements):
+            middle = (low * high) ** 0.5
+            steps.append(hold(middle))
+            low, high = (middle, high) if steps[-1].passes else (low, middle)
+    return sorted(steps, key=lambda step: step.rate)
 
 
 def knee(steps: list[Step]) -> Step | None:
@@ -169,7 +173,7 @@ def run(
     ):
         load = Load(stack, replayed, 5.0 if quick else 30.0)
         load.step(FIRST_RATE, 3.0)  # warms caches, prepared statements, connections
-        steps = load.climb(2.5 if quick else FACTOR, 0 if quick else REFINEMENTS)
+        steps = climb(load.step, 2.5 if quick else FACTOR, 0 if quick else REFINEMENTS)
         for name in stack.processes:
             if name not in DISPATCHERS:
                 stack.stop(name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.planning.traces import Rates, Requests
-from scripts.benchmarks.load import Step, knee
+from scripts.benchmarks.load import FIRST_RATE, MOST_RATE, Step, climb, knee
 from scripts.benchmarks.load_clients import arrivals, percentile, submit_all
 from scripts.benchmarks.load_watch import Use
 
@@ -126,3 +126,18 @@ def test_the_knee_is_the_last_rate_before_the_first_that_misses():
     assert knee(steps).rate == 10
     assert knee([step(5), step(10, success=0.998)]).rate == 5
     assert knee([step(5, p99_ms=300.0), step(10)]) is None
+
+
+@pytest.mark.parametrize("true_knee", [5.5, 37.0, 410.0])
+def test_the_climb_finds_the_knee_within_the_refined_step(true_knee):
+    steps = climb(lambda rate: step(rate, p99_ms=10.0 if rate <= true_knee else 500.0), 1.5, 2)
+    assert true_knee / 1.5**0.25 < knee(steps).rate <= true_knee
+    assert [each.rate for each in steps] == sorted(each.rate for each in steps)
+
+
+def test_a_climb_ends_where_nothing_passes_and_where_everything_does():
+    assert [each.rate for each in climb(lambda rate: step(rate, success=0.0), 2.0, 2)] == [
+        FIRST_RATE
+    ]
+    rates = [each.rate for each in climb(step, 2.0, 2)]
+    assert MOST_RATE / 2 < rates[-1] <= MOST_RATE
