@@ -45,7 +45,7 @@ def _knee(path: Path, steps: list["Step"], knee: "Step | None") -> None:
     right.stackplot(rates, bands, labels=labels, colors=[*COLOURS[:BANDS], "#bbbbbb", "#e5e5e5"])
     right.axhline(steps[0].use.cores, color=GREY, lw=1, ls=":")
     right.set(title="Cores in use", xlabel="jobs/s")
-    right.legend(fontsize=7, loc="upper left")
+    right.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     if knee is not None:
         for axes in (left, right):
             axes.axvline(knee.rate, color=GREY, lw=1)
