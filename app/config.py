@@ -8,6 +8,13 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.domain.admission import (
+    BATCH_WAIT_S,
+    INTERACTIVE_WAIT_LEAST_S,
+    INTERACTIVE_WAIT_MOST_S,
+)
+from app.domain.backoff import RETRY_FLOOR, RETRY_RATIO, THROTTLE_K, THROTTLE_WINDOW_S
+from app.domain.damping import PERIOD_S
 from app.domain.pools import Region, Topology
 from app.domain.profiles import DEFAULT_PROFILE, PROFILES, Profile
 
@@ -62,6 +69,23 @@ class Settings(BaseSettings):
     signed_url_s: Annotated[int, Field(ge=10, le=604_800)] = 3600
     api_threads: Annotated[int, Field(ge=1, le=256)] = 8
     place_batch: Annotated[int, Field(ge=1, le=500)] = 64
+
+    # Traffic. Times in seconds; how they were chosen is in app/domain.
+    controller_period_s: Annotated[float, Field(gt=0, le=60)] = PERIOD_S
+    report_every_s: Annotated[float, Field(gt=0, le=10)] = 5.0
+    assumed_service_s: Annotated[float, Field(gt=0)] = 4.0  # until a region has served a job
+    retry_ratio: Annotated[float, Field(ge=0, le=1)] = RETRY_RATIO  # of a region's first tries
+    retry_floor: Annotated[int, Field(ge=1)] = RETRY_FLOOR  # a minute, and from each dispatcher
+    throttle_k: Annotated[float, Field(ge=1)] = THROTTLE_K
+    throttle_window_s: Annotated[float, Field(gt=0)] = THROTTLE_WINDOW_S
+    # Which submits are held back a moment when their home runs hot: none, those of the batch
+    # class, or all.
+    execution_delay: Literal["off", "batch", "all"] = "batch"
+    admission: bool = True  # refuse submits whose predicted wait is over their class's bound
+    interactive_wait_least_s: Annotated[float, Field(gt=0)] = INTERACTIVE_WAIT_LEAST_S
+    interactive_wait_most_s: Annotated[float, Field(gt=0)] = INTERACTIVE_WAIT_MOST_S
+    batch_wait_s: Annotated[float, Field(gt=0)] = BATCH_WAIT_S
+
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = (
         0  # of a dispatcher or GPU worker; 0: none
     )
