@@ -47,6 +47,7 @@ class NewJob:
     priority: int = 1
     allowed_regions: list[str] | None = None
     deadline: datetime | None = None
+    not_before: datetime | None = None  # held back until then
     webhook_url: str | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)
 
