@@ -4,7 +4,7 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -142,6 +142,18 @@ class Client:
     def cancel(self, job_id: str, *, tries: int = TRIES) -> Job:
         """Cancel a job, or ask its worker to stop. Raises Rejected (409 after its end)."""
         return Job(self._send("POST", _path(job_id, "/cancel"), tries=tries).json())
+
+    def regions(self) -> dict[str, Any]:
+        """Every region as it is now, and the routing table. Raises Rejected, Unreachable."""
+        return self._send("GET", "/v1/regions").json()
+
+    def decide(self, path: str, body: Any = None) -> dict[str, Any]:
+        """Post an operator's verb; doing it twice does no harm. Raises Rejected, Unreachable."""
+        return self._send("POST", path, json=body).json()
+
+    def audit(self, limit: int = 20) -> Sequence[dict[str, Any]]:
+        """Operators' verbs, newest first. Raises Rejected, Unreachable."""
+        return self._send("GET", "/v1/audit", params={"limit": limit}).json()["data"]
 
     def wait(
         self,

@@ -7,7 +7,7 @@ import structlog
 from flask import Flask, Response, g, request
 
 from app import telemetry
-from app.api import catalog, errors, health, jobs, objects
+from app.api import catalog, errors, health, jobs, objects, regions
 from app.api.orders import FIELDS_BYTES
 from app.api.services import Services
 from app.config import Settings
@@ -38,7 +38,7 @@ def create_app(settings: Settings) -> Flask:
     app.json.sort_keys = False
     app.extensions["services"] = Services(settings)
     errors.install(app)
-    for module in (jobs, objects, catalog, health):
+    for module in (jobs, objects, catalog, regions, health):
         app.register_blueprint(module.bp)
     app.before_request(_begin)
     app.after_request(_end)

@@ -44,24 +44,6 @@ def _model(profile: Profile, steps: int, default: bool) -> dict[str, object]:
     }
 
 
-@bp.get("/regions")
-def list_regions() -> ResponseReturnValue:
-    """List the regions and the round trips between them, in milliseconds."""
-    parts = services()
-    return {
-        "object": "list",
-        "data": [
-            {
-                "id": name,
-                "object": "region",
-                "default": name == parts.settings.region,
-                "rtt_ms": dict(parts.topology[name].rtt_ms),
-            }
-            for name in parts.topology.names
-        ],
-    }
-
-
 @bp.get("/webhooks/secret")
 def show_webhook_secret() -> ResponseReturnValue:
     """Show the secret that signs the caller's webhooks (Standard Webhooks 1.0)."""

@@ -83,7 +83,9 @@ class Order(BaseModel):
     ] = {}
     max_queue_seconds: Annotated[int, Field(ge=10, le=int(MAX_QUEUE_LIMIT_S))] = int(MAX_QUEUE_S)
     deadline_seconds: Annotated[int, Field(ge=1, le=MAX_DEADLINE_S)] | None = None
-    priority: Annotated[int, Field(ge=0, le=2)] = 1
+    priority: Annotated[
+        int, Field(ge=0, le=2, description="0 paid, 1 interactive, 2 batch: 0 first, 2 shed first.")
+    ] = 1
 
 
 class JsonOrder(Order):
