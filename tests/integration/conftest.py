@@ -5,6 +5,7 @@ import pytest
 from app.api.application import create_app
 from app.broker.connections import connect
 from app.broker.publish import Publisher
+from tests.world import FILE, World
 
 
 @pytest.fixture
@@ -39,3 +40,12 @@ def publisher(settings):
 def client(settings):
     with connect(settings.redis_url, 2.0) as client:
         yield client
+
+
+@pytest.fixture
+def world(settings, store, tmp_path):
+    """Four regions: near, middle and distant lie in home's three rings."""
+    regions = tmp_path / "world.toml"
+    regions.write_text(FILE)
+    values = settings.model_dump() | {"regions_file": regions, "region": "home"}
+    return World(type(settings)(**values), store)

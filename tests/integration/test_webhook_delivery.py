@@ -121,7 +121,7 @@ def test_each_end_of_a_job_is_announced_once_and_the_signature_verifies(
     with store.begin() as tx:
         attempts.reap_deadlines(tx)
     with store.begin() as tx:
-        for placed in attempts.place(tx, "noop", "us-east", "us-east", ["a", "b"], []):
+        for placed in make.place(tx, "noop", "us-east", "us-east", ["a", "b"]):
             attempts.begin(tx, placed.job_id, placed.fence, worker="w", attempt_limit_s=60)
             if placed.job_id == ends["succeeded"]:
                 key = f"outputs/{placed.job_id}/{placed.fence}.mp4"
