@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import ArgumentError, ProgrammingError
 
 from app.cli_plan import NO_PLAN, plan
+from app.cli_provenance import NO_CREDENTIALS, provenance
 from app.client import Client, Job, Rejected, Unreachable, WaitTimeout
 from app.config import ConfigError, Settings
 from app.domain.errors import DatabaseUnavailable, StillmotionError
@@ -36,6 +37,7 @@ class ExitStatus(IntEnum):
     REJECTED = 4
     CANCELED = 5
     NO_PLAN = NO_PLAN
+    NO_CREDENTIALS = NO_CREDENTIALS
     CONFIG = 78  # sysexits.h
     INTERRUPTED = 130  # 128 + SIGINT
 
@@ -49,6 +51,7 @@ Exit status:
     4  the server refused the request
     5  the job was canceled
     6  no plan meets the demand
+    7  a clip has no content credentials, or was changed after they were signed
    78  the configuration is wrong
   130  interrupted by Ctrl-C
 """
@@ -78,6 +81,7 @@ def cli() -> None:
 
 
 cli.add_command(plan)
+cli.add_command(provenance)
 
 
 def _url(ctx: click.Context, param: click.Parameter, value: str) -> str:

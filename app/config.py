@@ -5,7 +5,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.domain.pools import Region, Topology
@@ -52,6 +52,11 @@ class Settings(BaseSettings):
     noop_warm_up_s: Annotated[float, Field(ge=0)] = 0.0
     ready_file: Path | None = None  # a worker touches it once it is warm
 
+    # Content credentials: workers sign clips where both paths are set and `provenance` is on.
+    provenance: bool = True
+    provenance_cert: Path | None = None  # PEM: the signing certificate, then its issuers
+    provenance_key: Annotated[Path | None, Field(validate_default=True)] = None  # PEM, unencrypted
+
     database_pool_size: Annotated[int, Field(ge=1, le=100)] = 10
     database_timeout_s: Annotated[float, Field(gt=0)] = 5.0  # connect and statement
     redis_timeout_s: Annotated[float, Field(gt=0)] = 0.5
@@ -80,6 +85,13 @@ class Settings(BaseSettings):
         for name in (value,) if isinstance(value, str) else value:
             if name not in PROFILES:
                 raise ValueError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
+        return value
+
+    @field_validator("provenance_key")
+    @classmethod
+    def key_with_certificate(cls, value: Path | None, others: ValidationInfo) -> Path | None:
+        if (value is None) != (others.data.get("provenance_cert") is None):
+            raise ValueError("PROVENANCE_CERT and PROVENANCE_KEY are set together or not at all")
         return value
 
     def steps_of(self, profile: Profile) -> int:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from scripts.stack.certificate import signing_certificate
 from scripts.stack.data import ROOT, DataDir
 from scripts.stack.errors import StackError
 from scripts.stack.services import Services
@@ -197,6 +198,7 @@ class Stack:
         profile = self._environ.get("MODEL_PROFILE") or "motion-small"
         search = [str(ROOT), self._environ.get("PYTHONPATH", "")]
         return {
+            **signing_certificate(self.data.folder("provenance")),
             **self._environ,
             # Needed where the repository could not be installed because it is read-only.
             "PYTHONPATH": os.pathsep.join(filter(None, search)),
