@@ -11,13 +11,14 @@ from typing import Any
 from uuid import UUID
 
 import click
-import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import ArgumentError, ProgrammingError
 
+from app.cli_options import server_options
 from app.cli_plan import NO_PLAN, plan
 from app.cli_provenance import NO_CREDENTIALS, provenance
+from app.cli_webhooks import webhooks
 from app.client import Client, Job, Rejected, Unreachable, WaitTimeout
 from app.config import ConfigError, Settings
 from app.domain.errors import DatabaseUnavailable, StillmotionError
@@ -82,48 +83,7 @@ def cli() -> None:
 
 cli.add_command(plan)
 cli.add_command(provenance)
-
-
-def _url(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    try:
-        good = httpx.URL(value).scheme in ("http", "https") and httpx.URL(value).host
-    except httpx.InvalidURL:
-        good = False
-    if not good:
-        raise click.BadParameter("must be like http://host:port")
-    return value
-
-
-def _key(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    value = value.strip()  # files and variables often end with a newline
-    if not value.isascii() or not value.isprintable():
-        raise click.BadParameter("is not an API key")
-    return value
-
-
-def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--server and --key, the same for every command that talks to the API."""
-    for option in (
-        click.option(
-            "--key",
-            envvar="STILLMOTION_API_KEY",
-            show_envvar=True,
-            required=True,
-            callback=_key,
-            help="An API key.",
-        ),
-        click.option(
-            "--server",
-            envvar="STILLMOTION_SERVER",
-            show_envvar=True,
-            default="http://127.0.0.1:8000",
-            show_default=True,
-            callback=_url,
-            help="The API's address.",
-        ),
-    ):
-        command = option(command)
-    return command
+cli.add_command(webhooks)
 
 
 @cli.command(epilog=EXIT_STATUS_HELP)

@@ -194,6 +194,14 @@ class Client:
         finally:
             partial.unlink(missing_ok=True)
 
+    def call(self, method: str, path: str, **request: Any) -> Any:
+        """Any other call of the API; returns the JSON of its answer, None for an empty one.
+
+        Only what reads is repeated. Raises Rejected, Unreachable.
+        """
+        answer = self._send(method, path, tries=TRIES if method == "GET" else 1, **request)
+        return answer.json() if answer.content else None
+
     def _fetch(self, url: str, size_bytes: int, path: Path) -> bool:
         """Write what the URL serves to `path`; False: it may work another time."""
         with contextlib.suppress(httpx.TransportError), self._plain.stream("GET", url) as answer:

@@ -19,7 +19,9 @@ placements = Counter("stillmotion_placements_total", "Attempts placed.", ["regio
 refused_probes = Counter("stillmotion_refused_probes_total", "Claims refused.", ["region"])
 reaped = Counter("stillmotion_reaped_total", "Attempts taken back.", ["reason"])
 attempts_ended = Counter("stillmotion_attempts_ended_total", "Attempts by outcome.", ["outcome"])
-clips_signed = Counter("stillmotion_clips_signed_total", "Clips by outcome of signing.", ["outcome"])
+clips_signed = Counter(
+    "stillmotion_clips_signed_total", "Clips by outcome of signing.", ["outcome"]
+)
 
 
 def configure_logs(level: str = "info") -> None:

@@ -89,7 +89,7 @@ def run(worker: Worker, job_id: UUID, fence: int) -> str:
                 log.exception("unexpected error")
             outcome = _fail(worker, job, keeper, classify(error))
     attempts_ended.labels(outcome).inc()
-    if job.webhook_url is not None:
+    if job.webhook_url is not None or job.has_webhooks:
         wake(worker.client, WEBHOOK_DUE)
     log.info("attempt ended", outcome=outcome)
     return outcome

@@ -1,12 +1,11 @@
-"""What this deployment offers, and the secret by which its webhooks are verified."""
+"""What this deployment offers."""
 
-from flask import Blueprint, g
+from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
 from app.api import auth
 from app.api.services import services
 from app.domain.profiles import PROFILES, Profile
-from app.domain.webhooks import secret_for
 
 bp = Blueprint("catalog", __name__, url_prefix="/v1")
 bp.before_request(auth.require_jobs)
@@ -60,9 +59,3 @@ def list_regions() -> ResponseReturnValue:
             for name in parts.topology.names
         ],
     }
-
-
-@bp.get("/webhooks/secret")
-def show_webhook_secret() -> ResponseReturnValue:
-    """Show the secret that signs the caller's webhooks (Standard Webhooks 1.0)."""
-    return {"secret": secret_for(services().settings.secret_key, g.api_key.id)}

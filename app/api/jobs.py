@@ -160,8 +160,7 @@ def cancel_job(job_id: str) -> ResponseReturnValue:
     if JobState(before.state).terminal or (state.terminal and state is not JobState.CANCELED):
         raise BadRequest("job_already_ended", f"The job has ended: {state}.", status=409)
     if state is JobState.CANCELED:
-        if row.webhook_url is not None:
-            parts.webhook_due()
+        parts.webhook_due()
         return dump_job(row, parts.links)
     parts.ask_stop(row.region, row.id, row.fence)
     return dump_job(row, parts.links), 202

@@ -142,7 +142,7 @@ def begin(
 ) -> Row[Any] | None:
     """Take the lease of the placement that `fence` names. None: it is stale, drop the message.
 
-    The row has the job's columns and the claim's `token`.
+    The row has the job's columns, the claim's `token` and whether the owner `has_webhooks`.
     """
     return tx.execute(
         text(
@@ -161,7 +161,10 @@ def begin(
                 WHERE job_id = begun.id AND attempts.fence = begun.fence
                 RETURNING job_id, token
             )
-            SELECT begun.*, noted.token FROM begun JOIN noted ON noted.job_id = begun.id
+            SELECT begun.*, noted.token, EXISTS (
+                SELECT FROM webhook_endpoints AS hook WHERE hook.owner_id = begun.owner_id
+            ) AS has_webhooks
+            FROM begun JOIN noted ON noted.job_id = begun.id
             """
         ),
         {
