@@ -71,6 +71,7 @@ class Credentials:
         except c2pa.C2paError:
             # The library may quote what it could not read.
             raise ConfigError("PROVENANCE_CERT or PROVENANCE_KEY is not what C2PA needs.") from None
+        self._generator = {"name": "Stillmotion", "version": version("stillmotion")}
         self._agent = {"name": model, "version": model_version}
         self._source_type = source_type
 
@@ -83,7 +84,7 @@ class Credentials:
             "softwareAgent": self._agent,
         }
         manifest = {
-            "claim_generator_info": [{"name": "Stillmotion", "version": version("stillmotion")}],
+            "claim_generator_info": [self._generator],
             "format": MP4,
             "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [created]}}],
         }

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
-from app.domain.webhooks import ROTATION_GRACE_S, WebhookEvent
+from app.domain.webhooks import ROTATION_GRACE_S, TEST_EVENT, WebhookEvent
 
 MAX_GRACE_S = 604_800
 
@@ -19,6 +19,14 @@ def _once_each(events: list[WebhookEvent]) -> list[WebhookEvent]:
     return [event for event in WebhookEvent if event in events]
 
 
+def _known(event: str) -> str:
+    if event not in NAMES:
+        raise ValueError(f"must be one of {', '.join(NAMES)}")
+    return event
+
+
+NAMES = [*map(str, WebhookEvent), TEST_EVENT]
+EventName = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": NAMES})]
 Events = Annotated[
     list[WebhookEvent], Field(min_length=1, max_length=16), AfterValidator(_once_each)
 ]
@@ -58,7 +66,7 @@ class DeliveryQuery(BaseModel):
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     after: UUID | None = None
     state: State | None = None
-    event: WebhookEvent | Literal["webhook.test"] | None = None
+    event: EventName | None = None
     job_id: UUID | None = None
     webhook_id: UUID | None = None
 
@@ -84,7 +92,7 @@ class Delivery(BaseModel):
     object: Literal["webhook_delivery"] = "webhook_delivery"
     webhook_id: UUID | None  # None: to the address that the job names
     job_id: UUID | None  # None: a test
-    event: WebhookEvent | Literal["webhook.test"]
+    event: EventName
     url: str
     state: State
     tries: int

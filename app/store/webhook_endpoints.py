@@ -1,6 +1,7 @@
 """Webhook endpoints, and the secrets of both kinds of address: rotated by raising a number."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, cast
 from uuid import UUID
@@ -125,7 +126,7 @@ def disable_if_dead(tx: Connection, given_up: Row[Any]) -> None:
         disable(tx, given_up.endpoint_id, Disabled.FAILING)
 
 
-def secret_of_owner(tx: Connection, owner_id: UUID) -> Row[Any]:
+def secret_of_owner(tx: Connection, owner_id: UUID) -> Row[UUID, int, datetime | None]:
     """The owner's id, webhook_secret_version and webhook_previous_until."""
     columns = (
         api_keys.c.id,
@@ -140,7 +141,7 @@ def rotate(tx: Connection, row: Row[Any], table: Table, grace_s: float) -> Row[A
 
     None: a rotation is under way, and there are never three secrets. With no grace it is cut short.
     """
-    rotated: Row[Any] | None = tx.execute(
+    return tx.execute(
         text(
             f"""
             UPDATE {table.name} SET
@@ -153,7 +154,6 @@ def rotate(tx: Connection, row: Row[Any], table: Table, grace_s: float) -> Row[A
         ),
         {"id": row.id, "grace": grace_s},
     ).one_or_none()
-    return rotated
 
 
 def add_test(tx: Connection, endpoint: Row[Any]) -> Row[Any] | None:

@@ -1,15 +1,12 @@
 """Webhooks from a job's end to a receiver: real database, broker, CPU worker and HTTP server."""
 
 import base64
-import contextlib
-import itertools
 import json
 import signal
 import statistics
 import subprocess
 import sys
 import time
-from threading import Event, Thread
 
 import pytest
 from sqlalchemy import text
@@ -23,62 +20,13 @@ from app.domain.webhooks import RECEIVER_LIMIT, TIMEOUT_S, Outcome, Verdict, sec
 from app.store import attempts, deliveries, jobs
 from app.store.deliveries import Due
 from tests import make, services
-from tests.cpu_worker import cpu_worker
-from tests.receiver import Receiver
 
 pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
-def log(tmp_path):
-    """The first worker's log."""
-    return tmp_path / "cpu-1.log"
-
-
-@pytest.fixture
-def start_worker(change, receiver, tmp_path):
-    """A function that starts a CPU worker process and waits until it consumes."""
-    count = itertools.count(1)
-    with contextlib.ExitStack() as started:
-
-        def start(allow=receiver.address):
-            log = tmp_path / f"cpu-{next(count)}.log"
-            return started.enter_context(cpu_worker(change(outbound_allow=allow), log))
-
-        yield start
-
-
-@pytest.fixture
-def start_loop(store, publisher, client):
-    """A function that starts one dispatcher's loop in a thread."""
-    stopping, started = Event(), []
-
-    def start():
-        loop = DeliveryLoop(store, publisher, client)
-        thread = Thread(target=loop.run, args=(stopping,))
-        thread.start()
-        started.append((loop, thread))
-        return loop
-
-    yield start
-    stopping.set()
-    for loop, thread in started:
-        loop.kick()
-        thread.join(10)
-        assert not thread.is_alive()
-
-
-@pytest.fixture
 def owner(store):
     return make.owner(store)
-
-
-@pytest.fixture
-def other():
-    """A second receiver."""
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
 
 
 def ended_job(store, owner, url):
@@ -384,7 +332,7 @@ def test_what_cannot_be_published_is_due_again_at_once(store, settings, owner, c
 
 
 def test_deliveries_that_no_worker_takes_wait_in_the_database(store, owner, publisher, client):
-    ended = [ended_job(store, owner, "https://example.com/") for _ in range(10)]
+    ended = [ended_job(store, owner, f"https://{n}.example.com/") for n in range(10)]
     loop = DeliveryLoop(store, publisher, client, window=4)
     for _ in range(3):
         loop.publish_due()
