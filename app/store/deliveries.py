@@ -76,7 +76,7 @@ LEASE = """
         SELECT now() + make_interval(secs => :lease) AS t
     )
     UPDATE webhook_deliveries AS d SET next_at = until.t, leased_until = until.t
-    FROM due, until WHERE d.id = due.id
+    FROM until WHERE d.id = ANY(ARRAY(SELECT id FROM due))
     RETURNING d.id, d.tries
 """
 LEASE_ANY = text(LEASE.format(receivers=RECEIVERS, receiver=RECEIVER, open=OPEN))
