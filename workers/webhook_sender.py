@@ -25,8 +25,8 @@ from app.store.webhook_endpoints import Disabled
 
 log = structlog.get_logger(__name__)
 
-FOLLOW_S = 10.0
-JOB_GONE = "job_deleted"
+FOLLOW_S = 10.0  # for one receiver, before other messages get their turn
+JOB_GONE = "job_deleted"  # between the begin of a try and its body
 
 
 @dataclass(frozen=True)
@@ -105,14 +105,20 @@ def _try(services: Services, due: Due) -> str | None:
 
 def _record(services: Services, delivery: Row[Any], answer: Answer, verdict: Verdict) -> bool:
     """Write what came of a try, and what that means for its endpoint. False: superseded."""
+    gone = verdict.outcome is Outcome.GONE
+    # A test tells about itself alone.
+    dead = verdict.outcome is Outcome.GIVEN_UP and delivery.job_id is not None
+    concerns_endpoint = delivery.endpoint_id is not None and (gone or dead)
     with services.store.begin() as tx:
+        if concerns_endpoint:
+            webhook_endpoints.lock(tx, delivery.endpoint_id)
         recorded = deliveries.record(
             tx, delivery.id, delivery.tries, verdict, status=answer.status, error=answer.error
         )
-        if recorded and delivery.endpoint_id is not None:
-            if verdict.outcome is Outcome.GONE:
+        if recorded and concerns_endpoint:
+            if gone:
                 webhook_endpoints.disable(tx, delivery.endpoint_id, Disabled.GONE)
-            elif verdict.outcome is Outcome.GIVEN_UP and delivery.job_id is not None:
+            else:
                 webhook_endpoints.disable_if_dead(tx, delivery)
     return recorded
 

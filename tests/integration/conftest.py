@@ -10,6 +10,7 @@ from app.api.application import create_app
 from app.broker.connections import connect
 from app.broker.publish import Publisher
 from app.dispatcher.deliveries import DeliveryLoop
+from app.store import keys
 from tests.cpu_worker import cpu_worker
 from tests.receiver import Receiver
 
@@ -33,6 +34,13 @@ def api(app, api_key):
     client = app.test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {api_key}"
     return client
+
+
+@pytest.fixture
+def caller(store, api_key):
+    """The id of the API's caller."""
+    with store.once() as tx:
+        return keys.find(tx, api_key).id
 
 
 @pytest.fixture
