@@ -251,7 +251,7 @@ class WebhookEndpointRow(Base):
 
 
 # Who is asked: host and port, of an address that was vetted. Spelled as in its index.
-RECEIVER_SQL = "lower(substring(url from '://([^/?#]*)'))"
+RECEIVER_SQL = "lower(substring(url, '://([^/?#]*)'))"
 OPEN_SQL = "delivered_at IS NULL AND given_up_at IS NULL"
 
 
@@ -273,7 +273,7 @@ class DeliveryRow(Base):
         # What is due for one receiver; and, skipping from one to the next, which there are.
         Index(
             "ix_webhook_deliveries_receiver",
-            text(f"({RECEIVER_SQL})"),
+            text(RECEIVER_SQL),
             "next_at",
             postgresql_where=text(OPEN_SQL),
         ),

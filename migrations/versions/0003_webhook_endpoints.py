@@ -13,7 +13,7 @@ down_revision = "0002"
 OPEN = "delivered_at IS NULL AND given_up_at IS NULL"
 INDEXES = {
     "ix_webhook_deliveries_receiver":
-        f"((lower(substring(url from '://([^/?#]*)'))), next_at) WHERE {OPEN}",
+        f"(lower(substring(url, '://([^/?#]*)')), next_at) WHERE {OPEN}",
     "ix_webhook_deliveries_leased": f"(leased_until) WHERE leased_until IS NOT NULL AND {OPEN}",
     "ix_webhook_deliveries_owner": "(owner_id, created_at DESC, id DESC)",
     "ix_webhook_deliveries_endpoint_id": "(endpoint_id) WHERE endpoint_id IS NOT NULL",
