@@ -54,7 +54,7 @@ def test_the_demo_says_so_when_its_data_directory_is_in_use():
     assert re.fullmatch(rf"Another stack \(pid {os.getpid()}\) is using .+\n", done.stderr)
 
 
-def test_the_whole_stack_comes_up_and_a_killed_worker_comes_back():
+def test_the_whole_stack_signs_its_clips_and_a_killed_worker_comes_back(photo, tmp_path):
     processes = ("api", "dispatcher", "gpu:eu-west", "cpu", "flower")
     environ = {"PATH": os.environ["PATH"], "MODEL_PROFILE": "noop"}
     with Stack(None, processes=processes, environ=environ) as stack:
@@ -72,6 +72,14 @@ def test_the_whole_stack_comes_up_and_a_killed_worker_comes_back():
         stack.kill("gpu:eu-west")
         assert until(lambda: stack.running("gpu:eu-west") and stack.pid("gpu:eu-west") != pid)
         stack.wait_ready("gpu:eu-west")
+
+        picture, clip = tmp_path / "photo.jpg", tmp_path / "clip.mp4"
+        picture.write_bytes(photo)
+        access = {"STILLMOTION_SERVER": stack.url, "STILLMOTION_API_KEY": stack.api_key()}
+        assert stack.command("animate", picture, "-o", clip, env=access) == (0, f"{clip}\n")
+        root = stack.data.path / "provenance" / "root.pem"
+        code, printed = stack.command("provenance", clip, "--trust", root)
+        assert (code, printed.split(":")[0].split()) == (0, ["state", "Trusted"])
         pids = [stack.pid(name) for name in processes]
     assert not any(map(running, pids))
 
