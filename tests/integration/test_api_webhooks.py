@@ -26,7 +26,7 @@ def test_an_endpoint_is_made_shown_changed_and_removed(api):
 
     changed = api.patch(path, json={"events": ["job.succeeded"], "enabled": False}).get_json()
     assert (changed["events"], changed["enabled"]) == (["job.succeeded"], False)
-    assert changed["disabled_reason"] == "caller"
+    assert changed["disabled_reason"] == "owner"
     again = api.patch(path, json={"enabled": True}).get_json()
     assert (again["events"], again["enabled"]) == (["job.succeeded"], True)
     assert (again["disabled_reason"], again["disabled_at"]) == (None, None)
