@@ -11,12 +11,15 @@ from typing import Any
 from uuid import UUID
 
 import click
-import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy.exc import ArgumentError, ProgrammingError
 
+from app.cli_options import server_options
 from app.cli_plan import NO_PLAN, plan
+from app.cli_provenance import NO_CREDENTIALS, provenance
+from app.cli_traffic import audit, regions, workers
+from app.cli_webhooks import webhooks
 from app.client import Client, Job, Rejected, Unreachable, WaitTimeout
 from app.config import ConfigError, Settings
 from app.domain.errors import DatabaseUnavailable, StillmotionError
@@ -36,6 +39,7 @@ class ExitStatus(IntEnum):
     REJECTED = 4
     CANCELED = 5
     NO_PLAN = NO_PLAN
+    NO_CREDENTIALS = NO_CREDENTIALS
     CONFIG = 78  # sysexits.h
     INTERRUPTED = 130  # 128 + SIGINT
 
@@ -49,6 +53,7 @@ Exit status:
     4  the server refused the request
     5  the job was canceled
     6  no plan meets the demand
+    7  a clip has no content credentials, or was changed after they were signed
    78  the configuration is wrong
   130  interrupted by Ctrl-C
 """
@@ -77,49 +82,8 @@ def cli() -> None:
     """Turn a picture into a short clip."""
 
 
-cli.add_command(plan)
-
-
-def _url(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    try:
-        good = httpx.URL(value).scheme in ("http", "https") and httpx.URL(value).host
-    except httpx.InvalidURL:
-        good = False
-    if not good:
-        raise click.BadParameter("must be like http://host:port")
-    return value
-
-
-def _key(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    value = value.strip()  # files and variables often end with a newline
-    if not value.isascii() or not value.isprintable():
-        raise click.BadParameter("is not an API key")
-    return value
-
-
-def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--server and --key, the same for every command that talks to the API."""
-    for option in (
-        click.option(
-            "--key",
-            envvar="STILLMOTION_API_KEY",
-            show_envvar=True,
-            required=True,
-            callback=_key,
-            help="An API key.",
-        ),
-        click.option(
-            "--server",
-            envvar="STILLMOTION_SERVER",
-            show_envvar=True,
-            default="http://127.0.0.1:8000",
-            show_default=True,
-            callback=_url,
-            help="The API's address.",
-        ),
-    ):
-        command = option(command)
-    return command
+for command in (plan, provenance, webhooks, regions, workers, audit):
+    cli.add_command(command)
 
 
 @cli.command(epilog=EXIT_STATUS_HELP)
@@ -291,9 +255,12 @@ def _database(url: str) -> Iterator[Store]:
 @api_keys.command("create")
 @click.option("--name", required=True, help="What the key is for.")
 @click.option("--scope", "scopes", type=click.Choice(keys.SCOPES), multiple=True, default=["jobs"])
+@click.option("--admin", is_flag=True, help="An operator's key: the scope `admin` besides.")
 @database_option
-def create_key(name: str, scopes: Sequence[str], database_url: str) -> None:
+def create_key(name: str, scopes: Sequence[str], admin: bool, database_url: str) -> None:
     """Print a new key, which is shown this once; its id goes to stderr."""
+    if admin:
+        scopes = sorted({*scopes, "admin"})
     with _database(database_url) as store, store.begin() as tx:
         key_id, plain = keys.create(tx, name, tuple(scopes))
     click.echo(f"id {key_id}", err=True)

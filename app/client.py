@@ -4,7 +4,7 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -143,6 +143,18 @@ class Client:
         """Cancel a job, or ask its worker to stop. Raises Rejected (409 after its end)."""
         return Job(self._send("POST", _path(job_id, "/cancel"), tries=tries).json())
 
+    def regions(self) -> dict[str, Any]:
+        """Every region as it is now, and the routing table. Raises Rejected, Unreachable."""
+        return self._send("GET", "/v1/regions").json()
+
+    def decide(self, path: str, body: Any = None) -> dict[str, Any]:
+        """Post an operator's verb; doing it twice does no harm. Raises Rejected, Unreachable."""
+        return self._send("POST", path, json=body).json()
+
+    def audit(self, limit: int = 20) -> Sequence[dict[str, Any]]:
+        """Operators' verbs, newest first. Raises Rejected, Unreachable."""
+        return self._send("GET", "/v1/audit", params={"limit": limit}).json()["data"]
+
     def wait(
         self,
         job_id: str,
@@ -193,6 +205,14 @@ class Client:
             raise Unreachable(f"The clip of job {job.id} could not be fetched.")
         finally:
             partial.unlink(missing_ok=True)
+
+    def call(self, method: str, path: str, **request: Any) -> Any:
+        """Any other call of the API; returns the JSON of its answer, None for an empty one.
+
+        Only what reads is repeated. Raises Rejected, Unreachable.
+        """
+        answer = self._send(method, path, tries=TRIES if method == "GET" else 1, **request)
+        return answer.json() if answer.content else None
 
     def _fetch(self, url: str, size_bytes: int, path: Path) -> bool:
         """Write what the URL serves to `path`; False: it may work another time."""

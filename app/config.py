@@ -1,15 +1,23 @@
 """Settings: the only reader of the environment."""
 
-import tomllib
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app import regions_file
+from app.domain.admission import (
+    BATCH_WAIT_S,
+    INTERACTIVE_WAIT_LEAST_S,
+    INTERACTIVE_WAIT_MOST_S,
+)
+from app.domain.backoff import RETRY_FLOOR, RETRY_RATIO, THROTTLE_K, THROTTLE_WINDOW_S
+from app.domain.damping import PERIOD_S
 from app.domain.pools import Region, Topology
 from app.domain.profiles import DEFAULT_PROFILE, PROFILES, Profile
+from app.regions_file import RegionsFileError
 
 
 class ConfigError(Exception):
@@ -26,11 +34,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     database_url: str
-    redis_url: str
+    redis_url: str  # of regions without one of their own
     objects_url: str
     # Signs object URLs and derives webhook secrets, so a guessable one would open both.
     secret_key: Annotated[str, Field(min_length=32, repr=False)]
-    broker_url: str = ""  # default: redis_url
+    broker_url: str = ""  # of regions without a broker or Redis of their own; default: redis_url
     s3_endpoint_url: str = ""
     s3_public_endpoint_url: str = ""
     public_url: str = "http://127.0.0.1:8000"
@@ -52,6 +60,11 @@ class Settings(BaseSettings):
     noop_warm_up_s: Annotated[float, Field(ge=0)] = 0.0
     ready_file: Path | None = None  # a worker touches it once it is warm
 
+    # Content credentials: workers sign clips where both paths are set and `provenance` is on.
+    provenance: bool = True
+    provenance_cert: Path | None = None  # PEM: the signing certificate, then its issuers
+    provenance_key: Annotated[Path | None, Field(validate_default=True)] = None  # PEM, unencrypted
+
     database_pool_size: Annotated[int, Field(ge=1, le=100)] = 10
     database_timeout_s: Annotated[float, Field(gt=0)] = 5.0  # connect and statement
     redis_timeout_s: Annotated[float, Field(gt=0)] = 0.5
@@ -62,6 +75,23 @@ class Settings(BaseSettings):
     signed_url_s: Annotated[int, Field(ge=10, le=604_800)] = 3600
     api_threads: Annotated[int, Field(ge=1, le=256)] = 8
     place_batch: Annotated[int, Field(ge=1, le=500)] = 64
+
+    # Traffic. Times in seconds; how they were chosen is in app/domain.
+    controller_period_s: Annotated[float, Field(gt=0, le=60)] = PERIOD_S
+    report_every_s: Annotated[float, Field(gt=0, le=10)] = 5.0
+    assumed_service_s: Annotated[float, Field(gt=0)] = 4.0  # until a region has served a job
+    retry_ratio: Annotated[float, Field(ge=0, le=1)] = RETRY_RATIO  # of a region's first tries
+    retry_floor: Annotated[int, Field(ge=1)] = RETRY_FLOOR  # a minute, and from each dispatcher
+    throttle_k: Annotated[float, Field(ge=1)] = THROTTLE_K
+    throttle_window_s: Annotated[float, Field(gt=0)] = THROTTLE_WINDOW_S
+    # Which submits are held back a moment when their home runs hot: none, those of the batch
+    # class, or all.
+    execution_delay: Literal["off", "batch", "all"] = "batch"
+    admission: bool = True  # refuse submits whose predicted wait is over their class's bound
+    interactive_wait_least_s: Annotated[float, Field(gt=0)] = INTERACTIVE_WAIT_LEAST_S
+    interactive_wait_most_s: Annotated[float, Field(gt=0)] = INTERACTIVE_WAIT_MOST_S
+    batch_wait_s: Annotated[float, Field(gt=0)] = BATCH_WAIT_S
+
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = (
         0  # of a dispatcher or GPU worker; 0: none
     )
@@ -82,14 +112,27 @@ class Settings(BaseSettings):
                 raise ValueError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
         return value
 
+    @field_validator("provenance_key")
+    @classmethod
+    def key_with_certificate(cls, value: Path | None, others: ValidationInfo) -> Path | None:
+        if (value is None) != (others.data.get("provenance_cert") is None):
+            raise ValueError("PROVENANCE_CERT and PROVENANCE_KEY are set together or not at all")
+        return value
+
     def steps_of(self, profile: Profile) -> int:
         """Denoising steps of a new job."""
         own = self.model_steps == 0 or profile.name != self.model_profile
         return profile.steps if own else self.model_steps
 
-    @property
-    def broker(self) -> str:
-        return self.broker_url or self.redis_url
+    def redis_of(self, region: str) -> str:
+        """The URL of a region's Redis. A region that is no more may still stand in a job's row."""
+        own = self.topology[region].redis_url if region in self.topology else ""
+        return own or self.redis_url
+
+    def broker_of(self, region: str) -> str:
+        """The URL of a region's broker. Raises KeyError for an unknown region."""
+        own = self.topology[region]
+        return own.broker_url or own.redis_url or self.broker_url or self.redis_url
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -111,27 +154,13 @@ class Settings(BaseSettings):
 
 
 def load_regions(path: Path) -> Topology:
-    """Read `[[region]]` tables: name, rtt_ms = {other = ms}, optional broker_url and redis_url.
-
-    Raises ConfigError.
-    """
+    """The topology that a regions file describes. Raises ConfigError."""
     try:
-        tables = tomllib.loads(path.read_text())["region"]
-        return Topology(
-            Region(
-                name=table["name"],
-                rtt_ms=table.get("rtt_ms", {}),
-                broker_url=table.get("broker_url", ""),
-                redis_url=table.get("redis_url", ""),
-            )
-            for table in tables
-        )
+        return regions_file.read(path)
+    except RegionsFileError as error:
+        raise ConfigError(str(error)) from None
     except OSError as error:
-        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from error
-    except KeyError as error:
-        raise ConfigError(f"{path}: {error} is missing.") from error
-    except (tomllib.TOMLDecodeError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: {error}.") from error
+        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
 
 
 @lru_cache(maxsize=1)

@@ -18,7 +18,30 @@ live_jobs = Gauge(
 placements = Counter("stillmotion_placements_total", "Attempts placed.", ["region", "overflow"])
 refused_probes = Counter("stillmotion_refused_probes_total", "Claims refused.", ["region"])
 reaped = Counter("stillmotion_reaped_total", "Attempts taken back.", ["reason"])
+tables_refused = Counter(
+    "stillmotion_tables_refused_total",
+    "Routing tables that broke an invariant, where they were written or read.",
+    ["where", "reason"],
+)
+reports_refused = Counter(
+    "stillmotion_reports_refused_total", "Regional reports not believed.", ["reason"]
+)
+table_version = Gauge("stillmotion_table_version", "Version of the routing table made last.")
+optimality_gap = Gauge(
+    "stillmotion_optimality_gap_points",
+    "Percentage points of demand that the best routing would keep home above ours.",
+)
+rtt_ratio = Gauge(
+    "stillmotion_optimality_rtt_ratio", "Our mean round trip over that of the best routing."
+)
+leading = Gauge("stillmotion_controller_leading", "1 in the dispatcher that makes the table.")
+shed_submits = Counter(
+    "stillmotion_shed_submits_total", "Submits that admission refused.", ["region", "code"]
+)
 attempts_ended = Counter("stillmotion_attempts_ended_total", "Attempts by outcome.", ["outcome"])
+clips_signed = Counter(
+    "stillmotion_clips_signed_total", "Clips by outcome of signing.", ["outcome"]
+)
 
 
 def configure_logs(level: str = "info") -> None:

@@ -25,5 +25,5 @@ def cpu_worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen]:
             stop=signal.SIGKILL,
         ) as child,
     ):
-        services.wait_until(lambda: " ready." in log.read_text(), child)
+        services.wait_until(lambda: " ready." in log.read_text(), child, timeout_s=90)
         yield child

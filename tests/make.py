@@ -5,12 +5,13 @@ import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import Connection, select, text
 
-from app.domain.job import uuid7
-from app.store import jobs, keys
+from app.domain.job import Policy, uuid7
+from app.store import jobs, keys, placing
 from app.store.jobs import NewJob
 from app.store.models import AttemptRow
+from app.store.placing import Offer, Placed
 from app.store.session import Store
 
 INPUT_KEY = "inputs/any.jpg"
@@ -68,3 +69,20 @@ def make_late(store: Store, job_id: UUID, column: str, seconds: float = 1.0) -> 
             text(f"UPDATE jobs SET {column} = now() - make_interval(secs => :s) WHERE id = :id"),
             {"s": seconds, "id": job_id},
         )
+
+
+def place(
+    tx: Connection, profile: str, source: str, target: str, tokens: list[str], seen: int = 500
+) -> list[Placed]:
+    """Place the first jobs that wait for `source` and may go to `target`, one for each token."""
+    waiting = placing.peek(tx, profile, [source], open_=[target], limit=seen)
+    offers = [
+        Offer(job.job_id)
+        for job in waiting
+        if source == target
+        or (
+            job.order.policy is not Policy.STRICT
+            and (job.order.allowed is None or target in job.order.allowed)
+        )
+    ]
+    return placing.place(tx, target, offers, tokens)

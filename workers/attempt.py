@@ -30,6 +30,7 @@ from app.objects import Objects
 from app.store import attempts, jobs
 from app.store.session import Store
 from app.telemetry import attempts_ended
+from workers import provenance
 from workers.lease_keeper import LeaseKeeper
 from workers.presence import Presence
 from workers.render import Engine, Order
@@ -54,6 +55,7 @@ class Worker:
     objects: Objects
     client: redis.Redis
     engine: Engine
+    credentials: provenance.Credentials | None
     presence: Presence
     on_stall: Callable[[str], None]
 
@@ -87,7 +89,7 @@ def run(worker: Worker, job_id: UUID, fence: int) -> str:
                 log.exception("unexpected error")
             outcome = _fail(worker, job, keeper, classify(error))
     attempts_ended.labels(outcome).inc()
-    if job.webhook_url is not None:
+    if job.webhook_url is not None or job.has_webhooks:
         wake(worker.client, WEBHOOK_DUE)
     log.info("attempt ended", outcome=outcome)
     return outcome
@@ -123,6 +125,7 @@ def _render(worker: Worker, job: Row[Any], keeper: LeaseKeeper) -> str:
         picture,
         reporter,
     )
+    video = provenance.signed(worker.credentials, video)
     keeper.advance()
     # The key holds the fence, so no two attempts can write over each other.
     key = f"outputs/{job.id}/{job.fence}.mp4"

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import structlog
 from celery import Celery
-from structlog.contextvars import bound_contextvars
 
 from app import outbound
 from app.api.schemas import Links
@@ -27,7 +26,8 @@ from workers.webhook_sender import Services
 log = structlog.get_logger(__name__)
 
 EX_CONFIG = 78  # sysexits.h
-THREADS = 8
+# Each receiver that hangs holds RECEIVER_LIMIT of them, for TIMEOUT_S at a time.
+THREADS = 32
 
 
 def open_services(config: Settings) -> Services:
@@ -39,7 +39,7 @@ def open_services(config: Settings) -> Services:
     objects = objects_for(config)
     return Services(
         # A thread holds a connection for milliseconds, and never while it waits for a receiver.
-        store=Store(config.sqlalchemy_url, pool_size=4, timeout_s=config.database_timeout_s),
+        store=Store(config.sqlalchemy_url, pool_size=8, timeout_s=config.database_timeout_s),
         objects=objects,
         links=Links.of(config, objects),
         allow=allow,
@@ -52,12 +52,11 @@ def register(app: Celery, services: Services) -> None:
 
     @app.task(name=DELIVER)
     def deliver(delivery_id: str, tries: int) -> None:
-        with bound_contextvars(delivery_id=delivery_id, tries=tries):
-            try:
-                webhook_sender.deliver(services, Due(UUID(delivery_id), tries))
-            except DatabaseUnavailable as error:
-                # Acknowledged all the same: the lease runs out and the dispatcher publishes anew.
-                log.warning("webhook left to its lease", error=error.detail)
+        try:
+            webhook_sender.deliver(services, Due(UUID(delivery_id), tries))
+        except DatabaseUnavailable as error:
+            # Acknowledged all the same: the lease runs out and the dispatcher publishes anew.
+            log.warning("webhook left to its lease", error=error.detail)
 
     @app.task(name=SWEEP)
     def sweep() -> None:
@@ -73,10 +72,10 @@ def main() -> None:
         config = settings()
         configure_logs(config.log_level)
         services = open_services(config)
+        app = make_celery(config)
     except ConfigError as error:
         print(f"workers.cpu: {error}", file=sys.stderr)
         sys.exit(EX_CONFIG)
-    app = make_celery(config)
     register(app, services)
     run_worker(
         app,

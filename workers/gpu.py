@@ -30,7 +30,7 @@ from app.domain.profiles import PROFILES
 from app.objects import objects_for
 from app.store.session import Store
 from app.telemetry import configure_logs
-from workers import attempt
+from workers import attempt, provenance
 from workers.presence import Presence
 from workers.render import load_engine
 
@@ -42,7 +42,8 @@ EX_CONFIG, EX_SOFTWARE = 78, 70  # sysexits.h
 
 
 def build_worker(config: Settings) -> attempt.Worker:
-    """Load and warm the profile, then connect. Raises StillmotionError."""
+    """Load and warm the profile, then connect. Raises StillmotionError, ConfigError."""
+    client = RegionRedis(config).of(config.region)  # connects later; a wrong region is told now
     profile = PROFILES[config.model_profile]
     engine = load_engine(
         profile,
@@ -52,10 +53,10 @@ def build_worker(config: Settings) -> attempt.Worker:
         noop_step_s=config.noop_step_s,
         noop_warm_up_s=config.noop_warm_up_s,
     )
+    credentials = provenance.load(config, profile, engine.version)
     engine.warm_up()
     pool = Pool(config.region, profile.name)
     name = node_name(f"gpu-{config.region}")
-    client = RegionRedis(config).of(config.region)
     return attempt.Worker(
         name=name,
         pool=pool,
@@ -65,6 +66,7 @@ def build_worker(config: Settings) -> attempt.Worker:
         objects=objects_for(config),
         client=client,
         engine=engine,
+        credentials=credentials,
         presence=Presence(
             client,
             pool,

@@ -24,6 +24,7 @@ class MotionEngine:
             self._animation = Animation.load(
                 model_dir, network=profile.network, dtype=dtype, graph=graph
             )
+        self.version = self._animation.version
 
     def warm_up(self) -> None:
         with pipeline_errors():

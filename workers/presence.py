@@ -1,4 +1,4 @@
-"""When a GPU worker is idle, and telling the dispatchers so."""
+"""When a GPU worker is ready and idle, and telling the dispatchers so."""
 
 import random
 from collections import deque
@@ -30,6 +30,7 @@ class Presence:
 
     It is there only while the worker is warm (this object is made after the warm-up), empty-handed,
     not draining, not paused after failures, and its consumer loop was seen alive within IDLE_S.
+    All but the empty hands make it ready, which is the capacity that the controller counts.
     `holding` tells how many messages Celery has reserved.
     """
 
@@ -52,13 +53,15 @@ class Presence:
         # count a busy worker as idle.
         self._lock = Lock()
         self._task_id: str | None = None  # of the task that runs
+        self._taken_at = 0.0
+        self._served = [0, 0]  # jobs and ms that Redis does not know of yet
         self._draining = False
         self._loop_seen = -IDLE_S
         self._paused_until = 0.0
         self._pauses = 0
         self._failures: deque[float] = deque(maxlen=WORKER_FAILURES)
         self._kick = Event()
-        self._announced = False
+        self._entered = False
 
     def start(self) -> None:
         Thread(target=self._run, name="presence", daemon=True).start()
@@ -66,7 +69,7 @@ class Presence:
     def seen(self) -> None:
         """The consumer loop runs. Called by the loop itself, so a stuck one falls silent."""
         self._loop_seen = monotonic()
-        if not self._announced:
+        if not self._entered:
             self._kick.set()
 
     def lost(self) -> None:
@@ -77,7 +80,7 @@ class Presence:
         """A task starts."""
         with self._lock:
             self._task_id = task_id
-            self._announced = False
+            self._taken_at = monotonic()
 
     def begun(self, token: str) -> None:
         """The attempt is begun in Postgres: take the claim and the idle entry out of Redis."""
@@ -91,6 +94,8 @@ class Presence:
         with self._lock:
             if task_id == self._task_id:
                 self._task_id = None
+                self._served[0] += 1
+                self._served[1] += round((monotonic() - self._taken_at) * 1000)
         self._kick.set()
 
     def drain(self) -> None:
@@ -116,15 +121,13 @@ class Presence:
         self._pauses = 0
 
     @property
-    def idle(self) -> bool:
+    def ready(self) -> bool:
         now = monotonic()
-        return (
-            self._task_id is None
-            and not self._draining
-            and now >= self._paused_until
-            and now - self._loop_seen < IDLE_S
-            and self._holding() == 0
-        )
+        return not self._draining and now >= self._paused_until and now - self._loop_seen < IDLE_S
+
+    @property
+    def idle(self) -> bool:
+        return self.ready and self._task_id is None and self._holding() == 0
 
     def _run(self) -> None:
         while True:
@@ -132,7 +135,7 @@ class Presence:
             try:
                 self._announce()
             except redis.RedisError as error:
-                self._announced = False
+                self._entered = False
                 log.warning("cannot announce", error=str(error))
             if self._alive_file is not None and monotonic() - self._loop_seen < IDLE_S:
                 self._alive_file.touch()
@@ -141,13 +144,16 @@ class Presence:
 
     def _announce(self) -> None:
         with self._lock:
-            if self.idle:
-                new = self._claims.announce(self._pool, self._worker)
-                self._announced = True
-            else:
-                new = False
-                if self._announced:
-                    self._claims.withdraw(self._pool, self._worker)
-                    self._announced = False
+            new = False
+            if self.ready:
+                jobs, busy_ms = self._served
+                new = self._claims.announce(
+                    self._pool, self._worker, idle=self.idle, jobs=jobs, busy_ms=busy_ms
+                )
+                self._served = [0, 0]
+                self._entered = True
+            elif self._entered:
+                self._claims.withdraw(self._pool, self._worker)
+                self._entered = False
         if new:
             wake(self._client, f"{POOL_IDLE}{self._pool}")

@@ -29,6 +29,8 @@ class Order:
 class Engine(Protocol):
     """One loaded profile."""
 
+    version: str  # of its model
+
     def warm_up(self) -> None:
         """Render once, so that the first job finds everything loaded."""
 
@@ -59,6 +61,8 @@ def load_engine(
 
 class NoopEngine:
     """Waits instead of rendering: the whole chain without a model."""
+
+    version = "1"
 
     def __init__(self, step_s: float, warm_up_s: float):
         self._step_s = step_s

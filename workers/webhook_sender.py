@@ -1,13 +1,14 @@
-"""One try of one webhook, from Begin to Record. Never heard of Celery."""
+"""One try of one webhook after another, from Begin to Record. Never heard of Celery."""
 
 import random
 from dataclasses import dataclass
-from time import time
+from time import monotonic, time
 from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 from sqlalchemy import Row
+from structlog.contextvars import bound_contextvars
 
 from app import outbound
 from app.api import schemas
@@ -17,11 +18,15 @@ from app.domain.errors import StillmotionError
 from app.domain.webhooks import Outcome, Verdict
 from app.objects import Objects
 from app.outbound import Allow
-from app.store import deliveries, jobs
+from app.store import deliveries, jobs, webhook_endpoints
 from app.store.deliveries import Due
 from app.store.session import Store
+from app.store.webhook_endpoints import Disabled
 
 log = structlog.get_logger(__name__)
+
+FOLLOW_S = 10.0  # for one receiver, before other messages get their turn
+JOB_GONE = "job_deleted"  # between the begin of a try and its body
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,26 @@ class Answer:
     error: str | None = None
 
 
-def deliver(services: Services, due: Due) -> Outcome | None:
-    """Make the try that `due` stands for. None: the message was a double, or came late.
+def deliver(services: Services, due: Due) -> None:
+    """Make the try that `due` stands for; after a success, more of what the same receiver is owed.
+
+    A receiver has few tries under way at a time, so whoever ends one starts the next without
+    waiting for a dispatcher's look. After FOLLOW_S the dispatcher goes on.
+    Raises DatabaseUnavailable.
+    """
+    until = monotonic() + FOLLOW_S
+    following: Due | None = due
+    while following is not None:
+        with bound_contextvars(delivery_id=str(following.delivery_id), tries=following.tries):
+            url = _try(services, following)
+        if url is None or monotonic() > until:
+            return
+        with services.store.once() as tx:
+            following = deliveries.lease_same(tx, url)
+
+
+def _try(services: Services, due: Due) -> str | None:
+    """Make one try; returns the URL if it delivered.
 
     A worker that dies in here, or whose record is lost, leaves a lease that runs out: the receiver
     may get a message twice, always under the same `webhook-id`. Raises DatabaseUnavailable.
@@ -55,18 +78,17 @@ def deliver(services: Services, due: Due) -> Outcome | None:
     if delivery is None:
         log.info("stale message dropped")
         return None
-    if delivery.tries > len(webhooks.SCHEDULE_S):
+    tries = delivery.tries - delivery.tries_before
+    if tries > len(webhooks.SCHEDULE_S):
         # Every try was begun and the last was never recorded: it takes its worker down with it.
         answer, verdict = Answer(error="never_recorded"), Verdict(Outcome.GIVEN_UP)
     else:
         answer = _post(services, delivery)
-        verdict = webhooks.decide(
-            answer.status, answer.retry_after_s, delivery.tries, random.random()
-        )
-    with services.store.once() as tx:
-        recorded = deliveries.record(
-            tx, delivery.id, delivery.tries, verdict, status=answer.status, error=answer.error
-        )
+        verdict = webhooks.decide(answer.status, answer.retry_after_s, tries, random.random())
+    # Whoever asked for a test waits for it, and a deleted job does not come back.
+    if verdict.outcome is Outcome.RETRY and (delivery.job_id is None or answer.error == JOB_GONE):
+        verdict = Verdict(Outcome.GIVEN_UP)
+    recorded = _record(services, delivery, answer, verdict)
     log.info(
         "webhook tried",
         # The host alone: paths and queries of webhook addresses often hold secrets.
@@ -78,19 +100,41 @@ def deliver(services: Services, due: Due) -> Outcome | None:
         retry_in_s=round(verdict.delay_s) if verdict.outcome is Outcome.RETRY else None,
         superseded=not recorded,
     )
-    return verdict.outcome if recorded else None
+    return delivery.url if verdict.outcome is Outcome.DELIVERED else None
+
+
+def _record(services: Services, delivery: Row[Any], answer: Answer, verdict: Verdict) -> bool:
+    """Write what came of a try, and what that means for its endpoint. False: superseded."""
+    gone = verdict.outcome is Outcome.GONE
+    # A test tells about itself alone.
+    dead = verdict.outcome is Outcome.GIVEN_UP and delivery.job_id is not None
+    concerns_endpoint = delivery.endpoint_id is not None and (gone or dead)
+    with services.store.begin() as tx:
+        if concerns_endpoint:
+            webhook_endpoints.lock(tx, delivery.endpoint_id)
+        recorded = deliveries.record(
+            tx, delivery.id, delivery.tries, verdict, status=answer.status, error=answer.error
+        )
+        if recorded and concerns_endpoint:
+            if gone:
+                webhook_endpoints.disable(tx, delivery.endpoint_id, Disabled.GONE)
+            else:
+                webhook_endpoints.disable_if_dead(tx, delivery)
+    return recorded
 
 
 def _post(services: Services, delivery: Row[Any]) -> Answer:
     """Build, sign and post. Whatever goes wrong is an answer, so that the schedule applies."""
     try:
         body = _body(services, delivery)
+        if body is None:
+            return Answer(error=JOB_GONE)
         now = time()
         response = outbound.post(
             delivery.url,
             body=body,
             headers=webhooks.headers(
-                webhooks.secret_for(services.secret_key, delivery.owner_id),
+                _secrets(services, delivery),
                 str(delivery.id),
                 int(now),
                 body,
@@ -108,9 +152,22 @@ def _post(services: Services, delivery: Row[Any]) -> Answer:
     return Answer(response.status, asked, error)
 
 
-def _body(services: Services, delivery: Row[Any]) -> bytes:
-    """The job as the API shows it now, with a freshly signed link to its clip."""
+def _secrets(services: Services, delivery: Row[Any]) -> list[str]:
+    """The secret to sign with, and during a rotation the one before it."""
+    subject = delivery.endpoint_id or delivery.owner_id
+    versions = [delivery.secret_version]
+    if delivery.previous_signs:
+        versions.append(delivery.secret_version - 1)
+    return [webhooks.secret_for(services.secret_key, subject, version) for version in versions]
+
+
+def _body(services: Services, delivery: Row[Any]) -> bytes | None:
+    """The job as the API shows it now, with a freshly signed link to its clip. None: it is gone."""
+    if delivery.job_id is None:
+        return webhooks.encode_test(delivery.created_at, delivery.endpoint_id)
     with services.store.once() as tx:
         job = jobs.get_whole(tx, delivery.job_id, owner_id=delivery.owner_id)
+    if job is None:
+        return None
     shown = schemas.dump_job(job, services.links, attempts=job.attempts)
     return webhooks.encode(delivery.event, job.finished_at, shown)

@@ -7,7 +7,7 @@ import structlog
 from flask import Flask, Response, g, request
 
 from app import telemetry
-from app.api import catalog, errors, health, jobs, objects
+from app.api import catalog, errors, health, jobs, objects, regions, webhooks
 from app.api.orders import FIELDS_BYTES
 from app.api.services import Services
 from app.config import Settings
@@ -38,7 +38,7 @@ def create_app(settings: Settings) -> Flask:
     app.json.sort_keys = False
     app.extensions["services"] = Services(settings)
     errors.install(app)
-    for module in (jobs, objects, catalog, health):
+    for module in (jobs, objects, catalog, regions, webhooks, health):
         app.register_blueprint(module.bp)
     app.before_request(_begin)
     app.after_request(_end)
@@ -50,7 +50,7 @@ def _begin() -> None:
     g.began = perf_counter()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=str(g.request_id))
-    if request.method == "POST" and (sock := request.environ.get("gunicorn.socket")):
+    if request.method in ("POST", "PATCH") and (sock := request.environ.get("gunicorn.socket")):
         sock.settimeout(BODY_STALL_S)  # gunicorn sets it anew for every request
 
 

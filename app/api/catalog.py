@@ -1,12 +1,11 @@
-"""What this deployment offers, and the secret by which its webhooks are verified."""
+"""What this deployment offers."""
 
-from flask import Blueprint, g
+from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
 from app.api import auth
 from app.api.services import services
 from app.domain.profiles import PROFILES, Profile
-from app.domain.webhooks import secret_for
 
 bp = Blueprint("catalog", __name__, url_prefix="/v1")
 bp.before_request(auth.require_jobs)
@@ -42,27 +41,3 @@ def _model(profile: Profile, steps: int, default: bool) -> dict[str, object]:
         "passes": profile.passes,
         **limits,
     }
-
-
-@bp.get("/regions")
-def list_regions() -> ResponseReturnValue:
-    """List the regions and the round trips between them, in milliseconds."""
-    parts = services()
-    return {
-        "object": "list",
-        "data": [
-            {
-                "id": name,
-                "object": "region",
-                "default": name == parts.settings.region,
-                "rtt_ms": dict(parts.topology[name].rtt_ms),
-            }
-            for name in parts.topology.names
-        ],
-    }
-
-
-@bp.get("/webhooks/secret")
-def show_webhook_secret() -> ResponseReturnValue:
-    """Show the secret that signs the caller's webhooks (Standard Webhooks 1.0)."""
-    return {"secret": secret_for(services().settings.secret_key, g.api_key.id)}

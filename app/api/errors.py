@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from math import ceil
 
 import structlog
 from flask import Flask, Response, g, json
 from werkzeug.exceptions import HTTPException
 
 from app.api.schemas import Fault, Invalid
-from app.domain.errors import BadRequest, ObjectMissing, StillmotionError, Transient
+from app.domain.errors import BadRequest, ObjectMissing, Overloaded, StillmotionError, Transient
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,7 @@ def problem(
     answer = Response(json.dumps(body), status, mimetype="application/problem+json")
     answer.headers.update(headers or {})
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        answer.headers["Retry-After"] = str(RETRY_AFTER_S)
+        answer.headers.setdefault("Retry-After", str(RETRY_AFTER_S))
     return answer
 
 
@@ -72,6 +73,9 @@ def _ours(error: StillmotionError) -> Response:
             return problem(error.status, error.code, error.detail, errors=listed, headers=headers)
         case ObjectMissing():
             return problem(404, error.code, error.detail)
+        case Overloaded():
+            pause = {"Retry-After": str(ceil(error.retry_after_s))}
+            return problem(error.status, error.code, error.detail, retryable=True, headers=pause)
         case Transient():
             cause = type(error.__cause__).__name__  # its text may hold what the client sent
             log.warning("unavailable", code=error.code, cause=cause)

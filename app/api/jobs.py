@@ -3,7 +3,8 @@
 import secrets
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,8 +16,9 @@ from sqlalchemy import Connection, Row
 from app.api import auth, orders
 from app.api.schemas import PageQuery, dump_job, parse_strings
 from app.api.services import Services, services
+from app.domain.candidates import Order
 from app.domain.errors import BadRequest, StorageUnavailable
-from app.domain.job import JobState, uuid7
+from app.domain.job import JobState, Policy, uuid7
 from app.store import jobs
 from app.store.jobs import NewJob
 
@@ -42,16 +44,18 @@ def submit_job() -> ResponseReturnValue:
     if idempotency is not None and (known := _replay(parts, *idempotency)) is not None:
         return known
     plan = orders.plan(submission.order, parts.settings, parts.allow)
-    # To the model's largest size, not this job's: most pictures need no scaling then, which is
-    # two thirds of the work, and the worker scales anyway.
-    picture = parts.normaliser.normalise(
-        submission.load(parts.settings, parts.allow), max_side=plan.profile.max_size
-    )
     job = plan.new_job(
         uuid7(time.time_ns() // 1_000_000, secrets.randbits(74)),
         g.api_key.id,
         secrets.randbits(63),
         datetime.now(UTC),
+    )
+    # Before the picture is worked on: refusing is what keeps an overloaded service cheap.
+    job = _admitted(parts, job, submission.order.max_queue_seconds)
+    # To the model's largest size, not this job's: most pictures need no scaling then, which is
+    # two thirds of the work, and the worker scales anyway.
+    picture = parts.normaliser.normalise(
+        submission.load(parts.settings, parts.allow), max_side=plan.profile.max_size
     )
     # The object before the row: an orphan is swept, a hole would fail the job.
     parts.objects.put(job.input_key, picture.data, picture.content_type)
@@ -64,6 +68,15 @@ def submit_job() -> ResponseReturnValue:
         return known
     parts.wake()
     return _accepted(parts, row)
+
+
+def _admitted(parts: Services, job: NewJob, max_queue_s: float) -> NewJob:
+    """The job, perhaps held back a moment. Raises Overloaded."""
+    order = Order(job.id, job.home_region, Policy(job.policy), job.allowed_regions)
+    delay_s = parts.admission.check(order, job.priority, max_queue_s)
+    if delay_s <= 0.0:
+        return job
+    return replace(job, not_before=datetime.now(UTC) + timedelta(seconds=delay_s))
 
 
 def _write(parts: Services, job: NewJob, idempotency: tuple[str, bytes] | None) -> Row[Any]:
@@ -160,8 +173,7 @@ def cancel_job(job_id: str) -> ResponseReturnValue:
     if JobState(before.state).terminal or (state.terminal and state is not JobState.CANCELED):
         raise BadRequest("job_already_ended", f"The job has ended: {state}.", status=409)
     if state is JobState.CANCELED:
-        if row.webhook_url is not None:
-            parts.webhook_due()
+        parts.webhook_due()
         return dump_job(row, parts.links)
     parts.ask_stop(row.region, row.id, row.fence)
     return dump_job(row, parts.links), 202

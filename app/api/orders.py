@@ -93,7 +93,7 @@ def _read_form(request: Request) -> Submission:
     for name, given in request.form.lists():
         if name == "image":
             continue  # a text; reported as a missing file below
-        if name == "allowed_regions":
+        if name in ("allowed_regions", "webhook_events"):
             values[name] = given
         elif len(given) > 1:
             faults.append(Fault("invalid_field", f"/{name[:64]}", f"{name[:64]}: given twice."))
@@ -184,6 +184,7 @@ class Plan:
             if order.deadline_seconds is None
             else now + timedelta(seconds=order.deadline_seconds),
             webhook_url=order.webhook_url,
+            webhook_events=order.webhook_events,
             labels=order.metadata,
         )
 
@@ -207,6 +208,10 @@ def plan(order: Order, settings: Settings, allow: Allow) -> Plan:
             vet_url(order.webhook_url, allow)
         except BadRequest as error:
             faults.append(Fault(error.code, "/webhook_url", error.detail))
+    if order.webhook_events is not None and order.webhook_url is None:
+        faults.append(
+            Fault("invalid_field", "/webhook_events", "webhook_events: needs a webhook_url.")
+        )
     name = settings.served_profiles[0] if order.model is None else order.model
     if name not in settings.served_profiles:
         raise Invalid(

@@ -17,6 +17,7 @@ from app.config import Settings
 from app.domain.errors import BadRequest
 from app.domain.job import JobState, Policy
 from app.domain.lease import MAX_QUEUE_LIMIT_S, MAX_QUEUE_S
+from app.domain.webhooks import WebhookEvent
 from app.objects import Objects
 
 MAX_PROMPT_CHARS = 1000
@@ -74,6 +75,7 @@ class Order(BaseModel):
     policy: Policy = Policy.RING
     allowed_regions: Annotated[list[str], Field(min_length=1, max_length=64)] | None = None
     webhook_url: str | None = None
+    webhook_events: Annotated[list[WebhookEvent], Field(min_length=1, max_length=16)] | None = None
     metadata: Annotated[
         dict[
             Annotated[str, Field(min_length=1, max_length=64), PRINTABLE],
@@ -83,7 +85,9 @@ class Order(BaseModel):
     ] = {}
     max_queue_seconds: Annotated[int, Field(ge=10, le=int(MAX_QUEUE_LIMIT_S))] = int(MAX_QUEUE_S)
     deadline_seconds: Annotated[int, Field(ge=1, le=MAX_DEADLINE_S)] | None = None
-    priority: Annotated[int, Field(ge=0, le=2)] = 1
+    priority: Annotated[
+        int, Field(ge=0, le=2, description="0 paid, 1 interactive, 2 batch: 0 first, 2 shed first.")
+    ] = 1
 
 
 class JsonOrder(Order):
@@ -226,6 +230,7 @@ class Job(BaseModel):
     attempts: list[Attempt] | None = None  # only where one job is asked for
     metadata: dict[str, str]
     webhook_url: str | None
+    webhook_events: list[WebhookEvent] | None  # announced there; None: all
     urls: Urls
 
 
@@ -304,6 +309,7 @@ def dump_job(
         attempts=None if attempts is None else [_attempt(attempt) for attempt in attempts],
         metadata=row._mapping["metadata"],
         webhook_url=row.webhook_url,
+        webhook_events=row.webhook_events,
         urls=links.urls(row.id),
     ).model_dump(mode="json", exclude={"attempts"} if attempts is None else None)
 

@@ -10,6 +10,7 @@ import structlog
 from flask import current_app
 from sqlalchemy import Row
 
+from app.api.admission import Admission
 from app.api.known_keys import KnownKeys
 from app.api.schemas import Links
 from app.broker import progress
@@ -19,6 +20,7 @@ from app.objects import objects_for
 from app.outbound import parse_allow
 from app.pictures import Normaliser
 from app.store.session import Store
+from app.traffic import Traffic
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +48,8 @@ class Services:
             raise ConfigError(str(error)) from None
         self.normaliser = Normaliser(settings.normaliser_processes)
         self.redis = RegionRedis(settings)
+        self.traffic = Traffic(settings, self.store, self.redis)
+        self.admission = Admission(settings, self.store, self.redis, self.traffic)
         self.links = Links.of(settings, self.objects)
         self._resting: dict[str, float] = {}
 
@@ -79,6 +83,7 @@ class Services:
 
     def close(self) -> None:
         """Stop the picture processes and let go of every connection."""
+        self.traffic.close()
         self.normaliser.close()
         self.store.close()
         for client in self.redis.urls().values():

@@ -7,14 +7,16 @@ retrying, storing results or delaying anything by itself.
 
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from uuid import uuid4
 
 from celery import Celery
 
-from app.config import Settings, settings
+from app.config import ConfigError, Settings, settings
 from app.domain.messages import HOUSEKEEPING_QUEUE
 
+EX_CONFIG = 78  # sysexits.h
 REDIS_OPTIONS = {
     # The reaper recovers lost work within seconds; redelivery by the broker only doubles messages,
     # so it is kept far beyond every attempt limit. The two restore settings keep it from also
@@ -37,9 +39,11 @@ AMQP_OPTIONS = {
 
 
 def make_celery(config: Settings, region: str | None = None) -> Celery:
-    """The Celery app for one region's broker; None: the deployment's own broker. Connects later."""
-    own = config.topology[region].broker_url if region is not None else ""
-    broker = own or config.broker
+    """The Celery app for a region's broker; None: this process's region. Connects later.
+
+    Raises ConfigError.
+    """
+    broker = config.broker_of(region or config.region)
     app = Celery("stillmotion", broker=broker, set_as_current=False)
     app.conf.update(
         broker_transport_options=REDIS_OPTIONS if broker.startswith("redis") else AMQP_OPTIONS,
@@ -105,5 +109,9 @@ def run_worker(
 def __getattr__(name: str) -> Celery:
     """`celery -A app.broker.celery_app` asks for `app`; importing this module reads nothing."""
     if name == "app":
-        return make_celery(settings())
+        try:
+            return make_celery(settings())
+        except ConfigError as error:
+            print(f"app.broker.celery_app: {error}", file=sys.stderr)
+            sys.exit(EX_CONFIG)
     raise AttributeError(name)

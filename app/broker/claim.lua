@@ -1,13 +1,28 @@
 -- Grant as many of the offered tokens as the pool has idle workers without a claim.
--- KEYS: idle (worker -> end of its entry), claims (token -> end of the claim); ms, Redis' clock.
--- ARGV: how long a claim lives in ms, then the tokens offered. Returns how many are granted.
+-- KEYS: idle (worker -> end of its entry), claims (token -> end of the claim), ready (worker -> end
+-- of its entry); ms, Redis' clock. Of a capped region, then the same of its other pools.
+-- ARGV: how long a claim lives in ms, the region's cap (-1: none), then the tokens offered.
+-- Returns how many are granted, how many more could be, and whether the cap is why not more.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+for i = 1, #KEYS do redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now) end
 local free = redis.call('ZCARD', KEYS[1]) - redis.call('ZCARD', KEYS[2])
-local granted = math.max(0, math.min(free, #ARGV - 1))
-for i = 1, granted do
-    redis.call('ZADD', KEYS[2], now + ARGV[1], ARGV[i + 1])
+local capped = 0
+local cap = tonumber(ARGV[2])
+if cap >= 0 then
+    local room = cap
+    for i = 1, #KEYS, 3 do
+        local idle = redis.call('ZCARD', KEYS[i]) - redis.call('ZCARD', KEYS[i + 1])
+        room = room - math.max(0, redis.call('ZCARD', KEYS[i + 2]) - math.max(0, idle))
+    end
+    if room < free then
+        free = room
+        capped = 1
+    end
 end
-return granted
+free = math.max(0, free)
+local granted = math.min(free, #ARGV - 2)
+for i = 1, granted do
+    redis.call('ZADD', KEYS[2], now + ARGV[1], ARGV[i + 2])
+end
+return {granted, free - granted, capped}

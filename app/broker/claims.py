@@ -1,24 +1,29 @@
 """Claims on idle workers, in the region's Redis.
 
-`idle` holds a worker only while it is warm, empty-handed, not draining and seen alive; `claims`
-holds placements that have not begun. A claim is granted while there are fewer claims than idle
-workers, so a busy, dead, warming or unknown worker is never counted. Redis may be flushed at any
-time: workers announce themselves again within a second, and the fence in Postgres catches what a
-doubled claim would do.
+`ready` holds a worker while it is warm, not draining and seen alive; `idle` only while it is also
+empty-handed; `claims` holds placements that have not begun. A claim is granted while there are
+fewer claims than idle workers, so a busy, dead, warming or unknown worker is never counted. Redis
+may be flushed at any time: workers announce themselves again within a second, and the fence in
+Postgres catches what a doubled claim would do.
 
 Every function raises redis.RedisError; a region that does not answer is unknown, not full.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
+from typing import NamedTuple
 
 import redis
 
 from app.domain.lease import CLAIM_S, IDLE_S
 from app.domain.pools import Pool
 
-_CLAIM = files("app.broker").joinpath("claim.lua").read_text()
-_ANNOUNCE = files("app.broker").joinpath("announce.lua").read_text()
+_CLAIM, _ANNOUNCE, _LOOK = (
+    files("app.broker").joinpath(f"{name}.lua").read_text()
+    for name in ("claim", "announce", "look")
+)
+DRAINED_WORKERS = "stillmotion:drained_workers"
 
 
 def _idle(pool: Pool) -> str:
@@ -30,6 +35,37 @@ def _claims(pool: Pool) -> str:
     return f"{{{pool}}}:claims"
 
 
+def _ready(pool: Pool) -> str:
+    return f"{{{pool}}}:ready"
+
+
+def _served(pool: Pool) -> str:
+    return f"{{{pool}}}:served"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of the tokens offered, those that were granted; `left`: idle workers nobody has claimed."""
+
+    granted: list[str]
+    left: int = 0
+    capped: bool = False  # an operator's cap keeps `left` from being more
+
+    @property
+    def reason(self) -> str:
+        """Why there were no more, as hops have it."""
+        return "capped" if self.capped else "no_idle_worker"
+
+
+class Seen(NamedTuple):
+    """What a pool looks like. `jobs` and `busy_ms` grow: what its workers have served."""
+
+    ready: int
+    free: int  # idle and not claimed
+    jobs: int
+    busy_ms: int
+
+
 class Claims:
     """The claim scripts over one Redis client."""
 
@@ -37,28 +73,51 @@ class Claims:
         self._client = client
         self._claim = client.register_script(_CLAIM)
         self._announce = client.register_script(_ANNOUNCE)
+        self._look = client.register_script(_LOOK)
 
-    def claim(self, pool: Pool, tokens: Sequence[str]) -> list[str]:
-        """Those of the offered random tokens that were granted."""
+    def claim(
+        self,
+        pool: Pool,
+        tokens: Sequence[str],
+        *,
+        cap: int | None = None,
+        others: Iterable[Pool] = (),
+    ) -> Answer:
+        """Offer random tokens, one for each worker wanted.
+
+        `cap`: of the busy workers of the region, whose other pools are `others`.
+        """
         if not tokens:
-            return []
-        granted = self._claim(
-            keys=[_idle(pool), _claims(pool)], args=[int(CLAIM_S * 1000), *tokens]
+            return Answer([])
+        pools = [pool] if cap is None else [pool, *others]
+        granted, left, capped = self._claim(
+            keys=[key for each in pools for key in (_idle(each), _claims(each), _ready(each))],
+            args=[int(CLAIM_S * 1000), -1 if cap is None else cap, *tokens],
         )
-        return list(tokens[:granted])
+        return Answer(list(tokens[:granted]), left, bool(capped))
 
     def give_back(self, pool: Pool, tokens: Sequence[str]) -> None:
         """Return claims that placed nothing."""
         if tokens:
             self._client.zrem(_claims(pool), *tokens)
 
-    def announce(self, pool: Pool, worker: str) -> bool:
-        """Enter or renew an idle worker. True if it was not in the set."""
-        return bool(self._announce(keys=[_idle(pool)], args=[worker, int(IDLE_S * 1000)]))
+    def announce(
+        self, pool: Pool, worker: str, *, idle: bool = True, jobs: int = 0, busy_ms: int = 0
+    ) -> bool:
+        """Enter or renew a ready worker. True if it was not idle before, and is now.
+
+        `jobs` and `busy_ms`: served since the last call that did not raise.
+        """
+        keys = [_idle(pool), _ready(pool), DRAINED_WORKERS, _served(pool)]
+        args = [worker, int(IDLE_S * 1000), int(idle), jobs, busy_ms]
+        return self._announce(keys=keys, args=args) == 1
 
     def withdraw(self, pool: Pool, worker: str) -> None:
-        """Take a worker out: it is draining, or holds work."""
-        self._client.zrem(_idle(pool), worker)
+        """Take a worker out: it is draining, paused, or cut off."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.zrem(_idle(pool), worker)
+        pipe.zrem(_ready(pool), worker)
+        pipe.execute()
 
     def begun(self, pool: Pool, worker: str, token: str) -> None:
         """The worker has begun the claimed attempt: both entries go in one transaction."""
@@ -74,3 +133,13 @@ class Claims:
         pipe.zcard(_claims(pool))
         idle, claims = pipe.execute()
         return idle, claims
+
+    def is_ready(self, pool: Pool, worker: str) -> bool:
+        """Whether a worker of this name is, or was a moment ago."""
+        return self._client.zscore(_ready(pool), worker) is not None
+
+    def look(self, pool: Pool) -> Seen:
+        """Count a pool's workers, and what they have served."""
+        idle, claims, ready = self._look(keys=[_idle(pool), _claims(pool), _ready(pool)])
+        jobs, busy_ms = self._client.hmget(_served(pool), "jobs", "ms")
+        return Seen(ready, max(0, min(idle, ready) - claims), int(jobs or 0), int(busy_ms or 0))

@@ -16,6 +16,7 @@ WAKE = "stillmotion:wake"
 JOB_QUEUED = "job"
 WEBHOOK_DUE = "webhook"
 POOL_IDLE = "idle:"  # and the pool: one of its workers turned idle
+TRAFFIC_CHANGED = "traffic"  # a new table, or an operator's decision: for every listener
 TAKEN_MS = 5000  # far longer than the slowest dispatcher takes to hear of it
 
 
@@ -41,9 +42,7 @@ class RegionRedis:
         self._clients: dict[str, redis.Redis] = {}
 
     def url(self, region: str) -> str:
-        topology = self._settings.topology
-        own = topology[region].redis_url if region in topology else ""
-        return own or self._settings.redis_url
+        return self._settings.redis_of(region)
 
     def of(self, region: str) -> redis.Redis:
         """The client of a region. Threads may share it."""
@@ -72,11 +71,13 @@ def wake(client: redis.Redis, message: str = JOB_QUEUED) -> None:
         log.warning("wake-up not sent", error=str(error))
 
 
-def listen(client: redis.Redis, heard: Callable[[str], None], stopping: Event) -> None:
-    """Call `heard` with wake-ups until `stopping` is set; survives a Redis that goes away.
+def listen(client: redis.Redis, heard: Callable[[str, bool], None], stopping: Event) -> None:
+    """Call `heard(message, first)` with wake-ups until `stopping` is set; survives a Redis that
+    goes away.
 
-    Every dispatcher hears every wake-up and the first to take it acts: two that count, claim and
-    lock for the same job cost as much as two jobs. One that dies after taking it costs a poll.
+    Every dispatcher hears every wake-up, and `first` is true for the one that took it and acts: two
+    that count, claim and lock for the same job cost as much as two jobs. One that dies after taking
+    it costs a poll.
     """
     while not stopping.is_set():
         try:
@@ -86,8 +87,7 @@ def listen(client: redis.Redis, heard: Callable[[str], None], stopping: Event) -
                     message = channel.get_message(timeout=1.0)
                     if message is not None:
                         text, _, nonce = message["data"].partition("#")
-                        if client.set(f"{WAKE}:{nonce}", 1, nx=True, px=TAKEN_MS):
-                            heard(text)
+                        heard(text, bool(client.set(f"{WAKE}:{nonce}", 1, nx=True, px=TAKEN_MS)))
         except redis.RedisError as error:
             log.warning("wake-up channel lost", error=str(error))
             stopping.wait(1.0)

@@ -47,9 +47,9 @@ class Publisher:
         message_id: str | None = None,
         region: str | None = None,
     ) -> None:
-        """Publish one task; None: on the deployment's own broker. Raises PublishFailed."""
-        own = self._config.topology[region].broker_url if region is not None else ""
-        broker = own or self._config.broker
+        """Publish one task on a region's broker; None: this process's. Raises PublishFailed."""
+        region = region or self._config.region
+        broker = self._config.broker_of(region)
         # A producer's channel is not safe to share between threads.
         with self._lock:
             try:
@@ -66,7 +66,7 @@ class Publisher:
             for broker in list(self._open):
                 self._drop(broker)
 
-    def _connect(self, broker: str, region: str | None) -> tuple[Celery, Producer]:
+    def _connect(self, broker: str, region: str) -> tuple[Celery, Producer]:
         app = make_celery(self._config, region)
         connection = app.connection_for_write()
         connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=2)

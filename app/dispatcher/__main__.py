@@ -8,14 +8,18 @@ from threading import Event, Thread
 import structlog
 from prometheus_client import start_http_server
 
-from app.broker.connections import POOL_IDLE, WEBHOOK_DUE, RegionRedis, listen
+from app.broker.celery_app import node_name
+from app.broker.connections import POOL_IDLE, TRAFFIC_CHANGED, WEBHOOK_DUE, RegionRedis, listen
 from app.broker.publish import Publisher
 from app.config import ConfigError, settings
+from app.dispatcher.controller import Controller
 from app.dispatcher.deliveries import DeliveryLoop
 from app.dispatcher.place import Placer
 from app.dispatcher.reaper import Reaper
+from app.dispatcher.reports import Reporter
 from app.store.session import Store
 from app.telemetry import configure_logs
+from app.traffic import Traffic
 
 log = structlog.get_logger(__name__)
 
@@ -34,16 +38,24 @@ def main() -> int:
     if config.metrics_port:
         start_http_server(config.metrics_port)
     stopping, broken = Event(), Event()
-    store = Store(config.sqlalchemy_url, pool_size=4, timeout_s=config.database_timeout_s)
+    # One connection for each thread below, and the controller's.
+    store = Store(config.sqlalchemy_url, pool_size=8, timeout_s=config.database_timeout_s)
     regions = RegionRedis(config)
     publisher = Publisher(config)
-    placer = Placer(config, store, publisher)
+    traffic = Traffic(config, store, regions)
+    placer = Placer(config, store, publisher, traffic)
+    controller = Controller(config, store, regions, node_name("dispatcher"))
+    reporter = Reporter(config, store, regions)
     reaper = Reaper(store, regions, placer.kick)
     deliveries = DeliveryLoop(store, publisher, regions.of(config.region))
 
-    def heard(message: str) -> None:
+    def heard(message: str, first: bool) -> None:
         if message.startswith(POOL_IDLE):
-            placer.pool_idle(message.removeprefix(POOL_IDLE))
+            placer.pool_idle(message.removeprefix(POOL_IDLE), act=first)
+        elif message == TRAFFIC_CHANGED:
+            traffic.look_now()
+        elif not first:
+            return
         elif message == WEBHOOK_DUE:
             deliveries.kick()
         else:
@@ -71,6 +83,8 @@ def main() -> int:
     work: dict[str, Callable[[], None]] = {
         "reaper": lambda: reaper.run(stopping),
         "deliveries": lambda: deliveries.run(stopping),
+        "reporter": lambda: reporter.run(stopping),
+        "controller": lambda: controller.run(stopping),
     }
     for index, client in enumerate(regions.urls().values()):
         work[f"wake-{index}"] = lambda client=client: listen(client, heard, stopping)
@@ -81,6 +95,7 @@ def main() -> int:
     guarded(lambda: placer.run(stopping))()
     for thread in threads:
         thread.join(timeout=3.0)
+    traffic.close()
     publisher.close()
     store.close()
     return EX_SOFTWARE if broken.is_set() else 0

@@ -3,11 +3,10 @@
 import random
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from threading import Event
-from time import monotonic
-from typing import Any
+from time import monotonic, time
+from uuid import UUID
 
 import redis
 import structlog
@@ -16,67 +15,44 @@ from app.broker.claims import Claims
 from app.broker.connections import RegionRedis
 from app.broker.publish import Publisher, PublishFailed
 from app.config import Settings
-from app.domain.backoff import probe_delay
+from app.dispatcher.probes import Probes
+from app.dispatcher.routes import Routes, Way
 from app.domain.errors import DatabaseUnavailable
+from app.domain.job import Policy
 from app.domain.pools import Pool
-from app.store import attempts
-from app.store.attempts import Placed, Waiting
+from app.store import attempts, placing
+from app.store.placing import Offer, Placed, Waiting
 from app.store.session import Store
 from app.telemetry import placements, refused_probes
+from app.traffic import Snapshot, Traffic
 
 log = structlog.get_logger(__name__)
 
 POLL_S = 1.0  # wake-ups may be lost
 DATABASE_PAUSE_S = 0.5
-
-
-@dataclass
-class Probe:
-    """When a pool that had no idle worker may be asked again. Belongs to the pool, not to a job."""
-
-    refusals: int = 0
-    not_before: float = 0.0  # monotonic
-    reason: str = ""
-
-    def refused(self, reason: str, now: float, draw: float) -> None:
-        self.refusals += 1
-        self.reason = reason
-        self.not_before = now + probe_delay(self.refusals, draw)
+CROWDED_S = 0.01  # at most, after another dispatcher was faster
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """Regions with waiting jobs, as counted at a monotonic time."""
+    """The first waiting jobs, as seen at a monotonic time."""
 
-    waiting: dict[str, Waiting]
-    counted_at: float
+    jobs: list[Waiting]
+    seen_at: float
     generation: int
 
 
 @dataclass
-class Search:
-    """The way of one region's waiting jobs outwards, nearest region first."""
-
-    source: str
-    waiting: Waiting
-    regions: list[str]
-    placed: int = 0
-    refusals: list[dict[str, Any]] = field(default_factory=list)  # hops
-
-    def wanted(self, *, away: bool) -> int:
-        """How many workers the rest could use, at home or away from it."""
-        left = self.waiting.total - self.placed
-        return min(left, self.waiting.movable) if away else left
-
-
-@dataclass
 class Grant:
-    """Claims on `target` for jobs of a search, and how they were come by."""
+    """Claims on `target`, and the jobs that came there for them; `reason` is for those left out."""
 
-    search: Search
     target: str
     tokens: list[str]
-    hops: list[dict[str, Any]]
+    ways: list[Way]
+    reason: str
+
+    def offers(self) -> list[Offer]:
+        return [way.offer() for way in self.ways]
 
 
 class Placer:
@@ -87,19 +63,23 @@ class Placer:
         config: Settings,
         store: Store,
         publisher: Publisher,
+        traffic: Traffic,
         *,
         clock: Callable[[], float] = monotonic,
+        wall: Callable[[], float] = time,
         draw: Callable[[], float] = random.random,
     ):
         self._config = config
         self._topology = config.topology
         self._store = store
         self._publisher = publisher
+        self._traffic = traffic
         self._redis = RegionRedis(config, timeout_s=config.claim_timeout_s)
         self._claims = {name: Claims(self._redis.of(name)) for name in self._topology.names}
         self._clock = clock
         self._draw = draw
-        self._probes: dict[Pool, Probe] = {}
+        self._probes = Probes()
+        self._routes = Routes(config, self._probes, clock=clock, wall=wall, draw=draw)
         self._backlogs: dict[str, Backlog] = {}
         self._generation = 0  # of the news about waiting jobs
         self._woken = Event()
@@ -109,21 +89,20 @@ class Placer:
         self._generation += 1
         self._woken.set()
 
-    def pool_idle(self, pool: str) -> None:
+    def pool_idle(self, pool: str, *, act: bool = True) -> None:
         """A worker of this pool turned idle: forget that the pool refused.
 
-        What is known of the backlog is kept if jobs are known to wait for that very pool; another
-        dispatcher may have heard of those that are not.
+        `act`: of all dispatchers it is this one that is to give the worker a job. What is known of
+        the backlog is kept if jobs are known to wait in that very pool; another dispatcher may have
+        heard of those that are not.
         """
-        for known in list(self._probes):
-            if str(known) == pool:
-                self._probes.pop(known, None)
-        backlogs = self._backlogs.items()
-        if not any(
-            str(Pool(region, profile)) == pool
-            for profile, backlog in list(backlogs)
-            for region in backlog.waiting
-        ):
+        self._probes.idle(pool)
+        region, _, profile = pool.partition("/")
+        self._routes.heard(region)
+        if not act:
+            return
+        backlog = self._backlogs.get(profile)
+        if backlog is None or not any(job.next_region == region for job in backlog.jobs):
             self._generation += 1
         self._woken.set()
 
@@ -140,107 +119,136 @@ class Placer:
     def place(self, profile: str) -> float:
         """Place what can be placed of one profile. Returns the seconds until it is worth a look.
 
-        Home first for every region, then every region's nearest, and so on: an early region's
-        overflow must not take workers that a later one has jobs for. Raises DatabaseUnavailable;
-        claims taken by then run out by themselves.
+        Every job asks its first region, then the refused ones ask their second, and so on: one
+        region's overflow must not take workers that another one has jobs for. Raises
+        DatabaseUnavailable; claims taken by then run out by themselves.
         """
-        waiting = self._waiting(profile)
-        if not waiting:
+        snapshot = self._traffic.current()
+        jobs = self._waiting(profile, snapshot)
+        if not jobs:
             return POLL_S
-        searches = [
-            Search(source, count, self._topology.by_round_trip(source))
-            for source, count in waiting.items()
-        ]
-        claimed = placed = 0
-        for rank in range(len(self._topology.names)):
-            grants = [grant for search in searches if (grant := self._claim(profile, search, rank))]
-            claimed += sum(len(grant.tokens) for grant in grants)
-            for grant, attempt in self._commit(profile, grants):
-                grant.search.placed += 1
-                placed += 1
-                self._publish(Pool(grant.target, profile), attempt)
-        if placed < claimed:
-            self._backlogs.pop(profile, None)  # fewer jobs waited than was thought
-        return self._next_look(profile, waiting, bool(placed))
+        found = self._routes.begin(profile, snapshot)
+        ways: list[Way] = []
+        for job in jobs:
+            way = found.way(job)
+            if way is not None and found.step(way):
+                ways.append(way)
+        claimed = 0
+        placed: set[UUID] = set()
+        while ways:
+            grants = self._claim(profile, snapshot, ways)
+            claimed += sum(min(len(grant.tokens), len(grant.ways)) for grant in grants)
+            placed |= self._commit(profile, grants)
+            ways = [w for w in ways if w.job.job_id not in placed and found.step(w)]
+        return self._next_look(profile, jobs, placed, claimed)
 
-    def _waiting(self, profile: str) -> dict[str, Waiting]:
-        """Regions with waiting jobs. Counted anew once a second, or when told of new ones."""
+    def _waiting(self, profile: str, snapshot: Snapshot) -> list[Waiting]:
+        """The jobs that come first. Read anew once a second, or when told of new ones."""
         known = self._backlogs.get(profile)
         now = self._clock()
         # Read before counting: news that comes meanwhile must not be overlooked.
         generation = self._generation
-        if known is not None and known.generation == generation and now < known.counted_at + POLL_S:
-            return known.waiting
+        if known is not None and known.generation == generation and now < known.seen_at + POLL_S:
+            return known.jobs
         with self._store.once() as tx:
-            counted = attempts.waiting(
-                tx, profile, self._topology.names, limit=self._config.place_batch
+            jobs = placing.peek(
+                tx,
+                profile,
+                self._topology.names,
+                open_=self._routes.open_(profile, snapshot),
+                limit=self._config.place_batch,
             )
-        waiting = {source: count for source, count in counted.items() if count.total}
-        self._backlogs[profile] = Backlog(waiting, now, generation)
-        return waiting
+        self._backlogs[profile] = Backlog(jobs, now, generation)
+        return jobs
 
-    def _claim(self, profile: str, search: Search, rank: int) -> Grant | None:
-        """Ask the pool that is `rank` regions away for as many workers as jobs could use there."""
-        target = search.regions[rank]
-        wanted = search.wanted(away=rank > 0)
-        if wanted <= 0:
-            return None
-        pool = Pool(target, profile)
-        tokens = self._probe(pool, wanted)
-        hops = [*search.refusals, _hop(target, "placed")]
-        if len(tokens) < wanted:
-            search.refusals.append(_hop(target, "refused", self._reason(pool)))
-        return Grant(search, target, tokens, hops) if tokens else None
+    def _claim(self, profile: str, snapshot: Snapshot, ways: list[Way]) -> list[Grant]:
+        """Ask every pool once, for as many workers as jobs have come to it."""
+        comers: dict[str, list[Way]] = {}
+        for way in ways:
+            comers.setdefault(way.at, []).append(way)
+        grants = []
+        for target, came in comers.items():
+            tokens, reason = self._probe(Pool(target, profile), len(came), snapshot)
+            if any(way.job.order.home != target for way in came):
+                self._routes.forwarded(target, accepted=bool(tokens))
+            if tokens:
+                starters = self._starters(target, came, len(tokens))
+                grants.append(Grant(target, tokens, starters, reason))
+            else:
+                for way in came:
+                    way.refused(reason)
+        return grants
 
-    def _probe(self, pool: Pool, wanted: int) -> list[str]:
-        """Claim up to `wanted` workers, unless the pool's timer says that it is too early."""
-        now = self._clock()
-        probe = self._probes.get(pool)
-        if probe is not None and now < probe.not_before:
-            return []
+    def _starters(self, target: str, came: list[Way], workers: int) -> list[Way]:
+        """The jobs for these workers, and after them those that stand in if others took the first.
+
+        Retries beyond the region's budget wait; they never fail for it.
+        """
+        chosen: list[Way] = []
+        for way in came:
+            if len(chosen) >= workers:
+                if way.job.begun == 0:
+                    chosen.append(way)
+            elif self._routes.may_start(way.job, target):
+                chosen.append(way)
+            else:
+                way.refused("retry_budget")
+        return chosen
+
+    def _probe(self, pool: Pool, wanted: int, snapshot: Snapshot) -> tuple[list[str], str]:
+        """Claim up to `wanted` workers. Returns the tokens, and why there are no more."""
+        news = self._probes.news(pool)
+        offered = [secrets.token_hex(8) for _ in range(wanted)]
         try:
-            tokens = self._claims[pool.region].claim(
-                pool, [secrets.token_hex(8) for _ in range(wanted)]
+            answer = self._claims[pool.region].claim(
+                pool,
+                offered,
+                cap=snapshot.controls.caps.get(pool.region),
+                others=self._siblings(pool),
             )
-            reason = "no_idle_worker"
         except redis.RedisError as error:
             log.warning("region does not answer", region=pool.region, error=str(error))
-            tokens, reason = [], "region_unknown"
-        if len(tokens) < wanted:
+            self._probes.close(pool, "region_unknown", self._clock(), self._draw())
             refused_probes.labels(pool.region).inc()
-            probe = self._probes.setdefault(pool, Probe())
-            if tokens:
-                probe.refusals = 0
-            probe.refused(reason, now, self._draw())
-        else:
-            self._probes.pop(pool, None)
-        return tokens
+            return [], "region_unknown"
+        self._probes.answered(pool, answer, news, self._clock(), self._draw())
+        if len(answer.granted) < wanted:
+            refused_probes.labels(pool.region).inc()
+        return answer.granted, answer.reason
 
-    def _reason(self, pool: Pool) -> str:
-        probe = self._probes.get(pool)
-        return probe.reason if probe is not None else "no_idle_worker"
+    def _siblings(self, pool: Pool) -> list[Pool]:
+        """The region's other pools, whose busy workers count against its cap."""
+        names = self._config.served_profiles
+        return [Pool(pool.region, name) for name in names if name != pool.profile]
 
-    def _commit(self, profile: str, grants: list[Grant]) -> list[tuple[Grant, Placed]]:
-        """One short transaction for these grants; no network call inside. Unused claims go back.
+    def _commit(self, profile: str, grants: list[Grant]) -> set[UUID]:
+        """One short transaction for these grants, then their messages. Unused claims go back.
 
-        A claim is unused if another dispatcher was faster, or no job may go to its region.
+        A claim is unused if another dispatcher was faster. Returns the jobs that were placed.
         """
         if not grants:
-            return []
+            return set()
         with self._store.begin() as tx:
-            placed = [
-                (grant, row)
+            rows = [
+                (grant, placing.place(tx, grant.target, grant.offers(), grant.tokens))
                 for grant in grants
-                for row in attempts.place(
-                    tx, profile, grant.search.source, grant.target, grant.tokens, grant.hops
-                )
             ]
-        used = {attempt.token for _, attempt in placed}
-        for grant in grants:
-            overflow = str(grant.search.source != grant.target).lower()
-            unused = [token for token in grant.tokens if token not in used]
-            placements.labels(grant.target, overflow).inc(len(grant.tokens) - len(unused))
-            self._give_back(Pool(grant.target, profile), unused)
+        placed: set[UUID] = set()
+        for grant, attempts_made in rows:
+            pool = Pool(grant.target, profile)
+            ways = {way.job.job_id: way for way in grant.ways}
+            used = {attempt.token for attempt in attempts_made}
+            self._give_back(pool, [token for token in grant.tokens if token not in used])
+            for attempt in attempts_made:
+                way = ways.pop(attempt.job_id)
+                placed.add(attempt.job_id)
+                overflow = str(way.job.order.home != grant.target).lower()
+                placements.labels(grant.target, overflow).inc()
+                if way.spilled:
+                    self._routes.spilled(way.job.order.home, grant.target)
+                self._publish(pool, attempt)
+            for way in ways.values():
+                way.refused(grant.reason)
         return placed
 
     def _publish(self, pool: Pool, attempt: Placed) -> None:
@@ -251,8 +259,7 @@ class Placer:
             with self._store.once() as tx:
                 attempts.take_back(tx, attempt.job_id, attempt.fence, error.code)
             self._give_back(pool, [attempt.token])
-            probe = self._probes.setdefault(pool, Probe())
-            probe.refused(error.code, self._clock(), self._draw())
+            self._probes.close(pool, error.code, self._clock(), self._draw())
 
     def _give_back(self, pool: Pool, tokens: list[str]) -> None:
         try:
@@ -260,20 +267,23 @@ class Placer:
         except redis.RedisError as error:
             log.warning("claims not returned; they expire", pool=str(pool), error=str(error))
 
-    def _next_look(self, profile: str, waiting: dict[str, Waiting], placed: bool) -> float:
-        """Until the earliest timer of a pool that a waiting job could use."""
-        if placed and any(count.total >= self._config.place_batch for count in waiting.values()):
-            return 0.0  # there were more jobs than one batch looks at
+    def _next_look(
+        self, profile: str, jobs: list[Waiting], placed: set[UUID], claimed: int
+    ) -> float:
+        """Until the earliest timer of a pool or job that could change something."""
+        left = [job for job in jobs if job.job_id not in placed]
+        if len(placed) < claimed:
+            self._backlogs.pop(profile, None)  # others took what was thought to wait
+            return CROWDED_S * self._draw()
+        if placed and len(jobs) >= self._config.place_batch:
+            self._backlogs.pop(profile, None)
+            return 0.0  # there may be more jobs than one batch looks at
+        if placed:
+            known = self._backlogs[profile]
+            self._backlogs[profile] = replace(known, jobs=left)
         now = self._clock()
-        regions = {
-            name
-            for source, count in waiting.items()
-            for name in (self._topology.by_round_trip(source) if count.movable else [source])
-        }
-        timers = [self._probes.get(Pool(name, profile)) for name in regions]
-        return min((max(0.0, t.not_before - now) for t in timers if t is not None), default=POLL_S)
-
-
-def _hop(region: str, outcome: str, reason: str | None = None) -> dict[str, Any]:
-    hop = {"region": region, "outcome": outcome, "at": datetime.now(UTC).isoformat()}
-    return hop | {"reason": reason} if reason is not None else hop
+        homes = {job.order.home for job in left} | {job.next_region for job in left}
+        movable = any(job.order.policy is not Policy.STRICT for job in left)
+        pools = [Pool(name, profile) for name in self._topology.names if movable or name in homes]
+        timers = [self._probes.next_at(pools), *(self._routes.lost_round(job) for job in left)]
+        return min((max(0.0, at - now) for at in timers if at is not None), default=POLL_S)

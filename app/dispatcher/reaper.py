@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 from app.broker import progress
 from app.broker.claims import Claims
-from app.broker.connections import RegionRedis
+from app.broker.connections import POOL_IDLE, RegionRedis, wake
 from app.domain.errors import DatabaseUnavailable
 from app.domain.lease import LEASE_S
 from app.domain.pools import Pool
@@ -97,7 +97,9 @@ class Reaper:
         for row in rows:
             try:
                 claims = Claims(self._regions.of(row.region))
-                claims.give_back(Pool(row.region, row.profile), [row.token])
+                pool = Pool(row.region, row.profile)
+                claims.give_back(pool, [row.token])
+                wake(self._regions.of(row.region), f"{POOL_IDLE}{pool}")
             except redis.RedisError as error:
                 log.warning("claim not returned; it expires", region=row.region, error=str(error))
 

@@ -24,6 +24,21 @@ class Class(IntEnum):
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """How long a job may be predicted to wait, seconds; interactive ones half a service time, but
+    no less than the least and no more than the most."""
+
+    interactive_least_s: float = INTERACTIVE_WAIT_LEAST_S
+    interactive_most_s: float = INTERACTIVE_WAIT_MOST_S
+    batch_s: float = BATCH_WAIT_S
+
+
+DEFAULT_BOUNDS = Bounds()
+# What a job's `priority` stands for.
+CLASSES = (Class.PAID, Class.INTERACTIVE, Class.BATCH)
+
+
+@dataclass(frozen=True)
 class Verdict:
     """`retry_after_s` is set when the job is refused."""
 
@@ -69,12 +84,12 @@ def wait_among(
     return first
 
 
-def wait_bound(kind: Class, service_s: float) -> float:
+def wait_bound(kind: Class, service_s: float, bounds: Bounds = DEFAULT_BOUNDS) -> float:
     """The longest predicted wait, seconds, at which a job of this class is still admitted."""
     if kind is Class.BATCH:
-        return BATCH_WAIT_S
-    bound = max(INTERACTIVE_WAIT_LEAST_S, INTERACTIVE_WAIT * service_s)
-    return min(INTERACTIVE_WAIT_MOST_S, bound)
+        return bounds.batch_s
+    bound = max(bounds.interactive_least_s, INTERACTIVE_WAIT * service_s)
+    return min(bounds.interactive_most_s, bound)
 
 
 def retry_after(drain_s: float, draw: float) -> float:
@@ -107,13 +122,14 @@ def admit(
     shed_share: float = 0.0,
     draw: float,
     spread: float,
+    bounds: Bounds = DEFAULT_BOUNDS,
 ) -> Verdict:
     """Accept or refuse a job at submit. `shed_share`: of its class, by the table's total overload.
 
     `draw` decides about shedding, `spread` about Retry-After; both in [0, 1). A job for which a
     worker is free is never refused.
     """
-    bound = wait_bound(kind, service_s)
+    bound = wait_bound(kind, service_s, bounds)
     if predicted_wait_s <= 0.0 or (predicted_wait_s <= bound and draw >= shed_share):
         return Verdict(True, predicted_wait_s)
     drain_s = max(predicted_wait_s, bound)

@@ -33,6 +33,18 @@ class Transient(StillmotionError):
     retryable = True
 
 
+class Overloaded(Transient):
+    """Refused at submit: better now than late. `retry_after_s`: when it may be worth another try.
+
+    `status` 429: too many jobs wait; 503: nothing serves them at all.
+    """
+
+    def __init__(self, code: str, detail: str, *, status: int, retry_after_s: float):
+        super().__init__(detail, code=code)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
 class DatabaseUnavailable(Transient):
     code = "database_unavailable"
 

@@ -1,10 +1,11 @@
 """Regions, pools and the order in which a job may try them."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import combinations
+from math import inf
 
 from app.domain.job import Policy
 from app.domain.profiles import DEFAULT_PROFILE
@@ -14,7 +15,10 @@ REGION_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
 
 @dataclass(frozen=True)
 class Region:
-    """A named place with GPU workers. URLs left empty fall back to the deployment's own."""
+    """A named place with GPU workers.
+
+    Without a URL of its own it uses the deployment's; its broker is its own Redis if it has that.
+    """
 
     name: str
     rtt_ms: Mapping[str, float] = field(default_factory=dict)  # to every other region
@@ -77,6 +81,59 @@ class Rings:
         return Ring.FAR if overload <= self.far_up_to else Ring.ANY
 
 
+@dataclass(frozen=True)
+class Fault:
+    """One sentence about regions that do not fit together, and which of their values it is about.
+
+    `where` is a path in the shape of a regions file: ("region", 1, "rtt_ms", "us-east").
+    """
+
+    sentence: str
+    where: tuple[str | int, ...]
+
+
+def faults(regions: Sequence[Region], rings: Rings) -> Iterator[Fault]:
+    """Everything that keeps these regions from being a topology; none if they are one."""
+    if not regions:
+        yield Fault("no region is configured", ("region",))
+    numbers: dict[str, int] = {}
+    for n, region in enumerate(regions):
+        if not REGION_NAME.fullmatch(region.name):
+            yield Fault(
+                f"region name {region.name!r} must be 2-32 of a-z, 0-9 and '-', from a letter",
+                ("region", n, "name"),
+            )
+        if region.name in numbers:
+            yield Fault(f"two regions share one name, {region.name!r}", ("region", n, "name"))
+        numbers.setdefault(region.name, n)
+    for n, region in enumerate(regions):
+        for other, rtt in region.rtt_ms.items():
+            where = ("region", n, "rtt_ms", other)
+            if other == region.name:
+                yield Fault(f"region {other!r} names itself as a neighbour", where)
+            elif other not in numbers:
+                yield Fault(f"region {region.name!r} names unknown neighbour {other!r}", where)
+            elif not 0 <= rtt < inf:
+                yield Fault(f"the round trip {region.name!r}-{other!r} must be >= 0 ms", where)
+    for a, b in combinations(numbers, 2):
+        there, back = (regions[numbers[x]].rtt_ms.get(y) for x, y in ((a, b), (b, a)))
+        if there is None or back is None:
+            silent = a if there is None else b
+            yield Fault(
+                f"the round trip between {a!r} and {b!r} is missing at {silent!r}",
+                ("region", numbers[silent], "rtt_ms"),
+            )
+        elif there != back:
+            yield Fault(
+                f"the round trips {a!r}-{b!r} and back differ: {there:g} and {back:g} ms",
+                ("region", numbers[b], "rtt_ms", a),
+            )
+    if not 0 <= rings.near_ms <= rings.far_ms < inf:
+        yield Fault("the rings need 0 <= near_ms <= far_ms", ("rings", "far_ms"))
+    if not 1.0 <= rings.near_up_to <= rings.far_up_to < inf:
+        yield Fault("the rings need 1 <= near_up_to <= far_up_to", ("rings", "far_up_to"))
+
+
 class Topology:
     """Every region of the deployment and the round trips between them.
 
@@ -86,26 +143,9 @@ class Topology:
     def __init__(self, regions: Iterable[Region], rings: Rings | None = None):
         self.rings = rings or Rings()
         listed = list(regions)
-        if not listed:
-            raise ValueError("no region is configured")
+        for fault in faults(listed, self.rings):
+            raise ValueError(fault.sentence)
         self._regions = {region.name: region for region in listed}
-        if len(self._regions) != len(listed):
-            raise ValueError("two regions share one name")
-        for region in listed:
-            if not REGION_NAME.fullmatch(region.name):
-                raise ValueError(
-                    f"region name {region.name!r} must be 2-32 of a-z, 0-9 and '-', from a letter"
-                )
-            for other, rtt in region.rtt_ms.items():
-                if other not in self._regions:
-                    raise ValueError(f"region {region.name!r} names unknown neighbour {other!r}")
-                if not 0 <= rtt < float("inf"):
-                    raise ValueError(f"the round trip {region.name!r}-{other!r} must be >= 0 ms")
-        for a, b in combinations(listed, 2):
-            if b.name not in a.rtt_ms or a.name not in b.rtt_ms:
-                raise ValueError(f"the round trip between {a.name!r} and {b.name!r} is missing")
-            if a.rtt_ms[b.name] != b.rtt_ms[a.name]:
-                raise ValueError(f"the round trips {a.name!r}-{b.name!r} and back differ")
         # Asked for every job, so worked out once.
         self._outwards = {name: self._sorted_outwards(name) for name in self._regions}
         self._within = {

@@ -7,7 +7,7 @@ from enum import StrEnum
 from math import floor, isfinite, sqrt
 from typing import Any
 
-from app.domain.load import SMALL_POOL, Load
+from app.domain.load import SMALL_POOL, Load, RegionLoad
 from app.domain.pools import Topology
 from app.domain.routing import Limits, rows_applied
 
@@ -205,6 +205,25 @@ def check_invariants(
                 "demand_jump",
                 f"Total demand went from {previous.demand:.1f} to {table.demand:.1f} jobs/s.",
             )
+
+
+def check_published(table: Table, topology: Topology, *, previous: Table | None) -> None:
+    """Raise TableRefused if a published table contradicts itself, or is older than `previous`.
+
+    Who reads a table has no load to hold it against; what the table says of its own targets must
+    allow for them.
+    """
+    names = set(topology.names)
+    for part in (table.ready, table.load, table.ceilings, table.reach, table.spare):
+        if set(part) != names:
+            raise TableRefused("regions", "The table's regions are not those of the deployment.")
+    # A tiny capacity: whoever made the table knew the true one, and so a band of at most this.
+    load = Load(
+        {name: RegionLoad(n, 0.0, 1.0, cost=1e6) for name, n in table.ready.items() if n > 0}
+    )
+    check_invariants(table, load, topology)
+    if previous is not None and table.version < previous.version:
+        raise TableRefused("version", f"Version {table.version} is not a newer one.")
 
 
 class Mode(StrEnum):

@@ -6,7 +6,7 @@ https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-w
 import base64
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -25,32 +25,58 @@ TIMEOUT_S = 15.0  # one try, from resolving the name to the status line
 TRY_LEASE_S = 60.0
 PUBLISHED_LEASE_S = 60.0  # a message that no worker has taken by then is published again
 
+# Tries under way at one receiver (host and port). A receiver that answers in 100 ms then gets 40 a
+# second, and one that never answers holds four threads for TIMEOUT_S at a time.
+RECEIVER_LIMIT = 4
+
+ROTATION_GRACE_S = 86_400  # both secrets sign for this long, unless the owner says otherwise
+
 MAX_BODY_BYTES = 20_000
 # The specification names 429, 502 and 504; RFC 9110 defines Retry-After for 503.
 THROTTLES = frozenset({429, 502, 503, 504})
 GONE = 410
 
 
-def secret_for(secret_key: str, owner_id: UUID) -> str:
-    """The secret that an owner verifies with: derived, so there is none to store or to leak."""
-    key = hmac.digest(secret_key.encode(), f"webhook:v1:{owner_id}".encode(), "sha256")
+class WebhookEvent(StrEnum):
+    """What is announced: every end of a job. The names are those of the states."""
+
+    SUCCEEDED = "job.succeeded"
+    FAILED = "job.failed"
+    CANCELED = "job.canceled"
+    EXPIRED = "job.expired"
+
+
+TEST_EVENT = "webhook.test"
+
+
+def secret_for(secret_key: str, subject: UUID, version: int = 1) -> str:
+    """The secret that a receiver verifies with: derived, so there is none to store or to leak.
+
+    `subject`: an endpoint's id, or the owner's for addresses that jobs name. A rotation raises
+    `version`.
+    """
+    key = hmac.digest(secret_key.encode(), f"webhook:v{version}:{subject}".encode(), "sha256")
     return "whsec_" + base64.b64encode(key).decode()
 
 
 def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """The value of `webhook-signature`. `timestamp`: Unix seconds of this try."""
+    """One signature of `webhook-signature`. `timestamp`: Unix seconds of this try."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
     return "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
 
 
-def headers(secret: str, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """Every header of one try. `message_id` stays the same over all tries of a message."""
+def headers(secrets: Sequence[str], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """Every header of one try. `message_id` stays the same over all tries of a message.
+
+    Each of `secrets` signs, so a receiver may know either during a rotation.
+    """
+    signatures = [sign(secret, message_id, timestamp, body) for secret in secrets]
     return {
         "content-type": "application/json",
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": sign(secret, message_id, timestamp, body),
+        "webhook-signature": " ".join(signatures),
     }
 
 
@@ -63,12 +89,7 @@ def encode(event: str, ended_at: datetime, job: Mapping[str, Any]) -> bytes:
     """
     job = dict(job)
     while True:
-        message = {
-            "type": event,
-            "timestamp": ended_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-            "data": {"job": job},
-        }
-        body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+        body = _message(event, ended_at, {"job": job})
         if len(body) <= MAX_BODY_BYTES:
             return body
         if attempts := job.get("attempts"):
@@ -79,10 +100,25 @@ def encode(event: str, ended_at: datetime, job: Mapping[str, Any]) -> bytes:
             return body
 
 
+def encode_test(asked_at: datetime, endpoint_id: UUID) -> bytes:
+    """The body of a test event."""
+    return _message(TEST_EVENT, asked_at, {"webhook_id": str(endpoint_id)})
+
+
+def _message(event: str, moment: datetime, data: Mapping[str, Any]) -> bytes:
+    message = {
+        "type": event,
+        "timestamp": moment.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "data": data,
+    }
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 class Outcome(StrEnum):
     DELIVERED = "delivered"
     RETRY = "retry"
     GIVEN_UP = "given_up"
+    GONE = "gone"  # given up, and the endpoint wants nothing more
 
 
 @dataclass(frozen=True)
@@ -94,7 +130,7 @@ class Verdict:
 
 
 def decide(status: int | None, retry_after_s: float | None, tries: int, draw: float) -> Verdict:
-    """Judge try number `tries` >= 1.
+    """Judge try number `tries` >= 1 of the schedule.
 
     `status`: the HTTP status, None if there was no answer. A redirect is a failure: following it
     would post a signed message to an address that nobody registered. `retry_after_s` can only
@@ -102,7 +138,9 @@ def decide(status: int | None, retry_after_s: float | None, tries: int, draw: fl
     """
     if status is not None and 200 <= status < 300:
         return Verdict(Outcome.DELIVERED)
-    if status == GONE or tries >= len(SCHEDULE_S):
+    if status == GONE:
+        return Verdict(Outcome.GONE)
+    if tries >= len(SCHEDULE_S):
         return Verdict(Outcome.GIVEN_UP)
     delay_s = SCHEDULE_S[tries] * (1 + JITTER * draw)
     if status in THROTTLES and retry_after_s is not None:

@@ -1,6 +1,7 @@
 """Loaders of public arrival traces. Each takes a path; no trace is part of this repository.
 
 Azure LLM inference 2023 (CC-BY 4.0): one request a line, `TIMESTAMP,ContextTokens,GeneratedTokens`.
+Mooncake (Apache-2.0), its JSON lines as CSV: `timestamp_ms,input_length,output_length`.
 ServeGen (Apache-2.0): a tar of one CSV per client, a line per slot: start, requests/s, CV, ...
 """
 
@@ -9,14 +10,18 @@ import gzip
 import io
 import tarfile
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TextIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 AZURE_HEADER = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
+MOONCAKE_HEADER = ["timestamp_ms", "input_length", "output_length"]
 
 
 class TraceError(ValueError):
@@ -56,30 +61,61 @@ class Rates:
         return total
 
 
+def read(path: Path) -> Requests | Rates:
+    """Read any of these traces; its content tells which. Raises TraceError, OSError."""
+    if tarfile.is_tarfile(path):
+        return servegen(path)
+    with _opened(path) as lines, _damage_told(path):
+        header = next(csv.reader(lines), None)
+    return mooncake(path) if header == MOONCAKE_HEADER else azure(path)
+
+
 def azure(path: Path) -> Requests:
     """Read an Azure LLM inference trace, plain or gzipped. Raises TraceError, OSError."""
-    stamps, tokens = [], []
-    try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
-            rows = csv.reader(lines)
-            if next(rows, None) != AZURE_HEADER:
-                raise TraceError(f"{path}, line 1: the header is not {','.join(AZURE_HEADER)}.")
-            for row in rows:
-                try:
-                    # Seven decimals of a second; datetime holds six.
-                    stamps.append(datetime.fromisoformat(row[0][:26]))
-                    tokens.append(int(row[2]))
-                except (ValueError, IndexError):
-                    raise TraceError(f"{path}, line {rows.line_num}: not a request.") from None
-    except (gzip.BadGzipFile, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise TraceError(f"{path} is damaged.") from error
+    # Seven decimals of a second; datetime holds six. No Unix times: stamps name no zone, and a
+    # zone may change its clocks.
+    return _requests(path, AZURE_HEADER, lambda text: datetime.fromisoformat(text[:26]))
+
+
+def mooncake(path: Path) -> Requests:
+    """Read a Mooncake trace as CSV, plain or gzipped. Raises TraceError, OSError."""
+    return _requests(path, MOONCAKE_HEADER, lambda text: timedelta(milliseconds=float(text)))
+
+
+S = TypeVar("S", datetime, timedelta)
+
+
+def _requests(path: Path, header: list[str], stamp: Callable[[str], S]) -> Requests:
+    stamps: list[S] = []
+    tokens = []
+    with _opened(path) as lines, _damage_told(path):
+        rows = csv.reader(lines)
+        if next(rows, None) != header:
+            raise TraceError(f"{path}, line 1: the header is not {','.join(header)}.")
+        for row in rows:
+            try:
+                stamps.append(stamp(row[0]))
+                tokens.append(int(row[2]))
+            except (ValueError, OverflowError, IndexError):
+                raise TraceError(f"{path}, line {rows.line_num}: not a request.") from None
     if len(stamps) < 2:
         raise TraceError(f"{path} holds fewer than two requests.")
-    # Against the first, not as Unix times: stamps name no zone, and a zone may change its clocks.
     first = min(stamps)
-    times = np.array([(stamp - first).total_seconds() for stamp in stamps])
+    times = np.array([(each - first).total_seconds() for each in stamps])
     order = np.argsort(times, kind="stable")
     return Requests(times[order], np.array(tokens)[order])
+
+
+def _opened(path: Path) -> TextIO:
+    return gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise TraceError(f"{path} is damaged.") from error
 
 
 def servegen(path: Path) -> Rates:

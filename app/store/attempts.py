@@ -1,17 +1,14 @@
-"""Attempts: place, begin, renew, finish, fail, and what the reaper takes back.
+"""Attempts: begin, renew, finish, fail, and what the reaper takes back. `placing.py` makes them.
 
 Every statement names the fence it acts for. Zero rows means that somebody else owns the job now.
 All times are the database's.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.types import Text
+from sqlalchemy import Connection, Row, text
 
 from app.domain.errors import StillmotionError
 from app.domain.job import MAX_BEGUN, Event, JobState, move
@@ -25,103 +22,10 @@ LOST_AND_ENDED = {
 }
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """Jobs that may be placed now, counted up to a limit; `movable` ones may leave the region."""
-
-    total: int
-    movable: int
-
-
-@dataclass(frozen=True)
-class Placed:
-    job_id: UUID
-    fence: int
-    token: str
-
-
-def waiting(
-    tx: Connection, profile: str, regions: Sequence[str], *, limit: int
-) -> dict[str, Waiting]:
-    """Jobs waiting for each region, counted no further than `limit`.
-
-    The order is there for the planner alone: without it a LIMIT tempts it to scan the table.
-    """
-    rows = tx.execute(
-        text(
-            """
-            SELECT r.name,
-                (SELECT count(*) FROM (
-                    SELECT 1 FROM jobs
-                    WHERE state = 'queued' AND not_before IS NULL
-                      AND profile = :profile AND next_region = r.name
-                    ORDER BY priority, id LIMIT :most) AS w),
-                (SELECT count(*) FROM (
-                    SELECT 1 FROM jobs
-                    WHERE state = 'queued' AND not_before IS NULL AND policy <> 'strict'
-                      AND profile = :profile AND next_region = r.name
-                    ORDER BY priority, id LIMIT :most) AS w)
-            FROM unnest(:regions) AS r(name)
-            """
-        ).bindparams(bindparam("regions", type_=ARRAY(Text))),
-        {"profile": profile, "regions": list(regions), "most": limit},
-    )
-    return {name: Waiting(total, movable) for name, total, movable in rows}
-
-
 # In the WHERE of an UPDATE: its commit does not wait for the disk. Commits are written in order, so
 # a crash of the database takes back the last few placements, begins and renewals together with all
 # that followed from them; what a client was told (submit, cancel, every end) always waits.
 NO_WAIT = "set_config('synchronous_commit', 'off', true) = 'off'"
-
-PLACE = """
-    WITH picked AS MATERIALIZED (
-        SELECT id FROM jobs
-        WHERE state = 'queued' AND not_before IS NULL
-          AND profile = :profile AND next_region = :source {away}
-        ORDER BY priority, id LIMIT :most FOR UPDATE SKIP LOCKED
-    ), numbered AS (
-        SELECT id, row_number() OVER () AS n FROM picked
-    ), placed AS (
-        UPDATE jobs SET state = 'starting', fence = fence + 1, region = :target, placed_at = now()
-        FROM numbered WHERE jobs.id = numbered.id AND {no_wait}
-        RETURNING jobs.id, fence, n
-    )
-    INSERT INTO attempts (job_id, fence, region, token, hops)
-    SELECT id, fence, :target, (CAST(:tokens AS text[]))[n], :hops FROM placed
-    RETURNING job_id, fence, token
-"""
-AWAY = "AND policy <> 'strict' AND (allowed_regions IS NULL OR :target = ANY(allowed_regions))"
-HERE = text(PLACE.format(away="", no_wait=NO_WAIT)).bindparams(bindparam("hops", type_=JSONB))
-ELSEWHERE = text(PLACE.format(away=AWAY, no_wait=NO_WAIT)).bindparams(
-    bindparam("hops", type_=JSONB)
-)
-
-
-def place(
-    tx: Connection,
-    profile: str,
-    source: str,
-    target: str,
-    tokens: Sequence[str],
-    hops: list[dict[str, Any]],
-) -> list[Placed]:
-    """Place the first jobs that wait for `source` on `target`, at most one for each claim token.
-
-    Rows that another dispatcher is placing are skipped, not waited for.
-    """
-    rows = tx.execute(
-        HERE if source == target else ELSEWHERE,
-        {
-            "profile": profile,
-            "source": source,
-            "target": target,
-            "most": len(tokens),
-            "tokens": list(tokens),
-            "hops": hops,
-        },
-    )
-    return [Placed(*row) for row in rows]
 
 
 def take_back(tx: Connection, job_id: UUID, fence: int, reason: str) -> bool:
@@ -142,7 +46,7 @@ def begin(
 ) -> Row[Any] | None:
     """Take the lease of the placement that `fence` names. None: it is stale, drop the message.
 
-    The row has the job's columns and the claim's `token`.
+    The row has the job's columns, the claim's `token` and whether the owner `has_webhooks`.
     """
     return tx.execute(
         text(
@@ -161,7 +65,10 @@ def begin(
                 WHERE job_id = begun.id AND attempts.fence = begun.fence
                 RETURNING job_id, token
             )
-            SELECT begun.*, noted.token FROM begun JOIN noted ON noted.job_id = begun.id
+            SELECT begun.*, noted.token, EXISTS (
+                SELECT FROM webhook_endpoints AS hook WHERE hook.owner_id = begun.owner_id
+            ) AS has_webhooks
+            FROM begun JOIN noted ON noted.job_id = begun.id
             """
         ),
         {

@@ -4,20 +4,39 @@
 if they are never heard of again it simply comes due. `tries` is the fence: a worker that begins a
 try raises it, so a message that comes twice begins nothing, and a worker that wakes late records
 nothing. Only a begun try counts: a broker that loses messages uses up none of the schedule.
-All times are the database's.
+At most RECEIVER_LIMIT tries of one receiver are leased at a time, so one that never answers keeps
+few workers busy, however much it is owed. All times are the database's.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Connection, Integer, Row, Uuid, bindparam, text
 
-from app.domain.webhooks import PUBLISHED_LEASE_S, TRY_LEASE_S, Outcome, Verdict
+from app.domain.webhooks import (
+    PUBLISHED_LEASE_S,
+    RECEIVER_LIMIT,
+    TRY_LEASE_S,
+    Outcome,
+    Verdict,
+)
+from app.store.models import OPEN_SQL as OPEN
+from app.store.models import RECEIVER_SQL as RECEIVER
 
 MAX_ERROR_CHARS = 500
 
-OPEN = "delivered_at IS NULL AND given_up_at IS NULL"
+# In the statement that ends jobs (`ended`): what is owed to the address that each names, and to the
+# owner's endpoints.
+OWED = """
+    INSERT INTO webhook_deliveries (job_id, owner_id, endpoint_id, event, url)
+    SELECT id, owner_id, NULL, :event, webhook_url FROM ended
+    WHERE webhook_url IS NOT NULL AND :event = ANY(coalesce(webhook_events, ARRAY[:event]))
+    UNION ALL
+    SELECT ended.id, ended.owner_id, hook.id, :event, hook.url
+    FROM ended JOIN webhook_endpoints AS hook ON hook.owner_id = ended.owner_id
+    WHERE hook.disabled_at IS NULL AND :event = ANY(hook.events)
+"""
 
 
 class Due(NamedTuple):
@@ -27,33 +46,69 @@ class Due(NamedTuple):
     tries: int  # made so far
 
 
-def lease_due(tx: Connection, *, limit: int) -> list[Due]:
+# Every receiver with open deliveries: one index probe each, however much one of them is owed.
+# Nothing is walked while nothing is due.
+RECEIVERS = f"""
+    (SELECT {RECEIVER} AS name FROM webhook_deliveries
+     WHERE {OPEN} AND EXISTS (SELECT FROM webhook_deliveries WHERE {OPEN} AND next_at <= now())
+     ORDER BY {RECEIVER} LIMIT 1)
+    UNION ALL
+    SELECT (SELECT {RECEIVER} FROM webhook_deliveries
+            WHERE {OPEN} AND {RECEIVER} > receivers.name ORDER BY {RECEIVER} LIMIT 1)
+    FROM receivers WHERE receivers.name IS NOT NULL
+"""
+# FOR UPDATE with SKIP LOCKED: rows that another dispatcher is taking are skipped, not waited for.
+# Two that look at the same moment count the same leases, so both may fill a receiver's limit.
+LEASE = """
+    WITH RECURSIVE receivers (name) AS ({receivers}), busy AS MATERIALIZED (
+        SELECT {receiver} AS name, count(*) AS n FROM webhook_deliveries
+        WHERE leased_until > now() AND leased_until IS NOT NULL AND {open} GROUP BY 1
+    ), due AS MATERIALIZED (
+        SELECT first.id FROM receivers LEFT JOIN busy ON busy.name = receivers.name
+        CROSS JOIN LATERAL (
+            SELECT id, next_at FROM webhook_deliveries
+            WHERE {open} AND {receiver} = receivers.name AND next_at <= now()
+            ORDER BY next_at
+            LIMIT greatest(0, least(:each - coalesce(busy.n, 0), :limit)) FOR UPDATE SKIP LOCKED
+        ) AS first
+        ORDER BY first.next_at LIMIT :limit
+    ), until AS (
+        SELECT now() + make_interval(secs => :lease) AS t
+    )
+    UPDATE webhook_deliveries AS d SET next_at = until.t, leased_until = until.t
+    FROM until WHERE d.id = ANY(ARRAY(SELECT id FROM due))
+    RETURNING d.id, d.tries
+"""
+LEASE_ANY = text(LEASE.format(receivers=RECEIVERS, receiver=RECEIVER, open=OPEN))
+LEASE_SAME = text(
+    LEASE.format(
+        receivers=f"SELECT {RECEIVER.replace('url', 'CAST(:url AS text)')}",
+        receiver=RECEIVER,
+        open=OPEN,
+    )
+)
+
+
+def lease_due(tx: Connection, *, limit: int, each: int = RECEIVER_LIMIT) -> list[Due]:
     """Take at most `limit` due deliveries for publishing, the longest due first.
 
-    Rows that another dispatcher is taking are skipped, not waited for.
+    Of one receiver no more than makes `each` under way.
     """
-    rows = tx.execute(
-        text(
-            f"""
-            WITH due AS MATERIALIZED (
-                SELECT id FROM webhook_deliveries
-                WHERE {OPEN} AND next_at <= now()
-                ORDER BY next_at LIMIT :limit FOR UPDATE SKIP LOCKED
-            )
-            UPDATE webhook_deliveries AS d SET next_at = now() + make_interval(secs => :lease)
-            FROM due WHERE d.id = due.id
-            RETURNING d.id, d.tries
-            """
-        ),
-        {"limit": limit, "lease": PUBLISHED_LEASE_S},
-    )
-    return [Due(*row) for row in rows]
+    values = {"limit": limit, "each": each, "lease": PUBLISHED_LEASE_S}
+    return [Due(*row) for row in tx.execute(LEASE_ANY, values)]
+
+
+def lease_same(tx: Connection, url: str, *, each: int = RECEIVER_LIMIT) -> Due | None:
+    """Take the next due delivery to the receiver of `url`, if it has room for one more."""
+    values = {"url": url, "limit": 1, "each": each, "lease": PUBLISHED_LEASE_S}
+    row = tx.execute(LEASE_SAME, values).one_or_none()
+    return None if row is None else Due(*row)
 
 
 PAIRS = (bindparam("ids", type_=ARRAY(Uuid)), bindparam("tries", type_=ARRAY(Integer)))
 PUT_BACK = text(
     f"""
-    UPDATE webhook_deliveries AS d SET next_at = now()
+    UPDATE webhook_deliveries AS d SET next_at = now(), leased_until = NULL
     FROM unnest(:ids, :tries) AS named(id, tries)
     WHERE d.id = named.id AND d.tries = named.tries AND {OPEN}
     """
@@ -82,17 +137,32 @@ def unbegun(tx: Connection, due: Collection[Due]) -> list[Due]:
 
 
 def begin(tx: Connection, due: Due) -> Row[Any] | None:
-    """Begin a try: id, job_id, owner_id, event, url, and `tries` with this one counted.
+    """Begin a try: the delivery's columns, `tries` with this one counted.
 
-    None: it was begun already, or the delivery has ended. Drop the message.
+    Also `secret_version`, and `previous_signs` while the secret before it is still good. None: the
+    try was begun already, or the delivery has ended. Drop the message.
     """
     return tx.execute(
         text(
             f"""
-            UPDATE webhook_deliveries
-            SET tries = tries + 1, next_at = now() + make_interval(secs => :lease)
-            WHERE id = :id AND tries = :tries AND {OPEN}
-            RETURNING id, job_id, owner_id, event, url, tries
+            WITH begun AS (
+                UPDATE webhook_deliveries SET
+                    tries = tries + 1, last_tried_at = now(),
+                    next_at = now() + make_interval(secs => :lease),
+                    leased_until = now() + make_interval(secs => :lease)
+                WHERE id = :id AND tries = :tries AND {OPEN}
+                RETURNING *
+            )
+            SELECT begun.*, secret.version AS secret_version,
+                coalesce(secret.previous_until > now(), false) AS previous_signs
+            FROM begun
+            JOIN LATERAL (
+                SELECT webhook_secret_version, webhook_previous_until FROM api_keys
+                WHERE api_keys.id = begun.owner_id AND begun.endpoint_id IS NULL
+                UNION ALL
+                SELECT webhook_secret_version, webhook_previous_until FROM webhook_endpoints AS hook
+                WHERE hook.id = begun.endpoint_id
+            ) AS secret (version, previous_until) ON true
             """
         ),
         {"id": due.delivery_id, "tries": due.tries, "lease": TRY_LEASE_S},
@@ -114,8 +184,9 @@ def record(
             f"""
             UPDATE webhook_deliveries SET
                 delivered_at = CASE WHEN :outcome = '{Outcome.DELIVERED}' THEN now() END,
-                given_up_at = CASE WHEN :outcome = '{Outcome.GIVEN_UP}' THEN now() END,
-                next_at = now() + make_interval(secs => :delay),
+                given_up_at = CASE
+                    WHEN :outcome IN ('{Outcome.GIVEN_UP}', '{Outcome.GONE}') THEN now() END,
+                next_at = now() + make_interval(secs => :delay), leased_until = NULL,
                 last_status = :status, last_error = :error
             WHERE id = :id AND tries = :tries AND {OPEN}
             """
@@ -130,3 +201,76 @@ def record(
         },
     )
     return written.rowcount == 1
+
+
+STATES = {
+    "pending": OPEN,
+    "delivered": "delivered_at IS NOT NULL",
+    "failed": "given_up_at IS NOT NULL",
+}
+
+
+def page(
+    tx: Connection,
+    owner_id: UUID,
+    *,
+    limit: int,
+    after: UUID | None = None,
+    state: str | None = None,
+    event: str | None = None,
+    job_id: UUID | None = None,
+    endpoint_id: UUID | None = None,
+) -> Sequence[Row[Any]]:
+    """At most `limit` of the owner's deliveries, newest first, older than the delivery `after`."""
+    exact = {"event": event, "job_id": job_id, "endpoint_id": endpoint_id}
+    where = ["owner_id = :owner"]
+    where += [f"{column} = :{column}" for column, value in exact.items() if value is not None]
+    if state is not None:
+        where.append(STATES[state])
+    if after is not None:
+        where.append(
+            "(created_at, id) < (SELECT created_at, id FROM webhook_deliveries"
+            " WHERE id = :after AND owner_id = :owner)"
+        )
+    return tx.execute(
+        text(
+            f"SELECT * FROM webhook_deliveries WHERE {' AND '.join(where)}"
+            " ORDER BY created_at DESC, id DESC LIMIT :limit"
+        ),
+        {"owner": owner_id, "limit": limit, "after": after, **exact},
+    ).fetchall()
+
+
+def get(tx: Connection, delivery_id: UUID, *, owner_id: UUID) -> Row[Any] | None:
+    """One of the owner's deliveries, and `disabled`: whether its endpoint takes nothing."""
+    return tx.execute(
+        text(
+            """
+            SELECT d.*, hook.disabled_at IS NOT NULL AS disabled
+            FROM webhook_deliveries AS d LEFT JOIN webhook_endpoints AS hook
+                ON hook.id = d.endpoint_id
+            WHERE d.id = :id AND d.owner_id = :owner
+            """
+        ),
+        {"id": delivery_id, "owner": owner_id},
+    ).one_or_none()
+
+
+def redeliver(tx: Connection, delivery_id: UUID, *, owner_id: UUID) -> Row[Any] | None:
+    """Make a delivery due now, with the whole schedule before it and its own id.
+
+    Returns its row; None while a try is under way.
+    """
+    return tx.execute(
+        text(
+            f"""
+            UPDATE webhook_deliveries SET
+                tries_before = tries, next_at = now(), leased_until = NULL,
+                delivered_at = NULL, given_up_at = NULL
+            WHERE id = :id AND owner_id = :owner
+              AND NOT ({OPEN} AND leased_until IS NOT NULL AND leased_until > now())
+            RETURNING *
+            """
+        ),
+        {"id": delivery_id, "owner": owner_id},
+    ).one_or_none()

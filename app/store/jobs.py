@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, Table, bindparam, insert, literal_column
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.domain.job import JobState
+from app.store.deliveries import OWED
 from app.store.models import IdempotencyRow, JobRow
 
 jobs = cast(Table, JobRow.__table__)
@@ -47,7 +48,9 @@ class NewJob:
     priority: int = 1
     allowed_regions: list[str] | None = None
     deadline: datetime | None = None
+    not_before: datetime | None = None  # held back until then
     webhook_url: str | None = None
+    webhook_events: list[str] | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -186,15 +189,12 @@ def end(
                     THEN 'The deadline passed.' ELSE :error_detail END,
                 fence = fence + :bump
             WHERE {where}
-            RETURNING id, owner_id, region, fence, webhook_url
+            RETURNING id, owner_id, region, fence, webhook_url, webhook_events
         ), closed AS (
             UPDATE attempts SET ended_at = now(), outcome = :outcome, error_code = :error_code
             FROM ended
             WHERE job_id = ended.id AND attempts.fence = ended.fence - :bump AND ended_at IS NULL
-        ), owed AS (
-            INSERT INTO webhook_deliveries (job_id, owner_id, event, url)
-            SELECT id, owner_id, :event, webhook_url FROM ended WHERE webhook_url IS NOT NULL
-        )
+        ), owed AS ({OWED})
         SELECT id, region, fence FROM ended
         """
     )

@@ -14,11 +14,13 @@ from sqlalchemy import (
     CheckConstraint,
     DateTime,
     ForeignKey,
+    Identity,
     Index,
     LargeBinary,
     MetaData,
     SmallInteger,
     Text,
+    UniqueConstraint,
     desc,
     text,
 )
@@ -62,6 +64,9 @@ class ApiKeyRow(Base):
     scopes: Mapped[list[str]]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     revoked_at: Mapped[datetime | None]
+    # Of the secret that signs webhooks to addresses which its jobs name; see WebhookEndpointRow.
+    webhook_secret_version: Mapped[int] = mapped_column(server_default=text("1"))
+    webhook_previous_until: Mapped[datetime | None]
 
 
 class JobRow(Base):
@@ -84,6 +89,7 @@ class JobRow(Base):
     steps: Mapped[int]
     input_key: Mapped[str]  # the normalised picture in object storage
     webhook_url: Mapped[str | None]
+    webhook_events: Mapped[list[str] | None]  # announced there; None: all
     # `metadata` is taken by SQLAlchemy's declarative base.
     labels: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'::jsonb"))
 
@@ -222,8 +228,39 @@ class IdempotencyRow(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
+class WebhookEndpointRow(Base):
+    """An address that hears of every job of its owner."""
+
+    __tablename__ = "webhook_endpoints"
+    __table_args__ = (
+        CheckConstraint(
+            "(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled_with_reason"
+        ),
+        UniqueConstraint("owner_id", "url"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"))
+    url: Mapped[str]
+    events: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    disabled_at: Mapped[datetime | None]
+    disabled_reason: Mapped[str | None]  # "gone", "failing" or "owner"
+    # Secrets are derived, so a rotation is a number; until then the one before signs as well.
+    webhook_secret_version: Mapped[int] = mapped_column(server_default=text("1"))
+    webhook_previous_until: Mapped[datetime | None]
+
+
+# Who is asked: host and port, of an address that was vetted. Spelled as in its index.
+RECEIVER_SQL = "lower(substring(url, '://([^/?#]*)'))"
+OPEN_SQL = "delivered_at IS NULL AND given_up_at IS NULL"
+
+
 class DeliveryRow(Base):
-    """One webhook that is owed, written in the transaction that ended its job."""
+    """One webhook that is owed, written in the transaction that ended its job.
+
+    Or a test of an endpoint, which belongs to no job.
+    """
 
     __tablename__ = "webhook_deliveries"
     __table_args__ = (
@@ -231,22 +268,95 @@ class DeliveryRow(Base):
         Index(
             "ix_webhook_deliveries_due",
             "next_at",
-            postgresql_where=text("delivered_at IS NULL AND given_up_at IS NULL"),
+            postgresql_where=text(OPEN_SQL),
         ),
         Index("ix_webhook_deliveries_job_id", "job_id"),
+        # What is due for one receiver; and, skipping from one to the next, which there are.
+        Index(
+            "ix_webhook_deliveries_receiver",
+            text(RECEIVER_SQL),
+            "next_at",
+            postgresql_where=text(OPEN_SQL),
+        ),
+        # How much of each receiver's is under way.
+        Index(
+            "ix_webhook_deliveries_leased",
+            "leased_until",
+            postgresql_where=text(f"leased_until IS NOT NULL AND {OPEN_SQL}"),
+        ),
+        # Listing one owner's deliveries, newest first.
+        Index("ix_webhook_deliveries_owner", "owner_id", desc("created_at"), desc("id")),
+        Index(
+            "ix_webhook_deliveries_endpoint_id",
+            "endpoint_id",
+            postgresql_where=text("endpoint_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"))
+    # None: to the address that the job names.
+    endpoint_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("webhook_endpoints.id", ondelete="CASCADE")
+    )
     event: Mapped[str]  # "job.succeeded", ...
     url: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     tries: Mapped[int] = mapped_column(server_default=text("0"))
+    # Those made before the last redelivery: `tries` is a fence and never falls.
+    tries_before: Mapped[int] = mapped_column(server_default=text("0"))
     # Due at; while a worker holds the delivery it is the end of that lease, so one column is both
     # the schedule and the lock.
     next_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    # The same end while it is a lease; only to count what is under way.
+    leased_until: Mapped[datetime | None]
+    last_tried_at: Mapped[datetime | None]
     delivered_at: Mapped[datetime | None]
     given_up_at: Mapped[datetime | None]
     last_status: Mapped[int | None]
     last_error: Mapped[str | None]
+
+
+class RoutingTableRow(Base):
+    """One version of the routing table. The last one is in force; the others are its history."""
+
+    __tablename__ = "routing_tables"
+
+    version: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    made_by: Mapped[str]  # the controller
+    body: Mapped[str]  # app.domain.table.Table as JSON
+
+
+class ControlRow(Base):
+    """One decision of an operator that is in force; without a row, nothing was decided."""
+
+    __tablename__ = "controls"
+    __table_args__ = (
+        CheckConstraint(
+            "setting IN ('drained', 'cap', 'drained_worker', 'pinned')", name="setting_known"
+        ),
+        CheckConstraint(
+            "(setting = 'cap') = (value IS NOT NULL) AND value >= 0", name="cap_has_value"
+        ),
+    )
+
+    setting: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)  # region, worker, or "table"
+    value: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class AuditRow(Base):
+    """One verb of an operator: who, what, when, the value before and after."""
+
+    __tablename__ = "audit_entries"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    key_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"))
+    key_name: Mapped[str]
+    verb: Mapped[str]
+    subject: Mapped[str]
+    old: Mapped[Any | None] = mapped_column(JSONB)
+    new: Mapped[Any | None] = mapped_column(JSONB)

@@ -49,6 +49,18 @@ class Store:
         with _database_errors(), self._autocommit.connect() as connection:
             yield connection
 
+    @contextmanager
+    def session(self) -> Iterator[Connection]:
+        """A connection whose locks and settings are its own: it is closed, not reused, after it.
+
+        Every statement commits by itself. Raises DatabaseUnavailable when it is lost.
+        """
+        with _database_errors(), self._autocommit.connect() as connection:
+            try:
+                yield connection
+            finally:
+                connection.invalidate()
+
     def check(self) -> None:
         """Raise DatabaseUnavailable unless the database answers."""
         with self.once() as connection:

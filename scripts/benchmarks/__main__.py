@@ -10,9 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from app.planning.traces import TraceError
 from scripts.stack import StackError
 
-BENCHMARKS = ("model", "pipeline", "traffic")
+BENCHMARKS = ("load", "model", "pipeline", "traffic")
+DRAWING = ("load", "traffic")  # those that replay traces and draw plots
 
 
 def main() -> int:
@@ -22,23 +24,33 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="few repeats; for a look, not a report"
     )
-    options = parser.add_argument_group("traffic")
-    options.add_argument("--plots", type=Path, metavar="DIR", default=Path("docs/traffic"))
+    options = parser.add_argument_group(" and ".join(DRAWING))
+    options.add_argument("--plots", type=Path, metavar="DIR", help="default: docs/NAME")
     options.add_argument(
-        "--trace", type=Path, metavar="FILE", help="an Azure LLM inference trace to replay as well"
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="traffic: an Azure LLM inference trace to replay as well; load: any trace that "
+        "app/planning/traces.py reads, instead of Poisson arrivals",
     )
     arguments = parser.parse_args()
+    if arguments.trace is not None and not arguments.trace.is_file():
+        parser.error(f"there is no file {arguments.trace}")
     before = os.getloadavg()[0]
     # Only the one that runs: what one of them needs, torch for instance, would weigh on the others.
     benchmark = import_module(f"scripts.benchmarks.{arguments.name}")
     more = {}
-    if arguments.name == "traffic":
-        more = {"plots": arguments.plots, "trace": arguments.trace}
+    if arguments.name in DRAWING:
+        plots = arguments.plots or Path("docs") / arguments.name
+        more = {"plots": plots, "trace": arguments.trace}
     try:
         rows = benchmark.run(quick=arguments.quick, **more)
     except StackError as error:
         print(error, file=sys.stderr)
         return 69
+    except TraceError as error:
+        print(error, file=sys.stderr)
+        return 2
     table = Table(title=f"{arguments.name} (load average {before:.1f} before the run)")
     for heading in ("figure", "value", "target", ""):
         table.add_column(heading)

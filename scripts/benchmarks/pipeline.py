@@ -7,8 +7,6 @@ one client at a time; throughput is that of four. "Done" is what a client sees t
 database's times, from the first placement to the last finish.
 """
 
-import http.client
-import json
 import signal
 import subprocess
 import sys
@@ -17,57 +15,20 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median, quantiles
-from urllib.parse import urlsplit
 
 import psycopg
 import redis
 from celery import Celery
 
+from scripts.benchmarks.client import PHOTO, Client
 from scripts.benchmarks.figures import Figure
+from scripts.benchmarks.processes import peak_rss_mb, rss_mb
 from scripts.stack.data import ROOT
 from scripts.stack.stack import Stack
 
 WORKERS = ("gpu:us-east", "gpu:us-east:2")
 DISPATCHERS = ("dispatcher", "dispatcher:2")
-POLL_S = 0.002
 CLIENTS = 4
-PHOTO = ROOT / "scripts/assets/cat.jpg"
-
-
-class Client:
-    """One keep-alive connection; http.client, so that little is measured but the server."""
-
-    def __init__(self, url: str, key: str):
-        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
-        self._headers = {"Authorization": f"Bearer {key}"}
-        boundary = "stillmotion-bench"
-        self._form = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        head = (
-            f"--{boundary}",
-            'Content-Disposition: form-data; name="image"; filename="a.jpg"',
-            "Content-Type: image/jpeg",
-            "\r\n",
-        )
-        picture = PHOTO.read_bytes()
-        self._body = "\r\n".join(head).encode() + picture + f"\r\n--{boundary}--\r\n".encode()
-
-    def request(self, method: str, path: str, body: bytes | None = None) -> dict:
-        headers = self._headers | (self._form if body else {})
-        self._connection.request(method, path, body, headers)
-        answer = self._connection.getresponse()
-        payload = answer.read()
-        if answer.status >= 400:
-            raise RuntimeError(f"{method} {path}: {answer.status} {payload[:200]!r}")
-        return json.loads(payload)
-
-    def submit(self) -> str:
-        return self.request("POST", "/v1/jobs", self._body)["id"]
-
-    def wait(self, job_id: str) -> None:
-        while not (job := self.request("GET", f"/v1/jobs/{job_id}"))["terminal"]:
-            time.sleep(POLL_S)
-        if job["state"] != "succeeded":
-            raise RuntimeError(f"job {job_id} {job['state']}: {job['error']}")
 
 
 def latencies(client: Client, jobs: int) -> tuple[list[float], list[float]]:
@@ -171,31 +132,6 @@ def wait_for(check, timeout_s: float) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError("the bare Celery loop did not get there in time")
         time.sleep(0.005)
-
-
-def rss_mb(pid: int) -> float:
-    """Resident memory of a process and all below it; pages they share are counted for each."""
-    parents, sizes_kb = {}, {}
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        except OSError:
-            continue  # it ended meanwhile
-        child = int(fields["Pid"])
-        parents[child] = int(fields["PPid"])
-        sizes_kb[child] = int(fields.get("VmRSS", "0 kB").split()[0])
-    family = {pid}
-    while more := {child for child, parent in parents.items() if parent in family} - family:
-        family |= more
-    return sum(sizes_kb[member] for member in family) / 1024
-
-
-def peak_rss_mb(pid: int) -> float:
-    """The most memory that a process ever had resident."""
-    fields = dict(
-        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-    )
-    return int(fields["VmHWM"].split()[0]) / 1024
 
 
 def demo_seconds() -> float:

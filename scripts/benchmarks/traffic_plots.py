@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +12,7 @@ from matplotlib.figure import Figure as Picture
 from app.domain.admission import Class, wait_bound
 from app.domain.capacity import ceiling, wait_quantile
 from scripts.benchmarks import traffic_worlds as worlds
+from scripts.benchmarks.plots import GREY, STYLE, save
 from scripts.benchmarks.traffic_worlds import SERVICE_S, Run
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ COLOURS = {
     "nearest only": "#CC79A7",
     "random global": "#999999",
 }
-GREY = "#777777"
 WINDOW_S = 20.0
 
 
@@ -42,30 +39,15 @@ def draw_all(
     orphaned: Run,
     replays: dict[str, Run],
 ) -> None:
-    plt.rcParams.update(
-        {
-            "font.size": 9,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlesize": 10,
-            "axes.titlelocation": "left",
-            "legend.frameon": False,
-        }
-    )
-    _save(_optimum(geographies), to / "optimum.png")
-    _save(_ceilings(steady), to / "ceilings.png")
-    _save(_overload(flooded), to / "overload.png")
-    _save(_burst(burst), to / "burst.png")
-    _save(_outage(arms), to / "outage.png")
-    _save(_controller_dead(orphaned), to / "controller_dead.png")
+    plt.rcParams.update(STYLE)
+    save(_optimum(geographies), to / "optimum.png")
+    save(_ceilings(steady), to / "ceilings.png")
+    save(_overload(flooded), to / "overload.png")
+    save(_burst(burst), to / "burst.png")
+    save(_outage(arms), to / "outage.png")
+    save(_controller_dead(orphaned), to / "controller_dead.png")
     if replays:
-        _save(_replay(replays), to / "replay.png")
-
-
-def _save(picture: Picture, path: Path) -> None:
-    # No software version or date inside: the same figures give the same file.
-    picture.savefig(path, dpi=100, metadata={"Software": None})
-    plt.close(picture)
+        save(_replay(replays), to / "replay.png")
 
 
 def _optimum(geographies: Sequence["Routing"]) -> Picture:

@@ -17,12 +17,12 @@ from app.domain.errors import StillmotionError
 from app.pictures import Normaliser
 from scripts.stack.data import ROOT, DataDir, choose_directory
 from scripts.stack.errors import DirectoryInUse, StackError
-from scripts.stack.stack import Stack
+from scripts.stack.stack import PROCESSES, SECOND_BROKER, Stack
 
 EX_USAGE, EX_UNAVAILABLE, EX_TEMPFAIL, EX_INTERRUPTED = 2, 69, 75, 130
 SAMPLE = ROOT / "scripts/assets/cat.jpg"
 RENDER_S = 600.0
-USAGE = "scripts/demo [IMAGE] [PROMPT] [--serve] [--data DIR] [-o FILE]"
+USAGE = "scripts/demo [IMAGE] [PROMPT] [--serve] [--valkeys] [--data DIR] [-o FILE]"
 
 
 def say(line: str) -> None:
@@ -36,6 +36,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("image", nargs="?", type=Path, help="a picture; default: a cat")
     parser.add_argument("prompt", nargs="?", default="", help="what should move, and how")
     parser.add_argument("--serve", action="store_true", help="keep it running until Ctrl-C")
+    parser.add_argument(
+        "--valkeys", action="store_true", help="a Valkey for each region, as if they were far apart"
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="default: .stillmotion")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the clip")
     return parser.parse_args(argv)
@@ -91,7 +94,7 @@ def describe(stack: Stack) -> str:
     return f"""
     API      {stack.url}
     API key  {stack.api_key()}
-    Flower   {stack.flower_url} (user {user}, password {password})
+    Flower   {" and ".join(stack.flower_urls)} (user {user}, password {password})
     Data     {stack.data.path} (logs in {stack.data.logs})
 
     curl -H "Authorization: Bearer {stack.api_key()}" -F image=@{SAMPLE} {stack.url}/v1/jobs
@@ -113,7 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
     directory, notice = choose_directory(os.environ, arguments.data)
     if notice:
         say(notice)
-    stack = Stack(DataDir(directory), say=say)
+    processes = PROCESSES + SECOND_BROKER if arguments.valkeys else PROCESSES
+    stack = Stack(DataDir(directory), processes=processes, valkeys=arguments.valkeys, say=say)
     started = time.monotonic()
     say("Starting Postgres, Valkey, the API, a dispatcher, Flower and two regions of workers ...")
     try:

@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -215,12 +215,11 @@ class Postgres:
 
 
 class Valkey:
-    """One Valkey in `<data>/valkey`, on loopback, with a password, every write logged to disk."""
+    """One Valkey in `<data>/<name>`, on loopback, with a password, every write logged to disk."""
 
-    name = "valkey"
-
-    def __init__(self, data: DataDir, port: int):
-        folder = own(data.folder("valkey"))
+    def __init__(self, data: DataDir, port: int, name: str = "valkey"):
+        self.name = name
+        folder = own(data.folder(name.replace(":", "-")))
         self._password = data.secret("valkey_password")
         self._port = port
         self.url = f"redis://:{self._password}@127.0.0.1:{port}/0"
@@ -263,12 +262,15 @@ class Services:
     `data`: a held directory, a path, or None for a temporary one. `environ` may hold DATABASE_URL,
     REDIS_URL and OBJECTS_URL: those are used, and nothing of that kind is started. Usable as a
     context manager. After `open()`, `env` holds the three variables and SECRET_KEY.
+
+    `valkeys`: names of Valkeys to start besides, whatever `environ` holds; `redis_urls` has theirs.
     """
 
     def __init__(
         self,
         data: DataDir | Path | None = None,
         *,
+        valkeys: Sequence[str] = (),
         environ: Mapping[str, str] = os.environ,
         restart: bool = True,
         say: Callable[[str], None] | None = None,
@@ -282,36 +284,54 @@ class Services:
         self.supervisor = Supervisor(
             self.data.logs, held_fd=self.data.lock_fd, restart=restart, say=say
         )
+        self._valkeys = tuple(valkeys)
+        self._started: dict[str, Postgres | Valkey] = {}
+        self.redis_urls: dict[str, str] = {}
         self.env: dict[str, str] = {}
 
     def open(self) -> Self:
         """Start what is needed and wait until it answers. Raises StackError."""
         try:
-            ports = self.data.ports(("postgres", "valkey"))
-            started: list[Postgres | Valkey] = []
+            ports = self.data.ports(("postgres", "valkey", *self._valkeys))
             own_env: dict[str, str] = {}
             # Valkey first: it is up while the first start of Postgres creates its cluster.
-            for variable, kind in (("REDIS_URL", Valkey), ("DATABASE_URL", Postgres)):
+            for name in self._valkeys:
+                self.redis_urls[name] = self._start(Valkey(self.data, ports[name], name))
+            for variable, kind, name in (
+                ("REDIS_URL", Valkey, "valkey"),
+                ("DATABASE_URL", Postgres, "postgres"),
+            ):
                 if variable not in self._given:
-                    server = kind(self.data, ports[kind.name])
-                    self.supervisor.start(server.spec)
-                    own_env[variable] = server.url
-                    started.append(server)
+                    own_env[variable] = self._start(kind(self.data, ports[name]))
             if "OBJECTS_URL" not in self._given:
                 own_env["OBJECTS_URL"] = self.data.folder("objects").as_uri()
             if "SECRET_KEY" not in self._given:
                 own_env["SECRET_KEY"] = self.data.secret("secret_key")
             self.env = {**own_env, **self._given}
-            for server in started:
+            for server in self._started.values():
                 self.wait(server)
         except BaseException:
             self.close()
             raise
         return self
 
+    def _start(self, server: Postgres | Valkey) -> str:
+        self.supervisor.start(server.spec)
+        self._started[server.name] = server
+        return server.url
+
+    @property
+    def servers(self) -> list[str]:
+        """The names of the servers that were started here."""
+        return list(self._started)
+
+    def ready(self, name: str) -> bool:
+        """Whether a server that was started here answers. Raises KeyError for any other name."""
+        return self._started[name].ready(self.supervisor.pid(name))
+
     def wait(self, server: Postgres | Valkey) -> None:
         deadline = time.monotonic() + READY_S
-        while not server.ready(self.supervisor.pid(server.name)):
+        while not self.ready(server.name):
             self.supervisor.check(server.name)
             if time.monotonic() > deadline:
                 raise StackError(

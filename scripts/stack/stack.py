@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from scripts.stack.certificate import signing_certificate
 from scripts.stack.data import ROOT, DataDir
 from scripts.stack.errors import StackError
 from scripts.stack.services import Services
@@ -20,6 +21,8 @@ from scripts.stack.supervisor import COMMANDS, Spec
 
 REGIONS = ("us-east", "eu-west")
 PROCESSES = ("api", "dispatcher", "gpu:us-east", "gpu:eu-west", "cpu", "flower")
+# What the second region needs besides, if it has a broker of its own.
+SECOND_BROKER = ("dispatcher:eu-west", "cpu:eu-west", "flower:eu-west")
 READY_S = 120.0  # a worker imports torch, loads and renders once; two do so on two busy cores
 FLOWER_USER = "admin"
 # Flower's own end at 10 s.
@@ -30,9 +33,11 @@ class Stack:
     """The whole service on this machine, as a context manager.
 
     Processes have names: `api`, `dispatcher`, `gpu:REGION`, `cpu`, `flower`; a further one of a
-    kind gets a suffix (`dispatcher:2`, `gpu:us-east:2`). `processes` are started by `open()`,
-    others by `start()`. `env` goes to every process, over everything else. `restart=False` leaves a
-    crashed process dead. For `data` and `environ` see Services. Not for use from several threads.
+    kind gets a suffix (`dispatcher:2`, `gpu:us-east:2`), and one with a region's name runs there
+    (`dispatcher:eu-west`), else in the first region. `processes` are started by `open()`, others by
+    `start()`. `env` goes to every process, over everything else. `restart=False` leaves a crashed
+    process dead. `valkeys`: every region gets a Valkey of its own, as Redis and broker.
+    For `data` and `environ` see Services. Not for use from several threads.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class Stack:
         processes: Sequence[str] = PROCESSES,
         regions: Sequence[str] = REGIONS,
         rtt_ms: float = 80.0,
+        valkeys: bool = False,
         env: Mapping[str, str] | None = None,
         environ: Mapping[str, str] = os.environ,
         restart: bool = True,
@@ -52,7 +58,17 @@ class Stack:
         self._rtt_ms = rtt_ms
         self._extra = dict(env or {})
         self._environ = environ
-        self.services = Services(data, environ=environ, restart=restart, say=say)
+        self._valkeys = {
+            region: f"valkey:{region}" if n and valkeys else "valkey"
+            for n, region in enumerate(self._regions)
+        }
+        self.services = Services(
+            data,
+            valkeys=sorted({*self._valkeys.values()} - {"valkey"}),
+            environ=environ,
+            restart=restart,
+            say=say,
+        )
         self.data = self.services.data
         self._supervisor = self.services.supervisor
         self._ports: dict[str, int] = {}
@@ -61,8 +77,8 @@ class Stack:
     def open(self, *, wait: bool = True) -> Self:
         """Start the services, migrate, start the processes, and wait until all are ready."""
         try:
-            self._ports = self.data.ports(["api", "flower", "postgres", "valkey"])
             self.services.open()
+            self._ports = self.data.ports(["api", "flower"])
             self.env = self._environment()
             self._migrate()
             for name in self.processes:
@@ -114,8 +130,14 @@ class Stack:
         return f"http://127.0.0.1:{self._ports['api']}"
 
     @property
-    def flower_url(self) -> str:
-        return f"http://127.0.0.1:{self._ports['flower']}"
+    def flower_urls(self) -> list[str]:
+        """Of every Flower; each shows one broker."""
+        flowers = [name for name in self.processes if name.split(":")[0] == "flower"]
+        return [self._url_of(name) for name in flowers]
+
+    def valkey_of(self, region: str) -> str:
+        """The name of the Valkey that serves a region: to `kill`, and to `start` again."""
+        return self._valkeys[region]
 
     @property
     def flower_login(self) -> tuple[str, str]:
@@ -130,6 +152,8 @@ class Stack:
                 return answers(f"{self._url_of(name)}/readyz")
             case "flower":
                 return answers(f"{self._url_of(name)}/healthcheck")
+            case "postgres" | "valkey":
+                return self.services.ready(name)
             case "gpu":
                 ready_file = self._supervisor.spec(name).ready_file
                 return ready_file is not None and ready_file.exists()
@@ -193,10 +217,18 @@ class Stack:
 
     def _environment(self) -> dict[str, str]:
         regions_file = self.data.path / "regions.toml"
-        regions_file.write_text(regions_toml(self._regions, self._rtt_ms))
+        own_redis = {
+            region: self.services.redis_urls[name]
+            for region, name in self._valkeys.items()
+            if name in self.services.redis_urls
+        }
+        regions_file.touch()
+        regions_file.chmod(0o600)  # the URLs have passwords
+        regions_file.write_text(regions_toml(self._regions, self._rtt_ms, own_redis))
         profile = self._environ.get("MODEL_PROFILE") or "motion-small"
         search = [str(ROOT), self._environ.get("PYTHONPATH", "")]
         return {
+            **signing_certificate(self.data.folder("provenance")),
             **self._environ,
             # Needed where the repository could not be installed because it is read-only.
             "PYTHONPATH": os.pathsep.join(filter(None, search)),
@@ -211,24 +243,27 @@ class Stack:
 
     def _spec(self, name: str, env: Mapping[str, str]) -> Spec:
         """How to start the process of that name."""
-        match name.split(":"):
-            case ["api", *_]:
+        kind, *more = name.split(":")
+        env = {"REGION": more[0], **env} if more and more[0] in self._regions else env
+        match kind:
+            case "api":
                 bind = f"127.0.0.1:{self._port(name)}"
                 argv = ["-m", "gunicorn", "app.wsgi:app", "-c", "python:app.gunicorn_conf"]
                 return self._python(name, [*argv, "--bind", bind], env)
-            case ["dispatcher", *_]:
+            case "dispatcher":
                 return self._python(name, ["-m", "app.dispatcher"], env)
-            case ["cpu", *_]:
+            case "cpu":
                 return self._python(name, ["-m", "workers.cpu"], env)
-            case ["gpu", region, *_] if region in self._regions:
+            case "gpu" if "REGION" in env:
                 ready_file = self.data.folder("ready") / name.replace(":", "-")
                 workers = sum(each.startswith("gpu:") for each in self.processes)
                 threads = max(1, (os.cpu_count() or 1) // max(1, workers))
-                own = {"REGION": region, "OMP_NUM_THREADS": str(threads)}
-                own["READY_FILE"] = str(ready_file)
+                own = {"OMP_NUM_THREADS": str(threads), "READY_FILE": str(ready_file)}
                 return self._python(name, ["-m", "workers.gpu"], {**own, **env}, ready_file)
-            case ["flower", *_]:
+            case "flower":
                 return self._flower(name, env)
+            case "postgres" | "valkey":
+                return self._supervisor.spec(name)
         raise StackError(f"No such process: {name}.")
 
     def _flower(self, name: str, env: Mapping[str, str]) -> Spec:
@@ -265,12 +300,14 @@ class Stack:
         return f"http://127.0.0.1:{self._port(name)}"
 
 
-def regions_toml(regions: Sequence[str], rtt_ms: float) -> str:
+def regions_toml(regions: Sequence[str], rtt_ms: float, redis_urls: Mapping[str, str]) -> str:
     """The REGIONS_FILE of regions that are all equally far from each other."""
     tables = []
     for region in regions:
         others = ", ".join(f"{other} = {rtt_ms:g}" for other in regions if other != region)
         tables.append(f'[[region]]\nname = "{region}"\nrtt_ms = {{ {others} }}\n')
+        if region in redis_urls:
+            tables[-1] += f'redis_url = "{redis_urls[region]}"\n'
     return "\n".join(tables)
 
 

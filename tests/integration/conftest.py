@@ -1,10 +1,19 @@
-"""The API in this process, for tests that need no wire; a publisher and a Redis client."""
+"""The API in this process, for tests that need no wire; what sends webhooks; Redis."""
+
+import contextlib
+import itertools
+from threading import Event, Thread
 
 import pytest
 
 from app.api.application import create_app
 from app.broker.connections import connect
 from app.broker.publish import Publisher
+from app.dispatcher.deliveries import DeliveryLoop
+from app.store import keys
+from tests.cpu_worker import cpu_worker
+from tests.receiver import Receiver
+from tests.world import FILE, World
 
 
 @pytest.fixture
@@ -29,6 +38,13 @@ def api(app, api_key):
 
 
 @pytest.fixture
+def caller(store, api_key):
+    """The id of the API's caller."""
+    with store.once() as tx:
+        return keys.find(tx, api_key).id
+
+
+@pytest.fixture
 def publisher(settings):
     publisher = Publisher(settings)
     yield publisher
@@ -39,3 +55,59 @@ def publisher(settings):
 def client(settings):
     with connect(settings.redis_url, 2.0) as client:
         yield client
+
+
+@pytest.fixture
+def world(settings, store, tmp_path):
+    """Four regions: near, middle and distant lie in home's three rings."""
+    regions = tmp_path / "world.toml"
+    regions.write_text(FILE)
+    values = settings.model_dump() | {"regions_file": regions, "region": "home"}
+    return World(type(settings)(**values), store)
+
+
+@pytest.fixture
+def log(tmp_path):
+    """The first worker's log."""
+    return tmp_path / "cpu-1.log"
+
+
+@pytest.fixture
+def start_worker(change, receiver, tmp_path):
+    """A function that starts a CPU worker process and waits until it consumes."""
+    count = itertools.count(1)
+    with contextlib.ExitStack() as started:
+
+        def start(allow=receiver.address):
+            log = tmp_path / f"cpu-{next(count)}.log"
+            return started.enter_context(cpu_worker(change(outbound_allow=allow), log))
+
+        yield start
+
+
+@pytest.fixture
+def start_loop(store, publisher, client):
+    """A function that starts one dispatcher's loop in a thread."""
+    stopping, started = Event(), []
+
+    def start():
+        loop = DeliveryLoop(store, publisher, client)
+        thread = Thread(target=loop.run, args=(stopping,))
+        thread.start()
+        started.append((loop, thread))
+        return loop
+
+    yield start
+    stopping.set()
+    for loop, thread in started:
+        loop.kick()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def other():
+    """A second receiver."""
+    receiver = Receiver()
+    yield receiver
+    receiver.close()

@@ -34,7 +34,7 @@ METADATA = {"order": "42", "naïve": "ключ"}
 
 def place_and_begin(store, job_id, region="us-east", profile="motion-small"):
     with store.begin() as tx:
-        [placed] = attempts.place(tx, profile, region, region, ["token"], [])
+        [placed] = make.place(tx, profile, region, region, ["token"])
         assert str(placed.job_id) == job_id
         attempts.begin(tx, placed.job_id, placed.fence, worker="w1", attempt_limit_s=60)
     return placed

@@ -20,7 +20,7 @@ def owner(store):
 
 def place(store, region="us-east", source="us-east", n=1):
     with store.begin() as tx:
-        return attempts.place(tx, "noop", source, region, [f"t{i}" for i in range(n)], [])
+        return make.place(tx, "noop", source, region, [f"t{i}" for i in range(n)])
 
 
 def begin(store, placed, limit_s=60.0):

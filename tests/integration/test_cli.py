@@ -23,7 +23,7 @@ from app.cli import ExitStatus
 from app.domain.errors import Permanent
 from app.objects import open_objects
 from app.store import attempts, jobs
-from tests import calls, services
+from tests import calls, make, services
 
 MP4 = b"not really an MP4, but bytes of one"
 
@@ -63,7 +63,7 @@ class Worker(threading.Thread):
         while not placed:
             time.sleep(0.05)
             with self.store.begin() as tx:
-                placed = attempts.place(tx, "motion-small", "us-east", "us-east", ["t"], [])
+                placed = make.place(tx, "motion-small", "us-east", "us-east", ["t"])
         [one] = placed
         with self.store.begin() as tx:
             attempts.begin(tx, one.job_id, one.fence, worker="w", attempt_limit_s=60)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -54,7 +55,7 @@ def test_the_demo_says_so_when_its_data_directory_is_in_use():
     assert re.fullmatch(rf"Another stack \(pid {os.getpid()}\) is using .+\n", done.stderr)
 
 
-def test_the_whole_stack_comes_up_and_a_killed_worker_comes_back():
+def test_the_whole_stack_signs_its_clips_and_a_killed_worker_comes_back(photo, tmp_path):
     processes = ("api", "dispatcher", "gpu:eu-west", "cpu", "flower")
     environ = {"PATH": os.environ["PATH"], "MODEL_PROFILE": "noop"}
     with Stack(None, processes=processes, environ=environ) as stack:
@@ -63,17 +64,40 @@ def test_the_whole_stack_comes_up_and_a_killed_worker_comes_back():
             f"{stack.url}/v1/jobs", headers={"Authorization": f"Bearer {stack.api_key()}"}
         )
         assert answer.status_code == 200
-        assert httpx.get(stack.flower_url).status_code == 401
-        operations = f"{stack.flower_url}/api/worker/shutdown/any"
-        assert httpx.get(stack.flower_url, auth=stack.flower_login).status_code == 200
+        [flower] = stack.flower_urls
+        assert httpx.get(flower).status_code == 401
+        operations = f"{flower}/api/worker/shutdown/any"
+        assert httpx.get(flower, auth=stack.flower_login).status_code == 200
         assert httpx.post(operations, auth=stack.flower_login).status_code == 403  # read-only
 
         pid = stack.pid("gpu:eu-west")
         stack.kill("gpu:eu-west")
         assert until(lambda: stack.running("gpu:eu-west") and stack.pid("gpu:eu-west") != pid)
         stack.wait_ready("gpu:eu-west")
+
+        picture, clip = tmp_path / "photo.jpg", tmp_path / "clip.mp4"
+        picture.write_bytes(photo)
+        access = {"STILLMOTION_SERVER": stack.url, "STILLMOTION_API_KEY": stack.api_key()}
+        assert stack.command("animate", picture, "-o", clip, env=access) == (0, f"{clip}\n")
+        root = stack.data.path / "provenance" / "root.pem"
+        code, printed = stack.command("provenance", clip, "--trust", root)
+        assert (code, printed.split(":")[0].split()) == (0, ["state", "Trusted"])
         pids = [stack.pid(name) for name in processes]
     assert not any(map(running, pids))
+
+
+def test_with_a_valkey_per_region_each_has_a_flower_for_its_own_broker():
+    environ = {"PATH": os.environ["PATH"], "MODEL_PROFILE": "noop"}
+    with Stack(
+        None, processes=("flower", "flower:eu-west"), valkeys=True, environ=environ
+    ) as stack:
+        second = stack.services.redis_urls[stack.valkey_of("eu-west")]
+        brokers = [urlsplit(url).netloc.split("@")[1] for url in (stack.env["REDIS_URL"], second)]
+        pages = [httpx.get(f"{url}/broker", auth=stack.flower_login) for url in stack.flower_urls]
+        assert [[broker in page.text for broker in brokers] for page in pages] == [
+            [True, False],
+            [False, True],
+        ]
 
 
 def test_the_commands_ask_for_a_suitable_python(tmp_path):

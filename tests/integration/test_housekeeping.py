@@ -44,7 +44,7 @@ def test_a_sweep_removes_old_objects_that_no_row_names_and_nothing_else(
     rendered = make.new_job(owner)
     with store.begin() as tx:
         jobs.add(tx, replace(rendered, input_key=f"inputs/{rendered.id}.jpg"))
-        [placed] = attempts.place(tx, "noop", "us-east", "us-east", ["a"], [])
+        [placed] = make.place(tx, "noop", "us-east", "us-east", ["a"])
         attempts.begin(tx, rendered.id, placed.fence, worker="w", attempt_limit_s=60)
         attempts.finish(tx, rendered.id, placed.fence, f"outputs/{rendered.id}/1.mp4", 1)
     waiting = make.new_job(owner)

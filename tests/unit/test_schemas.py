@@ -63,6 +63,7 @@ def row(**changes):
         "output_bytes": None,
         "metadata": {},
         "webhook_url": None,
+        "webhook_events": None,
     }
     return JobRow(**values | changes)
 

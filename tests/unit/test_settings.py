@@ -21,6 +21,45 @@ def test_a_profile_has_its_own_steps_unless_they_are_set_for_it():
     assert (best.steps_of(STUDENT), best.steps_of(TEACHER)) == (8, 32)
 
 
+REGIONS = """
+[[region]]
+name = "aa"
+rtt_ms = { bb = 1, cc = 1 }
+[[region]]
+name = "bb"
+rtt_ms = { aa = 1, cc = 1 }
+redis_url = "redis://bb"
+[[region]]
+name = "cc"
+rtt_ms = { aa = 1, bb = 1 }
+redis_url = "redis://cc"
+broker_url = "amqp://cc"
+"""
+
+
+def test_a_region_without_services_of_its_own_uses_the_deployment_s(tmp_path):
+    (tmp_path / "regions.toml").write_text(REGIONS)
+    own = Settings(**NEEDED, region="aa", regions_file=tmp_path / "regions.toml")
+    assert [own.redis_of(name) for name in ("aa", "bb", "cc", "gone")] == [
+        *("redis://localhost", "redis://bb", "redis://cc", "redis://localhost")
+    ]
+    # A broker beside its own Redis: a region that has one must not hang on another's broker.
+    rabbit = own.model_copy(update={"broker_url": "amqp://localhost"})
+    assert [own.broker_of(name) for name in ("aa", "bb", "cc")] == [
+        *("redis://localhost", "redis://bb", "amqp://cc")
+    ]
+    assert [rabbit.broker_of(name) for name in ("aa", "bb", "cc")] == [
+        *("amqp://localhost", "redis://bb", "amqp://cc")
+    ]
+
+
+def test_a_region_that_the_file_lacks_is_refused(tmp_path):
+    (tmp_path / "regions.toml").write_text(REGIONS)
+    lost = Settings(**NEEDED, region="dd", regions_file=tmp_path / "regions.toml")
+    with pytest.raises(ConfigError, match="REGION 'dd' is not in"):
+        assert lost.topology
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("MODEL_GRAPH", "onnx"), ("MODEL_DTYPE", "fp8"), ("MODEL_STEPS", "33")],

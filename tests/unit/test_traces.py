@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from app.planning.arrivals import burst, diurnal, poisson, replayed, stepped, together
-from app.planning.traces import TraceError, azure, servegen
+from app.planning.traces import Rates, Requests, TraceError, azure, mooncake, read, servegen
 
 AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:17:03.9799600,4808,10
 2023-11-16 18:17:05.9799600,3180,8
 2023-11-16 18:17:04.4799600,110,27
 """
+MOONCAKE = "timestamp_ms,input_length,output_length\n3000,6758,500\n3000,7322,490\n4500,1,7\n"
 
 
 def tarred(path: Path, **files: str) -> Path:
@@ -56,6 +57,30 @@ def test_a_file_that_is_no_azure_trace_is_refused_by_line(tmp_path, text, senten
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(TraceError, match=sentence):
         azure(tmp_path / "a.csv")
+
+
+def test_a_mooncake_trace_counts_milliseconds(tmp_path):
+    (tmp_path / "m.csv").write_text(MOONCAKE)
+    trace = mooncake(tmp_path / "m.csv")
+    assert (trace.times.tolist(), trace.tokens.tolist()) == ([0.0, 0.0, 1.5], [500, 490, 7])
+
+
+def test_a_trace_is_known_by_its_content(tmp_path):
+    (tmp_path / "m.csv").write_text(MOONCAKE)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(AZURE.encode()))
+    rates = tarred(tmp_path / "s.tar.gz", one="0,1,1\n600,2,1\n")
+    assert len(read(tmp_path / "m.csv").times) == len(read(tmp_path / "a.csv.gz").times) == 3
+    assert isinstance(read(tmp_path / "m.csv"), Requests)
+    assert isinstance(read(rates), Rates)
+
+
+def test_what_is_no_trace_at_all_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b\n")
+    (tmp_path / "y.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(TraceError, match="line 1: the header"):
+        read(tmp_path / "x.csv")
+    with pytest.raises(TraceError, match="damaged"):
+        read(tmp_path / "y.csv")
 
 
 def test_a_damaged_archive_is_refused(tmp_path):

@@ -11,14 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from app.domain.job import TERMINAL
 from app.domain.webhooks import (
     MAX_BODY_BYTES,
     RETRY_AFTER_LIMIT_S,
     SCHEDULE_S,
     Outcome,
     Verdict,
+    WebhookEvent,
     decide,
     encode,
+    encode_test,
     headers,
     retry_after_s,
     secret_for,
@@ -37,7 +40,7 @@ failures = st.one_of(st.none(), st.integers(100, 199), st.integers(300, 599)).fi
 def test_the_reference_library_verifies_what_is_sent(job, owner, secret_key):
     secret = secret_for(secret_key, owner)
     body = encode("job.succeeded", datetime.now(UTC), job)
-    sent = headers(secret, str(uuid4()), int(time()), body)
+    sent = headers([secret], str(uuid4()), int(time()), body)
     assert Webhook(secret).verify(body, sent)["data"]["job"] == job
 
 
@@ -51,7 +54,7 @@ def test_signatures_are_the_reference_librarys(message_id, text):
 
 def test_a_changed_body_time_or_owner_is_refused():
     body = encode("job.failed", datetime.now(UTC), {"id": "1"})
-    sent = headers(secret_for(KEY, OWNER), "1", int(time()), body)
+    sent = headers([secret_for(KEY, OWNER)], "1", int(time()), body)
     with pytest.raises(WebhookVerificationError):
         Webhook(secret_for(KEY, OWNER)).verify(body + b" ", sent)
     with pytest.raises(WebhookVerificationError):
@@ -70,6 +73,30 @@ def test_a_secret_belongs_to_one_owner_and_one_deployment():
     }
     assert len(secrets) == 3
     assert secret_for(KEY, OWNER) in secrets
+
+
+def test_during_a_rotation_either_secret_verifies_and_no_other():
+    secrets = [secret_for(KEY, OWNER, version) for version in (3, 2)]
+    body = encode("job.failed", datetime.now(UTC), {"id": "1"})
+    sent = headers(secrets, "1", int(time()), body)
+    assert len(sent["webhook-signature"].split(" ")) == 2
+    for secret in secrets:
+        assert Webhook(secret).verify(body, sent)["type"] == "job.failed"
+    for version in (1, 4):
+        with pytest.raises(WebhookVerificationError):
+            Webhook(secret_for(KEY, OWNER, version)).verify(body, sent)
+
+
+def test_every_end_of_a_job_has_an_event():
+    assert {str(event) for event in WebhookEvent} == {f"job.{state}" for state in TERMINAL}
+
+
+def test_a_test_event_names_its_webhook():
+    assert json.loads(encode_test(datetime(2026, 1, 2, tzinfo=UTC), OWNER)) == {
+        "type": "webhook.test",
+        "timestamp": "2026-01-02T00:00:00Z",
+        "data": {"webhook_id": str(OWNER)},
+    }
 
 
 def test_the_schedule_is_the_specifications():
@@ -97,8 +124,8 @@ def test_the_tenth_failure_is_the_last(status, tries, draw):
 
 
 @given(st.integers(1, 30), draws)
-def test_gone_gives_up_at_once(tries, draw):
-    assert decide(410, 60.0, tries, draw).outcome is Outcome.GIVEN_UP
+def test_gone_ends_it_at_once(tries, draw):
+    assert decide(410, 60.0, tries, draw).outcome is Outcome.GONE
 
 
 @given(st.sampled_from([429, 502, 503, 504]), st.floats(0, 1e12), st.integers(1, 9), draws)

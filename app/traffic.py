@@ -1,0 +1,209 @@
+"""What a process believes about traffic at this moment: table, controls, every region's state.
+
+Dispatchers route by it and the API admits by it. It is read from the regions' Redis once a second,
+by a thread of its own; where Redis has lost its copies they are put back from Postgres.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from threading import Event, Lock, Thread
+from time import time
+
+import redis
+import structlog
+
+from app import telemetry
+from app.broker import traffic
+from app.broker.connections import RegionRedis
+from app.broker.traffic import Copies, RegionReport
+from app.config import Settings
+from app.domain.controls import Controls
+from app.domain.errors import DatabaseUnavailable
+from app.domain.load import ReportRefused, accept, fresh
+from app.domain.pools import Topology
+from app.domain.table import Mode, Table, TableRefused, check_published, mode
+from app.store import controls, tables
+from app.store.session import Store
+
+log = structlog.get_logger(__name__)
+
+REFRESH_S = 1.0
+REST_S = 3.0  # a Redis that failed is left alone for so long
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Immutable. Ages are asked for with the Unix time of the question."""
+
+    table: Table | None = None
+    controls: Controls = field(default_factory=Controls)
+    reports: dict[str, RegionReport] = field(default_factory=dict)
+
+    def table_age_s(self, now: float) -> float | None:
+        return None if self.table is None else max(0.0, now - self.table.created_at)
+
+    def mode(self, now: float) -> Mode:
+        return mode(self.table_age_s(now))
+
+    def known(self, now: float) -> dict[str, RegionReport]:
+        """Reports that are young enough to be believed, by region."""
+        return {name: r for name, r in self.reports.items() if fresh(r.report, now)}
+
+    def ready(self, now: float) -> dict[str, int]:
+        """Ready workers of the regions that are known; a drained region is as good as down."""
+        found = {name: r.report.ready for name, r in self.known(now).items()}
+        return found | dict.fromkeys(self.controls.drained, 0)
+
+
+class Traffic:
+    """Keeps one process's snapshot. `current` may be called from any thread."""
+
+    def __init__(
+        self,
+        config: Settings,
+        store: Store,
+        regions: RegionRedis,
+        *,
+        clock: Callable[[], float] = time,
+    ):
+        self._topology: Topology = config.topology
+        self._store = store
+        self._regions = regions
+        self._region = config.region
+        self._clock = clock
+        self._snapshot = Snapshot()
+        self._lock = Lock()
+        self._look = Event()
+        self._stopped = Event()
+        self._thread: Thread | None = None
+        self._resting: dict[str, float] = {}
+        self._refused: str | None = None  # the table last refused, so that it is logged once
+
+    def current(self) -> Snapshot:
+        """The newest snapshot. The first call reads one, and starts the thread that reads on."""
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self.refresh()
+                    self._thread = Thread(target=self._run, name="traffic", daemon=True)
+                    self._thread.start()
+        return self._snapshot
+
+    def look_now(self) -> None:
+        """Something has changed: read within milliseconds."""
+        self._look.set()
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._look.set()
+        if self._thread is not None:
+            self._thread.join(timeout=3.0)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._look.wait(REFRESH_S)
+            self._look.clear()
+            if not self._stopped.is_set():
+                self.refresh()
+
+    def refresh(self) -> None:
+        """Read everything once. What cannot be read stays as it was, and grows old."""
+        by_url: dict[str, list[str]] = {}
+        for name in self._topology.names:
+            by_url.setdefault(self._regions.url(name), []).append(name)
+        own = self._regions.url(self._region)
+        table: str | None = None
+        decided: Controls | None = None
+        reports = dict(self._snapshot.reports)
+        lost: dict[str, Copies] = {}  # by region, where its Redis lacks some
+        for url, names in by_url.items():
+            if self._clock() < self._resting.get(url, 0.0):
+                continue
+            try:
+                copies = traffic.read(self._regions.of(names[0]), names)
+            except redis.RedisError as error:
+                self._resting[url] = self._clock() + REST_S
+                log.warning("traffic unknown for a moment", regions=names, error=str(error))
+                continue
+            if url == own:
+                table, decided = copies.table, _controls(copies.controls)
+            if copies.controls is None or copies.table is None:
+                lost[names[0]] = copies
+            for name, text in copies.reports.items():
+                self._take_report(reports, name, text)
+        if lost or table is None or decided is None:
+            stored = self._restore(lost)
+            if stored is not None:
+                table, decided = table or stored[0], decided or stored[1]
+        self._snapshot = replace(
+            self._snapshot,
+            reports=reports,
+            table=self._newest(table),
+            controls=self._snapshot.controls if decided is None else decided,
+        )
+
+    def _take_report(self, reports: dict[str, RegionReport], name: str, text: str) -> None:
+        last, now = reports.get(name), self._clock()
+        try:
+            new = RegionReport.from_json(text)
+            if last is None or new.report != last.report:
+                # A report that is no longer believed stands in no other's way.
+                before = last.report if last is not None and fresh(last.report, now) else None
+                accept(new.report, before, now, self._topology)
+                reports[name] = new
+        except ReportRefused:
+            return  # the controller counts and logs it
+
+    def _newest(self, text: str | None) -> Table | None:
+        """The table of `text` if it is sound and newer than the one in force."""
+        old = self._snapshot.table
+        if text is None or text == self._refused:
+            return old
+        try:
+            table = Table.from_json(text)
+            if old is not None and table.version == old.version:
+                return old
+            # Versions start anew in a restored database; a table that counts for nothing may go.
+            worthless = self._snapshot.mode(self._clock()) is Mode.LOCAL
+            check_published(table, self._topology, previous=None if worthless else old)
+        except TableRefused as error:
+            self._refused = text
+            telemetry.tables_refused.labels("read", error.reason).inc()
+            log.warning("routing table refused, the old one stays", sentence=str(error))
+            return old
+        return table
+
+    def _restore(self, lost: dict[str, Copies]) -> tuple[str | None, Controls] | None:
+        """(table, controls) from Postgres; what the Redis of a region lacks is put back."""
+        try:
+            with self._store.once() as tx:
+                table, decided = tables.latest(tx), controls.read(tx)
+        except DatabaseUnavailable:
+            return None
+        for name, copies in lost.items():
+            try:
+                self.copy_out(
+                    name,
+                    table if copies.table is None else None,
+                    decided if copies.controls is None else None,
+                )
+            except redis.RedisError as error:
+                log.warning("copies not put back", region=name, error=str(error))
+        return table, decided
+
+    def copy_out(self, region: str, table: str | None, decided: Controls | None) -> None:
+        """Put copies into one region's Redis, those that are given. Raises redis.RedisError."""
+        client = self._regions.of(region)
+        if decided is not None:
+            traffic.write_controls(client, decided)
+        if table is not None:
+            traffic.write_table(client, table)
+
+
+def _controls(text: str | None) -> Controls | None:
+    """What Redis has of the operators' decisions; None if that is nothing, or makes no sense."""
+    try:
+        return None if text is None else Controls.from_json(text)
+    except ValueError as error:
+        log.warning("controls not readable, asking the database", error=str(error))
+        return None

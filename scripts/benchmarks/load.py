@@ -1,0 +1,277 @@
+"""The real stack under open-loop load, and how fast dispatchers place jobs.
+
+What is real: gunicorn with its picture process, Postgres with fsync, two regions with a Valkey
+each, two dispatchers, Celery workers. What is not: the render, which takes no time. Jobs of 60 kB
+are due at random moments, or at a trace's, half in each region; latencies count from then
+(`load_clients.py`). The rate goes up in steps to the *knee*: the highest at which p99 of submit is
+<= 100 ms and >= 99.9 % of the jobs are accepted and succeed within 10 s. What holds the service
+back there is measured, too (`load_watch.py`).
+
+    scripts/bench load --json load.json --trace AzureLLMInferenceTrace_conv.csv.gz
+
+Writes a report and plots to docs/load.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from app.config import Settings
+from app.planning import traces
+from app.planning.traces import Rates, Requests
+from scripts.benchmarks import load_placements, load_plots
+from scripts.benchmarks.figures import Figure
+from scripts.benchmarks.load_clients import arrivals, percentile, submit_all
+from scripts.benchmarks.load_placements import Placements
+from scripts.benchmarks.load_watch import Use, Watch
+from scripts.stack import Stack
+
+REGIONS = ("us-east", "eu-west")
+DISPATCHERS = ("dispatcher", "dispatcher:eu-west")
+WORKERS = tuple(f"gpu:{region}:{n}" for region in REGIONS for n in (1, 2))
+SUBMIT_P99_MS, SUCCESS, DONE_S = 100.0, 0.999, 10.0
+FIRST_RATE, FACTOR, MOST_RATE = 5.0, 1.5, 2000.0
+REFINEMENTS = 2  # halvings of the last step, after which the knee is known within 11 %
+DRAIN_S = 60.0
+# What becomes of an accepted job, by the database's clock.
+STAGES = {
+    "place": ("created_at", "placed_at"),
+    "begin": ("placed_at", "started_at"),
+    "run": ("started_at", "finished_at"),
+}
+OUTCOMES = f"""
+    SELECT id::text, state, extract(epoch FROM finished_at)::float8,
+        {", ".join(f"extract(epoch FROM {b} - {a})::float8" for a, b in STAGES.values())}
+    FROM jobs WHERE id = ANY(%s::uuid[])
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rate, held for a while. Rates in jobs/s, times in milliseconds."""
+
+    rate: float  # that came due
+    submit_ms: NDArray[np.float64]
+    done_ms: NDArray[np.float64]  # of the jobs that succeeded, from due to finished
+    sent_late_ms: float  # p99
+    success: float
+    stages_ms: dict[str, float]  # p99 of each
+    use: Use
+
+    @property
+    def submit_p99_ms(self) -> float:
+        return percentile(self.submit_ms, 0.99)
+
+    @property
+    def passes(self) -> bool:
+        return self.submit_p99_ms <= SUBMIT_P99_MS and self.success >= SUCCESS
+
+
+class Load:
+    """Steps of load on one stack."""
+
+    def __init__(self, stack: Stack, trace: Requests | Rates | None, duration_s: float):
+        self._stack = stack
+        self._key = stack.api_key()
+        self._trace = trace
+        self._duration_s = duration_s
+        self._rng = np.random.default_rng(7)
+
+    def step(self, rate: float, duration_s: float | None = None) -> Step:
+        """Hold one rate, then wait until every job has ended."""
+        duration_s = duration_s or self._duration_s
+        times = arrivals(self._trace, rate, duration_s, self._rng)
+        homes = self._rng.choice(REGIONS, len(times)).tolist()
+        with Watch(self._stack, len(WORKERS)) as watch:
+            began_at, submits = submit_all(self._stack.url, self._key, times, homes)
+        accepted = {each.job_id: each for each in submits if each.job_id is not None}
+        done_ms, stages = [], []
+        for job_id, state, finished_at, *parts in self._outcomes(list(accepted)):
+            took_s = (finished_at or np.inf) - began_at - accepted[job_id].due_s
+            if state == "succeeded" and took_s <= DONE_S:
+                done_ms.append(took_s * 1000)
+                stages.append(parts)
+        columns = np.array(stages).reshape(-1, len(STAGES)).T * 1000
+        step = Step(
+            rate=len(times) / duration_s,
+            submit_ms=np.array([each.latency_ms for each in submits]),
+            done_ms=np.array(done_ms),
+            sent_late_ms=percentile(
+                np.array([(each.sent_s - each.due_s) * 1000 for each in submits]), 0.99
+            ),
+            success=len(done_ms) / max(1, len(times)),
+            stages_ms={
+                name: percentile(column, 0.99) for name, column in zip(STAGES, columns, strict=True)
+            },
+            use=watch.use,
+        )
+        print(f"{step.rate:.1f} jobs/s: {step.use.bottleneck()}", file=sys.stderr, flush=True)
+        return step
+
+    def _outcomes(self, ids: list[str]) -> list[tuple]:
+        url = self._stack.env["DATABASE_URL"]
+        deadline = time.monotonic() + DRAIN_S
+        with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+            while True:
+                rows = connection.execute(OUTCOMES, (ids,)).fetchall()
+                if all(row[2] for row in rows) or time.monotonic() > deadline:
+                    return rows
+                time.sleep(0.2)
+
+
+def climb(hold: Callable[[float], Step], factor: float, refinements: int) -> list[Step]:
+    """Steps up to the first that does not pass, then between it and the last that did."""
+    rate = FIRST_RATE
+    steps = [hold(rate)]
+    while steps[-1].passes and rate * factor <= MOST_RATE:
+        rate *= factor
+        steps.append(hold(rate))
+    if len(steps) > 1 and not steps[-1].passes:
+        low, high = rate / factor, rate
+        for _ in range(refinements):
+            middle = (low * high) ** 0.5
+            steps.append(hold(middle))
+            low, high = (middle, high) if steps[-1].passes else (low, middle)
+    return sorted(steps, key=lambda step: step.rate)
+
+
+def knee(steps: list[Step]) -> Step | None:
+    """The highest rate that passes, below the first that does not."""
+    best = None
+    for step in steps:
+        if not step.passes:
+            break
+        best = step
+    return best
+
+
+def run(
+    *, quick: bool = False, plots: Path | None = None, trace: Path | None = None
+) -> list[Figure]:
+    """Every figure of the table; the report and its pictures go to `plots`, if given."""
+    replayed = traces.read(trace) if trace is not None else None
+    load_before = os.getloadavg()[0]
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Stack(
+            Path(directory),
+            regions=REGIONS,
+            processes=("api", *DISPATCHERS, *WORKERS, "cpu", "cpu:eu-west"),
+            valkeys=True,
+            env={"MODEL_PROFILE": "noop", "SERVED_PROFILES": "noop"},
+        ) as stack,
+    ):
+        load = Load(stack, replayed, 5.0 if quick else 30.0)
+        load.step(FIRST_RATE, 3.0)  # warms caches, prepared statements, connections
+        steps = climb(load.step, 2.5 if quick else FACTOR, 0 if quick else REFINEMENTS)
+        for name in stack.processes:
+            if name not in DISPATCHERS:
+                stack.stop(name)
+        settings = Settings(**{name.lower(): value for name, value in stack.env.items()})
+        placed = load_placements.measure(
+            stack, settings, 2_000 if quick else 20_000, claim_rounds=1_000 if quick else 5_000
+        )
+    best = knee(steps)
+    shown = best or steps[0]
+    source = trace.name if trace is not None else "Poisson arrivals"
+    lines = [*_verdict(steps, best), "", *_placing(placed)]
+    Console().print(_table(steps), *lines, sep="\n", markup=False)
+    if plots is not None:
+        plots.mkdir(parents=True, exist_ok=True)
+        load_plots.draw_all(plots, steps, best, placed)
+        (plots / "report.md").write_text(_report(steps, lines, source, load_before))
+    return [
+        Figure("placements_per_s", placed.per_s, at_least=300),
+        Figure("claim_p50_ms", percentile(placed.claims_ms, 0.5), at_most=1),
+        Figure("knee_jobs_per_s", best.rate if best else 0.0),
+        Figure("knee_submit_p99_ms", shown.submit_p99_ms, at_most=SUBMIT_P99_MS),
+        Figure("knee_success", shown.success, at_least=SUCCESS),
+    ]
+
+
+def _verdict(steps: list[Step], best: Step | None) -> list[str]:
+    """Where the knee is, and what is full at the next step."""
+    found = f"Knee: {best.rate:.1f} jobs/s." if best else "No rate passed."
+    beyond = [step for step in steps if best is None or step.rate > best.rate]
+    if not beyond:
+        return [found, "Every rate passed; what ends it is not known."]
+    missed = beyond[0]
+    slowest = max(missed.stages_ms, key=lambda name: missed.stages_ms[name])
+    return [
+        f"{found} At {missed.rate:.1f} jobs/s submit has a p99 of {missed.submit_p99_ms:.0f} ms"
+        f" and {missed.success:.2%} succeed.",
+        f"Bottleneck there: {missed.use.bottleneck()}.",
+        f"Once it is accepted, a job takes longest to {slowest}:"
+        f" p99 {missed.stages_ms[slowest]:.0f} ms.",
+    ]
+
+
+def _placing(placed: Placements) -> list[str]:
+    quantiles = (percentile(placed.claims_ms, q) for q in (0.5, 0.99))
+    return [
+        f"Placements by two dispatchers: {placed.per_s:.0f}/s."
+        f" Meanwhile: {placed.use.bottleneck()}.",
+        "A claim on a quiet Valkey: p50 {:.2f} ms, p99 {:.2f} ms.".format(*quantiles),
+    ]
+
+
+HEADINGS = (
+    *("jobs/s", "submit p50", "submit p99", "done p50", "done p99", "sent late p99", "success"),
+    *("cores", "bottleneck"),
+)
+
+
+def _rows(steps: list[Step]) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"{step.rate:.1f}",
+            *(f"{percentile(step.submit_ms, q):.0f} ms" for q in (0.5, 0.99)),
+            *(f"{percentile(step.done_ms, q):.0f} ms" for q in (0.5, 0.99)),
+            f"{step.sent_late_ms:.0f} ms",
+            f"{step.success:.2%}",
+            f"{step.use.machine:.0%} of {step.use.cores}",
+            step.use.bottleneck().split(":")[0],
+        )
+        for step in steps
+    ]
+
+
+def _table(steps: list[Step]) -> Table:
+    table = Table(title="open-loop load; latencies from the moment a job was due")
+    for heading in HEADINGS:
+        table.add_column(heading)
+    for row in _rows(steps):
+        table.add_row(*row)
+    return table
+
+
+def _report(steps: list[Step], lines: list[str], source: str, load_before: float) -> str:
+    rows = [HEADINGS, ("---",) * len(HEADINGS), *_rows(steps)]
+    return "\n".join(
+        [
+            "# Load test",
+            "",
+            f"`scripts/bench load` on {os.cpu_count()} cores, load average {load_before:.1f} before"
+            f" the run; {source}, two regions, two dispatchers, {len(WORKERS)} workers that render"
+            ' nothing. Latencies count from the moment a job was due. "Cores" is everybody\'s use.',
+            "",
+            *(f"| {' | '.join(row)} |" for row in rows),
+            "",
+            *lines,
+            "",
+            "![Latency and processors by rate](knee.png)",
+            "",
+            "![Placements](placements.png)",
+            "",
+        ]
+    )

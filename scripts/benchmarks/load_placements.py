@@ -1,0 +1,201 @@
+"""How fast real dispatchers place jobs, with a consumer that costs next to nothing.
+
+The dispatchers, Postgres and the Valkeys are real. A stub stands in for the workers: it announces
+idle ones, takes messages off the queues, and begins and finishes their attempts many at a time.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import cycle, islice
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import text
+
+from app.broker.claims import Claims
+from app.broker.connections import POOL_IDLE, connect, wake
+from app.config import Settings
+from app.domain.job import JobState, uuid7
+from app.domain.lease import LEASE_S
+from app.domain.pools import Pool
+from app.store import jobs
+from app.store.jobs import NewJob
+from app.store.session import Store
+from scripts.benchmarks.load_watch import Use, Watch
+from scripts.stack import Stack, StackError
+
+WORKERS = 128  # idle in each pool, so that no dispatcher waits for one
+TAKE = 500  # messages at a time, at most
+ANNOUNCE_S = 1.0
+REST_S = 0.005  # of the stub, when its queues are empty
+GIVE_UP_S = 300.0
+BEGIN = text(
+    """
+    WITH begun AS (
+        UPDATE jobs SET state = 'processing', begun = begun + 1, started_at = now(),
+            lease_until = now() + make_interval(secs => :lease),
+            attempt_until = now() + make_interval(secs => :lease)
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS integer[])) AS taken(id, fence)
+        WHERE jobs.id = taken.id AND jobs.fence = taken.fence AND state = 'starting'
+          AND set_config('synchronous_commit', 'off', true) = 'off'
+        RETURNING jobs.id, jobs.fence
+    )
+    UPDATE attempts SET begun_at = now(), worker = 'stub' FROM begun
+    WHERE job_id = begun.id AND attempts.fence = begun.fence
+    RETURNING job_id, token
+    """
+)
+
+
+@dataclass(frozen=True)
+class Placements:
+    per_s: float
+    # Placements in each second, from the first one on.
+    by_second: NDArray[np.int64]
+    claims_ms: NDArray[np.float64]
+    use: Use
+
+
+class StubPool:
+    """The workers of one pool."""
+
+    def __init__(self, pool: Pool, redis_url: str, store: Store):
+        self.pool = pool
+        self._store = store
+        self._client = connect(redis_url, 5.0)
+        self._claims = Claims(self._client)
+        self._announce_at = 0.0
+
+    def turn(self) -> int:
+        """Announce, take what is queued, finish it. Returns how many jobs that were."""
+        if time.monotonic() >= self._announce_at:
+            self._announce_at = time.monotonic() + ANNOUNCE_S
+            for n in range(WORKERS):
+                self._claims.announce(self.pool, f"stub-{n}")
+            self._wake()
+        # Kombu's Redis transport pushes on the left and takes from the right.
+        messages = self._client.rpop(self.pool.queue, TAKE) or []
+        if not messages:
+            return 0
+        # The task id is "<job>:<fence>".
+        taken = [json.loads(each)["headers"]["id"].rsplit(":", 1) for each in messages]
+        with self._store.begin() as tx:
+            begun = tx.execute(
+                BEGIN,
+                {
+                    "ids": [job_id for job_id, _ in taken],
+                    "fences": [int(fence) for _, fence in taken],
+                    "lease": LEASE_S,
+                },
+            ).fetchall()
+        with self._store.begin() as tx:
+            jobs.end(
+                tx,
+                JobState.SUCCEEDED,
+                "id = ANY(:ids) AND state = 'processing'",
+                {"ids": [row.job_id for row in begun]},
+                outcome="succeeded",
+                output=("outputs/stub.mp4", 1),
+            )
+        # Its entry in the idle set stays: without the claim it counts as idle again.
+        self._claims.give_back(self.pool, [row.token for row in begun])
+        self._wake()
+        return len(begun)
+
+    def _wake(self) -> None:
+        wake(self._client, f"{POOL_IDLE}{self.pool}")
+
+
+def claim_ms(redis_url: str, rounds: int) -> NDArray[np.float64]:
+    """Milliseconds of each claim of one worker in a pool of 64 idle ones, on a quiet Valkey."""
+    client = connect(redis_url, 5.0)
+    claims, pool = Claims(client), Pool("bench", "noop")
+    took = np.empty(rounds)
+    announce_at = 0.0
+    for n in range(rounds):
+        if time.monotonic() >= announce_at:
+            announce_at = time.monotonic() + ANNOUNCE_S
+            for worker in range(64):
+                claims.announce(pool, f"stub-{worker}")
+        token = secrets.token_hex(8)
+        start = time.perf_counter()
+        granted = claims.claim(pool, [token])
+        took[n] = (time.perf_counter() - start) * 1000
+        if granted != [token]:
+            raise StackError("A claim on an idle worker was refused.")
+        claims.give_back(pool, granted)
+    return took
+
+
+def measure(stack: Stack, settings: Settings, count: int, *, claim_rounds: int) -> Placements:
+    """Place `count` waiting jobs, half of each home region, with the stack's dispatchers.
+
+    The stack runs no workers and no API. The rate is that between the tenth and the last tenth
+    placement, by the database's times.
+    """
+    regions = settings.topology.names
+    claims = claim_ms(settings.redis_of(regions[0]), claim_rounds)
+    with closing(Store(settings.sqlalchemy_url, pool_size=2, timeout_s=60.0)) as store:
+        ids = list(_submit(store, list(islice(cycle(regions), count))))
+        pools = [StubPool(Pool(name, "noop"), settings.redis_of(name), store) for name in regions]
+        with Watch(stack, WORKERS * len(pools)) as watch:
+            _consume(pools, count)
+        with store.once() as tx:
+            placed = tx.execute(
+                text(
+                    "SELECT extract(epoch FROM placed_at)::float8 FROM jobs"
+                    " WHERE id = ANY(:ids) ORDER BY placed_at"
+                ),
+                {"ids": ids},
+            )
+            at = np.array(placed.scalars().all())
+    first, last = count // 10, count - count // 10
+    seconds = (at - at[0]).astype(np.int64)
+    return Placements(
+        per_s=float((last - first) / (at[last - 1] - at[first])),
+        by_second=np.bincount(seconds),
+        claims_ms=claims,
+        use=watch.use,
+    )
+
+
+def _consume(pools: list[StubPool], count: int) -> None:
+    """Finish `count` jobs. Raises StackError if that takes too long."""
+    finished, deadline = 0, time.monotonic() + GIVE_UP_S
+    while finished < count:
+        turned = sum(pool.turn() for pool in pools)
+        finished += turned
+        if time.monotonic() > deadline:
+            raise StackError(f"Only {finished} of {count} jobs were placed in {GIVE_UP_S:.0f} s.")
+        if not turned:
+            time.sleep(REST_S)
+
+
+def _submit(store: Store, homes: list[str]) -> Iterator[UUID]:
+    """Waiting jobs, one for each home region, in one transaction."""
+    with store.begin() as tx:
+        owner = tx.execute(text("SELECT id FROM api_keys LIMIT 1")).scalar_one()
+        for home in homes:
+            job = NewJob(
+                id=uuid7(time.time_ns() // 1_000_000, secrets.randbits(74)),
+                owner_id=owner,
+                profile="noop",
+                prompt="",
+                seed=1,
+                frames=8,
+                fps=8,
+                size=64,
+                steps=1,
+                input_key="inputs/stub.jpg",
+                home_region=home,
+                policy="ring",
+                queue_deadline=datetime.now(UTC) + timedelta(seconds=900),
+            )
+            jobs.add(tx, job)
+            yield job.id

@@ -1,0 +1,137 @@
+"""What holds a running stack back, measured: processors, Postgres' waits, and what queues up."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from time import perf_counter
+
+import psycopg
+
+from scripts.benchmarks.processes import cpu_s, family, machine_s
+from scripts.stack import Stack
+
+SAMPLE_S = 0.2
+# Of all cores; a machine as busy as that makes everything on it wait.
+MACHINE_FULL = 0.90
+# Of one core, by one process: Python runs one of its threads at a time.
+PROCESS_FULL = 0.85
+SESSIONS = """
+    SELECT coalesce(wait_event_type || ' ' || wait_event, 'running'), count(*)
+    FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() GROUP BY 1
+"""
+# Each count walks a partial index of its own, however many jobs have ended.
+LIVE = """
+    SELECT (SELECT count(*) FROM jobs WHERE state = 'queued' AND not_before IS NULL) AS queued,
+           (SELECT count(*) FROM jobs WHERE state = 'starting') AS starting,
+           (SELECT count(*) FROM jobs WHERE state = 'processing') AS processing
+"""
+LIVE_STATES = ("queued", "starting", "processing")
+
+
+@dataclass
+class Use:
+    """Means over one step. Processor use in cores."""
+
+    cores: int
+    machine: float  # part of all cores that was in use, by anybody
+    families: dict[str, float]  # by name: each process with its children
+    hottest: tuple[str, float]  # the one process that used most
+    sessions: dict[str, float]  # active database sessions, by what they wait for
+    live: dict[str, float]  # jobs, by state
+    workers: int  # that could render at a time
+
+    @property
+    def others(self) -> float:
+        """Cores used by what is no part of the stack or the benchmark."""
+        return max(0.0, self.machine * self.cores - sum(self.families.values()))
+
+    def bottleneck(self) -> str:
+        """The first thing that is full, in words with its figures."""
+        most = sorted(self.families.items(), key=lambda item: -item[1])[:3]
+        shares = ", ".join(f"{name} {used:.2f}" for name, used in most)
+        if self.machine >= MACHINE_FULL:
+            return (
+                f"processors: {self.machine:.0%} of {self.cores} cores are in use"
+                f" ({shares}, not ours {self.others:.2f})"
+            )
+        name, used = self.hottest
+        if used >= PROCESS_FULL:
+            return f"one process: {name} uses {used:.2f} of a core; start another one"
+        waits = {name: n for name, n in self.sessions.items() if name != "running"}
+        if waits and (wait := max(waits, key=waits.__getitem__)) and waits[wait] >= 1.0:
+            return f"Postgres: {waits[wait]:.1f} sessions at a time wait for {wait}"
+        queued, busy = self.live.get("queued", 0.0), self.live.get("processing", 0.0)
+        if queued > self.workers:
+            if busy >= 0.8 * self.workers:
+                return f"workers: {busy:.1f} of {self.workers} render while {queued:.0f} jobs wait"
+            return f"placement: {queued:.0f} jobs wait and only {busy:.1f} workers render"
+        return f"nothing is full: {self.machine:.0%} of {self.cores} cores are in use ({shares})"
+
+
+@dataclass
+class Watch:
+    """Measures from entering the block to leaving it; `use` then has the means.
+
+    `workers`: how many jobs the stack's workers can render at a time.
+    """
+
+    stack: Stack
+    workers: int
+    _stop: Event = field(default_factory=Event)
+    use: Use | None = None
+
+    def __enter__(self) -> "Watch":
+        self._cpu = self._cpu_now()
+        self._machine = machine_s()
+        self._began = perf_counter()
+        self._sessions: Counter[str] = Counter()
+        self._live: Counter[str] = Counter()
+        self._samples = 0
+        self._thread = Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        elapsed = perf_counter() - self._began
+        cpu = self._cpu_now()
+        used, whole = (now - then for now, then in zip(machine_s(), self._machine, strict=True))
+        self._stop.set()
+        self._thread.join()
+        # A process that was not there at the start has used all of its time since.
+        spent = {key: (now - self._cpu.get(key, 0.0)) / elapsed for key, now in cpu.items()}
+        families: Counter[str] = Counter()
+        for (name, _), cores in spent.items():
+            families[name] += cores
+        (hottest, _), most = max(spent.items(), key=lambda item: item[1])
+        self.use = Use(
+            cores=os.cpu_count() or 1,
+            machine=used / whole if whole else 0.0,
+            families=dict(families),
+            hottest=(hottest, most),
+            sessions=self._mean(self._sessions),
+            live=self._mean(self._live),
+            workers=self.workers,
+        )
+
+    def _cpu_now(self) -> dict[tuple[str, int], float]:
+        """Processor seconds of every process, by the name that the stack knows it by."""
+        running = [name for name in self.stack.processes if self.stack.running(name)]
+        members = {
+            name: family(self.stack.pid(name)) for name in [*running, *self.stack.services.servers]
+        }
+        members["load generator"] = {os.getpid()}
+        return {(name, pid): cpu_s(pid) for name, pids in members.items() for pid in pids}
+
+    def _sample(self) -> None:
+        url = self.stack.env["DATABASE_URL"]
+        with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+            while not self._stop.wait(SAMPLE_S):
+                self._sessions.update(dict(connection.execute(SESSIONS).fetchall()))
+                counts = connection.execute(LIVE).fetchone()
+                self._live.update(dict(zip(LIVE_STATES, counts, strict=True)))
+                self._samples += 1
+
+    def _mean(self, counted: Mapping[str, int]) -> dict[str, float]:
+        return {name: count / max(1, self._samples) for name, count in counted.items()}

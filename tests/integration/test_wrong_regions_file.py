@@ -1,0 +1,37 @@
+"""Every process refuses a wrong regions file: one sentence with its line, and EX_CONFIG."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests import services
+
+COMMANDS = {
+    "app.broker.celery_app": ["celery", "-A", "app.broker.celery_app", "flower"],
+    "workers.cpu": ["workers.cpu"],
+    "workers.gpu": ["workers.gpu"],
+    "app.dispatcher": ["app.dispatcher"],
+    "app": ["gunicorn", "-c", "python:app.gunicorn_conf", "app.wsgi:app"],
+}
+
+
+@pytest.mark.parametrize(("who", "command"), COMMANDS.items())
+def test_a_wrong_regions_file_stops_a_process_at_its_start(change, tmp_path, who, command):
+    path = tmp_path / "regions.toml"
+    path.write_text('[[region]]\nname = "us-east"\nredis_url = "redis://:secret@host:port"\n')
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", *command],
+        # A warm-up longer than the test may take: a worker reads the file before that.
+        env=services.environment(
+            change(regions_file=path, model_profile="noop", noop_warm_up_s=600.0)
+        ),
+        cwd=services.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 78
+    assert done.stderr == (
+        f"{who}: {path}:3: redis_url must be a URL of redis:// or rediss:// with a host.\n"
+    )
