@@ -1,5 +1,6 @@
 """Publishing ids, with producers that are held open and waits that are bounded."""
 
+from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Any
 from uuid import UUID
@@ -28,35 +29,47 @@ class Publisher:
         self._lock = Lock()
         self._open: dict[str, tuple[Celery, Producer]] = {}
 
-    def render(self, pool: Pool, job_id: UUID, fence: int) -> None:
-        """Hint at one attempt to a pool's workers. Raises PublishFailed."""
-        self.send(
+    def render(self, pool: Pool, attempts: Iterable[tuple[UUID, int]]) -> None:
+        """Hint at attempts, each a job and its fence, to a pool's workers: one round trip for all
+        of them where the transport can (Redis).
+
+        Raises PublishFailed; some of the hints may be in the queue then.
+        """
+        self._send(
             RENDER,
-            [str(job_id), fence],
+            [([str(job_id), fence], task_id(job_id, fence)) for job_id, fence in attempts],
             queue=pool.queue,
-            message_id=task_id(job_id, fence),
             region=pool.region,
         )
 
     def send(
+        self, task: str, args: list[Any], *, queue: str, message_id: str | None = None
+    ) -> None:
+        """Publish one task on the broker of this process's region. Raises PublishFailed."""
+        self._send(task, [(args, message_id)], queue=queue, region=self._config.region)
+
+    def _send(
         self,
         task: str,
-        args: list[Any],
+        messages: Sequence[tuple[list[Any], str | None]],
         *,
         queue: str,
-        message_id: str | None = None,
-        region: str | None = None,
+        region: str,
     ) -> None:
-        """Publish one task on a region's broker; None: this process's. Raises PublishFailed."""
-        region = region or self._config.region
         broker = self._config.broker_of(region)
         # A producer's channel is not safe to share between threads.
         with self._lock:
             try:
                 app, producer = self._open.get(broker) or self._connect(broker, region)
-                app.send_task(
-                    task, args, queue=queue, task_id=message_id, producer=producer, retry=False
-                )
+                with producer.batch():
+                    for args, message_id in messages:
+                        app.send_task(
+                            *(task, args),
+                            queue=queue,
+                            task_id=message_id,
+                            producer=producer,
+                            retry=False,
+                        )
             except Exception as error:  # kombu's transports raise what their drivers raise
                 self._drop(broker)
                 raise PublishFailed(f"The broker did not take a message for {queue}.") from error

@@ -246,19 +246,22 @@ class Placer:
                 placements.labels(grant.target, overflow).inc()
                 if way.spilled:
                     self._routes.spilled(way.job.order.home, grant.target)
-                self._publish(pool, attempt)
+            self._publish(pool, attempts_made)
             for way in ways.values():
                 way.refused(grant.reason)
         return placed
 
-    def _publish(self, pool: Pool, attempt: Placed) -> None:
+    def _publish(self, pool: Pool, made: list[Placed]) -> None:
+        if not made:
+            return
         try:
-            self._publisher.render(pool, attempt.job_id, attempt.fence)
+            self._publisher.render(pool, [(attempt.job_id, attempt.fence) for attempt in made])
         except PublishFailed as error:
-            log.warning("placement undone", pool=str(pool), error=str(error))
+            log.warning("placements undone", pool=str(pool), count=len(made), error=str(error))
             with self._store.once() as tx:
-                attempts.take_back(tx, attempt.job_id, attempt.fence, error.code)
-            self._give_back(pool, [attempt.token])
+                for attempt in made:
+                    attempts.take_back(tx, attempt.job_id, attempt.fence, error.code)
+            self._give_back(pool, [attempt.token for attempt in made])
             self._probes.close(pool, error.code, self._clock(), self._draw())
 
     def _give_back(self, pool: Pool, tokens: list[str]) -> None:

@@ -130,18 +130,29 @@ def test_refusals_write_nothing_to_the_job(store, owner, make_placer):
     assert make.read(store, job) == before
 
 
-def test_a_broker_that_is_away_undoes_the_placement_at_once(
+def test_a_broker_that_is_away_undoes_all_placements_at_once(
     store, owner, claims, make_placer, change
 ):
-    job = make.submit(store, owner, policy="strict")
-    claims.announce(EAST, "e1")
+    waiting = [make.submit(store, owner, policy="strict") for _ in range(2)]
+    for worker in ("e1", "e2"):
+        claims.announce(EAST, worker)
     dead = change(broker_url=f"redis://127.0.0.1:{services.free_port()}/0")
     make_placer(dead).place("noop")
-    row = make.read(store, job)
-    assert (row.state, row.fence, row.begun) == ("queued", 1, 0)
-    assert claims.counts(EAST) == (1, 0)
-    [attempt] = make.attempts_of(store, job)
-    assert (attempt.outcome, attempt.error_code) == ("not_begun", "broker_unavailable")
+    for job in waiting:
+        row = make.read(store, job)
+        assert (row.state, row.fence, row.begun) == ("queued", 1, 0)
+        [attempt] = make.attempts_of(store, job)
+        assert (attempt.outcome, attempt.error_code) == ("not_begun", "broker_unavailable")
+    assert claims.counts(EAST) == (2, 0)
+
+
+def test_the_messages_of_one_placement_are_all_there(store, owner, claims, make_placer, settings):
+    for n in range(5):
+        make.submit(store, owner)
+        claims.announce(EAST, f"e{n}")
+    make_placer().place("noop")
+    with connect(settings.redis_url, 2.0) as client:
+        assert queued(client, EAST) == 5
 
 
 def test_a_region_whose_redis_is_away_is_unknown_and_the_next_one_is_used(
