@@ -38,7 +38,7 @@ def main() -> int:
     regions = RegionRedis(config)
     publisher = Publisher(config)
     placer = Placer(config, store, publisher)
-    reaper = Reaper(store, regions, placer.kick)
+    reaper = Reaper(store, regions, placer.kick, key_concurrency=config.key_concurrency)
     deliveries = DeliveryLoop(store, publisher, regions.of(config.region))
 
     def heard(message: str) -> None:

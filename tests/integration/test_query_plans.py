@@ -5,7 +5,7 @@ import json
 import pytest
 from sqlalchemy import event, text
 
-from app.store import attempts, jobs
+from app.store import attempts, jobs, reaping
 from tests import make
 
 WAITING = 20_000
@@ -87,10 +87,10 @@ def nodes(plan):
         ("waiting", lambda tx: attempts.waiting(tx, "noop", ["us-east", "eu-west"], limit=64)),
         ("place", lambda tx: attempts.place(tx, "noop", "us-east", "us-east", ["t"] * 64, [])),
         ("overflow", lambda tx: attempts.place(tx, "noop", "us-east", "eu-west", ["t"] * 64, [])),
-        ("reap unbegun", attempts.reap_unbegun),
-        ("reap lost", attempts.reap_lost),
-        ("reap deadlines", attempts.reap_deadlines),
-        ("release", attempts.release),
+        ("reap unbegun", reaping.reap_unbegun),
+        ("reap lost", reaping.reap_lost),
+        ("reap deadlines", reaping.reap_deadlines),
+        ("release", reaping.release),
     ],
 )
 def test_no_scan_no_sort_and_few_rows_thrown_away(store, crowd, name, work):

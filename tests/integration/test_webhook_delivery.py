@@ -119,7 +119,7 @@ def test_each_end_of_a_job_is_announced_once_and_the_signature_verifies(
         jobs.cancel(tx, ends["canceled"], owner_id=owner)
     make.make_late(store, ends["expired"], "queue_deadline")
     with store.begin() as tx:
-        attempts.reap_deadlines(tx)
+        reaping.reap_deadlines(tx)
     with store.begin() as tx:
         for placed in attempts.place(tx, "noop", "us-east", "us-east", ["a", "b"], []):
             attempts.begin(tx, placed.job_id, placed.fence, worker="w", attempt_limit_s=60)
