@@ -18,6 +18,11 @@ live_jobs = Gauge(
 placements = Counter("stillmotion_placements_total", "Attempts placed.", ["region", "overflow"])
 refused_probes = Counter("stillmotion_refused_probes_total", "Claims refused.", ["region"])
 reaped = Counter("stillmotion_reaped_total", "Attempts taken back.", ["reason"])
+eta_error = Histogram(
+    "stillmotion_eta_error_ratio",
+    "Of succeeded jobs: |time foretold at submit - time taken| / time taken.",
+    buckets=(0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5),
+)
 attempts_ended = Counter("stillmotion_attempts_ended_total", "Attempts by outcome.", ["outcome"])
 
 

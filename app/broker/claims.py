@@ -74,3 +74,11 @@ class Claims:
         pipe.zcard(_claims(pool))
         idle, claims = pipe.execute()
         return idle, claims
+
+    def idle_now(self, pool: Pool, now_ms: float) -> int:
+        """Idle workers that no claim stands for; `now_ms`: Unix time, near enough to Redis' own."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.zcount(_idle(pool), now_ms, "+inf")
+        pipe.zcount(_claims(pool), now_ms, "+inf")
+        idle, claims = pipe.execute()
+        return max(0, idle - claims)

@@ -33,15 +33,23 @@ def head_sql(*, profile: str, region: str, priority: str) -> str:
     """
 
 
+_PRESENT = f"""
+    SELECT coalesce(
+        ({head_sql(profile=":profile", region=":region", priority=":priority")}),
+        (SELECT max(finish) FROM fair_tags
+         WHERE profile = :profile AND region = :region AND priority = :priority),
+        0) AS v
+"""
+_AHEAD = f"""
+    SELECT count(*) FROM (
+        SELECT 1 FROM jobs
+        WHERE {WAITING_SQL} AND profile = :profile AND next_region = :region
+          AND (priority, vstart) <= (:priority, stamped.vstart)
+        LIMIT :most) AS ahead
+"""
 STAMP = text(
     f"""
-    WITH present AS (
-        SELECT coalesce(
-            ({head_sql(profile=":profile", region=":region", priority=":priority")}),
-            (SELECT max(finish) FROM fair_tags
-             WHERE profile = :profile AND region = :region AND priority = :priority),
-            0) AS v
-    ), stamped AS (
+    WITH present AS ({_PRESENT}), stamped AS (
         INSERT INTO fair_tags AS t (owner_id, profile, region, priority, finish)
         SELECT :owner, :profile, :region, :priority, v + :cost FROM present
         WHERE set_config('synchronous_commit', 'off', true) = 'off'
@@ -49,13 +57,19 @@ STAMP = text(
         DO UPDATE SET finish = greatest(t.finish, excluded.finish - :cost) + :cost
         RETURNING finish - :cost AS vstart
     )
-    SELECT vstart, (
-        SELECT count(*) FROM (
-            SELECT 1 FROM jobs
-            WHERE {WAITING_SQL} AND profile = :profile AND next_region = :region
-              AND (priority, vstart) <= (:priority, stamped.vstart)
-            LIMIT :most) AS ahead)
-    FROM stamped
+    SELECT vstart, ({_AHEAD}) FROM stamped
+    """
+)
+PEEK = text(
+    f"""
+    WITH present AS ({_PRESENT}), stamped AS (
+        SELECT greatest(v, (
+            SELECT finish FROM fair_tags
+            WHERE owner_id = :owner AND profile = :profile AND region = :region
+              AND priority = :priority)) AS vstart
+        FROM present
+    )
+    SELECT ({_AHEAD}) FROM stamped
     """
 )
 
@@ -75,7 +89,7 @@ def stamp(
     owner's row would else be locked while that one waits, and an owner's submits would queue. A
     stamp that is lost or not used moves the owner back or forth by one job.
     """
-    row = tx.execute(
+    vstart, ahead = tx.execute(
         STAMP,
         {
             "owner": owner_id,
@@ -86,4 +100,11 @@ def stamp(
             "most": COUNT_LIMIT,
         },
     ).one()
-    return Stamp(row.vstart, row.count if row.count < COUNT_LIMIT else None)
+    return Stamp(vstart, ahead if ahead < COUNT_LIMIT else None)
+
+
+def peek(tx: Connection, owner_id: UUID, *, profile: str, region: str, priority: int) -> int | None:
+    """The `ahead` of the stamp that the owner's next job would get."""
+    values = {"owner": owner_id, "profile": profile, "region": region, "priority": priority}
+    ahead = int(tx.execute(PEEK, values | {"most": COUNT_LIMIT}).scalar_one())
+    return ahead if ahead < COUNT_LIMIT else None

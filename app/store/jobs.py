@@ -1,6 +1,6 @@
 """Jobs: submit, look up, list, cancel, and the one function that ends them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
@@ -10,6 +10,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Table,
+    Uuid,
     and_,
     bindparam,
     func,
@@ -19,7 +20,7 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.domain.job import JobState
@@ -172,6 +173,14 @@ def position(tx: Connection, job: Row[Any]) -> int:
         },
     )
     return int(found.scalar_one())
+
+
+def glance(tx: Connection, job_ids: Collection[UUID]) -> Sequence[Row[Any]]:
+    """What tells whether somebody who waits for these jobs has news, and no more."""
+    found = text(
+        "SELECT id, state, fence, step, region, next_region FROM jobs WHERE id = ANY(:ids)"
+    ).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
+    return tx.execute(found, {"ids": list(job_ids)}).fetchall()
 
 
 def count_by_state(tx: Connection) -> dict[tuple[str, str, str], int]:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api import schemas
-from app.api.schemas import Invalid, JsonOrder, Links, Order, PageQuery, dump_job
+from app.api.order_schema import JsonOrder, Order, PageQuery
+from app.api.schemas import Invalid, Links, dump_job
 from app.domain.job import JobState
 
 ID = UUID("01a20a6f-5c2e-722e-a97c-126cdd89e6fb")
