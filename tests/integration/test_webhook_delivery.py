@@ -20,7 +20,7 @@ from app.dispatcher.deliveries import POLL_S, DeliveryLoop
 from app.domain.errors import Permanent
 from app.domain.messages import DELIVER, WEBHOOKS_QUEUE
 from app.domain.webhooks import TIMEOUT_S, Outcome, Verdict, secret_for
-from app.store import attempts, deliveries, jobs
+from app.store import attempts, deliveries, jobs, reaping
 from app.store.deliveries import Due
 from tests import make, services
 from tests.cpu_worker import cpu_worker

@@ -64,6 +64,11 @@ def row(**changes):
         "output_bytes": None,
         "metadata": {},
         "webhook_url": None,
+        "cost": 1.0,
+        "predicted_s": None,
+        "retention_s": 60,
+        "expires_at": None,
+        "purged_at": None,
     }
     return JobRow(**values | changes)
 
