@@ -125,7 +125,8 @@ class Hub:
         self._kick.set()
 
     def _hint(self, job_id: UUID) -> None:
-        self._hinted.add(job_id)
+        with self._lock:
+            self._hinted.add(job_id)
         self._kick.set()
 
     def _start(self) -> None:

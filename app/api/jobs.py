@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from app.api.order_schema import PageQuery, page_values
 from app.api.schemas import dump_job, parse_strings
 from app.api.services import Services, services
 from app.domain.errors import BadRequest, StorageUnavailable
-from app.domain.job import JobState, uuid7
+from app.domain.job import JobState
 from app.store import jobs, retention, slots
 from app.store.jobs import Filter
 
@@ -29,11 +28,11 @@ def list_jobs() -> ResponseReturnValue:
     """List the caller's jobs, newest first; `next` is the `after` of the following page."""
     parts = services()
     query = parse_strings(PageQuery, page_values(request.args.to_dict()))
-    before = [query.after, _first_id(query.created_before)]
     only = Filter(
-        before=min((one for one in before if one is not None), default=None),
-        since=_first_id(query.created_after),
+        before=query.after,
         state=None if query.state is None else query.state.value,
+        created_from=query.created_after,
+        created_before=query.created_before,
         labels=query.metadata,
     )
     with parts.store.once() as tx:
@@ -46,11 +45,6 @@ def list_jobs() -> ResponseReturnValue:
         "has_more": more,
         "next": str(shown[-1].id) if more else None,
     }
-
-
-def _first_id(moment: datetime | None) -> UUID | None:
-    """The least id of a moment: ids begin with their time in milliseconds."""
-    return None if moment is None else uuid7(max(0, int(moment.timestamp() * 1000)), 0)
 
 
 @bp.get("/<job_id>")

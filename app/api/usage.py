@@ -9,7 +9,6 @@ from app.api import auth
 from app.api.order_schema import UsageQuery
 from app.api.schemas import parse_strings
 from app.api.services import services
-from app.domain.job import uuid7
 from app.store import usage
 
 DEFAULT_DAYS = 30
@@ -26,14 +25,10 @@ def show_usage() -> ResponseReturnValue:
     given.setdefault("end", today.isoformat())
     given.setdefault("start", (today - timedelta(days=DEFAULT_DAYS - 1)).isoformat())
     query = parse_strings(UsageQuery, given)
-    first, last = (
-        int(datetime.combine(day, time(), UTC).timestamp() * 1000)
-        for day in (query.start, query.end + timedelta(days=1))
-    )
+    since = datetime.combine(query.start, time(), UTC)
+    before = datetime.combine(query.end, time(), UTC) + timedelta(days=1)
     with services().store.once() as tx:
-        days = usage.by_day(
-            tx, g.api_key.id, since=uuid7(max(0, first), 0), before=uuid7(max(0, last), 0)
-        )
+        days = usage.by_day(tx, g.api_key.id, since=since, before=before)
     return {
         "object": "usage",
         "start": query.start.isoformat(),

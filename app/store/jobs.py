@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from app.domain.job import JobState
+from app.domain.job import JobState, first_id
 from app.store.models import WAITING_SQL, IdempotencyRow, JobRow
 
 jobs = cast(Table, JobRow.__table__)
@@ -119,13 +119,18 @@ def get_whole(tx: Connection, job_id: UUID, *, owner_id: UUID) -> Row[Any] | Non
     return tx.execute(GET_WHOLE, {"job_id": job_id, "owner": owner_id}).one_or_none()
 
 
+# Between a job's id, made before its picture was decoded, and its row: far less than this.
+ID_SLACK = timedelta(hours=1)
+
+
 @dataclass(frozen=True)
 class Filter:
-    """Which of an owner's jobs are listed. Ids grow with time, so times are bounds on ids."""
+    """Which of an owner's jobs are listed."""
 
     before: UUID | None = None  # ids less than this
-    since: UUID | None = None  # and not less than this
     state: str | None = None
+    created_from: datetime | None = None  # included
+    created_before: datetime | None = None  # not included
     labels: Mapping[str, str] = field(default_factory=dict)  # all of these
 
 
@@ -139,8 +144,13 @@ def page(tx: Connection, owner_id: UUID, *, limit: int, only: Filter) -> Sequenc
     )
     if only.before is not None:
         query = query.where(jobs.c.id < only.before)
-    if only.since is not None:
-        query = query.where(jobs.c.id >= only.since)
+    # Ids begin with their time: a bound on them keeps the walk along the owner's index short.
+    if only.created_from is not None:
+        since = first_id(only.created_from - ID_SLACK)
+        query = query.where(jobs.c.created_at >= only.created_from, jobs.c.id >= since)
+    if only.created_before is not None:
+        until = first_id(only.created_before + ID_SLACK)
+        query = query.where(jobs.c.created_at < only.created_before, jobs.c.id < until)
     if only.state is not None:
         query = query.where(jobs.c.state == only.state)
     if only.labels:

@@ -14,6 +14,7 @@ from app.store.fair import head_sql
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:owner, 0))")
 _LIVE = "slot IS NOT NULL AND state NOT IN ('canceled', 'expired', 'failed', 'succeeded')"
 _HELD = text(f"SELECT count(*) FROM jobs WHERE owner_id = :owner AND slot AND {_LIVE}")
+# Locked rows are skipped: who cancels a job holds its row before it asks for the key's lock.
 # Only `queued` jobs wait for a slot; the limit is read anew, so that raising it helps at once.
 _GRANT = text(
     f"""
@@ -23,7 +24,7 @@ _GRANT = text(
     WHERE id IN (
         SELECT id FROM jobs
         WHERE owner_id = :owner AND NOT slot AND {_LIVE}
-        ORDER BY priority, vstart, id LIMIT :free FOR UPDATE)
+        ORDER BY priority, vstart, id LIMIT :free FOR UPDATE SKIP LOCKED)
     """
 )
 

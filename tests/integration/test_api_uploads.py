@@ -34,7 +34,7 @@ def test_an_upload_is_submitted_by_its_id_in_json_and_in_a_form(
 ):
     direct = calls.submit(api, photo).get_json()["id"]
     by_json = calls.submit_json(api, upload_id=uploaded)
-    by_form = api.post("/v1/jobs", data={"upload_id": uploaded})
+    by_form = api.post("/v1/jobs", data={"upload_id": uploaded}, content_type="multipart/form-data")
     assert (by_json.status_code, by_form.status_code) == (202, 202)
     pictures = {
         (objects_dir / f"inputs/{one}.jpg").read_bytes()

@@ -5,10 +5,15 @@ import json
 import pytest
 from sqlalchemy import event, text
 
-from app.store import attempts, jobs, reaping
+from app.store import attempts, fair, jobs, reaping, retention, service_times
 from tests import make
 
 WAITING = 20_000
+QUEUE = {"profile": "noop", "region": "us-east", "priority": 1}
+
+
+def keys_of(tx):
+    return tx.execute(text("SELECT id FROM api_keys LIMIT 1")).scalar_one()
 
 
 @pytest.fixture
@@ -91,6 +96,9 @@ def nodes(plan):
         ("reap lost", reaping.reap_lost),
         ("reap deadlines", reaping.reap_deadlines),
         ("release", reaping.release),
+        ("stamp", lambda tx: fair.stamp(tx, keys_of(tx), **QUEUE, cost=1.0)),
+        ("busy", lambda tx: service_times.busy(tx, "noop")),
+        ("purge", lambda tx: retention.purge_expired(tx, limit=10)),
     ],
 )
 def test_no_scan_no_sort_and_few_rows_thrown_away(store, crowd, name, work):
