@@ -1,7 +1,7 @@
 """What a client may ask for: an order, and the queries of submit, list and usage."""
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated, Self
 from uuid import UUID
 
@@ -18,6 +18,11 @@ MAX_SEED = 2**63 - 1  # what Postgres' bigint holds
 MIN_RETENTION_S, MAX_RETENTION_S = 60, 31_536_000
 MAX_LABELS = 16
 MAX_USAGE_DAYS = 92
+
+# Years that calendars and ids can count with.
+FIRST, LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+Moment = Annotated[AwareDatetime, Field(ge=FIRST, lt=LAST)]
+Day = Annotated[date, Field(ge=FIRST.date(), lt=LAST.date())]
 
 LabelName = Annotated[str, Field(min_length=1, max_length=64), PRINTABLE]
 LabelValue = Annotated[str, Field(max_length=512), PRINTABLE]
@@ -72,8 +77,8 @@ class PageQuery(BaseModel):
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     after: UUID | None = None
     state: JobState | None = None
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
     metadata: Labels = {}
 
 
@@ -82,8 +87,8 @@ class UsageQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    start: date
-    end: date
+    start: Day
+    end: Day
 
     @model_validator(mode="after")
     def in_order(self) -> Self:

@@ -40,12 +40,13 @@ _PRESENT = f"""
          WHERE profile = :profile AND region = :region AND priority = :priority),
         0) AS v
 """
+# The order is there for the planner alone: without it a LIMIT tempts it to scan the table.
 _AHEAD = f"""
     SELECT count(*) FROM (
         SELECT 1 FROM jobs
         WHERE {WAITING_SQL} AND profile = :profile AND next_region = :region
           AND (priority, vstart) <= (:priority, stamped.vstart)
-        LIMIT :most) AS ahead
+        ORDER BY priority, vstart, id LIMIT :most) AS ahead
 """
 STAMP = text(
     f"""

@@ -167,7 +167,7 @@ def position(tx: Connection, job: Row[Any]) -> int:
             WHERE {WAITING_SQL}
               AND profile = :profile AND next_region = :region
               AND (priority, vstart, id) < (:priority, :vstart, :id)
-            LIMIT :most
+            ORDER BY priority, vstart, id LIMIT :most
         ) AS ahead
         """
     )

@@ -147,8 +147,9 @@ def test_a_list_can_be_of_some_metadata_and_of_some_time(api, photo):
     assert listed(**{"metadata[order]": "3"}) == []
     assert listed(created_before=third["created_at"], limit=1) == [second["id"]]
     assert listed(created_after=third["created_at"]) == [third["id"]]
-    answer = api.get("/v1/jobs?created_after=yesterday")
-    calls.assert_problem(answer, 422, "invalid_field", "/created_after")
+    for moment in ("yesterday", "2030-01-01T00:00:00", "0001-01-01T00:00:00Z"):
+        answer = api.get(f"/v1/jobs?created_after={moment}")
+        calls.assert_problem(answer, 422, "invalid_field", "/created_after")
     answer = api.get("/v1/jobs", query_string={"metadata[]": "x"})
     calls.assert_problem(answer, 422, "invalid_field")
 
@@ -212,7 +213,14 @@ def test_usage_counts_a_keys_jobs_by_day_and_model_deleted_ones_included(api, ph
 
 
 @pytest.mark.parametrize(
-    "query", ["start=x", "start=2030-02-01&end=2030-01-01", "start=2020-01-01&end=2021-01-01"]
+    "query",
+    [
+        "start=x",
+        "start=2030-02-01&end=2030-01-01",
+        "start=2020-01-01&end=2021-01-01",
+        "start=9999-12-31&end=9999-12-31",
+        "start=0001-01-01&end=0001-01-01",
+    ],
 )
 def test_a_usage_report_of_no_days_or_too_many_is_refused(api, query):
     calls.assert_problem(api.get(f"/v1/usage?{query}"), 422, "invalid_field")
