@@ -49,9 +49,15 @@ def purge_expired(tx: Connection, *, limit: int) -> Sequence[Row[Any]]:
 
 
 def keep_no_longer(tx: Connection, job_id: UUID, *, owner_id: UUID) -> None:
-    """Let a live job expire in the moment it ends."""
+    """Let a live job expire in the moment it ends, which may have been just now."""
     tx.execute(
-        text("UPDATE jobs SET retention_s = 0 WHERE id = :id AND owner_id = :owner"),
+        text(
+            """
+            UPDATE jobs SET retention_s = 0,
+                expires_at = CASE WHEN finished_at IS NOT NULL THEN now() END
+            WHERE id = :id AND owner_id = :owner
+            """
+        ),
         {"id": job_id, "owner": owner_id},
     )
 

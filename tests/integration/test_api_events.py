@@ -202,10 +202,12 @@ def test_beyond_the_waiting_places_a_stream_is_503_and_a_closed_one_gives_its_pl
         path = f"{url}/v1/jobs/{job.json()['id']}/events"
         with httpx.stream("GET", path, headers=headers, timeout=30) as first:
             assert first.status_code == 200
-            next(first.iter_lines())
+            lines = first.iter_lines()  # kept: the connection closes with it
+            next(lines)
             second = httpx.get(path, headers=headers, timeout=30)
             assert (second.status_code, second.json()["code"]) == (503, "too_many_streams")
             assert second.headers["Retry-After"] == "5"
+            assert next(lines) == ""
 
         def again():
             with httpx.stream("GET", path, headers=headers, timeout=30) as answer:
