@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from app.config import ConfigError
-from app.domain.errors import BadRequest, Permanent, Transient
+from app.domain.errors import BadRequest, Permanent, StillmotionError, Transient
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +81,8 @@ def load(name: str) -> Safety | None:
 def _asked(ask: Callable[[T], str | None], what: T) -> str | None:
     try:
         return ask(what)
+    except StillmotionError:
+        raise  # the frames' own: the job was canceled meanwhile, or is another attempt's
     except Exception as error:
         log.exception("the content check broke")
         raise Transient("Content cannot be checked now.", code="safety_unavailable") from error
