@@ -23,7 +23,7 @@ except (ConfigError, ValueError) as error:
 
 # One process: its counters are the process's own, and threads suffice, since waiting for the
 # database and the picture process is most of a submit. Run more API processes to scale.
-# A thread that waits for news of a job sleeps on a lock and costs some 50 kB; app/api/gate.py
+# A thread that waits for news of a job sleeps on a lock (20 kB, 30 frames deep); app/api/gate.py
 # keeps the number of those that work at API_THREADS. gunicorn makes threads as they are needed.
 workers = 1
 worker_class = "gthread"
