@@ -256,13 +256,32 @@ def _database(url: str) -> Iterator[Store]:
 @click.option("--name", required=True, help="What the key is for.")
 @click.option("--scope", "scopes", type=click.Choice(keys.SCOPES), multiple=True, default=["jobs"])
 @click.option("--admin", is_flag=True, help="An operator's key: the scope `admin` besides.")
+@click.option(
+    "--max-concurrency",
+    type=click.IntRange(1),
+    help="Jobs that may be placed or waiting for a worker at a time; the rest waits behind them.",
+)
+@click.option("--submits-per-minute", type=click.IntRange(1), help="More are answered 429.")
 @database_option
-def create_key(name: str, scopes: Sequence[str], admin: bool, database_url: str) -> None:
+def create_key(
+    name: str,
+    scopes: Sequence[str],
+    admin: bool,
+    max_concurrency: int | None,
+    submits_per_minute: int | None,
+    database_url: str,
+) -> None:
     """Print a new key, which is shown this once; its id goes to stderr."""
     if admin:
         scopes = sorted({*scopes, "admin"})
     with _database(database_url) as store, store.begin() as tx:
-        key_id, plain = keys.create(tx, name, tuple(scopes))
+        key_id, plain = keys.create(
+            tx,
+            name,
+            tuple(scopes),
+            max_concurrency=max_concurrency,
+            submits_per_minute=submits_per_minute,
+        )
     click.echo(f"id {key_id}", err=True)
     click.echo(plain)
 

@@ -74,6 +74,14 @@ class Settings(BaseSettings):
     normaliser_processes: Annotated[int, Field(ge=1, le=16)] = 1
     signed_url_s: Annotated[int, Field(ge=10, le=604_800)] = 3600
     api_threads: Annotated[int, Field(ge=1, le=256)] = 8
+    # Requests that only wait (event streams, `Prefer: wait`), beside those that work.
+    api_waiters: Annotated[int, Field(ge=0, le=700)] = 256
+    # Of a key without limits of its own; 0: none.
+    key_concurrency: Annotated[int, Field(ge=0)] = 0
+    submits_per_minute: Annotated[int, Field(ge=0)] = 0
+    retention_s: Annotated[int, Field(ge=60, le=31_536_000)] = 2_592_000  # a job's default: 30 days
+    # Entry point of the group `stillmotion.safety` that checks prompts, pictures and clips.
+    safety_check: str = ""
     place_batch: Annotated[int, Field(ge=1, le=500)] = 64
 
     # Traffic. Times in seconds; how they were chosen is in app/domain.

@@ -3,9 +3,11 @@
 import gc
 import sys
 from pathlib import Path
+from typing import Any
 
 from gunicorn.glogging import Logger
 
+from app import safety
 from app.config import ConfigError, settings
 from app.objects import objects_for
 from app.outbound import parse_allow
@@ -14,16 +16,19 @@ from app.telemetry import configure_logs
 try:
     own = settings()
     # Read and opened here first, so that what is wrong with them is one sentence.
-    own.topology, objects_for(own), parse_allow(own.outbound_allow)
+    own.topology, objects_for(own), parse_allow(own.outbound_allow), safety.load(own.safety_check)
 except (ConfigError, ValueError) as error:
     print(f"app: {error}", file=sys.stderr)
     sys.exit(78)  # EX_CONFIG
 
 # One process: its counters are the process's own, and threads suffice, since waiting for the
 # database and the picture process is most of a submit. Run more API processes to scale.
+# A thread that waits for news of a job sleeps on a lock (20 kB, 30 frames deep); app/api/gate.py
+# keeps the number of those that work at API_THREADS. gunicorn makes threads as they are needed.
 workers = 1
 worker_class = "gthread"
-threads = own.api_threads
+threads = own.api_threads + own.api_waiters
+worker_connections = 1000 + threads
 
 timeout = 60
 graceful_timeout = 30
@@ -57,8 +62,12 @@ def on_starting(server: object) -> None:
     configure_logs(own.log_level)
 
 
-def post_worker_init(worker: object) -> None:
-    """Keep what was imported out of the garbage collector's rounds: it never becomes garbage."""
+def post_worker_init(worker: Any) -> None:
+    """Let streams see the end of the worker; keep imports out of the collector's rounds.
+
+    What was imported never becomes garbage.
+    """
+    worker.wsgi.extensions["services"].hub.alive = lambda: worker.alive
     gc.collect()
     gc.freeze()
 

@@ -38,6 +38,11 @@ leading = Gauge("stillmotion_controller_leading", "1 in the dispatcher that make
 shed_submits = Counter(
     "stillmotion_shed_submits_total", "Submits that admission refused.", ["region", "code"]
 )
+eta_error = Histogram(
+    "stillmotion_eta_error_ratio",
+    "Of succeeded jobs: |time foretold at submit - time taken| / time taken.",
+    buckets=(0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5),
+)
 attempts_ended = Counter("stillmotion_attempts_ended_total", "Attempts by outcome.", ["outcome"])
 clips_signed = Counter(
     "stillmotion_clips_signed_total", "Clips by outcome of signing.", ["outcome"]

@@ -2,7 +2,9 @@
 
 import secrets
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, select, text
@@ -72,12 +74,19 @@ def make_late(store: Store, job_id: UUID, column: str, seconds: float = 1.0) -> 
 
 
 def place(
-    tx: Connection, profile: str, source: str, target: str, tokens: list[str], seen: int = 500
+    tx: Connection,
+    profile: str,
+    source: str,
+    target: str,
+    tokens: list[str],
+    *,
+    seen: int = 500,
+    hops: Sequence[dict[str, Any]] = (),
 ) -> list[Placed]:
     """Place the first jobs that wait for `source` and may go to `target`, one for each token."""
     waiting = placing.peek(tx, profile, [source], open_=[target], limit=seen)
     offers = [
-        Offer(job.job_id)
+        Offer(job.job_id, list(hops))
         for job in waiting
         if source == target
         or (

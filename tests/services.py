@@ -126,7 +126,7 @@ def gunicorn(settings: Settings, log: Path | None = None) -> Iterator[str]:
             stderr=out,
         ) as child,
     ):
-        wait_until(lambda: httpx.get(f"{settings.public_url}/healthz").is_success, child)
+        wait_until(lambda: httpx.get(f"{settings.public_url}/healthz").is_success, child, 90)
         yield settings.public_url
 
 

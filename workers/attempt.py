@@ -2,7 +2,9 @@
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import monotonic, sleep
 from typing import Any, TypeVar
 from uuid import UUID
@@ -27,10 +29,12 @@ from app.domain.job import JobState, Policy
 from app.domain.pools import Pool
 from app.domain.profiles import Profile
 from app.objects import Objects
-from app.store import attempts, jobs
+from app.safety import Safety
+from app.store import attempts, jobs, slots
 from app.store.session import Store
-from app.telemetry import attempts_ended
+from app.telemetry import attempts_ended, eta_error
 from workers import provenance
+from workers.decode import decode_mp4, watched
 from workers.lease_keeper import LeaseKeeper
 from workers.presence import Presence
 from workers.render import Engine, Order
@@ -58,6 +62,7 @@ class Worker:
     credentials: provenance.Credentials | None
     presence: Presence
     on_stall: Callable[[str], None]
+    safety: Safety | None = None
 
 
 def run(worker: Worker, job_id: UUID, fence: int) -> str:
@@ -71,6 +76,7 @@ def run(worker: Worker, job_id: UUID, fence: int) -> str:
         log.info("stale message dropped")
         return "stale"
     worker.presence.begun(job.token)
+    _announce(worker, job)
     keeper = LeaseKeeper(
         lambda step: _once(worker, lambda tx: attempts.renew(tx, job_id, fence, step=step)),
         stall_limit_s=worker.profile.stall_limit_s,
@@ -89,10 +95,34 @@ def run(worker: Worker, job_id: UUID, fence: int) -> str:
                 log.exception("unexpected error")
             outcome = _fail(worker, job, keeper, classify(error))
     attempts_ended.labels(outcome).inc()
+    _announce(worker, job)
+    if outcome == "succeeded" and job.predicted_s is not None:
+        took_s = (datetime.now(UTC) - job.created_at).total_seconds()
+        eta_error.observe(abs(job.predicted_s - took_s) / took_s)
+    if job.slot is not None:
+        _pass_on_slot(worker, job)
     if job.webhook_url is not None or job.has_webhooks:
         wake(worker.client, WEBHOOK_DUE)
     log.info("attempt ended", outcome=outcome)
     return outcome
+
+
+def _announce(worker: Worker, job: Row[Any]) -> None:
+    """Spare those who wait for the job a part of their polling."""
+    with suppress(redis.RedisError):
+        progress.changed(worker.client, job.id)
+
+
+def _pass_on_slot(worker: Worker, job: Row[Any]) -> None:
+    """Let the next job of a key with a concurrency limit wait for a worker, now."""
+    try:
+        with worker.store.begin() as tx:
+            granted = slots.grant(tx, job.owner_id, worker.settings.key_concurrency or None)
+    except DatabaseUnavailable as error:
+        log.warning("slot left to the reaper", error=error.detail)
+        return
+    if granted:
+        wake(worker.client)
 
 
 def _begin(worker: Worker, job_id: UUID, fence: int) -> Row[Any] | None:
@@ -110,7 +140,9 @@ def _begin(worker: Worker, job_id: UUID, fence: int) -> Row[Any] | None:
 
 def _render(worker: Worker, job: Row[Any], keeper: LeaseKeeper) -> str:
     reporter = _Reporter(worker.client, job, keeper)
+    watch = _Stopwatch()
     picture = worker.objects.get(job.input_key)
+    watch.lap("fetch")
     video = worker.engine.render(
         Order(
             prompt=job.prompt,
@@ -125,12 +157,38 @@ def _render(worker: Worker, job: Row[Any], keeper: LeaseKeeper) -> str:
         picture,
         reporter,
     )
-    video = provenance.signed(worker.credentials, video)
     keeper.advance()
+    watch.lap("render")
+    if worker.safety is not None:
+        worker.safety.refuse_clip(watched(decode_mp4(video), reporter))
+        watch.lap("check")
+    video = provenance.signed(worker.credentials, video)
+    watch.lap("sign")
     # The key holds the fence, so no two attempts can write over each other.
     key = f"outputs/{job.id}/{job.fence}.mp4"
     _upload(worker.objects, key, video, keeper)
-    return _finish(worker, job, keeper, key, len(video))
+    watch.lap("upload")
+    return _finish(worker, job, keeper, _Clip(key, len(video), watch.laps))
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """A stored clip, and what its stages took, in seconds."""
+
+    key: str
+    size_bytes: int
+    timings: dict[str, float]
+
+
+class _Stopwatch:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._since = monotonic()
+
+    def lap(self, name: str) -> None:
+        """What went by since the last one is `name`'s."""
+        now = monotonic()
+        self.laps[name], self._since = round(now - self._since, 4), now
 
 
 def _upload(objects: Objects, key: str, video: bytes, keeper: LeaseKeeper) -> None:
@@ -146,11 +204,16 @@ def _upload(objects: Objects, key: str, video: bytes, keeper: LeaseKeeper) -> No
             keeper.advance()
 
 
-def _finish(worker: Worker, job: Row[Any], keeper: LeaseKeeper, key: str, size_bytes: int) -> str:
+def _finish(worker: Worker, job: Row[Any], keeper: LeaseKeeper, clip: _Clip) -> str:
     """Commit the clip. When that is refused, the row tells why; see the protocol's Finish step."""
 
     def commit() -> bool:
-        return _once(worker, lambda tx: attempts.finish(tx, job.id, job.fence, key, size_bytes))
+        return _once(
+            worker,
+            lambda tx: attempts.finish(
+                tx, job.id, job.fence, clip.key, clip.size_bytes, clip.timings
+            ),
+        )
 
     deadline = monotonic() + keeper.remaining_s
     if _patiently(commit, until=deadline, waiting=keeper.waiting):
@@ -161,9 +224,9 @@ def _finish(worker: Worker, job: Row[Any], keeper: LeaseKeeper, key: str, size_b
         until=deadline,
         waiting=keeper.waiting,
     )
-    if row is not None and row.output_key == key:
+    if row is not None and row.output_key == clip.key:
         return "succeeded"  # an earlier commit held; only its answer was lost
-    worker.objects.delete(key)
+    worker.objects.delete(clip.key)
     if row is not None and row.fence == job.fence and row.cancel_requested:
         raise Canceled("The job was canceled while it rendered.")
     raise Superseded("Another attempt owns the job.")

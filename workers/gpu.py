@@ -20,6 +20,7 @@ from celery.worker.request import Request
 from prometheus_client import start_http_server
 from structlog.contextvars import bound_contextvars
 
+from app import safety
 from app.broker.celery_app import make_celery, node_name, run_worker
 from app.broker.connections import RegionRedis
 from app.config import ConfigError, Settings, settings
@@ -75,6 +76,7 @@ def build_worker(config: Settings) -> attempt.Worker:
             alive_file=config.ready_file,
         ),
         on_stall=end_process,
+        safety=safety.load(config.safety_check),
     )
 
 

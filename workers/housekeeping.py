@@ -1,7 +1,8 @@
-"""Removes what nobody can ask for any more: objects that no row names, old idempotency records.
+"""Removes what nobody can ask for any more: expired jobs' pictures and clips, old uploads,
+objects that no row names, old idempotency records.
 
-Such objects come from submits that died between storage and database, and from attempts that lost
-their job after the upload.
+Unnamed objects come from submits that died between storage and database, and from attempts that
+lost their job after the upload.
 """
 
 import re
@@ -20,6 +21,7 @@ from app.store.session import Store
 log = structlog.get_logger(__name__)
 
 BATCH = 500
+UPLOADS = "uploads/"  # uploads/<owner>/<upload>, written by clients themselves
 # Far longer than a submit takes from object to row, or an attempt from upload to Finish.
 UNNAMED_S = 86_400
 
@@ -41,10 +43,11 @@ def sweep(store: Store, objects: Objects) -> None:
         return
     try:
         records = forget_idempotency(store)
+        expired = purge_expired(store, objects)
         removed = remove_unnamed(store, objects)
     finally:
         _sweeping.release()
-    log.info("swept", objects=removed, idempotency_records=records)
+    log.info("swept", objects=removed, expired_jobs=expired, idempotency_records=records)
 
 
 def forget_idempotency(store: Store) -> int:
@@ -58,10 +61,31 @@ def forget_idempotency(store: Store) -> int:
             return total
 
 
+def purge_expired(store: Store, objects: Objects) -> int:
+    """Make tombstones of the jobs whose retention is over; returns how many.
+
+    The row first: a sweep that dies in between leaves objects that no row names, not a job whose
+    clip is gone.
+    """
+    total = 0
+    while True:
+        with store.once() as tx:
+            expired = retention.purge_expired(tx, limit=BATCH)
+        for row in expired:
+            for key in filter(None, (row.input_key, row.output_key)):
+                objects.delete(key)
+        total += len(expired)
+        if len(expired) < BATCH:
+            return total
+
+
 def remove_unnamed(store: Store, objects: Objects) -> int:
-    """Delete the old objects that no row names; returns how many."""
+    """Delete the old objects that no row names, uploads included; returns how many."""
     old = datetime.now(UTC) - timedelta(seconds=UNNAMED_S)
     removed = 0
+    for info in objects.list(UPLOADS, old):
+        objects.delete(info.key)
+        removed += 1
     for prefix in ("inputs/", "outputs/"):
         for keys in _batches(info.key for info in objects.list(prefix, old)):
             owners = {key: job_id for key in keys if (job_id := job_of(key)) is not None}

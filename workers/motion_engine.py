@@ -10,6 +10,7 @@ from PIL import Image
 
 from app.domain.errors import Permanent, RenderFailed
 from app.domain.profiles import Profile
+from workers.decode import watched
 from workers.encode import encode_mp4
 from workers.pipeline.animation import Animation
 from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory, PipelineError
@@ -56,13 +57,6 @@ def load_picture(data: bytes, size: int) -> np.ndarray:
             width, height = (max(2, round(side * scale / 2) * 2) for side in picture.size)
             picture = picture.resize((width, height), Image.Resampling.LANCZOS)
         return np.asarray(picture)
-
-
-def watched(frames: Iterator[np.ndarray], on_step: OnStep) -> Iterator[np.ndarray]:
-    """The same frames; every one of them is progress, and a chance to stop."""
-    for frame in frames:
-        on_step(None)
-        yield frame
 
 
 @contextmanager

@@ -106,8 +106,9 @@ def _try(services: Services, due: Due) -> str | None:
 def _record(services: Services, delivery: Row[Any], answer: Answer, verdict: Verdict) -> bool:
     """Write what came of a try, and what that means for its endpoint. False: superseded."""
     gone = verdict.outcome is Outcome.GONE
-    # A test tells about itself alone.
-    dead = verdict.outcome is Outcome.GIVEN_UP and delivery.job_id is not None
+    # A test tells about itself alone, and a deleted job nothing about who would have heard of it.
+    told = delivery.job_id is not None and answer.error != JOB_GONE
+    dead = verdict.outcome is Outcome.GIVEN_UP and told
     concerns_endpoint = delivery.endpoint_id is not None and (gone or dead)
     with services.store.begin() as tx:
         if concerns_endpoint:
@@ -167,7 +168,7 @@ def _body(services: Services, delivery: Row[Any]) -> bytes | None:
         return webhooks.encode_test(delivery.created_at, delivery.endpoint_id)
     with services.store.once() as tx:
         job = jobs.get_whole(tx, delivery.job_id, owner_id=delivery.owner_id)
-    if job is None:
+    if job is None or job.purged_at is not None:
         return None
     shown = schemas.dump_job(job, services.links, attempts=job.attempts)
     return webhooks.encode(delivery.event, job.finished_at, shown)

@@ -49,29 +49,36 @@ class Admission:
     _lock: Lock = field(default_factory=Lock)
     _live: dict[str, tuple[float, Region]] = field(default_factory=dict)
 
-    def check(self, order: Order, priority: int, max_queue_s: float) -> float:
+    def check(
+        self, order: Order, priority: int, max_queue_s: float, *, dry_run: bool = False
+    ) -> float:
         """Seconds to hold the job back before it is placed, mostly 0. Raises Overloaded.
 
         Where nothing is known, or no worker is up at all, jobs are taken: they wait in Postgres for
-        as long as their users said.
+        as long as their users said. A dry run is no demand that the controller is to know of.
         """
+        try:
+            return self._check(order, priority, max_queue_s)
+        except Overloaded as error:
+            if not dry_run:
+                self._count_refused(order.home, error.code)
+            raise
+
+    def _check(self, order: Order, priority: int, max_queue_s: float) -> float:
         snapshot = self.traffic.current()
         now = time()
         if not self.settings.admission or order.home not in snapshot.known(now):
             return 0.0
         regions = self._regions(order, snapshot, now)
         if not regions:
-            raise self._refusal(
-                order.home,
-                Overloaded(
-                    "region_drained",
-                    "Every region that may serve this job is drained.",
-                    status=503,
-                    retry_after_s=DRAINED_RETRY_S,
-                ),
+            raise Overloaded(
+                "region_drained",
+                "Every region that may serve this job is drained.",
+                status=503,
+                retry_after_s=DRAINED_RETRY_S,
             )
         if any(region.ready for region in regions.values()):
-            self._admit(order, regions, CLASSES[priority], max_queue_s, snapshot, now)
+            self._admit(regions, CLASSES[priority], max_queue_s, snapshot, now)
         home = regions.get(order.home)
         return 0.0 if home is None else self._delay(CLASSES[priority], home)
 
@@ -125,7 +132,6 @@ class Admission:
 
     def _admit(
         self,
-        order: Order,
         regions: dict[str, Region],
         kind: Class,
         max_queue_s: float,
@@ -155,14 +161,11 @@ class Admission:
             bounds=bounds,
         )
         if verdict.retry_after_s is not None:
-            raise self._refusal(
-                order.home,
-                Overloaded(
-                    "too_busy",
-                    f"A job would wait for about {wait_s:.0f} s now; submit it again later.",
-                    status=429,
-                    retry_after_s=verdict.retry_after_s,
-                ),
+            raise Overloaded(
+                "too_busy",
+                f"A job would wait for about {wait_s:.0f} s now; submit it again later.",
+                status=429,
+                retry_after_s=verdict.retry_after_s,
             )
 
     def _bounds(self) -> Bounds:
@@ -191,9 +194,8 @@ class Admission:
         utilisation = 1.0 - home.idle / home.ready
         return execution_delay(utilisation, home.service_s, random.random(), random.random())
 
-    def _refusal(self, home: str, error: Overloaded) -> Overloaded:
-        """Count it: the controller is to know of all demand, also of what was sent away."""
-        shed_submits.labels(home, error.code).inc()
+    def _count_refused(self, home: str, code: str) -> None:
+        """The controller is to know of all demand, also of what was sent away."""
+        shed_submits.labels(home, code).inc()
         with suppress(redis.RedisError):
             traffic.count_refused(self.redis.of(home), home)
-        return error

@@ -7,9 +7,22 @@ import structlog
 from flask import Flask, Response, g, request
 
 from app import telemetry
-from app.api import catalog, errors, health, jobs, objects, regions, webhooks
+from app.api import (
+    catalog,
+    errors,
+    events,
+    health,
+    jobs,
+    limits,
+    objects,
+    regions,
+    submit,
+    uploads,
+    usage,
+    webhooks,
+)
 from app.api.orders import FIELDS_BYTES
-from app.api.services import Services
+from app.api.services import Services, services
 from app.config import Settings
 
 log = structlog.get_logger(__name__)
@@ -38,10 +51,22 @@ def create_app(settings: Settings) -> Flask:
     app.json.sort_keys = False
     app.extensions["services"] = Services(settings)
     errors.install(app)
-    for module in (jobs, objects, catalog, regions, webhooks, health):
+    for module in (
+        submit,
+        jobs,
+        events,
+        uploads,
+        usage,
+        objects,
+        catalog,
+        regions,
+        webhooks,
+        health,
+    ):
         app.register_blueprint(module.bp)
     app.before_request(_begin)
     app.after_request(_end)
+    app.teardown_request(_leave)
     return app
 
 
@@ -50,8 +75,16 @@ def _begin() -> None:
     g.began = perf_counter()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=str(g.request_id))
-    if request.method in ("POST", "PATCH") and (sock := request.environ.get("gunicorn.socket")):
+    services().gate.enter()
+    g.working = True
+    with_body = request.method in ("POST", "PUT", "PATCH")
+    if with_body and (sock := request.environ.get("gunicorn.socket")):
         sock.settimeout(BODY_STALL_S)  # gunicorn sets it anew for every request
+
+
+def _leave(error: BaseException | None) -> None:
+    if g.pop("working", False):
+        services().gate.leave()
 
 
 def _end(answer: Response) -> Response:
@@ -59,9 +92,10 @@ def _end(answer: Response) -> Response:
     answer.headers["X-Request-Id"] = str(g.request_id)
     answer.headers["X-Content-Type-Options"] = "nosniff"
     answer.headers.setdefault("Cache-Control", "no-store")
-    if request.endpoint == "jobs.submit_job":
+    limits.tell(answer)
+    if request.endpoint == "submit.submit_job":
         telemetry.submits.labels(answer.status_code).inc()
-        if answer.status_code == 202:
+        if answer.status_code == 202 and "Preference-Applied" not in answer.headers:
             telemetry.submit_seconds.observe(took_s)
     if request.endpoint not in QUIET:
         # A poll that found its job says nothing that the next one does not say again.

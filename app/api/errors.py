@@ -69,8 +69,17 @@ def _ours(error: StillmotionError) -> Response:
             return problem(error.status, error.code, error.detail, errors=error.faults)
         case BadRequest():
             listed = [] if error.pointer is None else [_fault(error, error.pointer)]
-            headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-            return problem(error.status, error.code, error.detail, errors=listed, headers=headers)
+            headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+            if error.retry_after_s is not None:
+                headers["Retry-After"] = str(max(1, ceil(error.retry_after_s)))
+            return problem(
+                error.status,
+                error.code,
+                error.detail,
+                retryable=error.retryable,
+                errors=listed,
+                headers=headers,
+            )
         case ObjectMissing():
             return problem(404, error.code, error.detail)
         case Overloaded():

@@ -12,12 +12,30 @@ from app.objects import LocalObjects
 bp = Blueprint("objects", __name__, url_prefix="/v1/objects")
 
 
-@bp.get("/<path:key>")
-def show_object(key: str) -> ResponseReturnValue:
-    """Serve one file, whole or a byte range of it. Only a local store has files to serve."""
+def _local() -> LocalObjects:
     objects = services().objects
     if not isinstance(objects, LocalObjects):
         raise BadRequest("not_found", "Objects are not served here.", status=404)
+    return objects
+
+
+@bp.put("/<path:key>")
+def store_object(key: str) -> ResponseReturnValue:
+    """Take one upload, by the URL that POST /v1/uploads gave out."""
+    objects = _local()
+    size = objects.verify_put(key, request.args.to_dict())
+    request.max_content_length = size
+    data = request.get_data(cache=False)
+    if len(data) != size:
+        raise BadRequest("upload_size_mismatch", f"The URL is for exactly {size} bytes.")
+    objects.put(key, data, "application/octet-stream")
+    return "", 200
+
+
+@bp.get("/<path:key>")
+def show_object(key: str) -> ResponseReturnValue:
+    """Serve one file, whole or a byte range of it. Only a local store has files to serve."""
+    objects = _local()
     query = request.args.to_dict()
     path = objects.verify(key, query)
     # Ignored rather than refused (RFC 9110, 14.2): other units, and more ranges than one.

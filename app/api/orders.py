@@ -11,10 +11,14 @@ from uuid import UUID
 
 from flask import Request
 
-from app.api.schemas import Fault, Invalid, JsonOrder, Order, parse_json, parse_strings
+from app.api.order_schema import JsonOrder, Order
+from app.api.schemas import Fault, Invalid, parse_json, parse_strings
+from app.api.uploads import upload_key
 from app.config import Settings
+from app.domain.cost import cost_units
 from app.domain.errors import BadRequest
 from app.domain.profiles import PROFILES, Profile
+from app.objects import Objects
 from app.outbound import Allow, fetch, vet_url
 from app.store.jobs import NewJob
 
@@ -35,36 +39,54 @@ def max_body_bytes(settings: Settings, *, as_json: bool) -> int:
 
 @dataclass(frozen=True)
 class Submission:
-    """An order with its picture: uploaded bytes, or a URL to fetch them from."""
+    """An order with its picture: uploaded bytes, a URL to fetch them from, or an upload's id."""
 
     order: Order
-    picture: bytes | str
+    picture: bytes | str | UUID
 
     @property
     def fingerprint(self) -> bytes:
         """SHA-256 of everything that was asked for, whatever the form it was sent in."""
-        is_url = isinstance(self.picture, str)
-        content = self.picture.encode() if is_url else self.picture
+        match self.picture:
+            case bytes():
+                kind, content = "bytes", self.picture
+            case str():
+                kind, content = "url", self.picture.encode()
+            case _:
+                kind, content = "upload", self.picture.bytes
         asked = {
-            "order": self.order.model_dump(mode="json", exclude={"image"}),
-            "picture": ["url" if is_url else "bytes", sha256(content).hexdigest()],
+            # What is not asked for is left out, so that a release with more fields knows the
+            # requests of one with fewer.
+            "order": self.order.model_dump(
+                mode="json", exclude={"image", "upload_id"}, exclude_defaults=True
+            ),
+            "picture": [kind, sha256(content).hexdigest()],
         }
         return sha256(json.dumps(asked, sort_keys=True).encode()).digest()
 
-    def load(self, settings: Settings, allow: Allow) -> bytes:
-        """The picture's bytes. Raises BadRequest for a URL that may not or cannot be read."""
+    def load(self, settings: Settings, allow: Allow, objects: Objects, owner_id: UUID) -> bytes:
+        """The picture's bytes. Raises BadRequest for what may not or cannot be read."""
+        most = settings.max_upload_mb * 1_000_000
         if isinstance(self.picture, bytes):
             return self.picture
+        if isinstance(self.picture, UUID):
+            return _read_upload(objects, upload_key(owner_id, self.picture), most)
         try:
-            return fetch(
-                self.picture,
-                max_bytes=settings.max_upload_mb * 1_000_000,
-                timeout_s=FETCH_TIMEOUT_S,
-                allow=allow,
-            )
+            return fetch(self.picture, max_bytes=most, timeout_s=FETCH_TIMEOUT_S, allow=allow)
         except BadRequest as error:
             error.pointer = "/image"
             raise
+
+
+def _read_upload(objects: Objects, key: str, most: int) -> bytes:
+    found = objects.head(key)
+    if found is None:
+        detail = "upload_id: nothing was sent to this upload, or its day is over."
+        raise Invalid([Fault("upload_not_found", "/upload_id", detail)])
+    if found.size > most:
+        detail = "upload_id: the picture's file is too large."
+        raise Invalid([Fault("upload_too_large", "/upload_id", detail)], status=413)
+    return objects.get(key)
 
 
 def read_submission(request: Request, settings: Settings) -> Submission:
@@ -75,7 +97,9 @@ def read_submission(request: Request, settings: Settings) -> Submission:
     if request.mimetype == "application/json":
         request.max_content_length = max_body_bytes(settings, as_json=True)
         order = parse_json(JsonOrder, request.get_data(cache=False))
-        return Submission(order, _picture_of(order.image))
+        if (order.image is None) == (order.upload_id is None):
+            raise Invalid([_one_picture(neither=order.image is None)])
+        return Submission(order, order.upload_id or _picture_of(order.image))
     raise BadRequest(
         "unsupported_media_type",
         "Send multipart/form-data with a file named `image`, or application/json.",
@@ -102,16 +126,22 @@ def _read_form(request: Request) -> Submission:
         else:
             values[name] = given[0]
     files = request.files.getlist("image")
-    if len(files) != 1:
-        code = "missing_field" if not files else "invalid_field"
-        faults.append(Fault(code, "/image", "image: send exactly one file."))
+    if len(files) > 1:
+        faults.append(Fault("invalid_field", "/image", "image: send exactly one file."))
+    elif bool(files) == ("upload_id" in values):
+        faults.append(_one_picture(neither=not files))
     try:
         order = parse_strings(Order, values)
     except Invalid as error:
         raise Invalid([*error.faults, *faults]) from None
     if faults:
         raise Invalid(faults)
-    return Submission(order, files[0].read())
+    return Submission(order, order.upload_id or files[0].read())
+
+
+def _one_picture(*, neither: bool) -> Fault:
+    code = "missing_field" if neither else "invalid_field"
+    return Fault(code, "/image", "image: send one picture, as `image` or by `upload_id`.")
 
 
 def _json_or_text(value: str) -> object:
@@ -158,6 +188,11 @@ class Plan:
     fps: int
     size: int
     steps: int
+    retention_s: int
+
+    @property
+    def cost(self) -> float:
+        return cost_units(self.profile, frames=self.frames, size=self.size, steps=self.steps)
 
     def new_job(self, job_id: UUID, owner_id: UUID, seed: int, now: datetime) -> NewJob:
         """The job to write. `seed` is used where the order names none."""
@@ -186,6 +221,8 @@ class Plan:
             webhook_url=order.webhook_url,
             webhook_events=order.webhook_events,
             labels=order.metadata,
+            cost=self.cost,
+            retention_s=self.retention_s,
         )
 
 
@@ -231,4 +268,7 @@ def plan(order: Order, settings: Settings, allow: Allow) -> Plan:
             faults.append(Fault("invalid_field", f"/{field}", detail))
     if faults:
         raise Invalid(faults)
-    return Plan(order, profile, region, steps=settings.steps_of(profile), **chosen)
+    keep_s = settings.retention_s if order.retention_seconds is None else order.retention_seconds
+    return Plan(
+        order, profile, region, steps=settings.steps_of(profile), retention_s=keep_s, **chosen
+    )

@@ -7,23 +7,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, TypeVar
+from enum import StrEnum
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 from sqlalchemy import Row
 
 from app.config import Settings
 from app.domain.errors import BadRequest
 from app.domain.job import JobState, Policy
-from app.domain.lease import MAX_QUEUE_LIMIT_S, MAX_QUEUE_S
 from app.domain.webhooks import WebhookEvent
 from app.objects import Objects
 
-MAX_PROMPT_CHARS = 1000
-MAX_DEADLINE_S = 604_800
-MAX_MOTION = 2.0
-MAX_SEED = 2**63 - 1  # what Postgres' bigint holds
 MAX_FAULTS = 20  # reported of one request
 
 # Postgres stores no NUL, and nobody means the others. Tab and line ends are text.
@@ -55,55 +51,6 @@ def _printable(value: str) -> str:
 
 
 PRINTABLE = AfterValidator(_printable)
-
-
-class Order(BaseModel):
-    """What a client may ask for, beside the picture. None: the deployment's default."""
-
-    # Strict: a JSON string is not a number. Forms have only strings and are read leniently.
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARS), PRINTABLE] = ""
-    model: str | None = None
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
-    frames: int | None = None
-    fps: int | None = None
-    size: Annotated[int | None, Field(description="Longest side of the clip, pixels.")] = None
-    motion: Annotated[float, Field(ge=0, le=MAX_MOTION, description="Multiplies all motion.")] = 1.0
-    loop: Annotated[bool, Field(description="There and back: the end meets the start.")] = False
-    region: str | None = None
-    policy: Policy = Policy.RING
-    allowed_regions: Annotated[list[str], Field(min_length=1, max_length=64)] | None = None
-    webhook_url: str | None = None
-    webhook_events: Annotated[list[WebhookEvent], Field(min_length=1, max_length=16)] | None = None
-    metadata: Annotated[
-        dict[
-            Annotated[str, Field(min_length=1, max_length=64), PRINTABLE],
-            Annotated[str, Field(max_length=512), PRINTABLE],
-        ],
-        Field(max_length=16),
-    ] = {}
-    max_queue_seconds: Annotated[int, Field(ge=10, le=int(MAX_QUEUE_LIMIT_S))] = int(MAX_QUEUE_S)
-    deadline_seconds: Annotated[int, Field(ge=1, le=MAX_DEADLINE_S)] | None = None
-    priority: Annotated[
-        int, Field(ge=0, le=2, description="0 paid, 1 interactive, 2 batch: 0 first, 2 shed first.")
-    ] = 1
-
-
-class JsonOrder(Order):
-    """An order as JSON: the picture is a `data:` URI with base64, or an https URL."""
-
-    image: Annotated[str, Field(min_length=1)]
-
-
-class PageQuery(BaseModel):
-    """The query of a list."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    after: UUID | None = None
-    state: JobState | None = None
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -168,8 +115,18 @@ class Progress(BaseModel):
     steps: int
 
 
+class WaitingFor(StrEnum):
+    """What a queued job waits for."""
+
+    WORKER = "worker"
+    BACKOFF = "backoff"  # a pause, after a failed attempt or to take the edge off a burst
+    KEY_CONCURRENCY = "key_concurrency"  # an earlier job of the same key must end
+
+
 class Queue(BaseModel):
     position: int  # jobs that are taken first
+    wait_seconds: float | None  # until it is expected to begin; None: not known
+    waiting_for: WaitingFor
 
 
 class Output(BaseModel):
@@ -193,13 +150,25 @@ class Attempt(BaseModel):
     ended_at: datetime | None
     outcome: str | None
     error_code: str | None
+    timings: dict[str, float] | None  # seconds by stage: fetch, render, check, sign, upload
     hops: list[dict[str, Any]]
+
+
+class Metrics(BaseModel):
+    """Seconds. `predicted`: from submit to the end, as foretold at submit."""
+
+    queue: float | None  # from submit to the last begin
+    render: float | None  # from there to the end
+    total: float | None
+    predicted: float | None
 
 
 class Urls(BaseModel):
     self: str
     cancel: str
     video: str
+    events: str
+    timeline: str
 
 
 class Job(BaseModel):
@@ -213,6 +182,8 @@ class Job(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     deadline: datetime | None
+    expires_at: datetime | None  # picture and clip are removed then; None until the job has ended
+    retention_seconds: int
     model: str
     prompt: str
     seed: int
@@ -222,12 +193,15 @@ class Job(BaseModel):
     motion: float
     loop: bool
     priority: int
+    cost_units: float
     region: Region
     progress: Progress
+    eta_seconds: float | None = None  # until the end; only where one job is asked for
     queue: Queue | None = None  # only while queued, and only where one job is asked for
     output: Output | None
     error: JobError | None
     attempts: list[Attempt] | None = None  # only where one job is asked for
+    metrics: Metrics
     metadata: dict[str, str]
     webhook_url: str | None
     webhook_events: list[WebhookEvent] | None  # announced there; None: all
@@ -248,23 +222,29 @@ class Links:
 
     def output(self, row: Row[Any]) -> Output | None:
         """A freshly signed link to a job's clip."""
-        if row.output_key is None:
+        if row.output_key is None or row.purged_at is not None:
             return None
+        now = datetime.now(UTC)
+        valid_s = self.signed_url_s
+        if row.expires_at is not None:  # no link outlives what it leads to
+            valid_s = max(1, min(valid_s, int((row.expires_at - now).total_seconds())))
         return Output(
             url=self.objects.signed_url(
                 row.output_key,
-                expires_s=self.signed_url_s,
+                expires_s=valid_s,
                 filename=f"{row.id}.mp4",
                 content_type="video/mp4",
             ),
-            expires_at=datetime.now(UTC).replace(microsecond=0)
-            + timedelta(seconds=self.signed_url_s),
+            expires_at=now.replace(microsecond=0) + timedelta(seconds=valid_s),
             size_bytes=row.output_bytes,
         )
 
     def urls(self, job_id: UUID) -> Urls:
         base = f"{self.public_url}/v1/jobs/{job_id}"
-        return Urls(self=base, cancel=f"{base}/cancel", video=f"{base}/video")
+        return Urls(
+            self=base,
+            **{name: f"{base}/{name}" for name in ("cancel", "video", "events", "timeline")},
+        )
 
 
 def dump_job(
@@ -272,7 +252,8 @@ def dump_job(
     links: Links,
     *,
     step: int | None = None,
-    position: int | None = None,
+    queue: Queue | None = None,
+    eta_s: float | None = None,
     attempts: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """A job's row as JSON values. `step`: a newer one than the row has, if somebody knows it."""
@@ -285,6 +266,8 @@ def dump_job(
         started_at=_utc(row.started_at),
         finished_at=_utc(row.finished_at),
         deadline=_utc(row.deadline),
+        expires_at=_utc(row.expires_at),
+        retention_seconds=row.retention_s,
         model=row.profile,
         prompt=row.prompt,
         seed=row.seed,
@@ -294,6 +277,7 @@ def dump_job(
         motion=row.motion,
         loop=row.loop,
         priority=row.priority,
+        cost_units=round(row.cost, 4),
         region=Region(
             home=row.home_region,
             policy=Policy(row.policy),
@@ -301,12 +285,14 @@ def dump_job(
             current=None if state is JobState.QUEUED else row.region,
         ),
         progress=Progress(step=_step(row, state, step), steps=row.steps),
-        queue=None if position is None else Queue(position=position),
+        eta_seconds=None if eta_s is None else round(eta_s, 3),
+        queue=queue,
         output=links.output(row),
         error=None
         if row.error_code is None
         else JobError(code=row.error_code, message=row.error_detail or ""),
         attempts=None if attempts is None else [_attempt(attempt) for attempt in attempts],
+        metrics=_metrics(row),
         metadata=row._mapping["metadata"],
         webhook_url=row.webhook_url,
         webhook_events=row.webhook_events,
@@ -320,6 +306,18 @@ def _step(row: Row[Any], state: JobState, known: int | None) -> int:
     if state in (JobState.QUEUED, JobState.STARTING):
         return 0
     return min(row.steps, max(row.step, known or 0))
+
+
+def _metrics(row: Row[Any]) -> Metrics:
+    def between(start: datetime | None, end: datetime | None) -> float | None:
+        return None if start is None or end is None else round((end - start).total_seconds(), 3)
+
+    return Metrics(
+        queue=between(row.created_at, row.started_at),
+        render=between(row.started_at, row.finished_at),
+        total=between(row.created_at, row.finished_at),
+        predicted=None if row.predicted_s is None else round(row.predicted_s, 3),
+    )
 
 
 def _attempt(attempt: Mapping[str, Any]) -> Attempt:
@@ -336,6 +334,7 @@ def _attempt(attempt: Mapping[str, Any]) -> Attempt:
         ended_at=moment("ended_at"),
         outcome=attempt["outcome"],
         error_code=attempt["error_code"],
+        timings=attempt["timings"],
         hops=attempt["hops"],
     )
 

@@ -10,12 +10,18 @@ import structlog
 from flask import current_app
 from sqlalchemy import Row
 
+from app import safety
 from app.api.admission import Admission
+from app.api.forecast import Forecaster
+from app.api.gate import Gate
+from app.api.hub import Hub
 from app.api.known_keys import KnownKeys
 from app.api.schemas import Links
 from app.broker import progress
+from app.broker.claims import Claims
 from app.broker.connections import JOB_QUEUED, WEBHOOK_DUE, RegionRedis, send_wake
 from app.config import ConfigError, Settings
+from app.domain.pools import Pool
 from app.objects import objects_for
 from app.outbound import parse_allow
 from app.pictures import Normaliser
@@ -51,25 +57,39 @@ class Services:
         self.traffic = Traffic(settings, self.store, self.redis)
         self.admission = Admission(settings, self.store, self.redis, self.traffic)
         self.links = Links.of(settings, self.objects)
+        self.safety = safety.load(settings.safety_check)
+        self.gate = Gate(settings.api_threads, settings.api_waiters)
+        self.hub = Hub(self.store, self.redis)
+        self.forecaster = Forecaster(self.store, self.topology, self.idle)
         self._resting: dict[str, float] = {}
 
     def wake(self) -> None:
         """Tell the dispatchers that a job waits; they also poll."""
-        self._hint(self.settings.region, lambda client: send_wake(client, JOB_QUEUED))
+        self.hint(self.settings.region, lambda client: send_wake(client, JOB_QUEUED))
 
     def webhook_due(self) -> None:
         """Tell the dispatchers that a job has ended; they also poll."""
-        self._hint(self.settings.region, lambda client: send_wake(client, WEBHOOK_DUE))
+        self.hint(self.settings.region, lambda client: send_wake(client, WEBHOOK_DUE))
 
     def step(self, job: Row[Any]) -> int | None:
         """The last step that the job's worker reported, if its region's Redis answers."""
-        return self._hint(job.region, lambda client: progress.read(client, job.id, job.fence))
+        return self.hint(job.region, lambda client: progress.read(client, job.id, job.fence))
+
+    def idle(self, pool: Pool) -> int | None:
+        """Idle workers of a pool that may be given jobs, if its region's Redis answers."""
+        if pool.region in self.traffic.current().controls.drained:
+            return 0
+        return self.hint(pool.region, lambda client: Claims(client).look(pool).free)
+
+    def changed(self, region: str, job_id: UUID) -> None:
+        """Tell those who wait for a job that it has changed; they also poll."""
+        self.hint(region, lambda client: progress.changed(client, job_id))
 
     def ask_stop(self, region: str, job_id: UUID, fence: int) -> None:
         """Ask a worker to stop at its next step; it also reads the flag with its lease."""
-        self._hint(region, lambda client: progress.ask_stop(client, job_id, fence))
+        self.hint(region, lambda client: progress.ask_stop(client, job_id, fence))
 
-    def _hint(self, region: str, work: Callable[[redis.Redis], T]) -> T | None:
+    def hint(self, region: str, work: Callable[[redis.Redis], T]) -> T | None:
         """Do what may be lost. A Redis that fails rests, so that not every request waits for it."""
         url = self.redis.url(region)
         if monotonic() < self._resting.get(url, 0.0):
@@ -84,6 +104,7 @@ class Services:
     def close(self) -> None:
         """Stop the picture processes and let go of every connection."""
         self.traffic.close()
+        self.hub.close()
         self.normaliser.close()
         self.store.close()
         for client in self.redis.urls().values():

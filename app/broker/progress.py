@@ -1,9 +1,11 @@
-"""Step progress, and the request to stop, through the region's Redis.
+"""Step progress, the request to stop, and hints to those who wait, through the region's Redis.
 
-Both are conveniences: the row holds the step of the last lease renewal and the cancel flag, and
-the worker reads them there within RENEW_S when Redis is gone.
+All are conveniences: the row holds the step of the last lease renewal and the cancel flag, the
+worker reads them there within RENEW_S when Redis is gone, and who waits for a job also polls it.
 """
 
+import time
+from typing import NamedTuple
 from uuid import UUID
 
 import redis
@@ -15,6 +17,33 @@ def _key(job_id: UUID) -> str:
     return f"progress:{job_id}"
 
 
+class Step(NamedTuple):
+    """One reported step; `at` is Unix seconds, by the worker's clock."""
+
+    fence: int
+    step: int
+    at: float
+
+
+CHANGED = "changed"  # beside steps, what travels on a job's channel
+
+
+def channel(job_id: UUID) -> str:
+    """Where a job's steps and changes of state are announced."""
+    return f"stillmotion:job:{job_id}"
+
+
+def heard(message: str) -> Step | None:
+    """The step that a message announces; None: look at the row."""
+    parts = message.split()
+    return Step(int(parts[0]), int(parts[1]), float(parts[2])) if len(parts) == 3 else None
+
+
+def changed(client: redis.Redis, job_id: UUID) -> None:
+    """Tell those who wait for a job to look at its row. Raises redis.RedisError."""
+    client.publish(channel(job_id), CHANGED)
+
+
 def report(client: redis.Redis, job_id: UUID, fence: int, step: int, steps: int) -> bool:
     """Publish step `step` of `steps`; True if somebody asked this attempt to stop.
 
@@ -22,10 +51,11 @@ def report(client: redis.Redis, job_id: UUID, fence: int, step: int, steps: int)
     """
     key = _key(job_id)
     pipe = client.pipeline(transaction=False)
+    pipe.publish(channel(job_id), f"{fence} {step} {time.time():.3f}")
     pipe.hset(key, mapping={"fence": fence, "step": step, "steps": steps})
     pipe.expire(key, KEEP_S)
     pipe.hget(key, "stop")
-    return pipe.execute()[2] == str(fence)
+    return pipe.execute()[3] == str(fence)
 
 
 def ask_stop(client: redis.Redis, job_id: UUID, fence: int) -> None:

@@ -46,7 +46,7 @@ def main() -> int:
     placer = Placer(config, store, publisher, traffic)
     controller = Controller(config, store, regions, node_name("dispatcher"))
     reporter = Reporter(config, store, regions)
-    reaper = Reaper(store, regions, placer.kick)
+    reaper = Reaper(store, regions, placer.kick, key_concurrency=config.key_concurrency)
     deliveries = DeliveryLoop(store, publisher, regions.of(config.region))
 
     def heard(message: str, first: bool) -> None:

@@ -15,7 +15,7 @@ from app.broker.connections import POOL_IDLE, RegionRedis, wake
 from app.domain.errors import DatabaseUnavailable
 from app.domain.lease import LEASE_S
 from app.domain.pools import Pool
-from app.store import attempts
+from app.store import reaping, slots
 from app.store.session import Store
 from app.telemetry import reaped
 
@@ -34,9 +34,11 @@ class Reaper:
         regions: RegionRedis,
         kick: Callable[[], None],
         *,
+        key_concurrency: int = 0,
         clock: Callable[[], float] = monotonic,
     ):
         self._store = store
+        self._key_concurrency = key_concurrency
         self._regions = regions
         self._kick = kick
         self._clock = clock
@@ -59,9 +61,15 @@ class Reaper:
         if self._answering_since is None:
             self._answering_since = now
         with self._store.begin() as tx:
-            unbegun = attempts.reap_unbegun(tx)
+            unbegun = reaping.reap_unbegun(tx)
         with self._store.begin() as tx:
-            released, next_due_s = attempts.release(tx)
+            released, next_due_s = reaping.release(tx)
+        with self._store.once() as tx:
+            owners = slots.waiting_owners(tx)
+        if owners:
+            # Workers pass on what they free; this finds the slots of jobs that ended otherwise.
+            with self._store.begin() as tx:
+                released += slots.grant_all(tx, owners, self._key_concurrency or None)
         if unbegun:
             log.warning("placements not begun", count=len(unbegun))
             reaped.labels("not_begun").inc(len(unbegun))
@@ -79,13 +87,13 @@ class Reaper:
         # While the database was away no worker could renew: give them one lease time to do so.
         if answering_s >= LEASE_S:
             with self._store.begin() as tx:
-                by_state = attempts.reap_lost(tx)
+                by_state = reaping.reap_lost(tx)
             for state, rows in by_state.items():
                 log.warning("attempts lost", count=len(rows), now=state)
                 reaped.labels("lost").inc(len(rows))
                 lost += rows
         with self._store.begin() as tx:
-            late = attempts.reap_deadlines(tx)
+            late = reaping.reap_deadlines(tx)
         self._ask_to_stop([*lost, *late])
         return len(lost)
 

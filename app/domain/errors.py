@@ -17,13 +17,24 @@ class StillmotionError(Exception):
 class BadRequest(StillmotionError):
     """The caller's input is wrong; the same request can never succeed.
 
-    `pointer` is a JSON pointer (RFC 6901) to the offending field.
+    `pointer` is a JSON pointer (RFC 6901) to the offending field. `retry_after_s`: the request is
+    right, and only came too early.
     """
 
-    def __init__(self, code: str, detail: str, *, status: int = 400, pointer: str | None = None):
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        status: int = 400,
+        pointer: str | None = None,
+        retry_after_s: float | None = None,
+    ):
         super().__init__(detail, code=code)
         self.status = status
         self.pointer = pointer
+        self.retry_after_s = retry_after_s
+        self.retryable = retry_after_s is not None
 
 
 class Transient(StillmotionError):

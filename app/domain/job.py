@@ -1,5 +1,6 @@
 """The job: its states, what moves it from one to the next, and its identity."""
 
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -90,3 +91,8 @@ def uuid7(unix_ms: int, random_74: int) -> UUID:
     rand_a, rand_b = (random_74 >> 62) & 0xFFF, random_74 & (1 << 62) - 1
     value = (unix_ms & (1 << 48) - 1) << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b
     return UUID(int=value)
+
+
+def first_id(moment: datetime) -> UUID:
+    """The least id that a job of this moment can have."""
+    return uuid7(max(0, int(moment.timestamp() * 1000)), 0)

@@ -71,6 +71,10 @@ class Objects(ABC):
         """
 
     @abstractmethod
+    def signed_put_url(self, key: str, *, expires_s: int, size: int) -> str:
+        """Return a URL that lets anybody PUT exactly `size` bytes there, for `expires_s`."""
+
+    @abstractmethod
     def check(self) -> None:
         """Return if the store answers, for a readiness probe."""
 

@@ -19,6 +19,8 @@ from app.objects.base import ObjectInfo, Objects, check_key, check_url_options
 # Half-written files. A key cannot name it: segments do not begin with a dot.
 _PARTIAL = ".partial"
 _SIGNED = ("expires", "filename", "content_type")
+_SIGNED_PUT = ("expires", "size")
+_PUT = "PUT "  # before the key; no key has a space, so no GET's signature fits
 # Beyond "no such file": a key that continues another key, or is continued by one.
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
@@ -114,8 +116,20 @@ class LocalObjects(Objects):
             query["filename"] = filename
         if content_type is not None:
             query["content_type"] = content_type
-        query["signature"] = self._signature(check_key(key), query)
+        query["signature"] = self._signature(check_key(key), query, _SIGNED)
         return f"{self._public_url}/v1/objects/{key}?{urlencode(query)}"
+
+    def signed_put_url(self, key: str, *, expires_s: int, size: int) -> str:
+        """See Objects.signed_put_url; the API takes it at /v1/objects/<key>."""
+        check_url_options(expires_s, None, None)
+        query = {"expires": str(int(self._now()) + expires_s), "size": str(size)}
+        query["signature"] = self._signature(_PUT + check_key(key), query, _SIGNED_PUT)
+        return f"{self._public_url}/v1/objects/{key}?{urlencode(query)}"
+
+    def verify_put(self, key: str, query: Mapping[str, str]) -> int:
+        """Return how many bytes a signed URL is for. Raises BadRequest, as `verify`."""
+        self._verify(_PUT + key, query, _SIGNED_PUT)
+        return int(query["size"])
 
     def verify(self, key: str, query: Mapping[str, str]) -> Path:
         """Return the file that a signed URL names; `filename` and `content_type` in `query` are
@@ -125,16 +139,7 @@ class LocalObjects(Objects):
             BadRequest: bad_signature or url_expired, status 403.
             ObjectMissing: the URL is right and the object gone.
         """
-        signed = {name: query[name] for name in _SIGNED if name in query}
-        given = query.get("signature", "")
-        expected = self._signature(key, signed)
-        # As bytes: compare_digest takes no text beyond ASCII.
-        if "expires" not in signed or not hmac.compare_digest(
-            given.encode(errors="replace"), expected.encode()
-        ):
-            raise BadRequest("bad_signature", "The URL was not signed by this service.", status=403)
-        if int(signed["expires"]) < self._now():
-            raise BadRequest("url_expired", "The URL has expired; ask for a new one.", status=403)
+        self._verify(key, query, _SIGNED)
         path = self._path(key)
         if not path.is_file():
             raise ObjectMissing("The object no longer exists.")
@@ -147,12 +152,24 @@ class LocalObjects(Objects):
         if not os.access(self._root / _PARTIAL, os.R_OK | os.W_OK | os.X_OK):
             raise StorageUnavailable("The object directory is not writable.")
 
+    def _verify(self, what: str, query: Mapping[str, str], names: tuple[str, ...]) -> None:
+        signed = {name: query[name] for name in names if name in query}
+        given = query.get("signature", "")
+        expected = self._signature(what, signed, names)
+        # As bytes: compare_digest takes no text beyond ASCII.
+        if "expires" not in signed or not hmac.compare_digest(
+            given.encode(errors="replace"), expected.encode()
+        ):
+            raise BadRequest("bad_signature", "The URL was not signed by this service.", status=403)
+        if int(signed["expires"]) < self._now():
+            raise BadRequest("url_expired", "The URL has expired; ask for a new one.", status=403)
+
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
 
-    def _signature(self, key: str, query: Mapping[str, str]) -> str:
+    def _signature(self, what: str, query: Mapping[str, str], names: tuple[str, ...]) -> str:
         # JSON, because joining with a separator would let one field pose as two.
-        message = json.dumps([key, *(query.get(name) for name in _SIGNED)])
+        message = json.dumps([what, *(query.get(name) for name in names)])
         return hmac.new(self._key, message.encode(), "sha256").hexdigest()
 
     def _prepare(self) -> None:

@@ -94,6 +94,14 @@ class S3Objects(Objects):
                 "get_object", Params=params, ExpiresIn=expires_s
             )
 
+    def signed_put_url(self, key: str, *, expires_s: int, size: int) -> str:
+        """See Objects.signed_put_url. The length is signed: a body of another one is refused."""
+        check_url_options(expires_s, None, None)
+        with _errors(key):
+            return self._client(self._public_endpoint_url).generate_presigned_url(
+                "put_object", Params={**self._at(key), "ContentLength": size}, ExpiresIn=expires_s
+            )
+
     def check(self) -> None:
         """See Objects.check."""
         with _errors(""):

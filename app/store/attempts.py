@@ -1,10 +1,10 @@
-"""Attempts: begin, renew, finish, fail, and what the reaper takes back. `placing.py` makes them.
+"""Attempts: begin, renew, finish, fail. `placing.py` makes them.
 
 Every statement names the fence it acts for. Zero rows means that somebody else owns the job now.
 All times are the database's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -12,15 +12,9 @@ from sqlalchemy import Connection, Row, text
 
 from app.domain.errors import StillmotionError
 from app.domain.job import MAX_BEGUN, Event, JobState, move
-from app.domain.lease import BEGIN_WITHIN_S, LEASE_S
+from app.domain.lease import LEASE_S
+from app.store.fair import head_sql
 from app.store.jobs import end
-
-REAP_BATCH = 500
-LOST_AND_ENDED = {
-    JobState.CANCELED: ("canceled", "The client canceled the job; its worker is gone."),
-    JobState.FAILED: ("attempts_exhausted", f"The workers of {MAX_BEGUN} attempts were lost."),
-}
-
 
 # In the WHERE of an UPDATE: its commit does not wait for the disk. Commits are written in order, so
 # a crash of the database takes back the last few placements, begins and renewals together with all
@@ -31,7 +25,7 @@ NO_WAIT = "set_config('synchronous_commit', 'off', true) = 'off'"
 def take_back(tx: Connection, job_id: UUID, fence: int, reason: str) -> bool:
     """Undo one placement that was not begun, e.g. because its message could not be published."""
     return bool(
-        _requeue(
+        requeue(
             tx,
             "id = :id AND fence = :fence AND state = 'starting'",
             {"id": job_id, "fence": fence},
@@ -100,8 +94,15 @@ def renew(tx: Connection, job_id: UUID, fence: int, *, step: int) -> bool | None
 OWNED = "id = :id AND fence = :fence AND state = 'processing'"
 
 
-def finish(tx: Connection, job_id: UUID, fence: int, key: str, size_bytes: int) -> bool:
-    """Commit the clip. False: read the row to learn why."""
+def finish(
+    tx: Connection,
+    job_id: UUID,
+    fence: int,
+    key: str,
+    size_bytes: int,
+    timings: Mapping[str, float] | None = None,
+) -> bool:
+    """Commit the clip; `timings`: stage -> seconds. False: read the row to learn why."""
     return bool(
         end(
             tx,
@@ -110,6 +111,7 @@ def finish(tx: Connection, job_id: UUID, fence: int, key: str, size_bytes: int) 
             {"id": job_id, "fence": fence},
             outcome="succeeded",
             output=(key, size_bytes),
+            timings=timings,
         )
     )
 
@@ -164,129 +166,17 @@ def fail(
             error_detail=error.detail,
         )
     else:
-        _requeue(tx, OWNED, owned, "failed", error.code, delay_s=delay_s, next_region=next_region)
+        requeue(tx, OWNED, owned, "failed", error.code, delay_s=delay_s, next_region=next_region)
     return after
 
 
-def release(tx: Connection) -> tuple[int, float | None]:
-    """Let jobs whose backoff is over wait for placement again.
-
-    Returns how many, and the seconds until the next backoff ends.
-    """
-    released = tx.execute(
-        text(
-            """
-            UPDATE jobs SET not_before = NULL WHERE id IN (
-                SELECT id FROM jobs WHERE state = 'queued' AND not_before <= now()
-                ORDER BY not_before LIMIT :most FOR UPDATE SKIP LOCKED)
-            """
-        ),
-        {"most": REAP_BATCH},
-    ).rowcount
-    due = tx.execute(
-        text(
-            """
-            SELECT extract(epoch FROM min(not_before) - clock_timestamp()) FROM jobs
-            WHERE state = 'queued' AND not_before IS NOT NULL
-            """
-        )
-    ).scalar_one()
-    return released, None if due is None else max(0.0, float(due))
+# In another region's queue virtual time is another: a job that comes there goes to the front.
+_THERE = "coalesce(:next_region, jobs.home_region)"
+_HEAD = head_sql(profile="jobs.profile", region=_THERE, priority="jobs.priority")
+_VSTART = f"CASE WHEN {_THERE} = next_region THEN vstart ELSE coalesce(({_HEAD}), vstart) END"
 
 
-def reap_unbegun(tx: Connection) -> Sequence[Row[Any]]:
-    """Put back placements that no worker has begun in time; counts against nothing.
-
-    Returns (id, profile, region, fence, token) of each.
-    """
-    late = _batch(
-        "state = 'starting' AND placed_at < now() - make_interval(secs => :within)", "placed_at"
-    )
-    return _requeue(
-        tx, late, {"within": BEGIN_WITHIN_S, "most": REAP_BATCH}, "not_begun", "not_begun"
-    )
-
-
-def reap_lost(tx: Connection) -> dict[JobState, Sequence[Row[Any]]]:
-    """Take jobs back from workers that stopped renewing, or went over the attempt's limit.
-
-    Returns (id, region, fence) of each, by the state it is in now.
-    """
-    lost: dict[JobState, list[UUID]] = {}
-    # One walk over each partial index; an OR over both columns would read the whole table.
-    for column in ("lease_until", "attempt_until"):
-        rows = tx.execute(
-            text(
-                f"""
-                SELECT id, begun, cancel_requested FROM jobs
-                WHERE state = 'processing' AND {column} < now()
-                ORDER BY {column} LIMIT :most FOR UPDATE SKIP LOCKED
-                """
-            ),
-            {"most": REAP_BATCH},
-        )
-        for row in rows:
-            event = Event.CANCEL if row.cancel_requested else Event.LOSE
-            after = move(JobState.PROCESSING, event, begun=row.begun)
-            lost.setdefault(after, []).append(row.id)
-    these = "id = ANY(:ids) AND state = 'processing'"
-    taken: dict[JobState, Sequence[Row[Any]]] = {}
-    for after, ids in lost.items():
-        if after is JobState.QUEUED:
-            taken[after] = _requeue(tx, these, {"ids": ids}, "lost", "worker_lost")
-        else:
-            code, detail = LOST_AND_ENDED[after]
-            taken[after] = end(
-                tx,
-                after,
-                these,
-                {"ids": ids},
-                outcome="lost",
-                error_code=code,
-                error_detail=detail,
-            )
-    return taken
-
-
-def reap_deadlines(tx: Connection) -> Sequence[Row[Any]]:
-    """Expire what waited too long; ask workers past a job's deadline to stop.
-
-    Returns (id, region, fence) of those asked.
-    """
-    for column, code, detail in (
-        ("deadline", "deadline_exceeded", "The deadline passed."),
-        ("queue_deadline", "queue_timeout", "No worker was free within max_queue_seconds."),
-    ):
-        end(
-            tx,
-            JobState.EXPIRED,
-            _batch(f"state IN ('queued', 'starting') AND {column} <= now()", column),
-            {"most": REAP_BATCH},
-            outcome="not_begun",
-            error_code=code,
-            error_detail=detail,
-            new_fence=True,
-        )
-    return tx.execute(
-        text(
-            """
-            UPDATE jobs SET cancel_requested = true
-            WHERE state = 'processing' AND deadline <= now() AND NOT cancel_requested
-            RETURNING id, region, fence
-            """
-        )
-    ).fetchall()
-
-
-def _batch(condition: str, order_by: str) -> str:
-    """A condition on at most :most rows that nobody else has locked."""
-    return (
-        f"id IN (SELECT id FROM jobs WHERE {condition}"
-        f" ORDER BY {order_by} LIMIT :most FOR UPDATE SKIP LOCKED)"
-    )
-
-
-def _requeue(
+def requeue(
     tx: Connection,
     where: str,
     values: dict[str, Any],
@@ -303,7 +193,7 @@ def _requeue(
             WITH freed AS (
                 UPDATE jobs SET
                     state = 'queued', lease_until = NULL, attempt_until = NULL, step = 0,
-                    next_region = coalesce(:next_region, home_region),
+                    next_region = coalesce(:next_region, home_region), vstart = {_VSTART},
                     not_before = CASE WHEN :delay > 0
                         THEN now() + make_interval(secs => :delay) END
                 WHERE {where}

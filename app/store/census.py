@@ -7,18 +7,18 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Connection, Text, bindparam, text
 
 from app.domain.job import uuid7
+from app.store.models import WAITING_SQL
 
 COUNT_LIMIT = 10_000  # a longer queue is reported as this long
 # A job's id is made before its row is committed; the window ends this long ago to miss none.
 SETTLE_S = 1.0
 
 WAITING = text(
-    """
+    f"""
     SELECT r.name, sum((SELECT count(*) FROM (
         SELECT 1 FROM jobs
-        WHERE state = 'queued' AND not_before IS NULL
-          AND profile = p.name AND next_region = r.name
-        ORDER BY priority, id LIMIT :most) AS w))
+        WHERE {WAITING_SQL} AND profile = p.name AND next_region = r.name
+        ORDER BY priority, vstart, id LIMIT :most) AS w))
     FROM unnest(:regions) AS r(name), unnest(:profiles) AS p(name) GROUP BY 1
     """
 ).bindparams(bindparam("regions", type_=ARRAY(Text)), bindparam("profiles", type_=ARRAY(Text)))

@@ -1,17 +1,31 @@
 """Jobs: submit, look up, list, cancel, and the one function that ends them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Table, bindparam, insert, literal_column, select, text
+from sqlalchemy import (
+    Connection,
+    Row,
+    Table,
+    Uuid,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from app.domain.job import JobState
+from app.domain.job import JobState, first_id
 from app.store.deliveries import OWED
-from app.store.models import IdempotencyRow, JobRow
+from app.store.models import WAITING_SQL, IdempotencyRow, JobRow
 
 jobs = cast(Table, JobRow.__table__)
 # Built once: making a statement costs as much as running it.
@@ -22,6 +36,9 @@ GET_WHOLE = GET.add_columns(
         "(SELECT coalesce(json_agg(a ORDER BY a.fence), '[]') FROM attempts AS a"
         " WHERE a.job_id = jobs.id)"
     ).label("attempts")
+)
+KEPT = and_(
+    jobs.c.purged_at.is_(None), or_(jobs.c.expires_at.is_(None), jobs.c.expires_at > func.now())
 )
 POSITION_LIMIT = 10_000  # a longer queue is reported as this long
 
@@ -52,6 +69,11 @@ class NewJob:
     webhook_url: str | None = None
     webhook_events: list[str] | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)
+    vstart: float = 0.0  # app/store/fair.py
+    cost: float = 1.0
+    slot: bool | None = None  # app/store/slots.py
+    predicted_s: float | None = None  # from submit to the end
+    retention_s: int = 2_592_000
 
 
 def add(
@@ -100,28 +122,55 @@ def get_whole(tx: Connection, job_id: UUID, *, owner_id: UUID) -> Row[Any] | Non
     return tx.execute(GET_WHOLE, {"job_id": job_id, "owner": owner_id}).one_or_none()
 
 
-def page(
-    tx: Connection, owner_id: UUID, *, limit: int, after: UUID | None, state: str | None
-) -> Sequence[Row[Any]]:
-    """At most `limit` of the owner's jobs, newest first, older than `after`."""
-    query = select(jobs).where(jobs.c.owner_id == owner_id).order_by(jobs.c.id.desc()).limit(limit)
-    if after is not None:
-        query = query.where(jobs.c.id < after)
-    if state is not None:
-        query = query.where(jobs.c.state == state)
+# Between a job's id, made before its picture was decoded, and its row: far less than this.
+ID_SLACK = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which of an owner's jobs are listed."""
+
+    before: UUID | None = None  # ids less than this
+    state: str | None = None
+    created_from: datetime | None = None  # included
+    created_before: datetime | None = None  # not included
+    labels: Mapping[str, str] = field(default_factory=dict)  # all of these
+
+
+def page(tx: Connection, owner_id: UUID, *, limit: int, only: Filter) -> Sequence[Row[Any]]:
+    """At most `limit` of the owner's jobs, newest first; those whose clip is gone are left out."""
+    query = (
+        select(jobs)
+        .where(jobs.c.owner_id == owner_id, KEPT)
+        .order_by(jobs.c.id.desc())
+        .limit(limit)
+    )
+    if only.before is not None:
+        query = query.where(jobs.c.id < only.before)
+    # Ids begin with their time: a bound on them keeps the walk along the owner's index short.
+    if only.created_from is not None:
+        since = first_id(only.created_from - ID_SLACK)
+        query = query.where(jobs.c.created_at >= only.created_from, jobs.c.id >= since)
+    if only.created_before is not None:
+        until = first_id(only.created_before + ID_SLACK)
+        query = query.where(jobs.c.created_at < only.created_before, jobs.c.id < until)
+    if only.state is not None:
+        query = query.where(jobs.c.state == only.state)
+    if only.labels:
+        query = query.where(jobs.c.metadata.contains(dict(only.labels)))
     return tx.execute(query).fetchall()
 
 
 def position(tx: Connection, job: Row[Any]) -> int:
     """How many waiting jobs are taken before this one in its region; at most POSITION_LIMIT."""
     ahead = text(
-        """
+        f"""
         SELECT count(*) FROM (
             SELECT 1 FROM jobs
-            WHERE state = 'queued' AND not_before IS NULL
+            WHERE {WAITING_SQL}
               AND profile = :profile AND next_region = :region
-              AND (priority, id) < (:priority, :id)
-            LIMIT :most
+              AND (priority, vstart, id) < (:priority, :vstart, :id)
+            ORDER BY priority, vstart, id LIMIT :most
         ) AS ahead
         """
     )
@@ -131,11 +180,20 @@ def position(tx: Connection, job: Row[Any]) -> int:
             "profile": job.profile,
             "region": job.next_region,
             "priority": job.priority,
+            "vstart": job.vstart,
             "id": job.id,
             "most": POSITION_LIMIT,
         },
     )
     return int(found.scalar_one())
+
+
+def glance(tx: Connection, job_ids: Collection[UUID]) -> Sequence[Row[Any]]:
+    """What tells whether somebody who waits for these jobs has news, and no more."""
+    found = text(
+        "SELECT id, state, fence, step, region, next_region FROM jobs WHERE id = ANY(:ids)"
+    ).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
+    return tx.execute(found, {"ids": list(job_ids)}).fetchall()
 
 
 def count_by_state(tx: Connection) -> dict[tuple[str, str, str], int]:
@@ -162,6 +220,7 @@ def end(
     error_code: str | None = None,
     error_detail: str | None = None,
     output: tuple[str, int] | None = None,
+    timings: Mapping[str, float] | None = None,
     new_fence: bool = False,
 ) -> Sequence[Row[Any]]:
     """Move every job that `where` names to a terminal state: the only code that does.
@@ -169,8 +228,10 @@ def end(
     The current attempt is closed with `outcome` and the webhook deliveries that the jobs owe are
     written in the same statement, so an end without its webhook cannot be. `where` is a fixed
     condition on `jobs` from our own code, with its `values`. `output`: (object key, bytes).
+    `timings`: what the stages of the attempt took, in seconds.
     `new_fence` makes every attempt under way stale. A job whose deadline has passed is ended with
-    `deadline_exceeded`, whatever `error_code` says. Returns (id, region, fence) of each.
+    `deadline_exceeded`, whatever `error_code` says.
+    Returns (id, region, fence, owner_id, slot) of each.
     """
     if not state.terminal:
         raise ValueError(f"{state} is not terminal")
@@ -179,6 +240,7 @@ def end(
         WITH ended AS (
             UPDATE jobs SET
                 state = :end_state, finished_at = now(),
+                expires_at = now() + make_interval(secs => retention_s),
                 lease_until = NULL, attempt_until = NULL, not_before = NULL,
                 output_key = :output_key, output_bytes = :output_bytes,
                 error_code = CASE
@@ -189,15 +251,16 @@ def end(
                     THEN 'The deadline passed.' ELSE :error_detail END,
                 fence = fence + :bump
             WHERE {where}
-            RETURNING id, owner_id, region, fence, webhook_url, webhook_events
+            RETURNING id, owner_id, region, fence, webhook_url, webhook_events, slot
         ), closed AS (
-            UPDATE attempts SET ended_at = now(), outcome = :outcome, error_code = :error_code
+            UPDATE attempts SET
+                ended_at = now(), outcome = :outcome, error_code = :error_code, timings = :timings
             FROM ended
             WHERE job_id = ended.id AND attempts.fence = ended.fence - :bump AND ended_at IS NULL
         ), owed AS ({OWED})
-        SELECT id, region, fence FROM ended
+        SELECT id, region, fence, owner_id, slot FROM ended
         """
-    )
+    ).bindparams(bindparam("timings", type_=JSONB(none_as_null=True)))
     output_key, output_bytes = output or (None, None)
     return tx.execute(
         statement,
@@ -208,6 +271,7 @@ def end(
             "error_code": error_code,
             "error_detail": error_detail,
             "outcome": outcome,
+            "timings": None if timings is None else dict(timings),
             "event": f"job.{state.value}",
             "bump": int(new_fence),
             **values,

@@ -12,9 +12,13 @@ from app.store.models import ApiKeyRow
 PREFIX = "sm_"
 SCOPES = ("jobs", "admin")
 # Built once: every request looks its key up.
-FIND = select(ApiKeyRow.id, ApiKeyRow.name, ApiKeyRow.scopes).where(
-    ApiKeyRow.digest == bindparam("digest"), ApiKeyRow.revoked_at.is_(None)
-)
+FIND = select(
+    ApiKeyRow.id,
+    ApiKeyRow.name,
+    ApiKeyRow.scopes,
+    ApiKeyRow.max_concurrency,
+    ApiKeyRow.submits_per_minute,
+).where(ApiKeyRow.digest == bindparam("digest"), ApiKeyRow.revoked_at.is_(None))
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,19 @@ class ApiKey:
     id: UUID
     name: str
     scopes: tuple[str, ...]
+    max_concurrency: int | None = None  # None: the deployment's default
+    submits_per_minute: int | None = None
 
 
-def create(tx: Connection, name: str, scopes: tuple[str, ...] = ("jobs",)) -> tuple[UUID, str]:
-    """Make a key. Its plain text is returned here and never again."""
+def create(
+    tx: Connection,
+    name: str,
+    scopes: tuple[str, ...] = ("jobs",),
+    *,
+    max_concurrency: int | None = None,
+    submits_per_minute: int | None = None,
+) -> tuple[UUID, str]:
+    """Make a key. Its plain text is returned here and never again. Limits: None, the default."""
     plain = PREFIX + secrets.token_urlsafe(32)
     key_id = uuid4()
     tx.execute(
@@ -35,6 +48,8 @@ def create(tx: Connection, name: str, scopes: tuple[str, ...] = ("jobs",)) -> tu
             digest=sha256(plain.encode()).digest(),
             prefix=plain[: len(PREFIX) + 6],
             scopes=list(scopes),
+            max_concurrency=max_concurrency,
+            submits_per_minute=submits_per_minute,
         )
     )
     return key_id, plain
@@ -43,7 +58,7 @@ def create(tx: Connection, name: str, scopes: tuple[str, ...] = ("jobs",)) -> tu
 def find(tx: Connection, plain: str) -> ApiKey | None:
     """The live key with this plain text. The look-up is by digest, so its timing tells nothing."""
     row = tx.execute(FIND, {"digest": sha256(plain.encode()).digest()}).one_or_none()
-    return None if row is None else ApiKey(row.id, row.name, tuple(row.scopes))
+    return None if row is None else ApiKey(row.id, row.name, tuple(row.scopes), *row[3:])
 
 
 def revoke(tx: Connection, key_id: UUID) -> bool:

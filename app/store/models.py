@@ -31,6 +31,8 @@ from app.domain.job import MAX_BEGUN, TERMINAL, JobState
 
 TERMINAL_SQL = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
 STATES_SQL = ", ".join(f"'{state}'" for state in JobState)
+# What may be placed now.
+WAITING_SQL = "state = 'queued' AND not_before IS NULL AND slot IS NOT FALSE"
 
 
 class Base(DeclarativeBase):
@@ -62,6 +64,9 @@ class ApiKeyRow(Base):
     digest: Mapped[bytes] = mapped_column(unique=True)
     prefix: Mapped[str]  # the first characters, so that people can tell their keys apart
     scopes: Mapped[list[str]]
+    # Limits of this key; NULL: the deployment's own.
+    max_concurrency: Mapped[int | None]
+    submits_per_minute: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     revoked_at: Mapped[datetime | None]
     # Of the secret that signs webhooks to addresses which its jobs name; see WebhookEndpointRow.
@@ -105,6 +110,13 @@ class JobRow(Base):
     # Set: a backoff runs until then, and the row is not in the placement index. Cleared by the
     # dispatcher, so that placing never reads rows it may not take.
     not_before: Mapped[datetime | None]
+    # Virtual start, stamped at submit: the order within a priority class (app/store/fair.py).
+    vstart: Mapped[float] = mapped_column(server_default=text("0"))
+    cost: Mapped[float] = mapped_column(server_default=text("1"))  # app/domain/cost.py
+    # Of a key with a concurrency limit: true, it holds one of the key's slots; false, it waits for
+    # one and is in no placement index. NULL: the key has no limit.
+    slot: Mapped[bool | None]
+    predicted_s: Mapped[float | None]  # from submit to the end, as foretold at submit
 
     # The current attempt.
     fence: Mapped[int] = mapped_column(server_default=text("0"))  # grows with every placement
@@ -123,6 +135,11 @@ class JobRow(Base):
     output_bytes: Mapped[int | None]
     error_code: Mapped[str | None]
     error_detail: Mapped[str | None]
+
+    # How long the picture and the clip are kept after that.
+    retention_s: Mapped[int] = mapped_column(server_default=text("2592000"))
+    expires_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]  # a tombstone: picture, clip and texts are gone
 
     __table_args__ = (
         CheckConstraint(f"state IN ({STATES_SQL})", name="state_known"),
@@ -144,23 +161,29 @@ class JobRow(Base):
         CheckConstraint(f"begun BETWEEN 0 AND {MAX_BEGUN} AND begun <= fence", name="begun"),
         CheckConstraint("state NOT IN ('processing', 'succeeded') OR begun > 0", name="was_begun"),
         CheckConstraint("priority BETWEEN 0 AND 2", name="priority"),
+        CheckConstraint("cost > 0", name="cost"),
+        CheckConstraint(
+            f"purged_at IS NULL OR state IN ({TERMINAL_SQL})", name="only_ended_is_purged"
+        ),
         # Placing: equality on the first two columns, then the order in which jobs are taken.
         Index(
-            "ix_jobs_waiting",
+            "ix_jobs_fair",
             "profile",
             "next_region",
             "priority",
+            "vstart",
             "id",
-            postgresql_where=text("state = 'queued' AND not_before IS NULL"),
+            postgresql_where=text(WAITING_SQL),
         ),
         # Overflow and counting are the same walk, over jobs that may leave their region.
         Index(
-            "ix_jobs_waiting_movable",
+            "ix_jobs_fair_movable",
             "profile",
             "next_region",
             "priority",
+            "vstart",
             "id",
-            postgresql_where=text("state = 'queued' AND not_before IS NULL AND policy <> 'strict'"),
+            postgresql_where=text(f"{WAITING_SQL} AND policy <> 'strict'"),
         ),
         Index(
             "ix_jobs_not_before",
@@ -183,6 +206,24 @@ class JobRow(Base):
             "deadline",
             postgresql_where=text(f"deadline IS NOT NULL AND state NOT IN ({TERMINAL_SQL})"),
         ),
+        # Slots of keys with a concurrency limit: who holds one, and who is next.
+        Index(
+            "ix_jobs_slot",
+            "owner_id",
+            "slot",
+            "priority",
+            "vstart",
+            "id",
+            postgresql_where=text(f"slot IS NOT NULL AND state NOT IN ({TERMINAL_SQL})"),
+        ),
+        # Service times of late, for predictions.
+        Index(
+            "ix_jobs_succeeded",
+            "profile",
+            "finished_at",
+            postgresql_where=text("state = 'succeeded'"),
+        ),
+        Index("ix_jobs_expires_at", "expires_at", postgresql_where=text("purged_at IS NULL")),
         # Listing one owner's jobs, newest first: ids grow with time.
         Index("ix_jobs_owner", "owner_id", desc("id")),
     )
@@ -213,6 +254,20 @@ class AttemptRow(Base):
     ended_at: Mapped[datetime | None]
     outcome: Mapped[str | None]
     error_code: Mapped[str | None]
+    timings: Mapped[dict[str, Any] | None]  # stage -> seconds, as the worker measured them
+
+
+class FairTagRow(Base):
+    """Where an owner's next job stands in virtual time, for one queue. See app/store/fair.py."""
+
+    __tablename__ = "fair_tags"
+    __table_args__ = (Index("ix_fair_tags_queue", "profile", "region", "priority", "finish"),)
+
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"), primary_key=True)
+    profile: Mapped[str] = mapped_column(primary_key=True)
+    region: Mapped[str] = mapped_column(primary_key=True)
+    priority: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    finish: Mapped[float]  # virtual finish of the owner's last job
 
 
 class IdempotencyRow(Base):

@@ -3,18 +3,19 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from heapq import merge
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Connection, Text, Uuid, bindparam, text
+from sqlalchemy import ARRAY, Connection, Row, Text, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.domain.candidates import Order
 from app.domain.job import Policy
 from app.store.attempts import NO_WAIT
+from app.store.models import WAITING_SQL
 
-WAITING = "state = 'queued' AND not_before IS NULL"  # may be placed now: the indexes' condition
-TAKEN_FIRST = "priority, id"  # the indexes' order
+TAKEN_FIRST = "priority, vstart, id"  # the indexes' order
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,18 @@ class Placed:
 
 PEEK = """
     SELECT w.* FROM unnest(:regions) AS r(name), LATERAL (
-        SELECT id, home_region, next_region, policy, allowed_regions, priority, begun FROM jobs
+        SELECT id, home_region, next_region, policy, allowed_regions, priority, vstart, begun
+        FROM jobs
         WHERE {waiting} AND profile = :profile AND next_region = r.name {and_}
         ORDER BY {order} LIMIT :most
     ) AS w
 """
-FIRST = text(PEEK.format(waiting=WAITING, order=TAKEN_FIRST, and_="")).bindparams(
+FIRST = text(PEEK.format(waiting=WAITING_SQL, order=TAKEN_FIRST, and_="")).bindparams(
     bindparam("regions", type_=ARRAY(Text))
 )
 MOVABLE = text(
     PEEK.format(
-        waiting=WAITING,
+        waiting=WAITING_SQL,
         order=TAKEN_FIRST,
         and_="AND policy <> 'strict' AND (allowed_regions IS NULL OR allowed_regions && :open)",
     )
@@ -69,6 +71,9 @@ def peek(
     tx: Connection, profile: str, regions: Sequence[str], *, open_: Sequence[str], limit: int
 ) -> list[Waiting]:
     """The jobs that come first, over all regions: at most `limit` of each.
+
+    Within a queue in its fair order; virtual times of two queues do not compare, so of what stands
+    first in each the older goes before.
 
     Where the head of a queue is full and holds jobs that may not go everywhere, also the first
     `limit` behind them that may leave for one of `open_`: regions that may have a worker. Nothing
@@ -83,16 +88,16 @@ def peek(
         if full:
             more = tx.execute(MOVABLE, asked | {"regions": full, "open": list(open_)})
             rows = [*rows, *more]
-    found = {
-        row.id: Waiting(
-            Order(row.id, row.home_region, Policy(row.policy), row.allowed_regions),
-            row.next_region,
-            row.priority,
-            row.begun,
-        )
-        for row in rows
-    }
-    return sorted(found.values(), key=lambda job: (job.priority, job.job_id))
+    queues: dict[str, list[Waiting]] = {}
+    for row in sorted({row.id: row for row in rows}.values(), key=_place_in_queue):
+        order = Order(row.id, row.home_region, Policy(row.policy), row.allowed_regions)
+        job = Waiting(order, row.next_region, row.priority, row.begun)
+        queues.setdefault(row.next_region, []).append(job)
+    return list(merge(*queues.values(), key=lambda job: (job.priority, job.job_id)))
+
+
+def _place_in_queue(row: Row[Any]) -> tuple[int, float, UUID]:
+    return row.priority, row.vstart, row.id
 
 
 # `state || ''` keeps the planner at the primary key: with statistics of a minute ago it may take
@@ -102,7 +107,8 @@ PLACE = text(
     WITH picked AS MATERIALIZED (
         SELECT locked.id, offered.n FROM unnest(:ids) WITH ORDINALITY AS offered(id, n), LATERAL (
             SELECT id FROM jobs
-            WHERE jobs.id = offered.id AND state || '' = 'queued' AND not_before IS NULL
+            WHERE jobs.id = offered.id
+              AND state || '' = 'queued' AND not_before IS NULL AND slot IS NOT FALSE
             FOR UPDATE SKIP LOCKED
         ) AS locked
         LIMIT :most

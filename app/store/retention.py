@@ -1,23 +1,65 @@
 """What is no longer needed, or never was."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Connection, Uuid, bindparam, text
+from sqlalchemy import ARRAY, Connection, Row, Uuid, bindparam, text
 
 IDEMPOTENCY_S = 86_400  # a key may be used for another request after this
 
 
 def named_keys(tx: Connection, job_ids: Collection[UUID]) -> set[str]:
-    """The object keys that the rows of these jobs name."""
+    """The object keys that the rows of these jobs name; a tombstone names none."""
     rows = tx.execute(
         text(
             "SELECT k FROM jobs, unnest(ARRAY[input_key, output_key]) AS k"
-            " WHERE id = ANY(:ids) AND k IS NOT NULL"
+            " WHERE id = ANY(:ids) AND purged_at IS NULL AND k IS NOT NULL"
         ).bindparams(bindparam("ids", type_=ARRAY(Uuid))),
         {"ids": list(job_ids)},
     )
     return set(rows.scalars())
+
+
+# A tombstone keeps what usage and idempotency need; nothing that a client wrote stays readable.
+_PURGE = """
+    UPDATE jobs SET purged_at = now(), prompt = '', metadata = '{{}}', webhook_url = NULL
+    WHERE {where} AND finished_at IS NOT NULL AND purged_at IS NULL
+    RETURNING id, input_key, output_key
+"""
+
+
+def purge(tx: Connection, job_id: UUID, *, owner_id: UUID) -> Row[Any] | None:
+    """Make one of the owner's ended jobs a tombstone: (id, input_key, output_key) to remove.
+
+    None: it has not ended, or is one already.
+    """
+    where = "id = :id AND owner_id = :owner"
+    return tx.execute(
+        text(_PURGE.format(where=where)), {"id": job_id, "owner": owner_id}
+    ).one_or_none()
+
+
+def purge_expired(tx: Connection, *, limit: int) -> Sequence[Row[Any]]:
+    """The same for at most `limit` jobs whose time is over."""
+    where = """id IN (
+        SELECT id FROM jobs WHERE purged_at IS NULL AND expires_at <= now()
+        ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)"""
+    return tx.execute(text(_PURGE.format(where=where)), {"limit": limit}).fetchall()
+
+
+def keep_no_longer(tx: Connection, job_id: UUID, *, owner_id: UUID) -> None:
+    """Let a live job expire in the moment it ends, which may have been just now."""
+    tx.execute(
+        text(
+            """
+            UPDATE jobs SET retention_s = 0,
+                expires_at = CASE WHEN finished_at IS NOT NULL THEN now() END
+            WHERE id = :id AND owner_id = :owner
+            """
+        ),
+        {"id": job_id, "owner": owner_id},
+    )
 
 
 def forget_idempotency(tx: Connection, *, limit: int) -> int:

@@ -188,7 +188,7 @@ def test_a_form_has_exactly_one_picture_and_no_other_file(api, photo):
         (b"null", 422, "invalid_field"),
         (b"[]", 422, "invalid_field"),
         (b"{}", 422, "missing_field"),
-        (b'{"image": null}', 422, "invalid_field"),
+        (b'{"image": null}', 422, "missing_field"),
         (b'{"image": ""}', 422, "invalid_field"),
         (b'{"image": "data:image/jpeg;base64,***"}', 422, "invalid_field"),
         (b'{"image": "data:image/jpeg,abc"}', 422, "invalid_field"),

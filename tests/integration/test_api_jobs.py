@@ -109,7 +109,8 @@ def test_the_stored_picture_is_upright_small_and_without_metadata(api, objects_d
 def test_a_job_shows_its_place_in_the_queue(api, photo):
     ids = [calls.submit(api, photo).get_json()["id"] for _ in range(3)]
     shown = [api.get(f"/v1/jobs/{one}").get_json() for one in ids]
-    assert [job["queue"] for job in shown] == [{"position": n} for n in range(3)]
+    assert [job["queue"]["position"] for job in shown] == [0, 1, 2]
+    assert {job["queue"]["waiting_for"] for job in shown} == {"worker"}
     assert [job["attempts"] for job in shown] == [[], [], []]
 
 

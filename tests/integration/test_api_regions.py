@@ -1,5 +1,6 @@
 """Regions as clients see them, operators' verbs with their audit, and admission at submit."""
 
+import io
 import time
 
 import pytest
@@ -193,6 +194,18 @@ def test_a_job_that_would_wait_too_long_is_sent_away_with_a_time(world, make_cli
     assert traffic.refused(world.client, "home") == 1
     # A batch can wait, and is held back a moment while its home is hot.
     assert calls.submit(user, photo, priority=2).status_code == 202
+
+
+def test_a_dry_run_is_refused_as_the_submit_would_be_and_is_no_demand(world, make_client, photo):
+    crowded(world, waiting=11)
+    user = make_client()
+    form = {"image": (io.BytesIO(photo), "a.jpg")}
+    calls.assert_problem(user.post("/v1/jobs?dry_run=1", data=form), 429, "too_busy")
+    assert traffic.refused(world.client, "home") == 0
+    world.reports(home={"busy": 20})
+    form = {"image": (io.BytesIO(photo), "a.jpg")}
+    answer = user.post("/v1/jobs?dry_run=1", data=form)
+    assert (answer.status_code, answer.get_json()["object"]) == (200, "estimate")
 
 
 def test_bounds_are_settings_and_admission_can_be_switched_off(world, make_client, photo):

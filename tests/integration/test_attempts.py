@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.domain.errors import Permanent, Transient
 from app.domain.job import JobState
-from app.store import attempts, jobs
+from app.store import attempts, jobs, reaping
 from tests import make
 
 
@@ -120,7 +120,7 @@ def test_a_transient_failure_waits_and_then_goes_elsewhere(store, owner):
     assert place(store) == [] and place(store, "eu-west", "eu-west") == []
     make.make_late(store, job_id, "not_before")
     with store.begin() as tx:
-        assert attempts.release(tx)[0] == 1
+        assert reaping.release(tx)[0] == 1
     assert place(store) == []
     [again] = place(store, "eu-west", "eu-west")
     assert again.fence == placed.fence + 1
@@ -155,7 +155,7 @@ def test_placements_not_begun_count_against_nothing(store, owner):
         assert len(place(store)) == 1
         make.make_late(store, job_id, "placed_at", 2.1)
         with store.begin() as tx:
-            assert len(attempts.reap_unbegun(tx)) == 1
+            assert len(reaping.reap_unbegun(tx)) == 1
     job = make.read(store, job_id)
     assert (job.state, job.fence, job.begun) == ("queued", 5, 0)
 
@@ -166,10 +166,10 @@ def test_a_lost_attempt_is_taken_back(store, owner, column):
     [placed] = place(store)
     begin(store, placed)
     with store.begin() as tx:
-        assert not attempts.reap_lost(tx), "the lease is still good"
+        assert not reaping.reap_lost(tx), "the lease is still good"
     make.make_late(store, job_id, column)
     with store.begin() as tx:
-        assert [row.id for row in attempts.reap_lost(tx)[JobState.QUEUED]] == [job_id]
+        assert [row.id for row in reaping.reap_lost(tx)[JobState.QUEUED]] == [job_id]
     assert not finish(store, placed)
     [attempt] = make.attempts_of(store, job_id)
     assert attempt.outcome == "lost"
@@ -183,7 +183,7 @@ def test_the_reaper_cancels_what_was_asked_to_stop_and_then_lost(store, owner):
         assert jobs.cancel(tx, job_id, owner_id=owner).state == "processing"
     make.make_late(store, job_id, "lease_until")
     with store.begin() as tx:
-        assert len(attempts.reap_lost(tx)[JobState.CANCELED]) == 1
+        assert len(reaping.reap_lost(tx)[JobState.CANCELED]) == 1
     assert make.read(store, job_id).state == "canceled"
 
 
@@ -194,7 +194,7 @@ def test_the_reaper_fails_a_job_whose_last_attempt_is_lost(store, owner):
         begin(store, placed)
         make.make_late(store, job_id, "lease_until")
         with store.begin() as tx:
-            attempts.reap_lost(tx)
+            reaping.reap_lost(tx)
     job = make.read(store, job_id)
     assert (job.state, job.error_code, job.begun) == ("failed", "attempts_exhausted", 3)
 
@@ -234,7 +234,7 @@ def test_a_job_that_waited_too_long_expires_with_a_webhook(store, owner):
     job_id = make.submit(store, owner, webhook_url="https://example.com/hook")
     make.make_late(store, job_id, "queue_deadline")
     with store.begin() as tx:
-        attempts.reap_deadlines(tx)
+        reaping.reap_deadlines(tx)
     job = make.read(store, job_id)
     assert (job.state, job.error_code) == ("expired", "queue_timeout")
     assert deliveries(store, job_id) == ["job.expired"]
@@ -246,7 +246,7 @@ def test_a_deadline_passed_while_processing_cancels_with_its_own_code(store, own
     begin(store, placed)
     make.make_late(store, job_id, "deadline")
     with store.begin() as tx:
-        assert [row.id for row in attempts.reap_deadlines(tx)] == [job_id]
+        assert [row.id for row in reaping.reap_deadlines(tx)] == [job_id]
     with store.once() as tx:
         assert attempts.stop(tx, job_id, placed.fence)
     job = make.read(store, job_id)

@@ -22,7 +22,7 @@ from app.broker.connections import connect
 from app.cli import ExitStatus
 from app.domain.errors import Permanent
 from app.objects import open_objects
-from app.store import attempts, jobs
+from app.store import attempts, jobs, keys
 from tests import calls, make, services
 
 MP4 = b"not really an MP4, but bytes of one"
@@ -288,6 +288,16 @@ def test_a_created_key_opens_the_api_until_it_is_revoked(
     time.sleep(REMEMBER_S)
     assert anonymous.get("/v1/jobs", headers=headers).status_code == 401
     assert cli.run(["keys", "revoke", key_id]) == ExitStatus.USAGE
+
+
+def test_a_key_is_created_with_its_limits(store, database_url, monkeypatch, capsys):
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    limits = ["--max-concurrency", "2", "--submits-per-minute", "30"]
+    assert cli.run(["keys", "create", "--name", "ci", *limits]) == 0
+    with store.once() as tx:
+        key = keys.find(tx, capsys.readouterr().out.strip())
+    assert (key.max_concurrency, key.submits_per_minute) == (2, 30)
+    assert cli.run(["keys", "create", "--name", "x", "--max-concurrency", "0"]) == ExitStatus.USAGE
 
 
 @pytest.mark.parametrize(

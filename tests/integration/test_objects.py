@@ -502,3 +502,12 @@ def assert_unavailable(s3: S3Objects, within_s: float) -> None:
         assert "127.0.0.1" not in caught.value.detail
     # Signing needs nobody.
     assert s3.signed_url("a", expires_s=60).startswith("http://")
+
+
+def test_an_s3_upload_url_takes_exactly_the_signed_length(s3):
+    url = s3.signed_put_url("uploads/a/b", expires_s=60, size=5)
+    assert httpx.put(url, content=b"123456").status_code == 403
+    assert s3.head("uploads/a/b") is None
+    assert httpx.put(url, content=b"12345").status_code == 200
+    assert s3.get("uploads/a/b") == b"12345"
+    assert httpx.get(url).status_code == 403

@@ -5,11 +5,16 @@ import json
 import pytest
 from sqlalchemy import event, text
 
-from app.store import attempts, jobs, placing
+from app.store import attempts, fair, jobs, placing, reaping, retention, service_times
 from app.store.placing import Offer
 from tests import make
 
 WAITING = 20_000
+QUEUE = {"profile": "noop", "region": "us-east", "priority": 1}
+
+
+def keys_of(tx):
+    return tx.execute(text("SELECT id FROM api_keys LIMIT 1")).scalar_one()
 
 
 @pytest.fixture
@@ -96,10 +101,13 @@ def nodes(plan):
     [
         ("peek", lambda tx: peek(tx)),
         ("place", lambda tx: placing.place(tx, "eu-west", offers(tx), ["t"] * 64)),
-        ("reap unbegun", attempts.reap_unbegun),
-        ("reap lost", attempts.reap_lost),
-        ("reap deadlines", attempts.reap_deadlines),
-        ("release", attempts.release),
+        ("reap unbegun", reaping.reap_unbegun),
+        ("reap lost", reaping.reap_lost),
+        ("reap deadlines", reaping.reap_deadlines),
+        ("release", reaping.release),
+        ("stamp", lambda tx: fair.stamp(tx, keys_of(tx), **QUEUE, cost=1.0)),
+        ("busy", lambda tx: service_times.busy(tx, "noop")),
+        ("purge", lambda tx: retention.purge_expired(tx, limit=10)),
     ],
 )
 def test_no_scan_no_sort_and_few_rows_thrown_away(store, crowd, name, work):

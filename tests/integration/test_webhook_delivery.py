@@ -17,7 +17,7 @@ from app.dispatcher.deliveries import POLL_S, DeliveryLoop
 from app.domain.errors import Permanent
 from app.domain.messages import DELIVER, WEBHOOKS_QUEUE
 from app.domain.webhooks import RECEIVER_LIMIT, TIMEOUT_S, Outcome, Verdict, secret_for
-from app.store import attempts, deliveries, jobs
+from app.store import attempts, deliveries, jobs, reaping
 from app.store.deliveries import Due
 from tests import make, services
 
@@ -76,7 +76,7 @@ def test_each_end_of_a_job_is_announced_once_and_the_signature_verifies(
         jobs.cancel(tx, ends["canceled"], owner_id=owner)
     make.make_late(store, ends["expired"], "queue_deadline")
     with store.begin() as tx:
-        attempts.reap_deadlines(tx)
+        reaping.reap_deadlines(tx)
     with store.begin() as tx:
         for placed in make.place(tx, "noop", "us-east", "us-east", ["a", "b"]):
             attempts.begin(tx, placed.job_id, placed.fence, worker="w", attempt_limit_s=60)

@@ -10,7 +10,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from app.api.application import create_app
 from app.domain.webhooks import RECEIVER_LIMIT
-from app.store import attempts, deliveries, keys
+from app.store import deliveries, keys, reaping
 from tests import calls, make, services
 from tests.fleet import fleet as make_fleet
 from tests.hooks import create, end_job, listed, update, wait_state
@@ -51,7 +51,7 @@ def test_each_address_hears_what_it_asked_for_under_its_own_secret(
     late = make.submit(store, caller)
     make.make_late(store, late, "queue_deadline")
     with store.begin() as tx:
-        attempts.reap_deadlines(tx)
+        reaping.reap_deadlines(tx)
     sending.kick()
 
     bodies = {
@@ -67,6 +67,19 @@ def test_each_address_hears_what_it_asked_for_under_its_own_secret(
         Webhook(every["secret"]).verify(body, headers)
     wait_state(open_api, "delivered", 5)
     assert not receiver.requests["/quiet"]
+
+
+def test_of_a_deleted_job_nothing_is_sent_and_its_receiver_is_not_blamed(
+    open_api, store, caller, receiver, sending
+):
+    hook = create(open_api, receiver.url("/all"))
+    gone = end_job(store, caller)
+    assert open_api.delete(f"/v1/jobs/{gone}").status_code == 204
+    sending.kick()
+    [delivery] = wait_state(open_api, "failed")
+    assert delivery["last_error"] == "job_deleted"
+    assert open_api.get(f"/v1/webhooks/{hook['id']}").get_json()["disabled_at"] is None
+    assert not receiver.requests["/all"]
 
 
 @pytest.mark.parametrize("kind", ["endpoint", "jobs"])

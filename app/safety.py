@@ -1,0 +1,88 @@
+"""The hook for a content check: an entry point of the operator's own, off by default.
+
+A package declares, in its `pyproject.toml`,
+
+    [project.entry-points."stillmotion.safety"]
+    ours = "our_package:Check"
+
+and SAFETY_CHECK=ours makes the API ask it about every prompt and picture before a job is accepted,
+and every worker about a clip's frames before it is uploaded. A check that breaks rejects nothing
+and lets nothing through: the request is answered 503, the attempt fails as transient.
+"""
+
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from app.config import ConfigError
+from app.domain.errors import BadRequest, Permanent, StillmotionError, Transient
+
+log = structlog.get_logger(__name__)
+
+GROUP = "stillmotion.safety"
+CODE = "content_rejected"
+
+T = TypeVar("T")
+
+
+class Check(Protocol):
+    """What an entry point makes when it is called without arguments. Threads share it.
+
+    Every method returns None, or why it rejects; that goes to the log and not to the client.
+    """
+
+    def prompt(self, text: str) -> str | None: ...
+
+    def picture(self, jpeg: bytes) -> str | None: ...
+
+    def frames(self, frames: Iterable[Any]) -> str | None:
+        """`frames`: the clip's, as (H, W, 3) uint8 arrays, RGB."""
+
+
+class Safety:
+    """A check with what the service makes of its verdicts."""
+
+    def __init__(self, check: Check):
+        self._check = check
+
+    def refuse_order(self, prompt: str, jpeg: bytes) -> None:
+        """Raises BadRequest (content_rejected, 422) and Transient."""
+        for pointer, ask, what in (
+            ("/prompt", self._check.prompt, prompt),
+            ("/image", self._check.picture, jpeg),
+        ):
+            if what and (reason := _asked(ask, what)) is not None:
+                log.warning("content rejected", pointer=pointer, reason=reason)
+                detail = f"The {pointer[1:]} was rejected by this service's content check."
+                raise BadRequest(CODE, detail, status=422, pointer=pointer)
+
+    def refuse_clip(self, frames: Iterable[Any]) -> None:
+        """Raises Permanent (content_rejected) and Transient."""
+        if (reason := _asked(self._check.frames, frames)) is not None:
+            log.warning("content rejected", pointer="frames", reason=reason)
+            raise Permanent("The clip was rejected by this service's content check.", code=CODE)
+
+
+def load(name: str) -> Safety | None:
+    """The check of this name; None for no name. Raises ConfigError."""
+    if not name:
+        return None
+    found = list(entry_points(group=GROUP, name=name))
+    if len(found) != 1:
+        raise ConfigError(f"SAFETY_CHECK {name!r} is not one entry point of {GROUP}.")
+    try:
+        return Safety(found[0].load()())
+    except Exception as error:  # whatever a stranger's package raises
+        raise ConfigError(f"SAFETY_CHECK {name!r} cannot be loaded: {error}.") from error
+
+
+def _asked(ask: Callable[[T], str | None], what: T) -> str | None:
+    try:
+        return ask(what)
+    except StillmotionError:
+        raise  # the frames' own: the job was canceled meanwhile, or is another attempt's
+    except Exception as error:
+        log.exception("the content check broke")
+        raise Transient("Content cannot be checked now.", code="safety_unavailable") from error

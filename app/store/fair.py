@@ -1,0 +1,111 @@
+"""Start-time fair queueing over API keys, within one priority class of one queue.
+
+Goyal, Vin and Cheng 1996. A job's virtual start is where its owner's last job ended in virtual
+time, or the queue's present if the owner had nothing waiting; jobs are taken in the order of their
+starts. It is stamped at submit, so placing stays a walk along one index.
+
+The queue's present is the start of the job that is taken next, which is what the algorithm's "in
+service" comes to here; when nothing waits it is the largest finish, as at the end of a busy
+period. So an owner who used idle workers is not made to pay for it later, and one with 20,000
+waiting jobs delays nobody else's first.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from app.store.models import WAITING_SQL
+
+COUNT_LIMIT = 2000  # jobs ahead; counted at every submit
+
+
+def head_sql(*, profile: str, region: str, priority: str) -> str:
+    """The virtual start of the first job that waits in a queue, as the text of a subquery.
+
+    Also the present for a job that comes to a queue late: from another region, or with a slot.
+    """
+    return f"""
+        SELECT w.vstart FROM jobs AS w
+        WHERE w.state = 'queued' AND w.not_before IS NULL AND w.slot IS NOT FALSE
+          AND w.profile = {profile} AND w.next_region = {region} AND w.priority = {priority}
+        ORDER BY w.vstart, w.id LIMIT 1
+    """
+
+
+_PRESENT = f"""
+    SELECT coalesce(
+        ({head_sql(profile=":profile", region=":region", priority=":priority")}),
+        (SELECT max(finish) FROM fair_tags
+         WHERE profile = :profile AND region = :region AND priority = :priority),
+        0) AS v
+"""
+# The order is there for the planner alone: without it a LIMIT tempts it to scan the table.
+_AHEAD = f"""
+    SELECT count(*) FROM (
+        SELECT 1 FROM jobs
+        WHERE {WAITING_SQL} AND profile = :profile AND next_region = :region
+          AND (priority, vstart) <= (:priority, stamped.vstart)
+        ORDER BY priority, vstart, id LIMIT :most) AS ahead
+"""
+STAMP = text(
+    f"""
+    WITH present AS ({_PRESENT}), stamped AS (
+        INSERT INTO fair_tags AS t (owner_id, profile, region, priority, finish)
+        SELECT :owner, :profile, :region, :priority, v + :cost FROM present
+        WHERE set_config('synchronous_commit', 'off', true) = 'off'
+        ON CONFLICT (owner_id, profile, region, priority)
+        DO UPDATE SET finish = greatest(t.finish, excluded.finish - :cost) + :cost
+        RETURNING finish - :cost AS vstart
+    )
+    SELECT vstart, ({_AHEAD}) FROM stamped
+    """
+)
+PEEK = text(
+    f"""
+    WITH present AS ({_PRESENT}), stamped AS (
+        SELECT greatest(v, (
+            SELECT finish FROM fair_tags
+            WHERE owner_id = :owner AND profile = :profile AND region = :region
+              AND priority = :priority)) AS vstart
+        FROM present
+    )
+    SELECT ({_AHEAD}) FROM stamped
+    """
+)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    vstart: float
+    ahead: int | None  # jobs that are taken first; None: COUNT_LIMIT of them or more
+
+
+def stamp(
+    tx: Connection, owner_id: UUID, *, profile: str, region: str, priority: int, cost: float
+) -> Stamp:
+    """Give the owner's next job its virtual start, and count the jobs ahead of it.
+
+    A statement of its own, before the job's transaction and without waiting for the disk: the
+    owner's row would else be locked while that one waits, and an owner's submits would queue. A
+    stamp that is lost or not used moves the owner back or forth by one job.
+    """
+    vstart, ahead = tx.execute(
+        STAMP,
+        {
+            "owner": owner_id,
+            "profile": profile,
+            "region": region,
+            "priority": priority,
+            "cost": cost,
+            "most": COUNT_LIMIT,
+        },
+    ).one()
+    return Stamp(vstart, ahead if ahead < COUNT_LIMIT else None)
+
+
+def peek(tx: Connection, owner_id: UUID, *, profile: str, region: str, priority: int) -> int | None:
+    """The `ahead` of the stamp that the owner's next job would get."""
+    values = {"owner": owner_id, "profile": profile, "region": region, "priority": priority}
+    ahead = int(tx.execute(PEEK, values | {"most": COUNT_LIMIT}).scalar_one())
+    return ahead if ahead < COUNT_LIMIT else None
