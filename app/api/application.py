@@ -7,10 +7,11 @@ import structlog
 from flask import Flask, Response, g, request
 
 from app import telemetry
-from app.api import catalog, errors, health, jobs, objects
+from app.api import catalog, errors, health, jobs, objects, ops, sessions
 from app.api.orders import FIELDS_BYTES
 from app.api.services import Services
 from app.config import Settings
+from app.web import pages
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +21,7 @@ BODY_STALL_S = 10.0
 
 POLLED = frozenset({"jobs.show_job"})
 SLOW_S = 0.5
-QUIET = frozenset({"health.healthz", "health.readyz", "health.metrics"})
+QUIET = frozenset({"health.healthz", "health.readyz", "health.metrics", "web.static"})
 
 
 def create_app(settings: Settings) -> Flask:
@@ -36,10 +37,13 @@ def create_app(settings: Settings) -> Flask:
         MAX_FORM_PARTS=100,
     )
     app.json.sort_keys = False
-    app.extensions["services"] = Services(settings)
+    parts = app.extensions["services"] = Services(settings)
     errors.install(app)
-    for module in (jobs, objects, catalog, health):
+    for module in (jobs, objects, catalog, sessions, ops, health):
         app.register_blueprint(module.bp)
+    app.register_blueprint(
+        pages(lambda: parts.objects.signed_url("outputs/any.mp4", expires_s=60))
+    )
     app.before_request(_begin)
     app.after_request(_end)
     return app

@@ -51,21 +51,21 @@ class Services:
 
     def wake(self) -> None:
         """Tell the dispatchers that a job waits; they also poll."""
-        self._hint(self.settings.region, lambda client: send_wake(client, JOB_QUEUED))
+        self.hint(self.settings.region, lambda client: send_wake(client, JOB_QUEUED))
 
     def webhook_due(self) -> None:
         """Tell the dispatchers that a job has ended; they also poll."""
-        self._hint(self.settings.region, lambda client: send_wake(client, WEBHOOK_DUE))
+        self.hint(self.settings.region, lambda client: send_wake(client, WEBHOOK_DUE))
 
     def step(self, job: Row[Any]) -> int | None:
         """The last step that the job's worker reported, if its region's Redis answers."""
-        return self._hint(job.region, lambda client: progress.read(client, job.id, job.fence))
+        return self.hint(job.region, lambda client: progress.read(client, job.id, job.fence))
 
     def ask_stop(self, region: str, job_id: UUID, fence: int) -> None:
         """Ask a worker to stop at its next step; it also reads the flag with its lease."""
-        self._hint(region, lambda client: progress.ask_stop(client, job_id, fence))
+        self.hint(region, lambda client: progress.ask_stop(client, job_id, fence))
 
-    def _hint(self, region: str, work: Callable[[redis.Redis], T]) -> T | None:
+    def hint(self, region: str, work: Callable[[redis.Redis], T]) -> T | None:
         """Do what may be lost. A Redis that fails rests, so that not every request waits for it."""
         url = self.redis.url(region)
         if monotonic() < self._resting.get(url, 0.0):

@@ -46,6 +46,15 @@ def find(tx: Connection, plain: str) -> ApiKey | None:
     return None if row is None else ApiKey(row.id, row.name, tuple(row.scopes))
 
 
+def get(tx: Connection, key_id: UUID) -> ApiKey | None:
+    """The live key of this id."""
+    query = select(ApiKeyRow.id, ApiKeyRow.name, ApiKeyRow.scopes).where(
+        ApiKeyRow.id == key_id, ApiKeyRow.revoked_at.is_(None)
+    )
+    row = tx.execute(query).one_or_none()
+    return None if row is None else ApiKey(row.id, row.name, tuple(row.scopes))
+
+
 def revoke(tx: Connection, key_id: UUID) -> bool:
     """Switch a key off. False: there is no such live key."""
     change = (

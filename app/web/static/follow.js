@@ -1,0 +1,97 @@
+// News of one job: by server-sent events where the API has them, and always by polling, which is
+// slow while events arrive. Nothing is asked while the page is hidden.
+
+import { call, Lost, Problem, retryAfterS } from "./api.js";
+import { reached } from "./connection.js";
+
+const POLL_S = 1; // unless the API says otherwise
+const CHECK_S = 10; // beside events: they may be lost without a word
+
+/** Call `show(job)` with every news until the job has ended; `gone()` if there is no such job. Returns a function that stops it. */
+export function follow(job, show, gone) {
+  const path = `/v1/jobs/${job.id}`;
+  let stopped = false;
+  let stream = null;
+  let wake = () => {};
+
+  const tell = (news) => {
+    if (stopped || job.terminal) return;
+    job = news;
+    show(job);
+    if (job.terminal) close();
+  };
+
+  function open() {
+    if (stream || stopped || job.terminal || !job.urls.events) return;
+    stream = new EventSource(`${path}/events`);
+    stream.addEventListener("progress", (event) => merge(event));
+    stream.addEventListener("state", (event) => {
+      merge(event);
+      wake(); // an event says what changed; the job says everything
+    });
+    stream.addEventListener("error", () => {
+      if (stream?.readyState === EventSource.CLOSED) close();
+      wake();
+    });
+  }
+
+  function close() {
+    stream?.close();
+    stream = null;
+  }
+
+  function merge(event) {
+    let news;
+    try {
+      news = JSON.parse(event.data);
+    } catch {
+      return;
+    }
+    if (news.object === "job") return tell(news);
+    // An end is shown when the whole job is known: its clip, its error.
+    if (news.terminal) return;
+    const next = { ...job };
+    for (const name of ["state", "queue", "eta_seconds", "region"]) if (name in news) next[name] = news[name];
+    if (news.progress) next.progress = news.progress;
+    else if ("step" in news) next.progress = { step: news.step, steps: news.steps ?? job.progress.steps };
+    tell(next);
+  }
+
+  async function poll() {
+    while (!stopped && !job.terminal) {
+      let pauseS = POLL_S;
+      try {
+        if (document.hidden) {
+          close();
+        } else {
+          const { body, headers } = await call("GET", path);
+          tell(body);
+          open();
+          pauseS = stream ? CHECK_S : retryAfterS(headers) ?? POLL_S;
+        }
+      } catch (error) {
+        if (error instanceof Problem && error.status < 500 && error.status !== 429) {
+          if (!stopped) gone(error);
+          return stop();
+        }
+        if (error instanceof Lost) await reached();
+        else pauseS = error.retryAfterS ?? POLL_S;
+      }
+      await new Promise((done) => {
+        wake = done;
+        setTimeout(done, pauseS * 1000);
+      });
+    }
+  }
+
+  const seen = () => { if (!document.hidden) wake(); };
+  const stop = () => {
+    stopped = true;
+    document.removeEventListener("visibilitychange", seen);
+    close();
+    wake();
+  };
+  document.addEventListener("visibilitychange", seen);
+  poll();
+  return stop;
+}
