@@ -12,25 +12,32 @@ from app.store import keys
 from app.store.keys import ApiKey
 
 
-def require_jobs() -> None:
-    """Let the request through if its key may use jobs; `g.api_key` is the key.
+def require_key() -> None:
+    """Let the request through if its key is live; `g.api_key` is the key.
 
     Raises BadRequest: missing_api_key, invalid_api_key or invalid_session (401),
-    insufficient_scope or cross_site_request (403).
+    cross_site_request (403).
     """
-    _require("jobs")
+    g.api_key = _bearer() if "Authorization" in request.headers else _session()
+
+
+def require_jobs() -> None:
+    """The same, for a key that may use jobs. Raises BadRequest: insufficient_scope (403)."""
+    require_key()
+    _require_scope("jobs")
 
 
 def require_admin() -> None:
-    """The same for what only operators may see and do."""
-    _require("admin")
+    """The same, for an operator's key."""
+    require_key()
+    _require_scope("admin")
 
 
-def _require(scope: str) -> None:
-    key = _bearer() if "Authorization" in request.headers else _session()
-    if scope not in key.scopes:
-        raise BadRequest("insufficient_scope", f"The API key lacks the scope `{scope}`.", status=403)
-    g.api_key = key
+def _require_scope(scope: str) -> None:
+    if scope not in g.api_key.scopes:
+        raise BadRequest(
+            "insufficient_scope", f"The API key lacks the scope `{scope}`.", status=403
+        )
 
 
 def _bearer() -> ApiKey:

@@ -26,6 +26,9 @@ export function thumbnail(job) {
   return video;
 }
 
+/** A moment into the clip, or some browsers show nothing before it plays. */
+const first = (url) => `${url}#t=0.001`;
+
 function player(job, props) {
   const video = el("video", { muted: true, playsInline: true, ...props });
   video.setAttribute("muted", "");
@@ -34,9 +37,9 @@ function player(job, props) {
     if (asked) return;
     asked = true; // once: the URL may have expired
     const fresh = await call("GET", `/v1/jobs/${job.id}`).catch(() => null);
-    if (fresh?.body.output) video.src = fresh.body.output.url;
+    if (fresh?.body.output) video.src = first(fresh.body.output.url);
   });
   video.addEventListener("loadeddata", () => { asked = false; });
-  video.src = job.output.url;
+  video.src = first(job.output.url);
   return video;
 }

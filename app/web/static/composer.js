@@ -45,7 +45,7 @@ export async function fillChoices() {
     ...regions.map((region) =>
       el("option", {
         value: region.id,
-        textContent: region.id + (region.drained ? " (drained)" : region.default ? " (default)" : ""),
+        textContent: region.id + (region.drained ? " (drained)" : ""),
         selected: Boolean(region.default),
       })),
   );
@@ -71,7 +71,7 @@ export function reuse(job) {
   $("prompt").value = job.prompt;
   $("motion").value = job.motion;
   $("loop").checked = job.loop;
-  $("seed").value = String(job.seed);
+  $("seed").value = job.seed;
   $("more").open = true;
   showMotion();
   (picture ? $("prompt") : $("pick")).focus();

@@ -1,12 +1,12 @@
-// One dialog for both questions that the Studio has.
+// One dialog for every question that a page has.
 
 import { $ } from "./dom.js";
 
 /** Whether the person says yes. */
-export async function confirm(title, text, yes) {
+export async function confirm(title, text, yes, no = "Keep it") {
   $("dialog-link").hidden = true;
   $("dialog-no").hidden = false;
-  $("dialog-no").textContent = "Keep it";
+  $("dialog-no").textContent = no;
   return (await open(title, text, yes)) === "yes";
 }
 

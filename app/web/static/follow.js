@@ -24,11 +24,15 @@ export function follow(job, show, gone) {
   function open() {
     if (stream || stopped || job.terminal || !job.urls.events) return;
     stream = new EventSource(`${path}/events`);
-    stream.addEventListener("progress", (event) => merge(event));
-    stream.addEventListener("state", (event) => {
-      merge(event);
-      wake(); // an event says what changed; the job says everything
+    const hear = (name, take) => stream.addEventListener(name, (event) => take(JSON.parse(event.data)));
+    hear("status", ({ state, terminal, region }) => {
+      // An end is shown when the whole job is known: its clip, its error.
+      if (!terminal) tell({ ...job, state, region: { ...job.region, current: region } });
     });
+    hear("queue", (queue) => tell({ ...job, queue, eta_seconds: queue.eta_seconds }));
+    hear("progress", ({ step, steps, eta_seconds }) =>
+      tell({ ...job, state: "processing", progress: { step, steps }, eta_seconds }));
+    hear("completed", tell);
     stream.addEventListener("error", () => {
       if (stream?.readyState === EventSource.CLOSED) close();
       wake();
@@ -38,23 +42,6 @@ export function follow(job, show, gone) {
   function close() {
     stream?.close();
     stream = null;
-  }
-
-  function merge(event) {
-    let news;
-    try {
-      news = JSON.parse(event.data);
-    } catch {
-      return;
-    }
-    if (news.object === "job") return tell(news);
-    // An end is shown when the whole job is known: its clip, its error.
-    if (news.terminal) return;
-    const next = { ...job };
-    for (const name of ["state", "queue", "eta_seconds", "region"]) if (name in news) next[name] = news[name];
-    if (news.progress) next.progress = news.progress;
-    else if ("step" in news) next.progress = { step: news.step, steps: news.steps ?? job.progress.steps };
-    tell(next);
   }
 
   async function poll() {

@@ -8,6 +8,7 @@ import { $ } from "./dom.js";
 export async function start(scope, page, open) {
   const enter = (key) => {
     $("who").hidden = $("pages").hidden = false;
+    $("to-ops").hidden = !key.scopes.includes("admin");
     $("key-name").textContent = key.name;
     $("key-name").title = `Signed in with the key “${key.name}”`;
     if (!key.scopes.includes(scope)) return refuse(`The key “${key.name}” lacks the scope “${scope}”.`);

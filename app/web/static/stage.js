@@ -81,7 +81,7 @@ function ahead(position) {
 }
 
 function eta(job) {
-  const left = job.eta_seconds ?? job.queue?.eta_seconds;
+  const left = job.eta_seconds;
   return left > 0 ? `about ${seconds(Math.max(1, Math.round(left)))} left` : "";
 }
 
@@ -119,7 +119,7 @@ function facts(job) {
   const rows = [
     ["Prompt", job.prompt || "none"],
     ["Motion", `${job.motion}×${job.loop ? ", loop" : ""}`],
-    ["Seed", String(job.seed)],
+    ["Seed", job.seed],
     ["Region", job.region.current && job.region.current !== job.region.home ? `${job.region.home} → ${job.region.current}` : job.region.home],
   ];
   const list = $("stage-facts");
