@@ -41,9 +41,7 @@ def create_app(settings: Settings) -> Flask:
     errors.install(app)
     for module in (jobs, objects, catalog, sessions, ops, health):
         app.register_blueprint(module.bp)
-    app.register_blueprint(
-        pages(lambda: parts.objects.signed_url("outputs/any.mp4", expires_s=60))
-    )
+    app.register_blueprint(pages(lambda: parts.objects.signed_url("outputs/any.mp4", expires_s=60)))
     app.before_request(_begin)
     app.after_request(_end)
     return app

@@ -35,9 +35,7 @@ class KnownKeys:
         """The live key of this id. Raises DatabaseUnavailable."""
         return self._known_or(key_id.bytes, lambda tx: keys.get(tx, key_id))
 
-    def _known_or(
-        self, name: bytes, look: Callable[[Connection], ApiKey | None]
-    ) -> ApiKey | None:
+    def _known_or(self, name: bytes, look: Callable[[Connection], ApiKey | None]) -> ApiKey | None:
         now = monotonic()
         key, until = self._known.get(name, (None, 0.0))
         if key is not None and now < until:

@@ -13,7 +13,7 @@ import pytest
 
 from app.config import Settings
 from app.store import keys
-from tests import services
+from tests import make, services
 from tests.fleet import Fleet
 from tests.fleet import fleet as make_fleet
 
@@ -64,7 +64,8 @@ def _site(processes, session_settings, _shared_store, tmp_path_factory) -> Site:
 
 @pytest.fixture
 def site(_site, settings) -> Site:
-    """The service, with nothing in its stores."""
+    """The service, with nothing in its stores but the picture of `make.submit`."""
+    _site.fleet.objects.put(make.INPUT_KEY, b"a noop worker does not look at it", "image/jpeg")
     return _site
 
 
@@ -105,9 +106,11 @@ def visit(browser, site) -> Iterator:
         page.on(
             "console",
             # What the network said is in the answer that a test looks at.
-            lambda message: message.type == "error"
-            and not message.text.startswith("Failed to load resource")
-            and said.append(message.text),
+            lambda message: (
+                message.type == "error"
+                and not message.text.startswith("Failed to load resource")
+                and said.append(message.text)
+            ),
         )
         page.goto(path)
         return page

@@ -1,4 +1,4 @@
-"""How the pages look. Screenshots lie in pytest's temporary directory, to be looked at by people."""
+"""How the Studio looks. Screenshots lie in pytest's temporary directory, for people to look at."""
 
 import pytest
 

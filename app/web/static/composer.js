@@ -1,6 +1,6 @@
 // The order: a picture, what should move, and how.
 
-import { call, Lost, Problem, randomKey } from "./api.js";
+import { call, Lost, randomKey } from "./api.js";
 import { reached } from "./connection.js";
 import { $, el } from "./dom.js";
 
@@ -184,11 +184,6 @@ function explain(error) {
       fault(field, detail);
       seen.push(field);
     }
-  }
-  // The picture is named by the problem's code where the API gives no pointer.
-  if (!seen.length && error instanceof Problem && /image|picture|not_an/.test(error.code)) {
-    fault("image", error.message);
-    seen.push("image");
   }
   if (!seen.length) {
     const wait = error.retryAfterS ? ` Try again in ${Math.ceil(error.retryAfterS)} s.` : "";

@@ -31,7 +31,7 @@ export function seconds(value) {
 
 export function ago(time) {
   const past = (Date.now() - new Date(time)) / 1000;
-  return past < 5 ? "just now" : `${seconds(past)} ago`;
+  return past < 5 ? "just now" : `${seconds(Math.max(10, Math.round(past)))} ago`;
 }
 
 export const clock = (time) =>

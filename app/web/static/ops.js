@@ -59,7 +59,7 @@ function draw(summary, regions) {
 
 function drawTiles({ jobs, ended, times, counted_up_to: most }) {
   const count = (number) => (number >= most ? `${most}+` : String(number));
-  const span = `of the last ${ended.sampled} ended`;
+  const span = `of the last ${ended.sampled}`;
   const tiles = [
     ["Waiting", count(jobs.queued), ""],
     ["Starting", count(jobs.starting), ""],

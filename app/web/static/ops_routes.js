@@ -18,7 +18,7 @@ export function drawRoutes({ table, data }) {
 }
 
 function note(table) {
-  const parts = [`Version ${table.version}`, `${seconds(table.age_s)} old`];
+  const parts = ["Percent of each home’s demand", `version ${table.version}`, `${seconds(table.age_s)} old`];
   if (table.mode && table.mode !== "normal") parts.push(`mode: ${table.mode}`);
   if (table.pinned) parts.push("pinned");
   if (table.overload) parts.push("all regions overloaded");

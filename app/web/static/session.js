@@ -6,9 +6,11 @@ import { $ } from "./dom.js";
 
 /** Show the sign-in or, with a key that has `scope`, the page: `open(key)` once per sign-in. */
 export async function start(scope, page, open) {
+  let ended = false; // a session that was open here
+
   const enter = (key) => {
-    $("who").hidden = $("pages").hidden = false;
-    $("to-ops").hidden = !key.scopes.includes("admin");
+    $("who").hidden = false;
+    $("pages").hidden = !key.scopes.includes("admin"); // one page needs no way to others
     $("key-name").textContent = key.name;
     $("key-name").title = `Signed in with the key “${key.name}”`;
     if (!key.scopes.includes(scope)) return refuse(`The key “${key.name}” lacks the scope “${scope}”.`);
@@ -33,6 +35,7 @@ export async function start(scope, page, open) {
     button.disabled = true;
     try {
       const { body } = await call("POST", "/v1/session", { json: { api_key: field.value } });
+      if (ended) return location.reload(); // what is on the page may be another key's
       field.value = "";
       enter(body.key);
       if (!page.hidden) $("main").focus();
@@ -49,6 +52,7 @@ export async function start(scope, page, open) {
   });
 
   window.addEventListener(SESSION_ENDED, () => {
+    ended = true;
     $("who").hidden = $("pages").hidden = true;
     refuse("The session has ended; sign in again.");
   });
