@@ -34,11 +34,16 @@ class _Summary:
         self._again_at = 0.0
 
     def read(self, parts: Services) -> dict[str, Any]:
-        with self._lock:
+        # While one request looks, others take the last look: a slow database holds one thread.
+        if not self._lock.acquire(blocking=not self._seen):
+            return self._seen
+        try:
             if monotonic() >= self._again_at:
                 self._seen = _look(parts)
                 self._again_at = monotonic() + LOOK_EVERY_S
             return self._seen
+        finally:
+            self._lock.release()
 
 
 @bp.record

@@ -2,7 +2,7 @@
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import WAIT_MS
+from tests.browser import WAIT_MS
 
 expect.set_options(timeout=WAIT_MS)
 

@@ -2,8 +2,6 @@
 
 import pytest
 
-pytest.importorskip("playwright")
-
 from tests.browser import steps
 from tests.browser.steps import expect
 

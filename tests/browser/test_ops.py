@@ -2,8 +2,6 @@
 
 import pytest
 
-pytest.importorskip("playwright")
-
 from app.broker.connections import wake
 from tests import make
 from tests.browser import steps

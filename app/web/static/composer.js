@@ -91,9 +91,12 @@ function add(text) {
 
 function takeDrops() {
   const drop = $("drop");
+  const files = (event) => event.dataTransfer.types.includes("Files");
   // Over the whole page: a picture that misses the field must not replace the page.
-  for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
-  document.addEventListener("dragenter", () => drop.classList.add("over"));
+  for (const name of ["dragover", "drop"]) {
+    document.addEventListener(name, (event) => { if (files(event)) event.preventDefault(); });
+  }
+  document.addEventListener("dragenter", (event) => { if (files(event)) drop.classList.add("over"); });
   document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.classList.remove("over"); });
   document.addEventListener("drop", (event) => {
     drop.classList.remove("over");

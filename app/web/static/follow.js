@@ -6,12 +6,14 @@ import { reached } from "./connection.js";
 
 const POLL_S = 1; // unless the API says otherwise
 const CHECK_S = 10; // beside events: they may be lost without a word
+const REFUSED_MS = 30000; // until a stream that was refused is tried again
 
 /** Call `show(job)` with every news until the job has ended; `gone()` if there is no such job. Returns a function that stops it. */
 export function follow(job, show, gone) {
   const path = `/v1/jobs/${job.id}`;
   let stopped = false;
   let stream = null;
+  let streamAt = 0; // not before
   let wake = () => {};
 
   const tell = (news) => {
@@ -22,7 +24,7 @@ export function follow(job, show, gone) {
   };
 
   function open() {
-    if (stream || stopped || job.terminal || !job.urls.events) return;
+    if (stream || stopped || job.terminal || !job.urls.events || Date.now() < streamAt) return;
     stream = new EventSource(`${path}/events`);
     const hear = (name, take) => stream.addEventListener(name, (event) => take(JSON.parse(event.data)));
     hear("status", ({ state, terminal, region }) => {
@@ -34,7 +36,10 @@ export function follow(job, show, gone) {
       tell({ ...job, state: "processing", progress: { step, steps }, eta_seconds }));
     hear("completed", tell);
     stream.addEventListener("error", () => {
-      if (stream?.readyState === EventSource.CLOSED) close();
+      if (stream?.readyState === EventSource.CLOSED) {
+        streamAt = Date.now() + REFUSED_MS;
+        close();
+      }
       wake();
     });
   }

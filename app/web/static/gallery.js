@@ -112,13 +112,13 @@ const name = (job) => job.prompt || "Gentle motion";
 function draw(card) {
   const { job } = card;
   say(card.time, ago(job.created_at));
-  const now = job.state + (job.output ? " clip" : "");
   const moving = job.state === "processing" ? ` ${job.progress.step}/${job.progress.steps}` : "";
   say(card.state, job.state + moving);
-  if (now === card.drawn) return;
-  card.drawn = now;
   card.state.className = `state ${job.state}`;
   card.thumb.setAttribute("aria-label", `Open: ${name(job)}, ${job.state}`);
+  const now = `${job.terminal} ${Boolean(job.output)}`;
+  if (now === card.drawn) return;
+  card.drawn = now;
   card.thumb.replaceChildren(job.output ? thumbnail(job) : card.state);
   const focused = card.actions.contains(document.activeElement);
   card.actions.replaceChildren(...makeActions(job));

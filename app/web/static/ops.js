@@ -77,34 +77,42 @@ function drawTiles({ jobs, ended, times, counted_up_to: most }) {
   );
 }
 
-function drawRows(name, rows, row) {
-  $(`${name}-empty`).hidden = rows.length > 0;
-  $(`${name}-scroll`).hidden = rows.length === 0;
-  $(name).replaceChildren(...rows.map((one) => el("tr", {}, ...row(one))));
+/** Rows are kept by job and updated, so that an id can be selected and copied. */
+function drawRows(name, jobs, cells) {
+  $(`${name}-empty`).hidden = jobs.length > 0;
+  $(`${name}-scroll`).hidden = jobs.length === 0;
+  const body = $(name);
+  const old = new Map([...body.rows].map((row) => [row.dataset.job, row]));
+  jobs.forEach((job, place) => {
+    const texts = cells(job);
+    const row = old.get(job.id) ?? blank(job.id, texts, name);
+    old.delete(job.id);
+    texts.forEach((text, column) => say(row.cells[column], String(text)));
+    if (body.rows[place] !== row) body.insertBefore(row, body.rows[place] ?? null);
+  });
+  for (const row of old.values()) row.remove();
 }
 
-const cell = (text, props = {}) => el("td", { textContent: text, ...props });
-const number = (text) => cell(text, { className: "n" });
-// The end of an id: its beginning is the time, and alike for all.
-const idCell = (id) => el("td", {}, el("code", { textContent: `…${id.slice(-12)}`, title: id }));
+function blank(id, texts, name) {
+  const heads = [...$(name).closest("table").tHead.rows[0].cells];
+  const row = el("tr", {}, ...texts.map((_, column) => el("td", { className: heads[column].className })));
+  row.dataset.job = id;
+  return row;
+}
 
 function waitingRow(job) {
   const why = job.state === "starting" ? "placed, not begun"
     : job.backoff_seconds > 0 ? `backing off, ${seconds(job.backoff_seconds)}` : "no idle worker";
   const where = job.region === job.home ? job.home : `${job.home} → ${job.region}`;
   return [
-    idCell(job.id), cell(job.key), cell(job.model), cell(`${where} (${job.policy})`), cell(job.priority),
-    number(seconds(job.waited_seconds)), number(seconds(Math.max(0, job.expires_in_seconds))), cell(why),
+    job.id, job.key, job.model, `${where} (${job.policy})`, job.priority,
+    seconds(job.waited_seconds), seconds(Math.max(0, job.expires_in_seconds)), why,
   ];
 }
 
 function failureRow(job) {
-  return [
-    idCell(job.id), el("td", {}, el("span", { className: `state ${job.state}`, textContent: job.state })),
-    cell(job.region), number(job.attempts_begun),
-    el("td", {}, el("code", { textContent: job.error.code ?? "" }), ` ${job.error.message}`),
-    number(ago(job.finished_at)),
-  ];
+  const { code, message } = job.error;
+  return [job.id, job.state, job.region, job.attempts_begun, `${message} (${code})`, ago(job.finished_at)];
 }
 
 /** Drain a region or take it back, after a question for what takes capacity away. */

@@ -18,16 +18,17 @@ const TEXTS = {
 let stop = () => {};
 let shown = null; // the job
 let drawn = ""; // what the pair shows
+let offered = ""; // for what the buttons are
 
 /** Put a job on the stage and follow it. `actions(job)` makes its buttons; `changed(job)` hears news. */
 export function show(job, pictureUrl, actions, changed) {
   stop();
-  drawn = "";
+  drawn = offered = "";
   shown = job;
   const update = (news) => {
     shown = news;
     draw(news, pictureUrl);
-    $("stage-actions").replaceChildren(...keepFocus(actions(news)));
+    offer(news, actions);
     changed(news);
   };
   update(job);
@@ -131,12 +132,14 @@ function facts(job) {
   );
 }
 
-/** New buttons for old ones: the one that had the focus keeps it, if it is still there. */
-function keepFocus(buttons) {
-  const name = $("stage-actions").contains(document.activeElement) ? document.activeElement.textContent : null;
-  const again = buttons.find((button) => button.textContent === name);
-  if (again) queueMicrotask(() => again.focus());
-  return buttons;
+/** Buttons change when the job ends, and not between: a click takes longer than a step. */
+function offer(job, actions) {
+  const now = `${job.id} ${job.terminal}`;
+  if (now === offered) return;
+  offered = now;
+  const focused = $("stage-actions").contains(document.activeElement);
+  $("stage-actions").replaceChildren(...actions(job));
+  if (focused) $("stage-actions").firstElementChild?.focus();
 }
 
 /** Ask the service to stop a job; what it says then is the job's news. */

@@ -21,21 +21,21 @@ function button(text, work, className = "") {
     type: "button", textContent: text, className,
     onclick: async (event) => {
       const own = event.currentTarget;
-      own.disabled = true;
+      if (own.getAttribute("aria-disabled")) return;
+      own.setAttribute("aria-disabled", "true"); // and not disabled: that would take the focus away
       try {
         await work(own);
       } catch (error) {
         $("stage-error").textContent = error.message;
         $("stage-error").scrollIntoView({ block: "nearest" });
-      } finally {
-        own.disabled = false;
       }
+      own.removeAttribute("aria-disabled");
     },
   });
 }
 
 function stageActions(job) {
-  if (!job.terminal) return [button("Cancel", () => stop(job))];
+  if (!job.terminal) return [button("Cancel", (own) => stop(job, own))];
   const buttons = job.output
     ? [el("a", { href: job.output.url, download: `${job.id}.mp4`, textContent: "Download", className: "button" }),
        button("Copy link", (own) => share(job, own))]
@@ -46,7 +46,7 @@ function stageActions(job) {
 }
 
 function cardActions(job) {
-  if (!job.terminal) return [named(button("Cancel", () => stop(job), "quiet"), job)];
+  if (!job.terminal) return [named(button("Cancel", (own) => stop(job, own), "quiet"), job)];
   const buttons = job.output ? [named(button("Copy link", (own) => share(job, own), "quiet"), job)] : [];
   if (deletes) buttons.push(named(button("Delete", () => remove(job), "quiet"), job));
   return buttons;
@@ -58,8 +58,9 @@ function named(node, job) {
   return node;
 }
 
-async function stop(job) {
+async function stop(job, own) {
   const news = await stage.cancel(job);
+  if (!news.terminal) own.textContent = "Canceling…"; // within one step
   gallery.put(news);
   if (stage.current() === job.id && news.terminal) open(news);
 }
