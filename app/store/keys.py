@@ -3,7 +3,6 @@
 import secrets
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, text, update
@@ -51,7 +50,7 @@ def get(tx: Connection, key_id: UUID) -> ApiKey | None:
     return _key(tx.execute(GET, {"key_id": key_id}).one_or_none())
 
 
-def _key(row: Row[Any] | None) -> ApiKey | None:
+def _key(row: Row[UUID, str, list[str]] | None) -> ApiKey | None:
     return None if row is None else ApiKey(row.id, row.name, tuple(row.scopes))
 
 
