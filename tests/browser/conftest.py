@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from app.config import Settings
 from app.store import keys
 from tests import make, services
 from tests.browser import WAIT_MS
@@ -42,11 +41,11 @@ class Site:
 
     url: str
     fleet: Fleet
-    settings: Settings
 
 
-@pytest.fixture(scope="session")
-def _site(processes, session_settings, _shared_store, tmp_path_factory) -> Site:
+# Not of the session: its worker and dispatcher would take part in the tests of other packages.
+@pytest.fixture(scope="package")
+def _site(session_settings, _shared_store, tmp_path_factory) -> Iterator[Site]:
     port = services.free_port()
     config = session_settings.model_copy(
         update={
@@ -58,12 +57,14 @@ def _site(processes, session_settings, _shared_store, tmp_path_factory) -> Site:
             "noop_step_s": STEP_S,
         }
     )
-    url = processes.enter_context(services.gunicorn(config))
     directory = tmp_path_factory.mktemp("site")
-    fleet = processes.enter_context(make_fleet(config, _shared_store, directory))
-    fleet.dispatcher()
-    fleet.worker().wait_ready()
-    return Site(url, fleet, config)
+    with (
+        services.gunicorn(config) as url,
+        make_fleet(config, _shared_store, directory) as fleet,
+    ):
+        fleet.dispatcher()
+        fleet.worker().wait_ready()
+        yield Site(url, fleet)
 
 
 @pytest.fixture

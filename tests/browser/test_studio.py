@@ -43,7 +43,7 @@ def test_a_picture_becomes_a_clip_that_plays_beside_it(studio, photo):
     expect(clip(page)).to_be_visible()
 
 
-def test_a_job_is_canceled_in_mid_render(studio, site, store, photo):
+def test_a_job_is_canceled_in_mid_render(studio, store, photo):
     page = studio()
     steps.submit(page, photo)
     expect(page.locator("#stage-text")).to_contain_text("Step")
@@ -163,3 +163,36 @@ def test_a_wrong_key_is_refused_and_a_revoked_one_ends_the_session(visit, store)
     ended = "The session has ended; sign in again."
     expect(page.locator("#sign-in-error")).to_have_text(ended)
     expect(page.get_by_role("heading", name="Your clips")).not_to_be_visible()
+
+
+def test_events_show_every_step(studio, photo):
+    """Where the API streams them; polling sees one step a second."""
+    page = studio()
+    streams = []
+    page.on("request", lambda sent: sent.url.endswith("/events") and streams.append(sent))
+    page.evaluate(
+        """() => { const seen = window.seen = new Set(), text = document.getElementById("stage-text");
+            new MutationObserver(() => seen.add(text.textContent.split(" · ")[0]))
+                .observe(text, { childList: true, characterData: true, subtree: true }); }"""
+    )
+    steps.submit(page, photo)
+    expect(steps.state(page)).to_have_text("succeeded")
+    if not streams:
+        pytest.skip("this API has no events")
+    seen = page.evaluate("[...window.seen]")
+    assert len([text for text in seen if text.startswith(("Step", "Writing"))]) >= 7, seen
+
+
+def test_a_clip_is_deleted_after_a_question(studio, photo):
+    page = studio()
+    steps.submit(page, photo)
+    expect(steps.state(page)).to_have_text("succeeded")
+    delete = page.get_by_role("button", name="Delete", exact=True).first
+    if not delete.is_visible():
+        pytest.skip("this API deletes no jobs")
+    delete.click()
+    page.get_by_role("button", name="Keep it").click()
+    delete.click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("Clips made with this key")).to_be_visible()
+    expect(page.get_by_text("Nothing here yet.")).to_be_visible()
