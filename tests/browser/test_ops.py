@@ -66,7 +66,7 @@ def test_what_waits_and_what_failed_is_shown_as_it_happens(visit, site, store, a
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
-def test_the_page_fits_and_reads_well(visit, site, store, admin_key, axe, tmp_path, scheme, width):
+def test_the_page_fits_and_reads_well(visit, store, admin_key, axe, tmp_path, scheme, width):
     owner = make.owner(store)
     late = make.submit(store, owner, home_region="us-west", policy="strict")
     make.make_late(store, late, "queue_deadline")

@@ -11,6 +11,12 @@ from tests.calls import rows_in
 
 PLAYS = "video => !video.paused && video.currentTime > 0.05 && video.muted && video.loop"
 
+COLLECT_TEXTS = """() => {
+    const text = document.getElementById("stage-text"), seen = window.seen = new Set();
+    new MutationObserver(() => seen.add(text.textContent.split(" · ")[0]))
+        .observe(text, { childList: true, characterData: true, subtree: true });
+}"""
+
 
 @pytest.fixture
 def studio(visit, api_key):
@@ -170,11 +176,7 @@ def test_events_show_every_step(studio, photo):
     page = studio()
     streams = []
     page.on("request", lambda sent: sent.url.endswith("/events") and streams.append(sent))
-    page.evaluate(
-        """() => { const seen = window.seen = new Set(), text = document.getElementById("stage-text");
-            new MutationObserver(() => seen.add(text.textContent.split(" · ")[0]))
-                .observe(text, { childList: true, characterData: true, subtree: true }); }"""
-    )
+    page.evaluate(COLLECT_TEXTS)
     steps.submit(page, photo)
     expect(steps.state(page)).to_have_text("succeeded")
     if not streams:
