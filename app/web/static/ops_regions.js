@@ -4,11 +4,11 @@ import { $, el, say } from "./dom.js";
 
 const rows = new Map(); // region -> its cells
 
-/** `routed`: what the routing says of each region; where it says nothing, the summary's counts do. */
+/** `routed`: what the routing says of each region. Its reports are seconds old, the summary's counts are not. */
 export function drawRegions(summary, routed, decide) {
   const more = new Map(routed.map((region) => [region.id, region]));
   for (const counted of summary.regions) {
-    const region = { ...counted, ...known(more.get(counted.id) ?? {}) };
+    const region = { ...known(more.get(counted.id) ?? {}), ...counted };
     region.ready ??= counted.idle === null ? null : counted.idle + counted.busy;
     if (!rows.has(region.id)) rows.set(region.id, make(region, decide));
     update(rows.get(region.id), region);
