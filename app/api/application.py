@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import structlog
 from flask import Flask, Response, g, request
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import telemetry
 from app.api import catalog, errors, health, jobs, objects, ops, sessions
@@ -36,6 +37,8 @@ def create_app(settings: Settings) -> Flask:
         MAX_FORM_MEMORY_SIZE=FIELDS_BYTES,
         MAX_FORM_PARTS=100,
     )
+    if hops := settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)
     app.json.sort_keys = False
     parts = app.extensions["services"] = Services(settings)
     errors.install(app)

@@ -111,6 +111,21 @@ def test_a_sign_in_names_what_is_wrong_with_it(anonymous):
     calls.assert_problem(send(data="{"), 400, "invalid_json")
 
 
+def test_behind_a_proxy_each_client_has_attempts_of_its_own(change):
+    app = create_app(change(trusted_proxies=1))
+    try:
+
+        def attempt(address):
+            headers = OWN | {"X-Forwarded-For": f"10.0.0.1, {address}"}
+            answer = app.test_client().post("/v1/session", json={"api_key": "x"}, headers=headers)
+            return answer.status_code
+
+        assert {attempt("192.0.2.1") for _ in range(ATTEMPTS)} == {401}
+        assert (attempt("192.0.2.1"), attempt("192.0.2.2")) == (429, 401)
+    finally:
+        app.extensions["services"].close()
+
+
 def test_attempts_are_limited_whether_right_or_wrong(sign_in, api_key):
     for _ in range(ATTEMPTS):
         assert sign_in("sm_wrong").status_code == 401
