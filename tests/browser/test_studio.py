@@ -11,6 +11,7 @@ from tests.calls import rows_in
 
 PLAYS = "video => !video.paused && video.currentTime > 0.05 && video.muted && video.loop"
 
+SEED = "9007199254740993"  # 2**53 + 1, which a number of JavaScript is not
 COLLECT_TEXTS = """() => {
     const text = document.getElementById("stage-text"), seen = window.seen = new Set();
     new MutationObserver(() => seen.add(text.textContent.split(" · ")[0]))
@@ -36,6 +37,8 @@ def clip(page):
 
 def test_a_picture_becomes_a_clip_that_plays_beside_it(studio, photo):
     page = studio()
+    page.get_by_text("More options").click()
+    page.get_by_label("Seed").fill(SEED)
     steps.submit(page, photo)
     expect(page.locator("#stage-text")).to_contain_text("of 8")
     expect(page.locator("#stage-progress")).to_have_attribute("max", "8")
@@ -43,6 +46,7 @@ def test_a_picture_becomes_a_clip_that_plays_beside_it(studio, photo):
     expect(page.get_by_role("img", name="The picture", exact=True)).to_be_visible()
     page.wait_for_function(PLAYS, arg=clip(page).element_handle())
     assert clip(page).get_attribute("playsinline") is not None
+    expect(page.locator("#stage-facts")).to_contain_text(SEED)
 
     page.reload()  # the session stays, and so does the job
     page.get_by_role("button", name="Open: gentle waves, succeeded").click()

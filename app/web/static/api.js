@@ -42,7 +42,7 @@ export async function call(method, path, { json, form, headers = {}, timeoutMs =
 }
 
 /** JSON, with seeds as text: they have up to 63 bits, and a number here has 53. */
-const parse = (text) => JSON.parse(text.replace(/"seed":\s*(\d+)/g, '"seed":"$1"'));
+export const parse = (text) => JSON.parse(text.replace(/"seed":\s*(\d+)/g, '"seed":"$1"'));
 
 /** Seconds that the service asks to wait before the next poll; null if it does not say. */
 export function retryAfterS(headers) {

@@ -23,7 +23,7 @@ export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 export function seconds(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   if (value < 1) return `${Math.round(value * 1000)} ms`;
-  if (value < 10) return `${value.toFixed(1)} s`;
+  if (value < 10 && !Number.isInteger(value)) return `${value.toFixed(1)} s`;
   if (value < 90) return `${Math.round(value)} s`;
   if (value < 5400) return `${Math.round(value / 60)} min`;
   return `${(value / 3600).toFixed(1)} h`;

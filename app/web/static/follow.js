@@ -1,7 +1,7 @@
 // News of one job: by server-sent events where the API has them, and always by polling, which is
 // slow while events arrive. Nothing is asked while the page is hidden.
 
-import { call, Lost, Problem, retryAfterS } from "./api.js";
+import { call, Lost, parse, Problem, retryAfterS } from "./api.js";
 import { reached } from "./connection.js";
 
 const POLL_S = 1; // unless the API says otherwise
@@ -20,13 +20,13 @@ export function follow(job, show, gone) {
     if (stopped || job.terminal) return;
     job = news;
     show(job);
-    if (job.terminal) close();
+    if (job.terminal) stop();
   };
 
   function open() {
     if (stream || stopped || job.terminal || !job.urls.events || Date.now() < streamAt) return;
     stream = new EventSource(`${path}/events`);
-    const hear = (name, take) => stream.addEventListener(name, (event) => take(JSON.parse(event.data)));
+    const hear = (name, take) => stream.addEventListener(name, (event) => take(parse(event.data)));
     hear("status", ({ state, terminal, region }) => {
       // An end is shown when the whole job is known: its clip, its error.
       if (!terminal) tell({ ...job, state, region: { ...job.region, current: region } });

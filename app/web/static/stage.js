@@ -10,7 +10,7 @@ const WAITS = {
   key_concurrency: "Waiting for another clip of this key to end",
 };
 const TEXTS = {
-  canceled: "Canceled. Nothing was kept.",
+  canceled: "It was stopped.",
   failed: "This clip could not be made.",
   expired: "No worker was free in time.",
 };
