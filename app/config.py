@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     s3_public_endpoint_url: str = ""
     public_url: str = "http://127.0.0.1:8000"
 
+    # Proxies in front of the API that append to X-Forwarded-For; with 0 the header is not believed.
+    trusted_proxies: Annotated[int, Field(ge=0, le=8)] = 0
+    # Where people look at tasks and workers; the operations page links to it.
+    flower_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+
     region: str = "local"  # where this process runs; the API's is a job's default home
     regions_file: Path | None = None
     outbound_allow: str = ""  # "host:port,...": exceptions to the SSRF guard

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import structlog
 from flask import Flask, Response, g, request
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import telemetry
 from app.api import (
@@ -15,7 +16,9 @@ from app.api import (
     jobs,
     limits,
     objects,
+    ops,
     regions,
+    sessions,
     submit,
     uploads,
     usage,
@@ -24,6 +27,7 @@ from app.api import (
 from app.api.orders import FIELDS_BYTES
 from app.api.services import Services, services
 from app.config import Settings
+from app.web import pages
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +37,7 @@ BODY_STALL_S = 10.0
 
 POLLED = frozenset({"jobs.show_job"})
 SLOW_S = 0.5
-QUIET = frozenset({"health.healthz", "health.readyz", "health.metrics"})
+QUIET = frozenset({"health.healthz", "health.readyz", "health.metrics", "web.static"})
 
 
 def create_app(settings: Settings) -> Flask:
@@ -48,8 +52,10 @@ def create_app(settings: Settings) -> Flask:
         MAX_FORM_MEMORY_SIZE=FIELDS_BYTES,
         MAX_FORM_PARTS=100,
     )
+    if hops := settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)
     app.json.sort_keys = False
-    app.extensions["services"] = Services(settings)
+    parts = app.extensions["services"] = Services(settings)
     errors.install(app)
     for module in (
         submit,
@@ -61,9 +67,12 @@ def create_app(settings: Settings) -> Flask:
         catalog,
         regions,
         webhooks,
+        sessions,
+        ops,
         health,
     ):
         app.register_blueprint(module.bp)
+    app.register_blueprint(pages(lambda: parts.objects.signed_url("outputs/any.mp4", expires_s=60)))
     app.before_request(_begin)
     app.after_request(_end)
     app.teardown_request(_leave)

@@ -11,6 +11,9 @@ CODES: dict[str, tuple[int, str]] = {
     # Who asks.
     "missing_api_key": (401, "There is no `Authorization: Bearer sm_...`."),
     "invalid_api_key": (401, "The API key is unknown or revoked."),
+    "invalid_session": (401, "The browser's session has ended; sign in again."),
+    "cross_site_request": (403, "A session works from this service's own pages only."),
+    "too_many_attempts": (429, "Too many sign-ins from this address; see Retry-After."),
     "insufficient_scope": (403, "The API key may not do this."),
     "rate_limited": (429, "The key submits more per minute than it may; see Retry-After."),
     # What is asked for.

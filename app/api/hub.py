@@ -32,6 +32,7 @@ POLL_S = 0.25
 GAP_S = 0.01  # between two looks, however many hints come
 LISTEN_S = 1.0
 REDIS_PAUSE_S = 1.0
+CLOSE_S = 1.0
 
 
 class Followed:
@@ -98,7 +99,7 @@ class Hub:
         self._kick = Event()
         self._closed = Event()
         self._control = f"stillmotion:hub:{secrets.token_hex(8)}"
-        self._started = False
+        self._threads: list[Thread] = []
         # The server says when it stops: streams end then, and their clients go elsewhere.
         self.alive: Callable[[], bool] = lambda: True
 
@@ -121,8 +122,14 @@ class Hub:
                 self._jobs.pop(followed.id, None)
 
     def close(self) -> None:
+        """End the threads. One that waits for what does not answer is left behind."""
         self._closed.set()
         self._kick.set()
+        for client in self._regions.urls().values() if self._threads else ():
+            with suppress(redis.RedisError):
+                client.publish(self._control, "")
+        for thread in self._threads:
+            thread.join(CLOSE_S)
 
     def _hint(self, job_id: UUID) -> None:
         with self._lock:
@@ -130,12 +137,15 @@ class Hub:
         self._kick.set()
 
     def _start(self) -> None:
-        if self._started:
+        if self._threads:
             return
-        self._started = True
-        Thread(target=self._look_for_ever, name="hub-rows", daemon=True).start()
-        for url, client in self._regions.urls().items():
-            Thread(target=self._listen, args=(url, client), name="hub-steps", daemon=True).start()
+        self._threads.append(Thread(target=self._look_for_ever, name="hub-rows", daemon=True))
+        self._threads += [
+            Thread(target=self._listen, args=each, name="hub-steps", daemon=True)
+            for each in self._regions.urls().items()
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def _subscribe(self, region: str) -> None:
         """Wake the thread that listens to this region's Redis: its channels have changed."""

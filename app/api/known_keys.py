@@ -1,8 +1,12 @@
 """API keys that were seen a moment ago."""
 
+from collections.abc import Callable
 from hashlib import sha256
 from threading import Lock
 from time import monotonic
+from uuid import UUID
+
+from sqlalchemy import Connection
 
 from app.store import keys
 from app.store.keys import ApiKey
@@ -21,20 +25,27 @@ class KnownKeys:
     def __init__(self, store: Store):
         self._store = store
         self._lock = Lock()
-        self._known: dict[bytes, tuple[ApiKey, float]] = {}  # by digest
+        self._known: dict[bytes, tuple[ApiKey, float]] = {}  # by digest, and by id
 
     def find(self, plain: str) -> ApiKey | None:
         """The live key with this plain text. Raises DatabaseUnavailable."""
-        now, digest = monotonic(), sha256(plain.encode()).digest()
-        key, until = self._known.get(digest, (None, 0.0))
+        return self._known_or(sha256(plain.encode()).digest(), lambda tx: keys.find(tx, plain))
+
+    def get(self, key_id: UUID) -> ApiKey | None:
+        """The live key of this id. Raises DatabaseUnavailable."""
+        return self._known_or(key_id.bytes, lambda tx: keys.get(tx, key_id))
+
+    def _known_or(self, name: bytes, look: Callable[[Connection], ApiKey | None]) -> ApiKey | None:
+        now = monotonic()
+        key, until = self._known.get(name, (None, 0.0))
         if key is not None and now < until:
             return key
         with self._store.once() as tx:
-            key = keys.find(tx, plain)
+            key = look(tx)
         with self._lock:
-            self._known.pop(digest, None)
+            self._known.pop(name, None)
             if key is not None:
                 if len(self._known) >= MAX_REMEMBERED:
                     self._known.clear()
-                self._known[digest] = key, now + REMEMBER_S
+                self._known[name] = key, now + REMEMBER_S
         return key

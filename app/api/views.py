@@ -32,17 +32,20 @@ def place_in_queue(parts: Services, row: Row[Any]) -> tuple[Queue, float | None]
     """Where a queued job stands, and the seconds until it is done, if they can be told."""
     with parts.store.once() as tx:
         ahead = jobs.position(tx, row)
-    if row.slot is False:
-        waits_for, forecast = WaitingFor.KEY_CONCURRENCY, None
-    elif row.not_before is not None:
-        waits_for, forecast = WaitingFor.BACKOFF, None
-    else:
-        waits_for = WaitingFor.WORKER
+    waits, forecast = waiting_for(row), None
+    if waits is WaitingFor.WORKER:
         movable = row.policy != Policy.STRICT
         forecast = parts.forecaster.queued(row.profile, row.next_region, ahead, movable=movable)
     wait_s = None if forecast is None else round(forecast.begins_s, 3)
-    queue = Queue(position=ahead, wait_seconds=wait_s, waiting_for=waits_for)
+    queue = Queue(position=ahead, wait_seconds=wait_s, waiting_for=waits)
     return queue, done_in_s(forecast)
+
+
+def waiting_for(row: Row[Any]) -> WaitingFor:
+    """What a queued job waits for, by its `slot` and `not_before`."""
+    if row.slot is False:
+        return WaitingFor.KEY_CONCURRENCY
+    return WaitingFor.WORKER if row.not_before is None else WaitingFor.BACKOFF
 
 
 def running(parts: Services, row: Row[Any], step: int) -> Forecast | None:

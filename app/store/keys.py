@@ -5,20 +5,22 @@ from dataclasses import dataclass
 from hashlib import sha256
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, text, update
 
 from app.store.models import ApiKeyRow
 
 PREFIX = "sm_"
 SCOPES = ("jobs", "admin")
 # Built once: every request looks its key up.
-FIND = select(
+LIVE = select(
     ApiKeyRow.id,
     ApiKeyRow.name,
     ApiKeyRow.scopes,
     ApiKeyRow.max_concurrency,
     ApiKeyRow.submits_per_minute,
-).where(ApiKeyRow.digest == bindparam("digest"), ApiKeyRow.revoked_at.is_(None))
+).where(ApiKeyRow.revoked_at.is_(None))
+FIND = LIVE.where(ApiKeyRow.digest == bindparam("digest"))
+GET = LIVE.where(ApiKeyRow.id == bindparam("key_id"))
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,15 @@ def create(
 
 def find(tx: Connection, plain: str) -> ApiKey | None:
     """The live key with this plain text. The look-up is by digest, so its timing tells nothing."""
-    row = tx.execute(FIND, {"digest": sha256(plain.encode()).digest()}).one_or_none()
+    return _key(tx.execute(FIND, {"digest": sha256(plain.encode()).digest()}).one_or_none())
+
+
+def get(tx: Connection, key_id: UUID) -> ApiKey | None:
+    """The live key of this id."""
+    return _key(tx.execute(GET, {"key_id": key_id}).one_or_none())
+
+
+def _key(row: Row[UUID, str, list[str], int | None, int | None] | None) -> ApiKey | None:
     return None if row is None else ApiKey(row.id, row.name, tuple(row.scopes), *row[3:])
 
 

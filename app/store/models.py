@@ -224,6 +224,13 @@ class JobRow(Base):
             postgresql_where=text("state = 'succeeded'"),
         ),
         Index("ix_jobs_expires_at", "expires_at", postgresql_where=text("purged_at IS NULL")),
+        # The operations page: what ended of late, and what failed.
+        Index(
+            "ix_jobs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")
+        ),
+        Index(
+            "ix_jobs_failed", "finished_at", postgresql_where=text("state IN ('expired', 'failed')")
+        ),
         # Listing one owner's jobs, newest first: ids grow with time.
         Index("ix_jobs_owner", "owner_id", desc("id")),
     )

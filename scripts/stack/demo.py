@@ -92,7 +92,9 @@ def describe(stack: Stack) -> str:
     """What somebody needs who wants to use the running service."""
     user, password = stack.flower_login
     return f"""
-    API      {stack.url}
+    Studio   {stack.url}/ (sign in with the API key)
+    On call  {stack.url}/ops
+    API      {stack.url}/v1
     API key  {stack.api_key()}
     Flower   {" and ".join(stack.flower_urls)} (user {user}, password {password})
     Data     {stack.data.path} (logs in {stack.data.logs})

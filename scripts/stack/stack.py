@@ -174,7 +174,7 @@ class Stack:
         """An API key named `demo`: the kept one, if this database knows it. Raises StackError."""
         key = self.data.recall("api_key")
         if key is None or not answers(f"{self.url}/v1/jobs?limit=1", bearer=key):
-            code, printed = self.command("keys", "create", "--name", "demo")
+            code, printed = self.command("keys", "create", "--name", "demo", "--admin")
             if code != 0:
                 raise StackError(f"No API key: {self._supervisor.last_line('stillmotion')}")
             key = printed.strip()
@@ -236,6 +236,7 @@ class Stack:
             "REGION": self._regions[0],
             "REGIONS_FILE": str(regions_file),
             "PUBLIC_URL": self.url,
+            "FLOWER_URL": next(iter(self.flower_urls), ""),
             "MODEL_PROFILE": profile,
             "SERVED_PROFILES": profile,
             **self._extra,

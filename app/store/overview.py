@@ -1,0 +1,87 @@
+"""What operators watch, in statements that stay cheap however long the queue is.
+
+Each walks one partial index, at most as far as its limit.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+COUNTED = 20_000  # more live jobs of a kind are reported as this many
+SAMPLED = 1_000  # ended jobs that percentiles are made of
+WINDOW_S = 3600.0
+WAITING_SHOWN = 50
+FAILURES_SHOWN = 20
+
+_LIVE = text(
+    """
+    SELECT state, region, count(*) FROM (
+        (SELECT state, CASE state WHEN 'queued' THEN next_region ELSE region END AS region
+         FROM jobs WHERE state IN ('queued', 'starting') ORDER BY queue_deadline LIMIT :most)
+        UNION ALL
+        (SELECT state, region FROM jobs WHERE state = 'processing'
+         ORDER BY lease_until LIMIT :most)
+    ) AS live GROUP BY 1, 2
+    """
+)
+_ENDED = text(
+    """
+    SELECT count(*) AS sampled,
+           count(*) FILTER (WHERE state = 'succeeded') AS succeeded,
+           count(*) FILTER (WHERE state = 'failed') AS failed,
+           count(*) FILTER (WHERE state = 'canceled') AS canceled,
+           count(*) FILTER (WHERE state = 'expired') AS expired,
+           percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY
+               extract(epoch FROM started_at - created_at)) AS queue,
+           percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY
+               CASE state WHEN 'succeeded' THEN extract(epoch FROM finished_at - started_at) END
+           ) AS render
+    FROM (SELECT state, created_at, started_at, finished_at FROM jobs
+          WHERE finished_at > now() - make_interval(secs => :window)
+          ORDER BY finished_at DESC LIMIT :most) AS ended
+    """
+)
+_WAITING = text(
+    """
+    SELECT waiting.*, api_keys.name AS key_name FROM (
+        SELECT id, owner_id, state, profile, home_region, policy, priority, slot, not_before,
+               CASE state WHEN 'queued' THEN next_region ELSE region END AS region,
+               extract(epoch FROM now() - created_at) AS waited_s,
+               extract(epoch FROM queue_deadline - now()) AS expires_in_s,
+               extract(epoch FROM not_before - now()) AS backoff_s
+        FROM jobs WHERE state IN ('queued', 'starting') ORDER BY queue_deadline LIMIT :most
+    ) AS waiting JOIN api_keys ON api_keys.id = owner_id ORDER BY expires_in_s
+    """
+)
+_FAILURES = text(
+    """
+    SELECT id, state, profile, coalesce(region, home_region) AS region, begun,
+           error_code, error_detail, finished_at
+    FROM jobs WHERE state IN ('expired', 'failed') ORDER BY finished_at DESC LIMIT :most
+    """
+)
+
+
+def live(tx: Connection) -> dict[tuple[str, str], int]:
+    """Jobs that have not ended, by (state, region): of a queued one, where it waits."""
+    return {(state, region): count for state, region, count in tx.execute(_LIVE, {"most": COUNTED})}
+
+
+def ended(tx: Connection) -> Row[Any]:
+    """The last SAMPLED jobs that ended within WINDOW_S: how, and how long they took.
+
+    `queue` and `render` are [p50, p99] in seconds: from submit to the last begin, and from there
+    to the end of those that succeeded. None without any.
+    """
+    return tx.execute(_ENDED, {"window": WINDOW_S, "most": SAMPLED}).one()
+
+
+def waiting(tx: Connection) -> Sequence[Row[Any]]:
+    """WAITING_SHOWN jobs that have not begun, those that expire first. Seconds from now."""
+    return tx.execute(_WAITING, {"most": WAITING_SHOWN}).fetchall()
+
+
+def failures(tx: Connection) -> Sequence[Row[Any]]:
+    """The last FAILURES_SHOWN jobs that failed or expired, newest first."""
+    return tx.execute(_FAILURES, {"most": FAILURES_SHOWN}).fetchall()

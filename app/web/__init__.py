@@ -1,0 +1,48 @@
+"""The pages for people: the Studio at `/`, Operations at `/ops`. Files as they are, no build step.
+
+They talk to the same API as everybody. A page tells nothing by itself, so it needs no session.
+"""
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Response, make_response, render_template
+
+# Everything from this service alone, and clips from where they are stored. No inline script or
+# style: what a job or a key says of itself can never run.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+    " img-src 'self' blob:; media-src 'self' {clips}; form-action 'self'; base-uri 'none';"
+    " frame-ancestors 'none'"
+)
+
+
+def pages(clip_url: Callable[[], str]) -> Blueprint:
+    """Both pages and their files. `clip_url` makes any URL of the kind by which clips are reached.
+
+    What it raises, the pages raise.
+    """
+    bp = Blueprint(
+        "web",
+        __name__,
+        template_folder="templates",
+        static_folder="static",
+        static_url_path="/static",
+    )
+
+    def page(template: str) -> Response:
+        clips = urlsplit(clip_url())
+        answer = make_response(render_template(template))
+        answer.headers.update(
+            {
+                "Content-Security-Policy": POLICY.format(clips=f"{clips.scheme}://{clips.netloc}"),
+                "Cross-Origin-Opener-Policy": "same-origin",
+                "Referrer-Policy": "same-origin",
+                "Cache-Control": "no-cache",
+            }
+        )
+        return answer
+
+    bp.add_url_rule("/", "studio", lambda: page("studio.html"))
+    bp.add_url_rule("/ops", "operations", lambda: page("ops.html"))
+    return bp

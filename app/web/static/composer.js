@@ -1,0 +1,205 @@
+// The order: a picture, what should move, and how.
+
+import { call, Lost, randomKey } from "./api.js";
+import { reached } from "./connection.js";
+import { $, el } from "./dom.js";
+
+const EXAMPLES = ["gentle waves", "slow zoom in", "leaves sway in a breeze", "pan to the left", "handheld, soft ripple"];
+const FIELDS = ["image", "prompt", "motion", "seed", "model", "region", "policy"];
+const UPLOAD_MS = 120000;
+
+let picture = null; // the chosen File
+let pictureUrl = "";
+let submitting = false;
+
+/** `submitted(job, pictureUrl)` is called with every accepted job. */
+export function start(submitted) {
+  $("examples").append(
+    ...EXAMPLES.map((text) =>
+      el("button", { type: "button", textContent: text, onclick: () => add(text) })),
+  );
+  $("motion").addEventListener("input", showMotion);
+  $("pick").addEventListener("click", () => $("image").click());
+  $("image").addEventListener("change", () => { choose($("image").files[0]); $("image").value = ""; });
+  takeDrops();
+  document.addEventListener("paste", (event) => {
+    const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
+    if (file && !$("studio").hidden) {
+      event.preventDefault();
+      choose(file);
+    }
+  });
+  $("composer").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (submitting) return;
+    submitting = true;
+    await submit(submitted);
+    submitting = false;
+  });
+}
+
+/** Fill the choices with what this deployment has. */
+export async function fillChoices() {
+  const [regions, models] = await Promise.all([listOf("/v1/regions"), listOf("/v1/models")]);
+  $("region").replaceChildren(
+    ...regions.map((region) =>
+      el("option", {
+        value: region.id,
+        textContent: region.id + (region.drained ? " (drained)" : ""),
+        selected: Boolean(region.default),
+      })),
+  );
+  $("model").replaceChildren(
+    ...models.map((model) => el("option", { value: model.id, textContent: model.id, selected: model.default })),
+  );
+  $("model-field").hidden = models.length < 2;
+}
+
+async function listOf(path) {
+  for (;;) {
+    try {
+      return (await call("GET", path)).body.data;
+    } catch (error) {
+      if (!(error instanceof Lost)) return [];
+      await reached();
+    }
+  }
+}
+
+/** Take a job's settings over, for another clip like it. */
+export function reuse(job) {
+  $("prompt").value = job.prompt;
+  $("motion").value = job.motion;
+  $("loop").checked = job.loop;
+  $("seed").value = job.seed;
+  $("more").open = true;
+  showMotion();
+  (picture ? $("prompt") : $("pick")).focus();
+}
+
+function showMotion() {
+  const value = Number($("motion").value);
+  $("motion-value").textContent = value === 0 ? "still" : `${value.toFixed(1)}×`;
+}
+
+function add(text) {
+  const field = $("prompt");
+  const before = field.value.trim();
+  if (!before.includes(text)) field.value = before ? `${before}, ${text}` : text;
+  field.focus();
+}
+
+function takeDrops() {
+  const drop = $("drop");
+  const files = (event) => event.dataTransfer.types.includes("Files");
+  // Over the whole page: a picture that misses the field must not replace the page.
+  for (const name of ["dragover", "drop"]) {
+    document.addEventListener(name, (event) => { if (files(event)) event.preventDefault(); });
+  }
+  document.addEventListener("dragenter", (event) => { if (files(event)) drop.classList.add("over"); });
+  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.classList.remove("over"); });
+  document.addEventListener("drop", (event) => {
+    drop.classList.remove("over");
+    choose(event.dataTransfer.files[0]);
+  });
+}
+
+function choose(file) {
+  if (!file) return;
+  fault("image", "");
+  picture = file;
+  // The old URL is not revoked: the clip under way is shown beside its picture.
+  pictureUrl = URL.createObjectURL(file);
+  const preview = $("preview");
+  preview.onload = () => filled(true);
+  preview.onerror = () => {
+    filled(false);
+    // TIFF is a picture that browsers do not show.
+    if (file.type === "image/tiff") {
+      $("pick-label").textContent = file.name;
+      return;
+    }
+    picture = null;
+    fault("image", `“${file.name}” is not a picture that this browser can read. Use JPEG, PNG, WebP, GIF, BMP or TIFF.`);
+  };
+  preview.src = pictureUrl;
+}
+
+function filled(yes) {
+  $("preview").hidden = !yes;
+  $("drop").classList.toggle("filled", yes);
+  $("pick-label").textContent = yes ? "Change" : "Choose a picture";
+}
+
+async function submit(submitted) {
+  for (const field of [...FIELDS, "form"]) fault(field, "");
+  if (!picture) {
+    fault("image", "Choose a picture first.");
+    $("pick").focus();
+    return;
+  }
+  const button = $("submit");
+  button.setAttribute("aria-busy", "true");
+  button.textContent = "Sending…";
+  const url = pictureUrl;
+  try {
+    submitted(await send(order()), url);
+  } catch (error) {
+    explain(error);
+  } finally {
+    button.removeAttribute("aria-busy");
+    button.textContent = "Animate";
+  }
+}
+
+function order() {
+  const form = new FormData();
+  form.set("image", picture, "picture");
+  form.set("motion", $("motion").value);
+  form.set("loop", String($("loop").checked));
+  for (const name of ["prompt", "seed", "region", "policy", "model"]) {
+    const value = $(name).value.trim();
+    if (value) form.set(name, value);
+  }
+  return form;
+}
+
+/** The key makes repeats safe: an order whose answer was lost is sent again, and is one job. */
+async function send(form) {
+  const headers = { "Idempotency-Key": randomKey() };
+  for (;;) {
+    try {
+      return (await call("POST", "/v1/jobs", { form, headers, timeoutMs: UPLOAD_MS })).body;
+    } catch (error) {
+      if (!(error instanceof Lost)) throw error;
+      $("submit").textContent = "Waiting for the connection…";
+      await reached();
+      $("submit").textContent = "Sending…";
+    }
+  }
+}
+
+function explain(error) {
+  const seen = [];
+  for (const { pointer, detail } of error.errors ?? []) {
+    const field = pointer.split("/")[1];
+    if (FIELDS.includes(field)) {
+      fault(field, detail);
+      seen.push(field);
+    }
+  }
+  if (!seen.length) {
+    const wait = error.retryAfterS ? ` Try again in ${Math.ceil(error.retryAfterS)} s.` : "";
+    return fault("form", error.message + wait);
+  }
+  const first = FIELDS.find((field) => seen.includes(field));
+  if (["seed", "model", "region", "policy"].includes(first)) $("more").open = true;
+  (first === "image" ? $("pick") : $(first)).focus();
+}
+
+function fault(field, text) {
+  $(`${field}-error`).textContent = text;
+  const control = field === "image" ? $("pick") : $(field);
+  if (text) control?.setAttribute("aria-invalid", "true");
+  else control?.removeAttribute("aria-invalid");
+}

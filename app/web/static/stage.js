@@ -1,0 +1,148 @@
+// One job: how far it is, and its clip beside its picture.
+
+import { call } from "./api.js";
+import { clip, still } from "./clips.js";
+import { $, el, say, seconds } from "./dom.js";
+import { follow } from "./follow.js";
+
+const WAITS = {
+  backoff: "Waiting a moment before it starts",
+  key_concurrency: "Waiting for another clip of this key to end",
+};
+const TEXTS = {
+  canceled: "It was stopped.",
+  failed: "This clip could not be made.",
+  expired: "No worker was free in time.",
+};
+
+let stop = () => {};
+let shown = null; // the job
+let drawn = ""; // what the pair shows
+let offered = ""; // for what the buttons are
+
+/** Put a job on the stage and follow it. `actions(job)` makes its buttons; `changed(job)` hears news. */
+export function show(job, pictureUrl, actions, changed) {
+  stop();
+  drawn = offered = "";
+  shown = job;
+  const update = (news) => {
+    shown = news;
+    draw(news, pictureUrl);
+    offer(news, actions);
+    changed(news);
+  };
+  update(job);
+  stop = job.terminal ? () => {} : follow(job, update, (problem) => { $("stage-error").textContent = problem.message; });
+}
+
+export const current = () => shown?.id;
+
+/** Nothing is on the stage any more. */
+export function clear() {
+  stop();
+  shown = null;
+  $("stage-job").hidden = true;
+  $("stage-empty").hidden = false;
+}
+
+function draw(job, pictureUrl) {
+  $("stage-empty").hidden = true;
+  $("stage-job").hidden = false;
+  const state = $("stage-state");
+  if (state.textContent !== job.state) {
+    state.className = `state ${job.state}`;
+    state.textContent = job.state;
+    say($("announce"), `The clip is ${job.state}. ${text(job)}`);
+  }
+  say($("stage-text"), text(job));
+  say($("stage-error"), job.error && job.state !== "canceled" ? job.error.message : "");
+  bar(job);
+  pair(job, pictureUrl);
+  facts(job);
+}
+
+function text(job) {
+  const { step, steps } = job.progress;
+  switch (job.state) {
+    case "queued": return join(WAITS[job.queue?.waiting_for] ?? ahead(job.queue?.position), eta(job));
+    case "starting": return join(`A worker${job.region.current ? ` in ${job.region.current}` : ""} takes it`, eta(job));
+    case "processing":
+      return join(step >= steps ? "Writing the clip" : `Step ${step} of ${steps}`, eta(job));
+    case "succeeded": return `Ready${took(job)}.`;
+    default: return TEXTS[job.state] ?? "";
+  }
+}
+
+const join = (...parts) => parts.filter(Boolean).join(" · ");
+
+function ahead(position) {
+  if (position === undefined) return "Waiting for a worker";
+  if (position === 0) return "Next in line";
+  return `${position} ${position === 1 ? "job" : "jobs"} ahead`;
+}
+
+function eta(job) {
+  const left = job.eta_seconds;
+  return left > 0 ? `about ${seconds(Math.max(1, Math.round(left)))} left` : "";
+}
+
+function took(job) {
+  const span = (new Date(job.finished_at) - new Date(job.started_at)) / 1000;
+  return job.started_at && span >= 0 ? `, rendered in ${seconds(span)}` : "";
+}
+
+function bar(job) {
+  const progress = $("stage-progress");
+  progress.hidden = job.terminal;
+  const known = job.state === "processing" && job.progress.step > 0;
+  if (known) {
+    progress.max = job.progress.steps;
+    progress.value = job.progress.step;
+  } else {
+    progress.removeAttribute("value");
+  }
+}
+
+function pair(job, pictureUrl) {
+  const want = `${job.id} ${job.output ? "clip" : job.terminal ? "none" : "wait"}`;
+  if (want === drawn) return;
+  drawn = want;
+  const left = pictureUrl ? el("img", { src: pictureUrl, alt: "The picture" }) : job.output ? still(job) : null;
+  const right = job.output ? clip(job) : job.terminal ? null : el("div", { className: "pending", textContent: "The clip appears here" });
+  $("stage-pair").replaceChildren(
+    ...[[left, "Picture"], [right, "Clip"]]
+      .filter(([node]) => node)
+      .map(([node, caption]) => el("figure", {}, node, el("figcaption", { textContent: caption }))),
+  );
+}
+
+function facts(job) {
+  const rows = [
+    ["Prompt", job.prompt || "none"],
+    ["Motion", `${job.motion}×${job.loop ? ", loop" : ""}`],
+    ["Seed", job.seed],
+    ["Region", job.region.current && job.region.current !== job.region.home ? `${job.region.home} → ${job.region.current}` : job.region.home],
+  ];
+  const list = $("stage-facts");
+  const key = JSON.stringify(rows);
+  if (list.dataset.key === key) return;
+  list.dataset.key = key;
+  list.replaceChildren(
+    ...rows.map(([name, value]) => el("div", {}, el("dt", { textContent: name }), el("dd", { textContent: value }))),
+  );
+}
+
+/** Buttons change when the job ends, and not between: a click takes longer than a step. */
+function offer(job, actions) {
+  const now = `${job.id} ${job.terminal}`;
+  if (now === offered) return;
+  offered = now;
+  const focused = $("stage-actions").contains(document.activeElement);
+  $("stage-actions").replaceChildren(...actions(job));
+  if (focused) $("stage-actions").firstElementChild?.focus();
+}
+
+/** Ask the service to stop a job; what it says then is the job's news. */
+export async function cancel(job) {
+  return (await call("POST", `/v1/jobs/${job.id}/cancel`)).body;
+}

@@ -1,0 +1,30 @@
+"""How the Studio looks. Screenshots lie in pytest's temporary directory, for people to look at."""
+
+import pytest
+
+from tests.browser import steps
+from tests.browser.steps import expect
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_studio_fits_and_reads_well(visit, api_key, photo, axe, tmp_path, scheme, width):
+    page = visit(color_scheme=scheme, viewport={"width": width, "height": 800})
+    expect(page.get_by_role("heading", name="Set a still picture in motion")).to_be_visible()
+
+    def look(name):
+        page.screenshot(path=tmp_path / f"{name}-{scheme}-{width}.png", full_page=True)
+        assert axe(page) == []
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width, f"{name} is {wide} px wide"
+
+    look("sign-in")
+    steps.sign_in(page, api_key)
+    expect(page.get_by_text("Clips made with this key")).to_be_visible()
+    look("empty")
+    steps.submit(page, photo)
+    expect(steps.state(page)).to_have_text("processing")
+    look("processing")
+    expect(steps.state(page)).to_have_text("succeeded")
+    page.get_by_text("More options").click()
+    look("done")
