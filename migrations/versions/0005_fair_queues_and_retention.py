@@ -86,7 +86,7 @@ def downgrade() -> None:
 def _exchange(old: dict, new: dict) -> None:
     """Build the new indexes, then drop the old ones; jobs are submitted meanwhile."""
     with op.get_context().autocommit_block():
-        op.execute("SET statement_timeout = '10min'")  # env.py allows 5 s
+        op.execute("SET statement_timeout = '10min'")  # env.py allows 30 s
         for name, (columns, condition) in new.items():
             # A build that failed earlier leaves an INVALID index behind.
             op.drop_index(name, table_name="jobs", if_exists=True)
@@ -99,3 +99,4 @@ def _exchange(old: dict, new: dict) -> None:
             )
         for name in old:
             op.drop_index(name, table_name="jobs", postgresql_concurrently=True)
+        op.execute("SET statement_timeout = '30s'")

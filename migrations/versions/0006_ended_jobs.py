@@ -29,6 +29,7 @@ def upgrade() -> None:
                 postgresql_where=sa.text(where),
                 postgresql_concurrently=True,
             )
+        op.execute("SET statement_timeout = '30s'")
 
 
 def downgrade() -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from app.planning.traces import TraceError
 from scripts.stack import StackError
 
-BENCHMARKS = ("load", "model", "pipeline", "traffic")
+BENCHMARKS = ("jobs_api", "load", "model", "pipeline", "traffic")
 DRAWING = ("load", "traffic")  # those that replay traces and draw plots
 
 

@@ -1,10 +1,7 @@
 """What a client sees of the job API: the forecast's error, how late events come, and how soon a
 canceled job's GPU is free. Real processes; the render is the noop profile's, which waits.
-
-    python -m scripts.benchmarks.jobs_api [--quick]
 """
 
-import argparse
 import http.client
 import json
 import random
@@ -19,8 +16,8 @@ from urllib.parse import urlsplit
 
 import psycopg
 
+from scripts.benchmarks.client import Client
 from scripts.benchmarks.figures import Figure
-from scripts.benchmarks.pipeline import Client
 from scripts.stack.stack import Stack
 
 WORKERS = ("gpu:us-east", "gpu:us-east:2")
@@ -165,10 +162,3 @@ def run(*, quick: bool = False) -> list[Figure]:
                 at_most=STEP_S * 1000,
             ),
         ]
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    for figure in run(quick=parser.parse_args().quick):
-        print(f"{figure.name:20} {figure.value:10.4g} {figure.target} {figure.verdict}")
