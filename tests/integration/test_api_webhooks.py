@@ -184,7 +184,7 @@ def test_a_worker_knows_whether_anybody_wants_to_hear_of_a_job(api, store, calle
     for expected in (False, True):
         make.submit(store, caller)
         with store.begin() as tx:
-            [placed] = attempts.place(tx, "noop", "us-east", "us-east", ["t"], [])
+            [placed] = make.place(tx, "noop", "us-east", "us-east", ["t"])
             begun = attempts.begin(tx, placed.job_id, placed.fence, worker="w", attempt_limit_s=60)
         assert begun.has_webhooks is expected
         if not expected:
