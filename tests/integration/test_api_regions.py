@@ -197,15 +197,17 @@ def test_a_job_that_would_wait_too_long_is_sent_away_with_a_time(world, make_cli
 
 
 def test_a_dry_run_is_refused_as_the_submit_would_be_and_is_no_demand(world, make_client, photo):
+    def dry_run():
+        form = {"image": (io.BytesIO(photo), "a.jpg")}
+        return make_client().post("/v1/jobs?dry_run=1", data=form)
+
     crowded(world, waiting=11)
-    user = make_client()
-    form = {"image": (io.BytesIO(photo), "a.jpg")}
-    calls.assert_problem(user.post("/v1/jobs?dry_run=1", data=form), 429, "too_busy")
+    calls.assert_problem(dry_run(), 429, "too_busy")
     assert traffic.refused(world.client, "home") == 0
-    world.reports(home={"busy": 20})
-    form = {"image": (io.BytesIO(photo), "a.jpg")}
-    answer = user.post("/v1/jobs?dry_run=1", data=form)
+    world.reports(home={"busy": 20})  # the others have idle workers
+    answer = dry_run()
     assert (answer.status_code, answer.get_json()["object"]) == (200, "estimate")
+    assert calls.rows_in(world.store) == 11
 
 
 def test_bounds_are_settings_and_admission_can_be_switched_off(world, make_client, photo):
