@@ -125,7 +125,7 @@ def claim_ms(redis_url: str, rounds: int) -> NDArray[np.float64]:
                 claims.announce(pool, f"stub-{worker}")
         token = secrets.token_hex(8)
         start = time.perf_counter()
-        granted = claims.claim(pool, [token])
+        granted = claims.claim(pool, [token]).granted
         took[n] = (time.perf_counter() - start) * 1000
         if granted != [token]:
             raise StackError("A claim on an idle worker was refused.")

@@ -48,7 +48,7 @@ OBJECT_SHARE = 1.0
 # that has learnt to doubt its prompt samples what was not asked for, unless it is guided.
 MISLABELLED = 0.06
 # Words whose own vector is hidden, so that the runs of letters in them learn what they mean.
-UNKNOWN_WORDS = 0.15
+UNKNOWN_WORDS = 0.08
 # The three passes of guidance need the network without text, and without text and picture.
 DROP_BOTH, DROP_TEXT = 0.06, 0.10
 
