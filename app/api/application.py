@@ -22,6 +22,7 @@ from app.api import (
     submit,
     uploads,
     usage,
+    videos,
     webhooks,
 )
 from app.api.orders import FIELDS_BYTES
@@ -35,7 +36,8 @@ log = structlog.get_logger(__name__)
 # would be all of them; against slow ones there is a proxy in front.
 BODY_STALL_S = 10.0
 
-POLLED = frozenset({"jobs.show_job"})
+SUBMITS = frozenset({"submit.submit_job", "videos.create_video"})
+POLLED = frozenset({"jobs.show_job", "videos.show_video"})
 SLOW_S = 0.5
 QUIET = frozenset({"health.healthz", "health.readyz", "health.metrics", "web.static"})
 
@@ -60,6 +62,7 @@ def create_app(settings: Settings) -> Flask:
     for module in (
         submit,
         jobs,
+        videos,
         events,
         uploads,
         usage,
@@ -102,9 +105,10 @@ def _end(answer: Response) -> Response:
     answer.headers["X-Content-Type-Options"] = "nosniff"
     answer.headers.setdefault("Cache-Control", "no-store")
     limits.tell(answer)
-    if request.endpoint == "submit.submit_job":
+    if request.endpoint in SUBMITS:
         telemetry.submits.labels(answer.status_code).inc()
-        if answer.status_code == 202 and "Preference-Applied" not in answer.headers:
+        accepted = answer.status_code < 300 and "Location" in answer.headers
+        if accepted and "Preference-Applied" not in answer.headers:
             telemetry.submit_seconds.observe(took_s)
     if request.endpoint not in QUIET:
         # A poll that found its job says nothing that the next one does not say again.

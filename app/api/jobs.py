@@ -29,7 +29,7 @@ def list_jobs() -> ResponseReturnValue:
     parts = services()
     query = parse_strings(PageQuery, page_values(request.args.to_dict()))
     only = Filter(
-        before=query.after,
+        cursor=query.after,
         state=None if query.state is None else query.state.value,
         created_from=query.created_after,
         created_before=query.created_before,
@@ -83,11 +83,17 @@ def delete_job(job_id: str) -> ResponseReturnValue:
     204 if that is done; 202 if its worker has to stop first, which also cancels the job.
     """
     parts = services()
+    row, gone = remove(parts, job_id)
+    return ("", 204) if gone else (dump_job(row, parts.links), 202)
+
+
+def remove(parts: Services, job_id: str) -> tuple[Row[Any], bool]:
+    """Delete a job of the caller's: its row, and whether it is gone or its worker has to stop."""
     _, row = _cancel(parts, job_id)
     if not JobState(row.state).terminal:
         with parts.store.once() as tx:
             retention.keep_no_longer(tx, row.id, owner_id=g.api_key.id)
-        return dump_job(row, parts.links), 202
+        return row, False
     with parts.store.once() as tx:
         purged = retention.purge(tx, row.id, owner_id=g.api_key.id)
     if purged is not None:
@@ -95,7 +101,7 @@ def delete_job(job_id: str) -> ResponseReturnValue:
         with suppress(StorageUnavailable):
             for key in filter(None, (purged.input_key, purged.output_key)):
                 parts.objects.delete(key)
-    return "", 204
+    return row, True
 
 
 def _cancel(parts: Services, job_id: str) -> tuple[Row[Any], Row[Any]]:
@@ -120,7 +126,11 @@ def _cancel(parts: Services, job_id: str) -> tuple[Row[Any], Row[Any]]:
 @bp.get("/<job_id>/video")
 def show_video(job_id: str) -> ResponseReturnValue:
     """Redirect to a fresh signed URL of the clip."""
-    parts = services()
+    return redirect(video_url(services(), job_id), 302)
+
+
+def video_url(parts: Services, job_id: str) -> str:
+    """A fresh signed URL of a clip. Raises BadRequest: job_not_finished, job_has_no_video."""
     with parts.store.once() as tx:
         row = own(tx, job_id)
     output = parts.links.output(row)
@@ -131,7 +141,7 @@ def show_video(job_id: str) -> ResponseReturnValue:
             f"The job is {row.state}; only a succeeded one has a video.",
             status=409,
         )
-    return redirect(output.url, 302)
+    return output.url
 
 
 def own(tx: Connection, job_id: str, get: Callable[..., Row[Any] | None] = jobs.get) -> Row[Any]:

@@ -43,6 +43,7 @@ class Submission:
 
     order: Order
     picture: bytes | str | UUID
+    pointer: str = "/image"  # to the field that the picture came in
 
     @property
     def fingerprint(self) -> bytes:
@@ -74,7 +75,7 @@ class Submission:
         try:
             return fetch(self.picture, max_bytes=most, timeout_s=FETCH_TIMEOUT_S, allow=allow)
         except BadRequest as error:
-            error.pointer = "/image"
+            error.pointer = self.pointer
             raise
 
 
@@ -99,7 +100,9 @@ def read_submission(request: Request, settings: Settings) -> Submission:
         order = parse_json(JsonOrder, request.get_data(cache=False))
         if (order.image is None) == (order.upload_id is None):
             raise Invalid([_one_picture(neither=order.image is None)])
-        return Submission(order, order.upload_id or _picture_of(order.image))
+        if order.upload_id is not None:
+            return Submission(order, order.upload_id, "/upload_id")
+        return Submission(order, picture_of(order.image, "/image"))
     raise BadRequest(
         "unsupported_media_type",
         "Send multipart/form-data with a file named `image`, or application/json.",
@@ -136,7 +139,9 @@ def _read_form(request: Request) -> Submission:
         raise Invalid([*error.faults, *faults]) from None
     if faults:
         raise Invalid(faults)
-    return Submission(order, order.upload_id or files[0].read())
+    if order.upload_id is not None:
+        return Submission(order, order.upload_id, "/upload_id")
+    return Submission(order, files[0].read())
 
 
 def _one_picture(*, neither: bool) -> Fault:
@@ -152,7 +157,7 @@ def _json_or_text(value: str) -> object:
         return value
 
 
-def _picture_of(image: str) -> bytes | str:
+def picture_of(image: str, pointer: str) -> bytes | str:
     """A data URI's bytes, or the URL itself."""
     if not image.startswith("data:"):
         return image
@@ -163,7 +168,7 @@ def _picture_of(image: str) -> bytes | str:
         return base64.b64decode(image[head.end() :], validate=True)
     except (binascii.Error, ValueError):
         raise Invalid(
-            [Fault("invalid_field", "/image", "image: not a data URI with base64.")]
+            [Fault("invalid_field", pointer, f"{pointer[1:]}: not a data URI with base64.")]
         ) from None
 
 

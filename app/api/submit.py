@@ -51,16 +51,25 @@ def submit_job() -> ResponseReturnValue:
     submission = orders.read_submission(request, parts.settings)
     order = with_cancel_after(submission.order, request.headers.get("Cancel-After"))
     submission = replace(submission, order=order)
-    idempotency = None if key is None or dry_run else (key, submission.fingerprint)
-    if idempotency is not None and (known := _replay(parts, *idempotency)) is not None:
-        return known
-    plan = orders.plan(order, parts.settings, parts.allow)
-    job_id = uuid7(time.time_ns() // 1_000_000, secrets.randbits(74))
-    # Before the picture is worked on: refusing is what keeps an overloaded service cheap.
-    delay_s = _admitted(parts, plan, job_id, dry_run=dry_run)
-    picture = _picture(parts, submission, plan)
     if dry_run:
-        return _estimate(parts, plan)
+        return _estimate(parts, submission)
+    row, replayed = accept(parts, submission, key)
+    return _accepted(parts, row, {"Idempotency-Replayed": "true"} if replayed else {})
+
+
+def accept(parts: Services, submission: Submission, key: str | None) -> tuple[Row[Any], bool]:
+    """Queue a job, or find the one that this idempotency key has made: its row, whether it was.
+
+    Raises BadRequest for what is wrong with it, Overloaded.
+    """
+    idempotency = None if key is None else (key, submission.fingerprint)
+    if idempotency is not None and (known := _replay(parts, *idempotency)) is not None:
+        return known, True
+    plan = orders.plan(submission.order, parts.settings, parts.allow)
+    job_id = _new_id()
+    # Before the picture is worked on: refusing is what keeps an overloaded service cheap.
+    delay_s = _admitted(parts, plan, job_id)
+    picture = _picture(parts, submission, plan)
     job = _queue(parts, plan, job_id, delay_s)
     # The object before the row: an orphan is swept, a hole would fail the job.
     parts.objects.put(job.input_key, picture.data, picture.content_type)
@@ -70,12 +79,16 @@ def submit_job() -> ResponseReturnValue:
         known = _replay(parts, *idempotency)
         if known is None:
             raise RuntimeError("the winner of an idempotency race is gone") from None
-        return known
+        return known, True
     parts.wake()
-    return _accepted(parts, row)
+    return row, False
 
 
-def _admitted(parts: Services, plan: Plan, job_id: UUID, *, dry_run: bool) -> float:
+def _new_id() -> UUID:
+    return uuid7(time.time_ns() // 1_000_000, secrets.randbits(74))
+
+
+def _admitted(parts: Services, plan: Plan, job_id: UUID, *, dry_run: bool = False) -> float:
     """Seconds to hold the job back, mostly 0. Raises Overloaded."""
     order = plan.order
     asked = Order(job_id, plan.region, order.policy, order.allowed_regions)
@@ -90,8 +103,7 @@ def _picture(parts: Services, submission: Submission, plan: Plan) -> Picture:
     try:
         picture = parts.normaliser.normalise(data, max_side=plan.profile.max_size)
     except BadRequest as error:
-        if isinstance(submission.picture, UUID):
-            error.pointer = "/upload_id"
+        error.pointer = submission.pointer
         raise
     if parts.safety is not None:
         parts.safety.refuse_order(plan.order.prompt, picture.data)
@@ -123,8 +135,11 @@ def _queue(parts: Services, plan: Plan, job_id: UUID, delay_s: float) -> NewJob:
     )
 
 
-def _estimate(parts: Services, plan: Plan) -> ResponseReturnValue:
+def _estimate(parts: Services, submission: Submission) -> ResponseReturnValue:
     """What a submit would answer to, with nothing stored."""
+    plan = orders.plan(submission.order, parts.settings, parts.allow)
+    _admitted(parts, plan, _new_id(), dry_run=True)
+    _picture(parts, submission, plan)
     order = plan.order
     with parts.store.once() as tx:
         ahead = fair.peek(
@@ -197,8 +212,8 @@ def _discard(parts: Services, key: str) -> None:
         log.warning("a picture without a job is left to the sweeper", key=key, error=error.detail)
 
 
-def _replay(parts: Services, key: str, fingerprint: bytes) -> ResponseReturnValue | None:
-    """The answer to a repeated request, or None for a new key. Raises BadRequest."""
+def _replay(parts: Services, key: str, fingerprint: bytes) -> Row[Any] | None:
+    """The job that a repeated request has made, or None for a new key. Raises BadRequest."""
     with parts.store.once() as tx:
         found = jobs.find_by_key(tx, g.api_key.id, key)
         if found is None:
@@ -211,16 +226,12 @@ def _replay(parts: Services, key: str, fingerprint: bytes) -> ResponseReturnValu
             )
         row = jobs.get(tx, found.job_id, owner_id=g.api_key.id)
     refuse_gone(row)
-    return _accepted(parts, row, {"Idempotency-Replayed": "true"})
+    return row
 
 
-def _accepted(
-    parts: Services,
-    row: Row[Any],
-    headers: dict[str, str] | None = None,
-) -> ResponseReturnValue:
+def _accepted(parts: Services, row: Row[Any], headers: dict[str, str]) -> ResponseReturnValue:
     """The job, and how to ask for it again; waits first if the client prefers that."""
-    told = {"Location": url_for("jobs.show_job", job_id=str(row.id))} | (headers or {})
+    told = {"Location": url_for("jobs.show_job", job_id=str(row.id))} | headers
     seconds = wait_s(request.headers.get("Prefer"), MAX_WAIT_S)
     if seconds is not None and (waited := _wait(parts, row, seconds)) is not None:
         told["Preference-Applied"] = f"wait={seconds}"

@@ -63,5 +63,9 @@ def poll_hint(shown: dict[str, Any], predicted_s: float | None = None) -> dict[s
     """The Retry-After of a job that has not ended: a part of what is left of it."""
     if shown["terminal"]:
         return {}
-    eta_s = shown["eta_seconds"] or predicted_s or 0.0
-    return {"Retry-After": str(min(POLL_MOST_S, max(POLL_LEAST_S, ceil(eta_s / POLLS_PER_JOB))))}
+    return {"Retry-After": str(poll_hint_s(shown["eta_seconds"] or predicted_s))}
+
+
+def poll_hint_s(eta_s: float | None) -> int:
+    """Seconds until it is worth asking again about a job that is done in `eta_s`."""
+    return min(POLL_MOST_S, max(POLL_LEAST_S, ceil((eta_s or 0.0) / POLLS_PER_JOB)))

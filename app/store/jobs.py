@@ -130,23 +130,26 @@ ID_SLACK = timedelta(hours=1)
 class Filter:
     """Which of an owner's jobs are listed."""
 
-    before: UUID | None = None  # ids less than this
+    cursor: UUID | None = None  # the last job of the page before
     state: str | None = None
     created_from: datetime | None = None  # included
     created_before: datetime | None = None  # not included
     labels: Mapping[str, str] = field(default_factory=dict)  # all of these
 
 
-def page(tx: Connection, owner_id: UUID, *, limit: int, only: Filter) -> Sequence[Row[Any]]:
-    """At most `limit` of the owner's jobs, newest first; those whose clip is gone are left out."""
+def page(
+    tx: Connection, owner_id: UUID, *, limit: int, only: Filter, newest_first: bool = True
+) -> Sequence[Row[Any]]:
+    """At most `limit` of the owner's jobs by age; those whose clip is gone are left out."""
     query = (
         select(jobs)
         .where(jobs.c.owner_id == owner_id, KEPT)
-        .order_by(jobs.c.id.desc())
+        .order_by(jobs.c.id.desc() if newest_first else jobs.c.id)
         .limit(limit)
     )
-    if only.before is not None:
-        query = query.where(jobs.c.id < only.before)
+    if only.cursor is not None:
+        beyond = jobs.c.id < only.cursor if newest_first else jobs.c.id > only.cursor
+        query = query.where(beyond)
     # Ids begin with their time: a bound on them keeps the walk along the owner's index short.
     if only.created_from is not None:
         since = first_id(only.created_from - ID_SLACK)
