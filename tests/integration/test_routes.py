@@ -50,14 +50,14 @@ def shares(**rows):
 def test_every_job_goes_where_its_own_draw_of_the_shares_sends_it(world, make_placer):
     world.publish(table(shares=shares(home=HALF)))
     world.reports()
-    world.idle("home", 12)
-    world.idle("near", 12)
+    world.idle("home", 20)
+    world.idle("near", 20)
     ids = world.submit(20)
     make_placer().place("noop")
     drawn_regions = [drawn(HALF, Order(job, "home").draw) for job in ids]
     assert set(drawn_regions) == {"home", "near"}
     placed = dict(zip(ids, world.regions_of(ids), strict=True))
-    # Twelve workers each: nobody was refused, so nobody went anywhere else.
+    # Workers enough for all in each: nobody was refused, so nobody went anywhere else.
     assert list(placed.values()) == drawn_regions
 
 
