@@ -284,7 +284,7 @@ def dump_job(
             allowed=row.allowed_regions,
             current=None if state is JobState.QUEUED else row.region,
         ),
-        progress=Progress(step=_step(row, state, step), steps=row.steps),
+        progress=Progress(step=step_of(row, step), steps=row.steps),
         eta_seconds=None if eta_s is None else round(eta_s, 3),
         queue=queue,
         output=links.output(row),
@@ -300,7 +300,9 @@ def dump_job(
     ).model_dump(mode="json", exclude={"attempts"} if attempts is None else None)
 
 
-def _step(row: Row[Any], state: JobState, known: int | None) -> int:
+def step_of(row: Row[Any], known: int | None) -> int:
+    """The step to show of a job. `known`: a newer one than the row has, if somebody knows it."""
+    state = JobState(row.state)
     if state is JobState.SUCCEEDED:
         return row.steps  # the row has the step of the last renewal, 5 s old at worst
     if state in (JobState.QUEUED, JobState.STARTING):

@@ -18,7 +18,7 @@ from app.api import auth, limits, orders, submit
 from app.api.jobs import own, remove, video_url
 from app.api.order_schema import MAX_PROMPT_CHARS, Order
 from app.api.orders import Submission, max_body_bytes, picture_of
-from app.api.schemas import PRINTABLE, Fault, Invalid, parse_json, parse_strings
+from app.api.schemas import PRINTABLE, Fault, Invalid, parse_json, parse_strings, step_of
 from app.api.services import Services, services
 from app.api.views import poll_hint_s
 from app.config import Settings
@@ -178,8 +178,7 @@ def _order(form: VideoForm, settings: Settings) -> Order:
 
 def _dump(parts: Services, row: Row[Any]) -> dict[str, Any]:
     state = JobState(row.state)
-    step = parts.step(row) if state is JobState.PROCESSING else row.step
-    done = row.steps if state is JobState.SUCCEEDED else min(row.steps, max(row.step, step or 0))
+    step = step_of(row, parts.step(row) if state is JobState.PROCESSING else None)
     error = None
     if state.terminal and state is not JobState.SUCCEEDED:
         error = {"code": row.error_code or state.value, "message": row.error_detail or ""}
@@ -187,7 +186,7 @@ def _dump(parts: Services, row: Row[Any]) -> dict[str, Any]:
         "id": str(row.id),
         "object": "video",
         "status": STATUSES.get(state, "failed"),
-        "progress": 100 * done // row.steps,
+        "progress": 100 * step // row.steps,
         "created_at": _unix(row.created_at),
         "completed_at": _unix(row.finished_at) if state is JobState.SUCCEEDED else None,
         "expires_at": _unix(row.expires_at),
