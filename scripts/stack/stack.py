@@ -108,12 +108,6 @@ class Stack:
         """Send a signal to one process and its children."""
         self._supervisor.kill(name, number)
 
-    def suspend(self, name: str) -> None:
-        self._supervisor.kill(name, signal.SIGSTOP)
-
-    def resume(self, name: str) -> None:
-        self._supervisor.kill(name, signal.SIGCONT)
-
     def pid(self, name: str) -> int:
         """Raises KeyError if it was never started."""
         return self._supervisor.pid(name)
