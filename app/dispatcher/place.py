@@ -2,6 +2,7 @@
 
 import random
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Event
@@ -270,6 +271,15 @@ class Placer:
         except redis.RedisError as error:
             log.warning("claims not returned; they expire", pool=str(pool), error=str(error))
 
+    def _runs_low(self, jobs: list[Waiting], left: list[Waiting]) -> bool:
+        """Whether a queue that filled its batch has less than half of it left."""
+        remaining = Counter(job.next_region for job in left)
+        batch = self._config.place_batch
+        return any(
+            count >= batch and remaining[region] < batch / 2
+            for region, count in Counter(job.next_region for job in jobs).items()
+        )
+
     def _next_look(
         self, profile: str, jobs: list[Waiting], placed: set[UUID], claimed: int
     ) -> float:
@@ -278,7 +288,7 @@ class Placer:
         if len(placed) < claimed:
             self._backlogs.pop(profile, None)  # others took what was thought to wait
             return CROWDED_S * self._draw()
-        if placed and len(jobs) >= self._config.place_batch:
+        if placed and self._runs_low(jobs, left):
             self._backlogs.pop(profile, None)
             return 0.0  # there may be more jobs than one batch looks at
         if placed:

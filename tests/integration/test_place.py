@@ -11,7 +11,7 @@ from app.dispatcher.reaper import Reaper
 from app.domain.backoff import PROBE_BASE_S
 from app.domain.lease import BEGIN_WITHIN_S
 from app.domain.pools import Pool
-from app.store import jobs
+from app.store import jobs, placing
 from app.traffic import Traffic
 from tests import make, services
 
@@ -89,6 +89,24 @@ def test_no_more_is_placed_than_workers_are_idle(store, owner, claims, make_plac
         live = jobs.count_by_state(tx)
     assert sum(n for (_, _, state), n in live.items() if state == "starting") == 2
     assert sum(n for (_, _, state), n in live.items() if state == "queued") == 3
+
+
+def test_the_head_of_a_long_queue_is_read_again_only_when_it_runs_low(
+    store, owner, claims, make_placer, settings, monkeypatch
+):
+    """One worker at a time takes a backlog: reading its head for every job is half of the work."""
+    placer = make_placer(settings.model_copy(update={"place_batch": 4}))
+    order = [make.submit(store, owner) for _ in range(7)]
+    reads, peek = [], placing.peek
+    monkeypatch.setattr(placing, "peek", lambda *a, **b: reads.append(a) or peek(*a, **b))
+    for number in range(7):
+        claims.announce(EAST, f"e{number}")
+        placer.pool_idle(str(EAST))
+        while placer.place("noop") == 0.0:
+            pass
+        placed = [job for job in order if make.read(store, job).state != "queued"]
+        assert placed == order[: number + 1], "the first in line, one for each worker"
+    assert len(reads) <= 4, "not one for each of the seven"
 
 
 def test_strict_jobs_and_allow_lists_stay_where_they_must(store, owner, claims, make_placer):
