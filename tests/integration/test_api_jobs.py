@@ -9,6 +9,7 @@ from PIL import Image
 
 from app.broker import progress
 from app.domain.errors import Transient
+from app.domain.profiles import DEFAULT_PROFILE, PROFILES
 from app.store import attempts, jobs, keys
 from tests import calls, make
 
@@ -29,6 +30,7 @@ ALL_FIELDS = {
     "deadline_seconds": 600,
     "priority": 0,
 }
+STEPS = PROFILES[DEFAULT_PROFILE].steps
 METADATA = {"order": "42", "naïve": "ключ"}
 
 
@@ -120,11 +122,11 @@ def test_a_processing_job_shows_its_attempt_and_the_step_its_worker_reported(
     job_id = calls.submit(api, photo).get_json()["id"]
     placed = place_and_begin(store, job_id)
     client = app.extensions["services"].redis.of("us-east")
-    progress.report(client, placed.job_id, placed.fence, 3, 8)
+    progress.report(client, placed.job_id, placed.fence, 3, STEPS)
     answer = api.get(f"/v1/jobs/{job_id}")
     job = answer.get_json()
     assert (job["state"], job["queue"]) == ("processing", None)
-    assert job["progress"] == {"step": 3, "steps": 8}
+    assert job["progress"] == {"step": 3, "steps": STEPS}
     assert job["region"]["current"] == "us-east"
     [attempt] = job["attempts"]
     assert (attempt["number"], attempt["region"], attempt["worker"]) == (1, "us-east", "w1")
@@ -136,7 +138,7 @@ def test_the_step_of_an_earlier_attempt_is_not_shown(api, app, photo, store):
     job_id = calls.submit(api, photo).get_json()["id"]
     placed = place_and_begin(store, job_id)
     client = app.extensions["services"].redis.of("us-east")
-    progress.report(client, placed.job_id, placed.fence, 5, 8)
+    progress.report(client, placed.job_id, placed.fence, 3, STEPS)
     lost = Transient("The worker is gone.")
     with store.begin() as tx:
         attempts.fail(tx, placed.job_id, 1, lost, delay_s=0.0, next_region="us-east")
@@ -156,7 +158,7 @@ def test_a_succeeded_job_shows_a_signed_url_that_serves_the_clip(api, anonymous,
     answer = api.get(f"/v1/jobs/{job_id}")
     job = answer.get_json()
     assert (job["state"], job["terminal"]) == ("succeeded", True)
-    assert job["progress"] == {"step": 8, "steps": 8}
+    assert job["progress"] == {"step": STEPS, "steps": STEPS}
     assert job["error"] is None
     assert job["output"]["size_bytes"] == 3
     expires = datetime.fromisoformat(job["output"]["expires_at"])

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from skimage import data
 
+from app.domain.profiles import DEFAULT_PROFILE, PROFILES
 from tests.toy import write_model
 from workers.pipeline.animation import SHIPPED, Animation, naming_memory
 from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory, PipelineError
@@ -354,7 +355,8 @@ def test_an_unknown_dtype_is_refused():
 def test_the_shipped_model_is_small_and_says_what_it_is(shipped):
     assert sum(file.stat().st_size for file in SHIPPED.glob("*.safetensors")) <= 25_000_000
     assert shipped.version
-    assert (shipped.sampling.steps, shipped.sampling.guided) == (8, False)
+    assert shipped.sampling.steps == PROFILES[DEFAULT_PROFILE].steps, "what the API shows"
+    assert not shipped.sampling.guided
     assert (SHIPPED / "README.md").exists()
     shipped.warm_up()
 
