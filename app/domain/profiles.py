@@ -31,7 +31,7 @@ PROFILES = {
     profile.name: profile
     for profile in (
         # The student, distilled from the teacher: one pass per step instead of three.
-        Profile(DEFAULT_PROFILE, steps=8, passes=1, licence="Apache-2.0", network="student"),
+        Profile(DEFAULT_PROFILE, steps=4, passes=1, licence="Apache-2.0", network="student"),
         Profile(
             "motion-small-teacher", steps=15, passes=3, licence="Apache-2.0", network="teacher"
         ),

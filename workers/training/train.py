@@ -55,7 +55,7 @@ DROP_BOTH, DROP_TEXT = 0.06, 0.10
 # Chosen with evaluate.py; the tables are in the model card.
 SAMPLING = {
     "teacher": Sampling(15, True, 2, picture_scale=1.5, text_scale=1.5, rescale=0.5),
-    "student": Sampling(steps=8, guided=False, order=1, schedule="distilled"),
+    "student": Sampling(steps=4, guided=False, order=1, schedule="distilled"),
 }
 
 Batch = tuple[Tensor, Tensor, Tensor]
