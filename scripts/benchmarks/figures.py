@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -43,7 +44,7 @@ def table(title: str, figures: list[Figure]) -> Table:
     for figure in figures:
         value = "-" if figure.value is None else f"{figure.value:.4g}"
         cells = (figure.name, value, figure.target, figure.verdict)
-        shown.add_row(*cells, *([figure.note] if noted else []))
+        shown.add_row(*cells, *([escape(figure.note)] if noted else []))
     return shown
 
 

@@ -186,6 +186,7 @@ def model_worker_rss() -> float:
 def run(*, quick: bool = False, peers: bool = False) -> list[Figure]:
     jobs, burst_jobs, repeats = (40, 100, 1) if quick else (200, 500, 3)
     loops, bursts, bares, submits, dones = [], [], [], [], []
+    comparison = Comparison() if peers else None
     with (
         tempfile.TemporaryDirectory() as directory,
         Stack(
@@ -196,7 +197,6 @@ def run(*, quick: bool = False, peers: bool = False) -> list[Figure]:
         ) as stack,
     ):
         ours = Ours(stack)
-        comparison = Comparison(stack) if peers else None
         for _ in range(repeats):
             client = ours.client()
             latencies(client, WARM_UP_JOBS)
@@ -209,7 +209,7 @@ def run(*, quick: bool = False, peers: bool = False) -> list[Figure]:
             api_rss = rss_mb(stack.pid("api"))
             if comparison:
                 with stopped(stack):
-                    comparison.turn(jobs, burst_jobs)
+                    comparison.turn(stack, jobs, burst_jobs)
     done_p50, burst_rate = median(dones), median(bursts)
     figures = [
         Figure("submit_p50_ms", median(submits), at_most=12),

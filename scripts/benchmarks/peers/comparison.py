@@ -4,12 +4,14 @@ import http.client
 import os
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 
 from scripts.benchmarks.figures import Figure
 from scripts.benchmarks.peers.environment import PeerUnavailable, interpreter
-from scripts.benchmarks.peers.systems import PEERS, Peer
+from scripts.benchmarks.peers.systems import PEERS
 from scripts.benchmarks.systems import WARM_UP_JOBS, burst, latencies
+from scripts.stack import StackError
 from scripts.stack.data import choose_directory
 from scripts.stack.stack import Stack
 
@@ -25,46 +27,46 @@ class Samples:
 
 
 class Comparison:
-    """The peers that can be installed here, ready to take turns.
+    """The peers and what was measured of them. Makes their environments, which takes minutes once.
 
     A peer that cannot be installed, or fails in a turn, is left out with a message; its figures
     have no value then.
     """
 
-    def __init__(self, stack: Stack):
-        self.samples = {kind.name: Samples(kind.durability) for kind in PEERS}
-        self._peers: list[Peer] = []
+    def __init__(self) -> None:
+        self._samples = {kind.name: Samples(kind.durability) for kind in PEERS}
+        self._pythons: dict[str, Path] = {}
         folder = choose_directory(os.environ)[0] / "peers"
         for kind in PEERS:
             try:
-                self._peers.append(kind(interpreter(kind.name, folder), stack))
+                self._pythons[kind.name] = interpreter(kind.name, folder)
             except PeerUnavailable as error:
                 self._skip(kind.name, error)
 
-    def turn(self, jobs: int, burst_jobs: int) -> None:
-        """Start each peer, measure it, stop it."""
-        for peer in self._peers:
-            samples = self.samples[peer.name]
+    def turn(self, stack: Stack, jobs: int, burst_jobs: int) -> None:
+        """Start each peer beside the stack's services, measure it, stop it."""
+        for kind in PEERS:
+            samples = self._samples[kind.name]
             if samples.skipped:
                 continue
             try:
-                with peer:
+                with kind(self._pythons[kind.name], stack) as peer:
                     latencies(peer.client(), WARM_UP_JOBS)
                     samples.dones_ms += latencies(peer.client(), jobs)[1]
                     samples.bursts.append(burst(peer, burst_jobs))
-            except (PeerUnavailable, RuntimeError, OSError, http.client.HTTPException) as error:
-                self._skip(peer.name, error)
+            except (StackError, RuntimeError, OSError, http.client.HTTPException) as error:
+                self._skip(kind.name, error)
 
     def figures(self, done_p50_ms: float, burst_rate: float) -> list[Figure]:
         """The peers' figures, and ours relative to theirs."""
         return [
-            *compared("bentoml", self.samples["bentoml"], done_p50_ms, burst_rate, 2.5, 0.4),
-            *compared("ray", self.samples["ray"], done_p50_ms, burst_rate, 1.0, 1.0),
+            *compared("bentoml", self._samples["bentoml"], done_p50_ms, burst_rate, 2.5, 0.4),
+            *compared("ray", self._samples["ray"], done_p50_ms, burst_rate, 1.0, 1.0),
         ]
 
     def _skip(self, name: str, error: Exception) -> None:
-        self.samples[name].skipped = f"not measured: {error}"
-        print(f"{name} {self.samples[name].skipped}", file=sys.stderr)
+        self._samples[name].skipped = f"not measured: {error}"
+        print(f"{name} {self._samples[name].skipped}", file=sys.stderr)
 
 
 def compared(

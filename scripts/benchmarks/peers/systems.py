@@ -7,6 +7,7 @@ time as our workers do: two.
 import contextlib
 import json
 import os
+import secrets
 import sqlite3
 import time
 from datetime import datetime
@@ -17,7 +18,6 @@ from typing import ClassVar, Self
 import redis
 
 from scripts.benchmarks.client import Client, form
-from scripts.benchmarks.peers.environment import PeerUnavailable
 from scripts.benchmarks.systems import DRAIN_S
 from scripts.stack import StackError
 from scripts.stack.data import ROOT
@@ -26,14 +26,14 @@ from scripts.stack.supervisor import Spec
 
 HERE = Path(__file__).parent
 CLIP = ROOT / "workers/noop.mp4"
-READY_S = 120.0
+READY_S = 300.0
 STOP_S = 30.0
 
 
 class Peer:
     """A peer as a context manager that runs it, beside a stack whose supervisor and data it uses.
 
-    Raises PeerUnavailable if it does not start.
+    Raises StackError if it does not start.
     """
 
     name: ClassVar[str]  # of its environment, and what its figures begin with
@@ -83,17 +83,9 @@ class Peer:
         places = {"PEER_CLIP": str(CLIP), "PEER_HOLD": str(self._hold)}
         env = {**inherited, **places, **self.env()}
         self._supervisor.start(Spec(self.name, self.argv(), env, self.folder, grace_s=STOP_S))
-        deadline = time.monotonic() + READY_S
         try:
-            while not answers(self.url + self.ready_path):
-                self._supervisor.check(self.name)
-                if time.monotonic() > deadline:
-                    line = self._supervisor.last_line(self.name)
-                    raise PeerUnavailable(f"not ready after {READY_S:.0f} s: {line}")
-                time.sleep(0.1)
-        except StackError as error:
-            raise PeerUnavailable(str(error)) from None
-        except PeerUnavailable:
+            self._wait_ready()
+        except BaseException:
             self._supervisor.stop(self.name)
             raise
         return self
@@ -105,6 +97,15 @@ class Peer:
         trace: TracebackType | None,
     ) -> None:
         self._supervisor.stop(self.name)
+
+    def _wait_ready(self) -> None:
+        deadline = time.monotonic() + READY_S
+        while not answers(self.url + self.ready_path):
+            self._supervisor.check(self.name)
+            if time.monotonic() > deadline:
+                line = self._supervisor.last_line(self.name)
+                raise StackError(f"{self.name} is not ready after {READY_S:.0f} s: {line}")
+            time.sleep(0.1)
 
 
 class BentoML(Peer):
@@ -137,7 +138,9 @@ class BentoML(Peer):
 
     def done_times(self, ids: list[str]) -> list[float]:
         marks = ", ".join("?" * len(ids))
-        query = f"SELECT completed_at FROM result WHERE completed_at > 0 AND task_id IN ({marks})"
+        query = (
+            f"SELECT completed_at FROM result WHERE task_id IN ({marks}) AND completed_at NOTNULL"
+        )
         with contextlib.closing(sqlite3.connect(f"file:{self._store}?mode=ro", uri=True)) as store:
             rows = store.execute(query, ids).fetchall()
         return [datetime.fromisoformat(at).timestamp() for (at,) in rows]
@@ -159,8 +162,8 @@ class Ray(Peer):
 
     name = "ray"
     durability = (
-        "message in the same Valkey, whose log is flushed once a second; picture in a file that is "
-        "not flushed; a lost worker's task is delivered again after an hour"
+        "task consumers: Celery message in the same Valkey, whose log is flushed once a second; "
+        "picture in a file, not flushed; a lost worker's task is delivered again after an hour"
     )
     ready_path = "/?id=none"
 
@@ -173,6 +176,9 @@ class Ray(Peer):
             "PEER_FOLDER": str(self.folder),
             "PEER_BROKER": self.broker,
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),  # else Ray keeps one in the home directory
+                int(READY_S)
+            ),  # 30 are not enough where others work
         }
 
     def client(self) -> Client:
