@@ -177,8 +177,6 @@ class Ray(Peer):
             "PEER_BROKER": self.broker,
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),  # else Ray keeps one in the home directory
-                int(READY_S)
-            ),  # 30 are not enough where others work
         }
 
     def client(self) -> Client:
