@@ -28,6 +28,8 @@ def interpreter(name: str, folder: Path) -> Path:
     try:
         if stamp.is_file() and stamp.read_text() == wanted and python.exists():
             return python
+        names = " ".join(REQUIREMENTS[name])
+        print(f"Installing {names} into {home}; takes some minutes, once ...", file=sys.stderr)
         venv.create(home, clear=True, with_pip=True)
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         done = subprocess.run(
@@ -40,7 +42,7 @@ def interpreter(name: str, folder: Path) -> Path:
         )
         if done.returncode != 0:
             line = (done.stderr.strip().splitlines() or ["no output"])[-1]
-            raise PeerUnavailable(f"pip could not install {' '.join(REQUIREMENTS[name])}: {line}.")
+            raise PeerUnavailable(f"pip could not install {names}: {line}.")
         stamp.write_text(wanted)
     except subprocess.SubprocessError as error:  # venv's own pip, or the time limit
         raise PeerUnavailable(f"{home} could not be filled: {error}.") from None

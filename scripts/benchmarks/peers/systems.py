@@ -1,7 +1,6 @@
 """BentoML tasks and Ray Serve's asynchronous inference, as systems to measure.
 
-Neither looks at the picture, as our API does, or signs its clip. Both render as many jobs at a
-time as our workers do: two.
+Each renders two jobs at a time, as our two workers do. Neither checks its picture, as our API does.
 """
 
 import contextlib
@@ -10,6 +9,7 @@ import os
 import secrets
 import sqlite3
 import time
+from abc import ABC, abstractmethod
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,7 @@ READY_S = 300.0
 STOP_S = 30.0
 
 
-class Peer:
+class Peer(ABC):
     """A peer as a context manager that runs it, beside a stack whose supervisor and data it uses.
 
     Raises StackError if it does not start.
@@ -52,20 +52,21 @@ class Peer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def argv(self) -> list[str | Path]:
-        raise NotImplementedError
+    @abstractmethod
+    def argv(self) -> list[str | Path]: ...
 
-    def env(self) -> dict[str, str]:
-        return {}
+    @abstractmethod
+    def env(self) -> dict[str, str]: ...
 
-    def client(self) -> Client:
-        raise NotImplementedError
+    @abstractmethod
+    def client(self) -> Client: ...
 
+    @abstractmethod
     def done_times(self, ids: list[str]) -> list[float]:
         """When those of these jobs that are done were so, Unix seconds."""
-        raise NotImplementedError
 
     def hold(self) -> None:
+        """Renders wait from now on, while a file exists."""
         self._hold.touch()
 
     def drain(self, ids: list[str]) -> float:
