@@ -1,16 +1,15 @@
 """`scripts/bench NAME [--json FILE]`: a table; with --json the same figures in a file."""
 
 import argparse
-import json
 import os
 import sys
 from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from app.planning.traces import TraceError
+from scripts.benchmarks.figures import as_json, table
 from scripts.stack import StackError
 
 BENCHMARKS = ("jobs_api", "load", "model", "pipeline", "traffic")
@@ -24,6 +23,12 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="few repeats; for a look, not a report"
     )
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="pipeline: measure BentoML and Ray Serve as well, each in an environment of its own "
+        "that is made first, and the job API",
+    )
     options = parser.add_argument_group(" and ".join(DRAWING))
     options.add_argument("--plots", type=Path, metavar="DIR", help="default: docs/NAME")
     options.add_argument(
@@ -36,10 +41,12 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.trace is not None and not arguments.trace.is_file():
         parser.error(f"there is no file {arguments.trace}")
+    if arguments.peers and arguments.name != "pipeline":
+        parser.error("--peers goes with pipeline alone")
     before = os.getloadavg()[0]
     # Only the one that runs: what one of them needs, torch for instance, would weigh on the others.
     benchmark = import_module(f"scripts.benchmarks.{arguments.name}")
-    more = {}
+    more = {"peers": True} if arguments.peers else {}
     if arguments.name in DRAWING:
         plots = arguments.plots or Path("docs") / arguments.name
         more = {"plots": plots, "trace": arguments.trace}
@@ -51,16 +58,10 @@ def main() -> int:
     except TraceError as error:
         print(error, file=sys.stderr)
         return 2
-    table = Table(title=f"{arguments.name} (load average {before:.1f} before the run)")
-    for heading in ("figure", "value", "target", ""):
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(row.name, f"{row.value:.4g}", row.target, row.verdict)
-    Console().print(table)
+    title = f"{arguments.name} (load average {before:.1f} before the run)"
+    Console().print(table(title, rows))
     if arguments.json:
-        arguments.json.write_text(
-            json.dumps({row.name: round(row.value, 3) for row in rows}, indent=2) + "\n"
-        )
+        arguments.json.write_text(as_json(rows))
     return 0
 
 

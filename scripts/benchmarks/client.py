@@ -10,6 +10,7 @@ from scripts.stack.data import ROOT
 
 PHOTO = ROOT / "scripts/assets/cat.jpg"
 POLL_S = 0.002
+JOB_S = 300.0
 BOUNDARY = "stillmotion-bench"
 
 
@@ -20,9 +21,9 @@ class Client:
     an error, OSError and HTTPException for none; the next one connects again.
     """
 
-    def __init__(self, url: str, key: str, *, timeout_s: float = 30.0):
+    def __init__(self, url: str, key: str | None = None, *, timeout_s: float = 30.0):
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout_s)
-        self._headers = {"Authorization": f"Bearer {key}"}
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._form = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
     def request(self, method: str, path: str, body: bytes | None = None) -> dict:
@@ -42,11 +43,20 @@ class Client:
         """Submit the photo with these form fields; the job's id."""
         return self.request("POST", "/v1/jobs", form(**fields))["id"]
 
-    def wait(self, job_id: str) -> None:
-        while not (job := self.request("GET", f"/v1/jobs/{job_id}"))["terminal"]:
-            time.sleep(POLL_S)
-        if job["state"] != "succeeded":
+    def done(self, job_id: str) -> bool:
+        """Whether a job has succeeded. Raises RuntimeError if it ended in any other way."""
+        job = self.request("GET", f"/v1/jobs/{job_id}")
+        if job["terminal"] and job["state"] != "succeeded":
             raise RuntimeError(f"job {job_id} {job['state']}: {job['error']}")
+        return job["terminal"]
+
+    def wait(self, job_id: str) -> None:
+        """Poll until a job has succeeded. Raises RuntimeError if it fails, or takes JOB_S."""
+        deadline = time.monotonic() + JOB_S
+        while not self.done(job_id):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"job {job_id} is not done after {JOB_S:.0f} s")
+            time.sleep(POLL_S)
 
 
 @lru_cache

@@ -1,16 +1,24 @@
-"""What a benchmark returns."""
+"""What a benchmark returns, and how it is shown."""
 
+import json
 from dataclasses import dataclass
+
+from rich.markup import escape
+from rich.table import Table
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number; `at_most` or `at_least` is its target, if it has one."""
+    """One measured number; `at_most` or `at_least` is its target, if it has one.
+
+    Without a value it could not be measured, and `note` says why.
+    """
 
     name: str
-    value: float
+    value: float | None
     at_most: float | None = None
     at_least: float | None = None
+    note: str = ""
 
     @property
     def target(self) -> str:
@@ -20,9 +28,29 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        if not self.target:
+        if not self.target or self.value is None:
             return ""
         missed = (self.at_most is not None and self.value > self.at_most) or (
             self.at_least is not None and self.value < self.at_least
         )
         return "MISSED" if missed else "met"
+
+
+def table(title: str, figures: list[Figure]) -> Table:
+    shown = Table(title=title)
+    noted = any(figure.note for figure in figures)
+    for heading in ("figure", "value", "target", "", *(["note"] if noted else [])):
+        shown.add_column(heading)
+    for figure in figures:
+        value = "-" if figure.value is None else f"{figure.value:.4g}"
+        cells = (figure.name, value, figure.target, figure.verdict)
+        shown.add_row(*cells, *([escape(figure.note)] if noted else []))
+    return shown
+
+
+def as_json(figures: list[Figure]) -> str:
+    """What `--json` writes: null for what could not be measured."""
+    values = {
+        figure.name: None if figure.value is None else round(figure.value, 3) for figure in figures
+    }
+    return json.dumps(values, indent=2) + "\n"

@@ -5,6 +5,9 @@ task events on. What is not: the render, which returns a fixed clip at once. Lat
 one client at a time; throughput is that of four. "Done" is what a client sees that polls every
 2 ms after submit. A burst is 500 jobs that wait when the dispatchers start; its rate comes from the
 database's times, from the first placement to the last finish.
+
+With peers, each round measures them as well. One system runs at a time: an idle one uses
+processors, too.
 """
 
 import signal
@@ -12,7 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -20,34 +25,65 @@ import psycopg
 import redis
 from celery import Celery
 
+from scripts.benchmarks import jobs_api
 from scripts.benchmarks.client import PHOTO, Client
 from scripts.benchmarks.figures import Figure
+from scripts.benchmarks.peers.comparison import Comparison
 from scripts.benchmarks.processes import peak_rss_mb, rss_mb
+from scripts.benchmarks.systems import (
+    CLIENTS,
+    DRAIN_S,
+    WARM_UP_JOBS,
+    System,
+    burst,
+    latencies,
+)
 from scripts.stack.data import ROOT
 from scripts.stack.stack import Stack
 
 WORKERS = ("gpu:us-east", "gpu:us-east:2")
 DISPATCHERS = ("dispatcher", "dispatcher:2")
-CLIENTS = 4
+DURABILITY = "picture in storage and row in Postgres, both flushed before the answer"
 
 
-def latencies(client: Client, jobs: int) -> tuple[list[float], list[float]]:
-    """Milliseconds from before submit to its answer, and to the success that polling saw."""
-    submits, dones = [], []
-    for _ in range(jobs):
-        start = time.perf_counter()
-        job_id = client.submit()
-        submits.append((time.perf_counter() - start) * 1000)
-        client.wait(job_id)
-        dones.append((time.perf_counter() - start) * 1000)
-    return submits, dones
+class Ours:
+    """The stack, as a system to measure."""
+
+    def __init__(self, stack: Stack):
+        self._stack = stack
+        self._key = stack.api_key()
+
+    def client(self) -> Client:
+        return Client(self._stack.url, self._key)
+
+    def hold(self) -> None:
+        for name in DISPATCHERS:
+            self._stack.stop(name)
+
+    def drain(self, ids: list[str]) -> float:
+        """From the first placement: before it the dispatchers start."""
+        for name in DISPATCHERS:
+            self._stack.start(name)
+        query = """
+            SELECT count(finished_at), extract(epoch FROM max(finished_at) - min(placed_at))
+            FROM jobs WHERE id = ANY(%s::uuid[])
+        """
+        with psycopg.connect(self._stack.env["DATABASE_URL"], autocommit=True) as connection:
+            deadline = time.monotonic() + DRAIN_S
+            while True:
+                finished, seconds = connection.execute(query, (ids,)).fetchone()
+                if finished == len(ids):
+                    return float(seconds)
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"only {finished} of {len(ids)} jobs finished")
+                time.sleep(0.2)
 
 
-def closed_loop(stack: Stack, key: str, jobs: int) -> float:
+def closed_loop(system: System, jobs: int) -> float:
     """Jobs per second with CLIENTS clients, each submitting when its last job is done."""
 
     def work(_: int) -> None:
-        latencies(Client(stack.url, key), jobs // CLIENTS)
+        latencies(system.client(), jobs // CLIENTS)
 
     start = time.perf_counter()
     with ThreadPoolExecutor(CLIENTS) as threads:
@@ -55,31 +91,15 @@ def closed_loop(stack: Stack, key: str, jobs: int) -> float:
     return jobs / (time.perf_counter() - start)
 
 
-def burst(stack: Stack, key: str, jobs: int) -> float:
-    """Jobs per second from the first placement to the last finish of a waiting burst."""
-    for name in DISPATCHERS:
+@contextmanager
+def stopped(stack: Stack) -> Iterator[None]:
+    """Without the stack's processes; Postgres and Valkey go on."""
+    for name in stack.processes:
         stack.stop(name)
-    with ThreadPoolExecutor(CLIENTS) as threads:
-        clients = [Client(stack.url, key) for _ in range(CLIENTS)]
-        submitted = threads.map(
-            lambda client: [client.submit() for _ in range(jobs // CLIENTS)], clients
-        )
-        ids = [job_id for batch in submitted for job_id in batch]
-    for name in DISPATCHERS:
-        stack.start(name)
-    query = """
-        SELECT count(finished_at), extract(epoch FROM max(finished_at) - min(placed_at))
-        FROM jobs WHERE id = ANY(%s::uuid[])
-    """
-    with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as connection:
-        deadline = time.monotonic() + 120
-        while True:
-            finished, seconds = connection.execute(query, (ids,)).fetchone()
-            if finished == len(ids):
-                return len(ids) / float(seconds)
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"only {finished} of {len(ids)} jobs finished")
-            time.sleep(0.2)
+    yield
+    for name in stack.processes:
+        stack.start(name, wait=False)
+    stack.wait_ready(*stack.processes)
 
 
 def bare_celery_burst(stack: Stack, tasks: int) -> float:
@@ -163,9 +183,10 @@ def model_worker_rss() -> float:
         return peak_rss_mb(stack.pid("gpu:us-east"))
 
 
-def run(*, quick: bool = False) -> list[Figure]:
-    jobs, repeats = (40, 1) if quick else (200, 3)
+def run(*, quick: bool = False, peers: bool = False) -> list[Figure]:
+    jobs, burst_jobs, repeats = (40, 100, 1) if quick else (200, 500, 3)
     loops, bursts, bares, submits, dones = [], [], [], [], []
+    comparison = Comparison() if peers else None
     with (
         tempfile.TemporaryDirectory() as directory,
         Stack(
@@ -175,25 +196,33 @@ def run(*, quick: bool = False) -> list[Figure]:
             env={"MODEL_PROFILE": "noop", "SERVED_PROFILES": "noop"},
         ) as stack,
     ):
-        key = stack.api_key()
-        client = Client(stack.url, key)
-        latencies(client, 20)  # warms caches, prepared statements, connections
+        ours = Ours(stack)
         for _ in range(repeats):
+            client = ours.client()
+            latencies(client, WARM_UP_JOBS)
             some_submits, some_dones = latencies(client, jobs)
             submits += some_submits
             dones += some_dones
-            loops.append(closed_loop(stack, key, jobs))
-            bursts.append(burst(stack, key, 100 if quick else 500))
-            bares.append(bare_celery_burst(stack, 100 if quick else 500))
-        api_rss = rss_mb(stack.pid("api"))
-    return [
+            loops.append(closed_loop(ours, jobs))
+            bursts.append(burst(ours, burst_jobs))
+            bares.append(bare_celery_burst(stack, burst_jobs))
+            api_rss = rss_mb(stack.pid("api"))
+            if comparison:
+                with stopped(stack):
+                    comparison.turn(stack, jobs, burst_jobs)
+    done_p50, burst_rate = median(dones), median(bursts)
+    figures = [
         Figure("submit_p50_ms", median(submits), at_most=12),
-        Figure("done_p50_ms", median(dones), at_most=30),
+        Figure("done_p50_ms", done_p50, at_most=30, note=DURABILITY if peers else ""),
         Figure("done_p95_ms", quantiles(dones, n=20)[-1]),
         Figure("closed_loop_jobs_per_s", median(loops), at_least=60),
-        Figure("burst_jobs_per_s", median(bursts), at_least=100),
+        Figure("burst_jobs_per_s", burst_rate, at_least=100),
         Figure("bare_celery_burst_jobs_per_s", median(bares)),
         Figure("worker_rss_mb", model_worker_rss(), at_most=1200),
         Figure("api_rss_mb", api_rss, at_most=250),
         Figure("demo_s", demo_seconds(), at_most=60),
     ]
+    if comparison:
+        figures += comparison.figures(done_p50, burst_rate)
+        figures += jobs_api.run(quick=quick)
+    return figures

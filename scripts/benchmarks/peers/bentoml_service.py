@@ -1,0 +1,25 @@
+"""Our no-op render as a BentoML task. Runs in the peer's own environment.
+
+PEER_CLIP: what every render answers; PEER_HOLD: renders wait while this file exists.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import bentoml
+from bentoml.validators import ContentType
+
+CLIP = Path(os.environ["PEER_CLIP"]).read_bytes()
+HOLD = Path(os.environ["PEER_HOLD"])
+
+
+# Each worker process renders in one thread, and takes what its own connections submit.
+@bentoml.service(workers=2, threads=1)
+class Animation:
+    @bentoml.task
+    def animate(self, image: Path) -> Annotated[bytes, ContentType("video/mp4")]:
+        while HOLD.exists():
+            time.sleep(0.002)
+        return CLIP

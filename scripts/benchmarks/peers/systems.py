@@ -1,0 +1,204 @@
+"""BentoML tasks and Ray Serve's asynchronous inference, as systems to measure.
+
+Each renders two jobs at a time, as our two workers do. Neither checks its picture, as our API does.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import sqlite3
+import time
+from abc import ABC, abstractmethod
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+import redis
+
+from scripts.benchmarks.client import Client, form
+from scripts.benchmarks.systems import DRAIN_S
+from scripts.stack import StackError
+from scripts.stack.data import ROOT
+from scripts.stack.stack import Stack, answers
+from scripts.stack.supervisor import Spec
+
+HERE = Path(__file__).parent
+CLIP = ROOT / "workers/noop.mp4"
+READY_S = 300.0
+STOP_S = 30.0
+
+
+class Peer(ABC):
+    """A peer as a context manager that runs it, beside a stack whose supervisor and data it uses.
+
+    Raises StackError if it does not start.
+    """
+
+    name: ClassVar[str]  # of its environment, and what its figures begin with
+    durability: ClassVar[str]
+    ready_path: ClassVar[str]  # answers 200 when it serves
+
+    def __init__(self, python: Path, stack: Stack):
+        self.bin = python.parent
+        self.folder = stack.data.folder(self.name)
+        self.port = stack.data.ports([self.name])[self.name]
+        self.broker = stack.env["REDIS_URL"].rsplit("/", 1)[0] + "/6"  # a database of its own
+        self._supervisor = stack.services.supervisor
+        self._hold = self.folder / "hold"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @abstractmethod
+    def argv(self) -> list[str | Path]: ...
+
+    @abstractmethod
+    def env(self) -> dict[str, str]: ...
+
+    @abstractmethod
+    def client(self) -> Client: ...
+
+    @abstractmethod
+    def done_times(self, ids: list[str]) -> list[float]:
+        """When those of these jobs that are done were so, Unix seconds."""
+
+    def hold(self) -> None:
+        """Renders wait from now on, while a file exists."""
+        self._hold.touch()
+
+    def drain(self, ids: list[str]) -> float:
+        start = time.time()
+        self._hold.unlink()
+        while len(times := self.done_times(ids)) < len(ids):
+            if time.time() - start > DRAIN_S:
+                raise RuntimeError(f"only {len(times)} of {len(ids)} jobs finished")
+            time.sleep(0.2)
+        return max(times) - start
+
+    def __enter__(self) -> Self:
+        self._hold.unlink(missing_ok=True)
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        places = {"PEER_CLIP": str(CLIP), "PEER_HOLD": str(self._hold)}
+        env = {**inherited, **places, **self.env()}
+        self._supervisor.start(Spec(self.name, self.argv(), env, self.folder, grace_s=STOP_S))
+        try:
+            self._wait_ready()
+        except BaseException:
+            self._supervisor.stop(self.name)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._supervisor.stop(self.name)
+
+    def _wait_ready(self) -> None:
+        deadline = time.monotonic() + READY_S
+        while not answers(self.url + self.ready_path):
+            self._supervisor.check(self.name)
+            if time.monotonic() > deadline:
+                line = self._supervisor.last_line(self.name)
+                raise StackError(f"{self.name} is not ready after {READY_S:.0f} s: {line}")
+            time.sleep(0.1)
+
+
+class BentoML(Peer):
+    """`@bentoml.task`: a task runs in the web process that accepted it."""
+
+    name = "bentoml"
+    durability = (
+        "picture and state in SQLite, flushed before the answer; but the task lives in the web "
+        "process and is lost with it, and the next start deletes the file"
+    )
+    ready_path = "/readyz"
+
+    def argv(self) -> list[str | Path]:
+        serve = [self.bin / "python", "-m", "bentoml", "serve", "bentoml_service:Animation"]
+        return [*serve, "--working-dir", HERE, "--host", "127.0.0.1", "--port", str(self.port)]
+
+    def env(self) -> dict[str, str]:
+        return {
+            "BENTOML_HOME": str(self.folder),
+            "BENTOML_RESULT_STORE": str(self._store),
+            "BENTOML_DO_NOT_TRACK": "true",
+        }
+
+    @property
+    def _store(self) -> Path:
+        return self.folder / "results.db"
+
+    def client(self) -> Client:
+        return BentoMLClient(self.url)
+
+    def done_times(self, ids: list[str]) -> list[float]:
+        marks = ", ".join("?" * len(ids))
+        query = (
+            f"SELECT completed_at FROM result WHERE task_id IN ({marks}) AND completed_at NOTNULL"
+        )
+        with contextlib.closing(sqlite3.connect(f"file:{self._store}?mode=ro", uri=True)) as store:
+            rows = store.execute(query, ids).fetchall()
+        return [datetime.fromisoformat(at).timestamp() for (at,) in rows]
+
+
+class BentoMLClient(Client):
+    def submit(self) -> str:
+        return self.request("POST", "/animate/submit", form())["task_id"]
+
+    def done(self, job_id: str) -> bool:
+        status = self.request("GET", f"/animate/status?task_id={job_id}")["status"]
+        if status not in ("in_progress", "completed"):
+            raise RuntimeError(f"task {job_id} {status}")
+        return status == "completed"
+
+
+class Ray(Peer):
+    """Ray Serve's task consumers: Celery's worker in a replica, behind an ingress."""
+
+    name = "ray"
+    durability = (
+        "task consumers: Celery message in the same Valkey, whose log is flushed once a second; "
+        "picture in a file, not flushed; a lost worker's task is delivered again after an hour"
+    )
+    ready_path = "/?id=none"
+
+    def argv(self) -> list[str | Path]:
+        return [self.bin / "python", HERE / "ray_service.py"]
+
+    def env(self) -> dict[str, str]:
+        return {
+            "PEER_PORT": str(self.port),
+            "PEER_FOLDER": str(self.folder),
+            "PEER_BROKER": self.broker,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),  # else Ray keeps one in the home directory
+        }
+
+    def client(self) -> Client:
+        return RayClient(self.url)
+
+    def done_times(self, ids: list[str]) -> list[float]:
+        with redis.Redis.from_url(self.broker, socket_timeout=5) as results:
+            kept = results.mget([f"celery-task-meta-{job_id}" for job_id in ids])
+        dates = (json.loads(result)["date_done"] for result in kept if result)
+        return [datetime.fromisoformat(date).timestamp() for date in dates]
+
+
+class RayClient(Client):
+    def submit(self) -> str:
+        return self.request("POST", "/", form())["id"]
+
+    def done(self, job_id: str) -> bool:
+        status = self.request("GET", f"/?id={job_id}")["status"]
+        if status in ("FAILURE", "REVOKED"):
+            raise RuntimeError(f"task {job_id} {status}")
+        return status == "SUCCESS"
+
+
+PEERS: tuple[type[Peer], ...] = (BentoML, Ray)
