@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from app.cli_options import json_option, print_json, server_options
+from app.cli_options import MAX_LIST, json_option, print_json, server_options
 from app.cli_progress import Shown, progress_of
 from app.cli_status import HELP, ExitStatus
 from app.client import Client, CompletedEvent, Job
@@ -14,7 +14,6 @@ from app.domain.errors import StillmotionError
 from app.domain.job import JobState, Policy
 
 CANCEL_TRIES = 2  # on Ctrl-C: whoever pressed it wants the prompt back
-MAX_LIST = 100_000
 
 
 @click.command(epilog=HELP)

@@ -9,12 +9,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from app.cli_options import json_option, print_json, server_options
+from app.cli_options import MAX_LIST, json_option, print_json, server_options
 from app.cli_regions import check
 from app.client import Client
 from app.client.answers import RegionLoad
-
-MAX_AUDIT = 100_000
 
 
 @click.group()
@@ -171,7 +169,7 @@ def cap_region(region: str, workers: int, as_json: bool, server: str, key: str) 
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1, MAX_AUDIT), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1, MAX_LIST), default=20, show_default=True)
 @json_option
 @server_options
 def audit(limit: int, as_json: bool, server: str, key: str) -> None:

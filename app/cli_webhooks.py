@@ -4,12 +4,10 @@ from typing import Any
 
 import click
 
-from app.cli_options import json_option, print_json, server_options
+from app.cli_options import MAX_LIST, json_option, print_json, server_options
 from app.client import Client, Delivery
 from app.client.answers import NewWebhook, Secret
 from app.domain.webhooks import ROTATION_GRACE_S, WebhookEvent
-
-MAX_LIST = 100_000
 
 event_option = click.option(
     "--event",
