@@ -115,12 +115,22 @@ def verify(
         raise InvalidWebhook("The message is too old, or this clock is wrong.")
     good = False
     for secret in secrets:
+        if not _is_secret(secret):
+            raise InvalidWebhook("A secret is whsec_ and 24 bytes or more in base64.")
         wanted = sign(secret, message_id, int(timestamp), body).encode()
         for signature in given.split():
             # All are compared, each in constant time: how long it takes tells nothing.
             good |= hmac.compare_digest(signature.encode(), wanted)
     if not good:
         raise InvalidWebhook("No signature is that of the secret.")
+
+
+def _is_secret(text: str) -> bool:
+    """Whether nobody can guess it: an empty one would verify what anybody signs."""
+    try:
+        return len(base64.b64decode(text.removeprefix("whsec_"), validate=True)) >= 24
+    except ValueError:
+        return False
 
 
 def encode(event: str, ended_at: datetime, job: Mapping[str, Any]) -> bytes:

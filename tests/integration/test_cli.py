@@ -344,6 +344,7 @@ def test_a_created_key_opens_the_api_until_it_is_revoked(
     headers = {"Authorization": f"Bearer {key}"}
     assert anonymous.get("/v1/jobs", headers=headers).status_code == 200
     key_id = str(UUID(err.split()[1]))
+    capsys.readouterr()  # the API's own log
     assert cli.run(["keys", "list"]) == 0
     assert capsys.readouterr().out == f"{key_id}  jobs        ci\n"
     assert cli.run(["keys", "revoke", key_id, "--json"]) == 0
