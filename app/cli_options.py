@@ -1,5 +1,6 @@
-"""Options that several commands share."""
+"""Options that several commands share, and how JSON is printed."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,16 @@ def _key(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not value.isascii() or not value.isprintable():
         raise click.BadParameter("is not an API key")
     return value
+
+
+MAX_LIST = 100_000  # items that a command lists at most
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def print_json(value: Any) -> None:
+    """One document on one line of stdout."""
+    click.echo(json.dumps(value, ensure_ascii=False))
 
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,12 +9,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from app.cli_options import json_option
+from app.cli_status import ExitStatus
 from app.config import load_regions
 
 if TYPE_CHECKING:
     from app.planning.planner import Plan
-
-NO_PLAN = 6  # exit status: no number of GPUs meets the demand
 
 
 def _peaks(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
@@ -61,7 +61,7 @@ def _peaks(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     default=float("inf"),
     help="How far, in ms of round trip, a failed region's demand may go.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@json_option
 def plan(
     regions_file: Path,
     peaks: dict[str, float],
@@ -85,7 +85,7 @@ def plan(
         made = make_plan(forecast, topology)
     except NoPlan as error:
         click.echo(f"stillmotion: {error}", err=True)
-        return NO_PLAN
+        return ExitStatus.NO_PLAN
     except PlanError as error:
         raise click.UsageError(str(error)) from None
     if as_json:

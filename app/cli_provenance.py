@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-NO_CREDENTIALS = 7  # exit status: none are there, or they do not fit the file
+from app.cli_options import json_option
+from app.cli_status import ExitStatus
 
 
 @click.command(
@@ -18,7 +19,7 @@ NO_CREDENTIALS = 7  # exit status: none are there, or they do not fit the file
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="PEM file of the root certificates to trust.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the whole manifest store as JSON.")
+@json_option
 def provenance(file: Path, trust: Path | None, as_json: bool) -> int:
     """Print the content credentials (C2PA) of FILE."""
     try:
@@ -34,17 +35,17 @@ def provenance(file: Path, trust: Path | None, as_json: bool) -> int:
         store = json.loads(reader.json())
     except c2pa.C2paError.ManifestNotFound:
         click.echo(f"{file}: no content credentials.", err=True)
-        return NO_CREDENTIALS
+        return ExitStatus.NO_CREDENTIALS
     except (c2pa.C2paError, UnicodeDecodeError) as error:
         click.echo(f"{file}: the content credentials cannot be read: {error}", err=True)
-        return NO_CREDENTIALS
+        return ExitStatus.NO_CREDENTIALS
     state = store["validation_state"]
     if as_json:
         click.echo(json.dumps(store, indent=2, ensure_ascii=False))
     else:
         for line in _lines(store):
             click.echo(line)
-    return 0 if state in ("Valid", "Trusted") else NO_CREDENTIALS
+    return 0 if state in ("Valid", "Trusted") else ExitStatus.NO_CREDENTIALS
 
 
 MEANINGS = {

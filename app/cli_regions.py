@@ -8,24 +8,32 @@ from rich.console import Console
 from rich.table import Table
 
 from app import regions_file
+from app.cli_options import json_option, print_json
+from app.cli_status import ExitStatus
 from app.domain.pools import Ring, Topology
 from app.regions_file import RegionsFileError
-
-WRONG_FILE = 78  # exit status, as that of every process that is given such a file (EX_CONFIG)
 
 
 @click.command(epilog="Exit status: 0 it is right, 2 it cannot be read, 78 it is wrong.")
 @click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
-def check(path: Path) -> int:
+@json_option
+def check(path: Path, as_json: bool) -> ExitStatus:
     """Check a regions file before a process is given it: every fault with its line."""
     try:
         topology = regions_file.read(path)
     except RegionsFileError as error:
-        for problem in error.problems:
-            click.echo(str(problem), err=True)
-        return WRONG_FILE
-    _show(topology)
-    return 0
+        if as_json:
+            faults = [{"line": fault.line, "detail": fault.sentence} for fault in error.problems]
+            print_json({"valid": False, "faults": faults})
+        else:
+            for problem in error.problems:
+                click.echo(str(problem), err=True)
+        return ExitStatus.CONFIG
+    if as_json:
+        print_json({"valid": True, "regions": list(topology.names)})
+    else:
+        _show(topology)
+    return ExitStatus.OK
 
 
 def _show(topology: Topology) -> None:

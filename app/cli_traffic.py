@@ -9,9 +9,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from app.cli_options import server_options
+from app.cli_options import MAX_LIST, json_option, print_json, server_options
 from app.cli_regions import check
 from app.client import Client
+from app.client.answers import RegionLoad
 
 
 @click.group()
@@ -28,31 +29,31 @@ def workers() -> None:
 
 
 @regions.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print the API's answer.")
+@json_option
 @server_options
 def list_regions(as_json: bool, server: str, key: str) -> None:
     """Print every region's workers, queue, load and shares, and the table's age."""
     with Client(server, key) as client:
         answer = client.regions()
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        print_json(answer.raw)
         return
     shown = Table()
     for heading in ("region", "ready", "busy", "waiting", "load", "ceiling", "shares", "decided"):
         shown.add_column(heading)
-    for region in answer["data"]:
+    for region in answer.data:
         shown.add_row(
-            region["id"],
-            *(_number(region[name]) for name in ("ready", "busy", "waiting")),
-            *(_number(region[name]) for name in ("load", "ceiling")),
-            _shares(region["shares"] or {}),
+            region.id,
+            *(_number(value) for value in (region.ready, region.busy, region.waiting)),
+            *(_number(value) for value in (region.load, region.ceiling)),
+            _shares(region.shares or {}),
             _decided(region),
         )
     Console().print(shown)
-    table = answer["table"]
-    age = "no routing table" if table["version"] is None else f"table {table['version']}"
-    old = "" if table["age_s"] is None else f", {table['age_s']:.0f} s old"
-    click.echo(f"{age}{old}, mode {table['mode']}{', pinned' if table['pinned'] else ''}")
+    table = answer.table
+    age = "no routing table" if table.version is None else f"table {table.version}"
+    old = "" if table.age_s is None else f", {table.age_s:.0f} s old"
+    click.echo(f"{age}{old}, mode {table.mode}{', pinned' if table.pinned else ''}")
 
 
 def _number(value: float | None) -> str:
@@ -65,9 +66,9 @@ def _shares(row: dict[str, float]) -> str:
     return ", ".join(f"{name} {share:.0%}" for name, share in sorted(row.items()) if share > 0)
 
 
-def _decided(region: dict[str, Any]) -> str:
-    cap = [] if region["cap"] is None else [f"cap {region['cap']}"]
-    return ", ".join(["drained"] * region["drained"] + cap)
+def _decided(region: RegionLoad) -> str:
+    cap = [] if region.cap is None else [f"cap {region.cap}"]
+    return ", ".join(["drained"] * region.drained + cap)
 
 
 def _verb(
@@ -75,22 +76,26 @@ def _verb(
 ) -> None:
     """Add a command that posts to `path` and prints `done`, both with the argument's value."""
 
-    def run(server: str, key: str, **values: str) -> None:
+    def run(as_json: bool, server: str, key: str, **values: str) -> None:
         subject = next(iter(values.values()), "")
-        _post(server, key, path.format(quote(subject, safe="")), done.format(subject))
+        address = path.format(quote(subject, safe=""))
+        _post(server, key, address, as_json, done.format(subject))
 
     run.__doc__ = text
-    command: Callable[..., Any] = server_options(run)
+    command: Callable[..., Any] = json_option(server_options(run))
     if argument is not None:
         command = click.argument(argument)(command)
     group.command(name)(command)
 
 
-def _post(server: str, key: str, path: str, done: str, body: Any = None) -> None:
+def _post(server: str, key: str, path: str, as_json: bool, done: str, **body: Any) -> None:
     with Client(server, key) as client:
-        answer = client.decide(path, body)
-    click.echo(done)
-    for region in answer["unreached"]:
+        decided = client.decide(path, **body)
+    if as_json:
+        print_json(decided.raw)
+    else:
+        click.echo(done)
+    for region in decided.unreached:
         click.echo(f"The Redis of {region} does not answer; it is told within seconds.", err=True)
 
 
@@ -155,24 +160,25 @@ _verb(
 @regions.command("cap")
 @click.argument("region")
 @click.argument("workers", type=click.IntRange(min=0))
+@json_option
 @server_options
-def cap_region(region: str, workers: int, server: str, key: str) -> None:
+def cap_region(region: str, workers: int, as_json: bool, server: str, key: str) -> None:
     """Let at most WORKERS of REGION be busy at a time."""
     path = f"/v1/regions/{quote(region, safe='')}/cap"
-    _post(server, key, path, f"{region} is capped at {workers}.", {"workers": workers})
+    _post(server, key, path, as_json, f"{region} is capped at {workers}.", workers=workers)
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@click.option("--limit", type=click.IntRange(1, MAX_LIST), default=20, show_default=True)
+@json_option
 @server_options
 def audit(limit: int, as_json: bool, server: str, key: str) -> None:
     """Print operators' verbs, newest first: when, who, what, the value before and after."""
     with Client(server, key) as client:
-        for entry in client.audit(limit):
+        for entry in client.audit(limit=limit):
             if as_json:
-                click.echo(json.dumps(entry))
+                print_json(entry.raw)
                 continue
-            change = f"{json.dumps(entry['old'])} -> {json.dumps(entry['new'])}"
-            who = entry["key"]["name"]
-            click.echo(f"{entry['at']}  {who}  {entry['verb']} {entry['subject']}  {change}")
+            change = f"{json.dumps(entry.old)} -> {json.dumps(entry.new)}"
+            at, who = entry.raw["at"], entry.key.name
+            click.echo(f"{at}  {who}  {entry.verb} {entry.subject}  {change}")

@@ -1,18 +1,21 @@
 """`stillmotion webhooks`: endpoints, their secrets, and what was delivered to them."""
 
-import json
 from typing import Any
-from urllib.parse import quote
 
 import click
 
-from app.cli_options import server_options
-from app.client import Client
+from app.cli_options import MAX_LIST, json_option, print_json, server_options
+from app.client import Client, Delivery
+from app.client.answers import NewWebhook, Secret
 from app.domain.webhooks import ROTATION_GRACE_S, WebhookEvent
 
-BASE = "/v1/webhooks"
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
+event_option = click.option(
+    "--event",
+    "events",
+    type=click.Choice([str(event) for event in WebhookEvent]),
+    multiple=True,
+    help="Announce this; may be given several times. All ends of jobs, if it is not given.",
+)
 
 
 @click.group()
@@ -26,39 +29,64 @@ def webhooks() -> None:
 def list_webhooks(as_json: bool, server: str, key: str) -> None:
     """Print all webhooks: id, on or why off, URL, events."""
     with Client(server, key) as client:
-        found = client.call("GET", BASE)["data"]
+        found = client.webhooks()
     for hook in found:
-        state = "on" if hook["enabled"] else hook["disabled_reason"]
-        line = f"{hook['id']}  {state:<7}  {hook['url']}  {','.join(hook['events'])}"
-        click.echo(_json(hook) if as_json else line)
+        if as_json:
+            print_json(hook.raw)
+        else:
+            state = "on" if hook.enabled else hook.disabled_reason
+            click.echo(f"{hook.id}  {state:<7}  {hook.url}  {','.join(hook.events)}")
 
 
 @webhooks.command("create")
 @click.argument("url")
-@click.option(
-    "--event",
-    "events",
-    type=click.Choice([str(event) for event in WebhookEvent]),
-    multiple=True,
-    help="Announce this; may be given several times. All ends of jobs, if it is not given.",
-)
+@event_option
 @json_option
 @server_options
 def create_webhook(url: str, events: tuple[str, ...], as_json: bool, server: str, key: str) -> None:
     """Register URL for the ends of all the key's jobs; print its secret, and its id to stderr."""
-    body = {"url": url} | ({"events": list(events)} if events else {})
     with Client(server, key) as client:
-        made = client.call("POST", BASE, json=body)
+        made = client.create_webhook(url, list(events) or None)
+    if not as_json:
+        click.echo(f"id {made.id}", err=True)
     _print_secret(made, as_json)
+
+
+@webhooks.command("update")
+@click.argument("webhook_id")
+@event_option
+@click.option(
+    "--enable/--disable", "enabled", default=None, help="Disabling gives up what is owed."
+)
+@json_option
+@server_options
+def update_webhook(
+    webhook_id: str,
+    events: tuple[str, ...],
+    enabled: bool | None,
+    as_json: bool,
+    server: str,
+    key: str,
+) -> None:
+    """Choose other events, disable a webhook, or enable it again."""
+    if not events and enabled is None:
+        raise click.UsageError("say --event, --enable or --disable")
+    with Client(server, key) as client:
+        hook = client.update_webhook(webhook_id, events=list(events) or None, enabled=enabled)
+    if as_json:
+        print_json(hook.raw)
 
 
 @webhooks.command("delete")
 @click.argument("webhook_id")
+@json_option
 @server_options
-def delete_webhook(webhook_id: str, server: str, key: str) -> None:
+def delete_webhook(webhook_id: str, as_json: bool, server: str, key: str) -> None:
     """Remove a webhook and the record of its deliveries."""
     with Client(server, key) as client:
-        client.call("DELETE", _path(webhook_id))
+        client.delete_webhook(webhook_id)
+    if as_json:
+        print_json({"id": webhook_id, "deleted": True})
 
 
 @webhooks.command("rotate")
@@ -74,10 +102,8 @@ def delete_webhook(webhook_id: str, server: str, key: str) -> None:
 @server_options
 def rotate_secret(webhook_id: str | None, grace: int, as_json: bool, server: str, key: str) -> None:
     """Print a new secret for WEBHOOK_ID, or for the addresses that jobs name."""
-    path = f"{BASE}/secret" if webhook_id is None else _path(webhook_id, "/secret")
     with Client(server, key) as client:
-        made = client.call("POST", f"{path}/rotate", json={"grace_seconds": grace})
-    _print_secret(made, as_json)
+        _print_secret(client.rotate_secret(webhook_id, grace_seconds=grace), as_json)
 
 
 @webhooks.command("test")
@@ -87,11 +113,11 @@ def rotate_secret(webhook_id: str | None, grace: int, as_json: bool, server: str
 def test_webhook(webhook_id: str, as_json: bool, server: str, key: str) -> None:
     """Send a test event; prints its delivery, which `deliveries` shows from then on."""
     with Client(server, key) as client:
-        _print_delivery(client.call("POST", _path(webhook_id, "/test")), as_json)
+        _print_delivery(client.test_webhook(webhook_id), as_json)
 
 
 @webhooks.command("deliveries")
-@click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1, MAX_LIST), default=20, show_default=True)
 @click.option("--state", type=click.Choice(["pending", "delivered", "failed"]))
 @click.option("--job", "job_id", help="Only those of one job.")
 @click.option("--webhook", "webhook_id", help="Only those to one webhook.")
@@ -100,11 +126,9 @@ def test_webhook(webhook_id: str, as_json: bool, server: str, key: str) -> None:
 @server_options
 def list_deliveries(as_json: bool, server: str, key: str, **filters: Any) -> None:
     """Print the newest deliveries: id, state, tries, last answer, event, URL."""
-    query = {name: value for name, value in filters.items() if value is not None}
     with Client(server, key) as client:
-        found = client.call("GET", f"{BASE}/deliveries", params=query)["data"]
-    for delivery in found:
-        _print_delivery(delivery, as_json)
+        for delivery in client.deliveries(**filters):
+            _print_delivery(delivery, as_json)
 
 
 @webhooks.command("redeliver")
@@ -114,35 +138,25 @@ def list_deliveries(as_json: bool, server: str, key: str, **filters: Any) -> Non
 def redeliver(delivery_id: str, as_json: bool, server: str, key: str) -> None:
     """Deliver again, now, whatever became of it before."""
     with Client(server, key) as client:
-        path = f"{_path('deliveries')}/{quote(delivery_id, safe='')}/redeliver"
-        _print_delivery(client.call("POST", path), as_json)
+        _print_delivery(client.redeliver(delivery_id), as_json)
 
 
-def _path(webhook_id: str, call: str = "") -> str:
-    return f"{BASE}/{quote(webhook_id, safe='')}{call}"
-
-
-def _print_secret(made: dict[str, Any], as_json: bool) -> None:
+def _print_secret(made: NewWebhook | Secret, as_json: bool) -> None:
     if as_json:
-        click.echo(_json(made))
+        print_json(made.raw)
         return
-    if "id" in made:
-        click.echo(f"id {made['id']}", err=True)
-    if until := made["previous_secret_until"]:
+    if made.previous_secret_until is not None:
+        until = made.raw["previous_secret_until"]
         click.echo(f"the secret before it signs as well until {until}", err=True)
-    click.echo(made["secret"])
+    click.echo(made.secret)
 
 
-def _print_delivery(delivery: dict[str, Any], as_json: bool) -> None:
+def _print_delivery(delivery: Delivery, as_json: bool) -> None:
     if as_json:
-        click.echo(_json(delivery))
+        print_json(delivery.raw)
         return
-    answer = delivery["last_error"] or delivery["last_status"] or "-"
+    answer = delivery.last_error or delivery.last_status or "-"
     click.echo(
-        f"{delivery['id']}  {delivery['state']:<9}  {delivery['tries']}  {answer}  "
-        f"{delivery['event']}  {delivery['url']}"
+        f"{delivery.id}  {delivery.state:<9}  {delivery.tries}  {answer}  "
+        f"{delivery.event}  {delivery.url}"
     )
-
-
-def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False)

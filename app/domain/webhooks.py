@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from app.domain.errors import StillmotionError
+
 # Seconds from each failed try to the next, as in the specification's "Deliverability and
 # reliability"; the first entry is the wait before the first try. Ten tries over 75 hours.
 SCHEDULE_S = (0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -28,6 +30,8 @@ PUBLISHED_LEASE_S = 60.0  # a message that no worker has taken by then is publis
 # Tries under way at one receiver (host and port). A receiver that answers in 100 ms then gets 40 a
 # second, and one that never answers holds four threads for TIMEOUT_S at a time.
 RECEIVER_LIMIT = 4
+
+TOLERANCE_S = 300.0  # how far a message's time may be from the receiver's
 
 ROTATION_GRACE_S = 86_400  # both secrets sign for this long, unless the owner says otherwise
 
@@ -78,6 +82,55 @@ def headers(secrets: Sequence[str], message_id: str, timestamp: int, body: bytes
         "webhook-timestamp": str(timestamp),
         "webhook-signature": " ".join(signatures),
     }
+
+
+class InvalidWebhook(StillmotionError):
+    """What came is not a message that was signed with the secret, or not of now."""
+
+    code = "invalid_webhook"
+
+
+def verify(
+    secrets: Sequence[str],
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    now: float,
+    tolerance_s: float = TOLERANCE_S,
+) -> None:
+    """Check what `headers` says of `body`; any of `secrets` may have signed it.
+
+    `headers`: names in lower case. `now`: Unix seconds. An old message is refused, or whoever has
+    seen one could send it again for ever. Raises InvalidWebhook.
+    """
+    try:
+        message_id, timestamp, given = (
+            headers[f"webhook-{name}"] for name in ("id", "timestamp", "signature")
+        )
+    except KeyError as error:
+        raise InvalidWebhook(f"There is no {error.args[0]} header.") from None
+    if not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) <= 12):
+        raise InvalidWebhook("webhook-timestamp is no time.")
+    if abs(now - int(timestamp)) > tolerance_s:
+        raise InvalidWebhook("The message is too old, or this clock is wrong.")
+    good = False
+    for secret in secrets:
+        if not _is_secret(secret):
+            raise InvalidWebhook("A secret is whsec_ and 24 bytes or more in base64.")
+        wanted = sign(secret, message_id, int(timestamp), body).encode()
+        for signature in given.split():
+            # All are compared, each in constant time: how long it takes tells nothing.
+            good |= hmac.compare_digest(signature.encode(), wanted)
+    if not good:
+        raise InvalidWebhook("No signature is that of the secret.")
+
+
+def _is_secret(text: str) -> bool:
+    """Whether nobody can guess it: an empty one would verify what anybody signs."""
+    try:
+        return len(base64.b64decode(text.removeprefix("whsec_"), validate=True)) >= 24
+    except ValueError:
+        return False
 
 
 def encode(event: str, ended_at: datetime, job: Mapping[str, Any]) -> bytes:

@@ -67,6 +67,12 @@ def get(tx: Connection, key_id: UUID) -> ApiKey | None:
     return _key(tx.execute(GET, {"key_id": key_id}).one_or_none())
 
 
+def live(tx: Connection) -> list[ApiKey]:
+    """Every key that is not revoked, oldest first."""
+    rows = tx.execute(LIVE.order_by(ApiKeyRow.created_at, ApiKeyRow.id))
+    return [ApiKey(row.id, row.name, tuple(row.scopes), *row[3:]) for row in rows]
+
+
 def _key(row: Row[UUID, str, list[str], int | None, int | None] | None) -> ApiKey | None:
     return None if row is None else ApiKey(row.id, row.name, tuple(row.scopes), *row[3:])
 

@@ -1,4 +1,4 @@
-"""The pages for people: the Studio at `/`, Operations at `/ops`. Files as they are, no build step.
+"""The pages for people: the Studio at `/`, Operations at `/ops`, help at `/help`. No build step.
 
 They talk to the same API as everybody. A page tells nothing by itself, so it needs no session.
 """
@@ -18,7 +18,7 @@ POLICY = (
 
 
 def pages(clip_url: Callable[[], str]) -> Blueprint:
-    """Both pages and their files. `clip_url` makes any URL of the kind by which clips are reached.
+    """All pages and their files. `clip_url` makes any URL of the kind by which clips are reached.
 
     What it raises, the pages raise.
     """
@@ -44,5 +44,6 @@ def pages(clip_url: Callable[[], str]) -> Blueprint:
         return answer
 
     bp.add_url_rule("/", "studio", lambda: page("studio.html"))
+    bp.add_url_rule("/help", "guide", lambda: page("help.html"))
     bp.add_url_rule("/ops", "operations", lambda: page("ops.html"))
     return bp

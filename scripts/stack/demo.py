@@ -99,7 +99,10 @@ def describe(stack: Stack) -> str:
     Flower   {" and ".join(stack.flower_urls)} (user {user}, password {password})
     Data     {stack.data.path} (logs in {stack.data.logs})
 
-    curl -H "Authorization: Bearer {stack.api_key()}" -F image=@{SAMPLE} {stack.url}/v1/jobs
+    export STILLMOTION_SERVER={stack.url}
+    export STILLMOTION_API_KEY={stack.api_key()}
+
+With these, every example of {stack.url}/help works as it is.
 
 Ctrl-C stops everything.
 """

@@ -27,14 +27,6 @@ if importlib.util.find_spec("playwright") is None and not os.environ.get("CI"):
     collect_ignore_glob = ["test_*.py"]
 
 
-def need(name: str, found: object) -> None:
-    if found:
-        return
-    if os.environ.get("CI"):
-        pytest.fail(f"{name} is not installed, and CI needs it")
-    pytest.skip(f"{name} is not installed")
-
-
 @dataclass(frozen=True)
 class Site:
     """A service with one worker in us-east; a clip takes STEPS steps of STEP_S."""
@@ -83,7 +75,7 @@ def admin_key(store) -> str:
 @pytest.fixture(scope="session")
 def browser():
     chromium = shutil.which("chromium")
-    need("chromium", chromium)
+    services.need("chromium", chromium)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -128,7 +120,7 @@ def visit(browser, site) -> Iterator:
 @pytest.fixture
 def axe():
     """Serious and critical violations that axe-core finds on a page as it is."""
-    need("axe-playwright-python", importlib.util.find_spec("axe_playwright_python"))
+    services.need("axe-playwright-python", importlib.util.find_spec("axe_playwright_python"))
     from axe_playwright_python.sync_playwright import Axe
 
     def serious(page) -> list[str]:

@@ -8,6 +8,17 @@ from tests.browser.steps import expect
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
+def test_the_help_fits_and_reads_well(visit, axe, tmp_path, scheme, width):
+    page = visit(color_scheme=scheme, viewport={"width": width, "height": 800})
+    page.get_by_role("link", name="Help").click()
+    expect(page.get_by_role("heading", name="Five minutes to a clip")).to_be_visible()
+    page.screenshot(path=tmp_path / f"help-{scheme}-{width}.png", full_page=True)
+    assert axe(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
 def test_the_studio_fits_and_reads_well(visit, api_key, photo, axe, tmp_path, scheme, width):
     page = visit(color_scheme=scheme, viewport={"width": width, "height": 800})
     expect(page.get_by_role("heading", name="Set a still picture in motion")).to_be_visible()

@@ -5,6 +5,8 @@ import importlib.metadata
 import json
 import os
 import pty
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,14 +128,17 @@ def test_animate_takes_an_output_and_every_option(worker, store, photo_file, tmp
 
 
 @pytest.mark.usefixtures("deployed")
-def test_on_a_terminal_there_is_a_live_bar_on_stderr(worker, photo_file):
+@pytest.mark.parametrize("colours", [True, False])
+def test_on_a_terminal_there_is_a_live_bar_on_stderr(worker, photo_file, colours):
     working = worker()
     leader, follower = pty.openpty()
     child = subprocess.Popen(
         [sys.executable, "-m", "app.cli", "animate", str(photo_file)],
         stdout=subprocess.PIPE,
         stderr=follower,
-        env=os.environ | {"PYTHONPATH": str(services.ROOT), "TERM": "xterm", "COLUMNS": "100"},
+        env=os.environ
+        | {"PYTHONPATH": str(services.ROOT), "TERM": "xterm", "COLUMNS": "100"}
+        | ({} if colours else {"NO_COLOR": "1"}),
     )
     os.close(follower)
     seen = b""
@@ -147,6 +152,7 @@ def test_on_a_terminal_there_is_a_live_bar_on_stderr(worker, photo_file):
     assert child.stdout.read() == b"photo.mp4\n"
     assert child.wait(20) == 0
     assert b"\xe2\x94\x81" in seen  # the bar
+    assert bool(re.search(rb"\x1b\[[0-9;]*[39][0-7]m", seen)) is colours
 
 
 @pytest.mark.usefixtures("deployed")
@@ -224,6 +230,10 @@ def test_a_timeout_is_status_3_and_leaves_the_job(store, photo_file, capsys):
         (["animate", "{text}"], 4, "(not_an_image)"),
         (["jobs", "show", "nonsense"], 4, "(job_not_found)"),
         (["jobs", "cancel", "../x"], 4, "(not_found)"),
+        (["jobs", "watch", "nonsense"], 4, "(job_not_found)"),
+        (["jobs", "delete", "nonsense"], 4, "(job_not_found)"),
+        (["webhooks", "update", "x"], 2, "--enable"),
+        (["completion", "csh"], 2, "csh"),
     ],
 )
 def test_what_goes_wrong_is_one_sentence_and_a_status(
@@ -243,7 +253,7 @@ def test_what_goes_wrong_is_one_sentence_and_a_status(
 
 
 def test_a_server_that_is_not_there_is_status_3(photo_file, monkeypatch, capsys):
-    monkeypatch.setattr("app.client.BACKOFF_CAP_S", 0.02)
+    monkeypatch.setattr("app.client.wire.BACKOFF_CAP_S", 0.02)
     address = f"http://127.0.0.1:{services.free_port()}"
     arguments = ["animate", str(photo_file), "--server", address, "--key", "k"]
     assert cli.run(arguments) == ExitStatus.UNREACHABLE
@@ -259,8 +269,11 @@ def test_a_missing_key_names_its_variable(photo_file, capsys):
 def test_jobs_can_be_shown_listed_and_canceled(api, photo, capsys):
     job_id = calls.submit(api, photo, prompt="a\nb").get_json()["id"]
     capsys.readouterr()  # the API's own log
-    assert cli.run(["jobs", "show", job_id]) == 0
+    assert cli.run(["jobs", "show", job_id, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["id"] == job_id
+    assert cli.run(["jobs", "show", job_id]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert {"state     queued next", "prompt    a b"} <= set(shown)
     assert cli.run(["jobs", "cancel", job_id]) == 0
     assert capsys.readouterr().out == "canceled\n"
     assert cli.run(["jobs", "list", "--state", "canceled"]) == 0
@@ -270,6 +283,53 @@ def test_jobs_can_be_shown_listed_and_canceled(api, photo, capsys):
     assert cli.run(["jobs", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "canceled"
     assert cli.run(["jobs", "cancel", job_id]) == ExitStatus.REJECTED
+    capsys.readouterr()
+    assert cli.run(["jobs", "delete", job_id, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"id": job_id, "deleted": True}
+    assert cli.run(["jobs", "show", job_id]) == ExitStatus.REJECTED
+
+
+@pytest.mark.usefixtures("deployed")
+def test_a_job_is_followed_to_its_end(api, photo, worker, capsys):
+    job_id = calls.submit(api, photo).get_json()["id"]
+    capsys.readouterr()  # the API's own log
+    worker().may_finish.set()
+    assert cli.run(["jobs", "watch", job_id, "--json"]) == ExitStatus.OK
+    out, err = capsys.readouterr()
+    seen = [json.loads(line) for line in out.splitlines()]
+    assert err == ""
+    assert (seen[0]["event"], seen[0]["data"]["state"]) == ("status", "queued")
+    assert (seen[-1]["event"], seen[-1]["data"]["state"]) == ("completed", "succeeded")
+    assert cli.run(["jobs", "watch", job_id]) == ExitStatus.OK
+    out, err = capsys.readouterr()
+    assert out == "succeeded\n"
+    assert err.splitlines()[-1] == "succeeded step 8 of 8"
+
+
+@pytest.mark.usefixtures("deployed")
+def test_following_a_job_that_is_canceled_is_status_5_and_ctrl_c_leaves_it(api, photo, store):
+    job_id = calls.submit(api, photo).get_json()["id"]
+
+    def watch():
+        return subprocess.Popen(
+            [sys.executable, "-m", "app.cli", "jobs", "watch", job_id],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(services.ROOT)},
+            text=True,
+        )
+
+    left, stayed = watch(), watch()
+    for child in (left, stayed):
+        assert child.stderr.readline().startswith("queued")
+    left.send_signal(signal.SIGINT)
+    out, err = left.communicate(timeout=30)
+    assert (left.returncode, out) == (ExitStatus.INTERRUPTED, "")
+    assert "Traceback" not in err
+    assert [job.state for job in _jobs(store)] == ["queued"]
+    api.post(f"/v1/jobs/{job_id}/cancel")
+    out, err = stayed.communicate(timeout=30)
+    assert (stayed.returncode, out) == (ExitStatus.CANCELED, "canceled\n")
 
 
 def test_a_created_key_opens_the_api_until_it_is_revoked(
@@ -284,7 +344,13 @@ def test_a_created_key_opens_the_api_until_it_is_revoked(
     headers = {"Authorization": f"Bearer {key}"}
     assert anonymous.get("/v1/jobs", headers=headers).status_code == 200
     key_id = str(UUID(err.split()[1]))
-    assert cli.run(["keys", "revoke", key_id]) == 0
+    capsys.readouterr()  # the API's own log
+    assert cli.run(["keys", "list"]) == 0
+    assert capsys.readouterr().out == f"{key_id}  jobs        ci\n"
+    assert cli.run(["keys", "revoke", key_id, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"id": key_id, "revoked": True}
+    assert cli.run(["keys", "list"]) == 0
+    assert capsys.readouterr().out == ""
     time.sleep(REMEMBER_S)
     assert anonymous.get("/v1/jobs", headers=headers).status_code == 401
     assert cli.run(["keys", "revoke", key_id]) == ExitStatus.USAGE
@@ -293,9 +359,13 @@ def test_a_created_key_opens_the_api_until_it_is_revoked(
 def test_a_key_is_created_with_its_limits(store, database_url, monkeypatch, capsys):
     monkeypatch.setenv("DATABASE_URL", database_url)
     limits = ["--max-concurrency", "2", "--submits-per-minute", "30"]
-    assert cli.run(["keys", "create", "--name", "ci", *limits]) == 0
+    assert cli.run(["keys", "create", "--name", "ci", *limits, "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
     with store.once() as tx:
-        key = keys.find(tx, capsys.readouterr().out.strip())
+        key = keys.find(tx, made["key"])
+    assert cli.run(["keys", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert (listed["id"], listed["submits_per_minute"]) == (made["id"], 30)
     assert (key.max_concurrency, key.submits_per_minute) == (2, 30)
     assert cli.run(["keys", "create", "--name", "x", "--max-concurrency", "0"]) == ExitStatus.USAGE
 
@@ -329,6 +399,39 @@ def test_the_help_lists_every_exit_status(capsys):
     text = capsys.readouterr().out
     for status in ExitStatus:
         assert any(line.split()[:1] == [str(status.value)] for line in text.splitlines()), status
+
+
+def _commands(group, path=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def test_every_command_has_json():
+    without = {
+        path
+        for path, command in _commands(cli.cli)
+        if not any("--json" in option.opts for option in command.params)
+    }
+    assert without == {("completion",)}  # its output is a script
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands(shell, monkeypatch, capsys):
+    assert cli.run(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert f"_STILLMOTION_COMPLETE={shell}_complete" in script
+    if found := shutil.which(shell):
+        subprocess.run([found, "-n"], input=script, text=True, check=True)
+    monkeypatch.setenv("_STILLMOTION_COMPLETE", f"{shell}_complete")
+    monkeypatch.setenv("COMP_WORDS", "stillmotion jobs wa")
+    monkeypatch.setenv("COMP_CWORD", "wa" if shell == "fish" else "2")
+    with pytest.raises(SystemExit) as ended:
+        cli.run([])
+    assert ended.value.code == 0
+    assert "watch" in capsys.readouterr().out
 
 
 def test_an_installed_package_can_add_a_command(monkeypatch, capsys):

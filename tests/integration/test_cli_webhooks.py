@@ -41,6 +41,10 @@ def test_a_webhook_from_its_making_to_its_removal(call, capsys, store, api_key):
     assert call("list") == f"{hook_id}  on       {HOOK}  job.canceled\n"
     assert json.loads(call("list", "--json"))["id"] == hook_id
 
+    off = json.loads(call("update", hook_id, "--disable", "--json"))
+    assert (off["enabled"], off["disabled_reason"]) == (False, "owner")
+    assert call("update", hook_id, "--enable", "--event", "job.canceled") == ""
+
     rotated = json.loads(call("rotate", hook_id, "--grace", "60", "--json"))
     assert rotated["secret"] != made.out.strip()
     assert rotated["previous_secret_until"] is not None

@@ -1,9 +1,5 @@
 """Webhooks as resources, delivered: real API, database, broker, CPU worker and receivers."""
 
-import os
-import socket
-import sys
-
 import pytest
 from sqlalchemy import text
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
@@ -276,38 +272,3 @@ def test_the_end_of_a_real_job_is_announced_to_an_endpoint(
         [(headers, body, _)] = receiver.wait("/hook")
     message = Webhook(hook["secret"]).verify(body, headers)
     assert (message["type"], message["data"]["job"]["id"]) == ("job.succeeded", str(job_id))
-
-
-def snippet(language, heading):
-    """The first block of code in that language under a heading of the README."""
-    section = (services.ROOT / "README.md").read_text().split(f"\n## {heading}\n")[1]
-    return section.split(f"```{language}\n")[1].split("```")[0]
-
-
-@pytest.mark.parametrize("knows_the_secret", [True, False])
-def test_the_receiver_of_the_readme_verifies(
-    change, api_key, start_worker, start_loop, tmp_path, knows_the_secret
-):
-    port = services.free_port()
-    app = create_app(change(outbound_allow=f"127.0.0.1:{port}"))
-    client = app.test_client()
-    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {api_key}"
-    hook = create(client, f"http://127.0.0.1:{port}/")
-    secret = hook["secret"] if knows_the_secret else "whsec_" + "A" * 43 + "="
-    script = tmp_path / "receiver.py"
-    script.write_text(snippet("python", "Webhooks"))
-    printed = tmp_path / "printed"
-    with (
-        printed.open("wb") as out,
-        services.process(
-            [sys.executable, script, port], env=os.environ | {"WEBHOOK_SECRET": secret}, stdout=out
-        ) as child,
-    ):
-        services.wait_until(lambda: socket.create_connection(("127.0.0.1", port), 1), child)
-        start_worker(allow=f"127.0.0.1:{port}")
-        start_loop()
-        client.post(f"/v1/webhooks/{hook['id']}/test")
-        [delivery] = wait_state(client, "delivered" if knows_the_secret else "failed")
-    assert delivery["last_status"] == (204 if knows_the_secret else 401)
-    assert ("webhook.test" in printed.read_text()) is knows_the_secret
-    app.extensions["services"].close()

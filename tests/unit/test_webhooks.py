@@ -16,6 +16,7 @@ from app.domain.webhooks import (
     MAX_BODY_BYTES,
     RETRY_AFTER_LIMIT_S,
     SCHEDULE_S,
+    InvalidWebhook,
     Outcome,
     Verdict,
     WebhookEvent,
@@ -26,6 +27,7 @@ from app.domain.webhooks import (
     retry_after_s,
     secret_for,
     sign,
+    verify,
 )
 
 KEY = "k" * 32
@@ -50,6 +52,49 @@ def test_signatures_are_the_reference_librarys(message_id, text):
     when = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
     theirs = Webhook(secret).sign(message_id, when, text)
     assert sign(secret, message_id, int(when.timestamp()), text.encode()) == theirs
+
+
+@given(st.text(min_size=1, max_size=50).filter(lambda text: "." not in text), st.text())
+def test_what_the_reference_library_signs_is_verified(message_id, text):
+    secret, when = secret_for(KEY, OWNER), datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
+    sent = {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(when.timestamp())),
+        "webhook-signature": f"v1,AAAA {Webhook(secret).sign(message_id, when, text)} v2,x",
+    }
+    verify([secret_for(KEY, uuid4()), secret], sent, text.encode(), now=when.timestamp() + 299)
+
+
+@pytest.mark.parametrize(
+    ("changes", "body", "later_s", "said"),
+    [
+        ({}, b"{} ", 0, "No signature"),
+        ({"webhook-id": "2"}, b"{}", 0, "No signature"),
+        ({"webhook-timestamp": "1700000001"}, b"{}", 0, "No signature"),
+        ({"webhook-signature": ""}, b"{}", 0, "No signature"),
+        ({"webhook-signature": "v1,é"}, b"{}", 0, "No signature"),
+        ({}, b"{}", 301, "too old"),
+        ({}, b"{}", -301, "too old"),
+        ({"webhook-timestamp": "soon"}, b"{}", 0, "no time"),
+        ({"webhook-timestamp": "9" * 5000}, b"{}", 0, "no time"),
+        ({"webhook-signature": None}, b"{}", 0, "webhook-signature"),
+    ],
+)
+def test_what_was_not_signed_so_and_now_is_not_verified(changes, body, later_s, said):
+    now = 1_700_000_000
+    secret = secret_for(KEY, OWNER)
+    sent = headers([secret], "1", now, b"{}") | changes
+    sent = {name: value for name, value in sent.items() if value is not None}
+    with pytest.raises(InvalidWebhook, match=said):
+        verify([secret], sent, body, now=now + later_s)
+
+
+@pytest.mark.parametrize("secret", ["whsec_", "whsec_é", "whsec_a", ""])
+def test_a_secret_that_is_none_verifies_nothing(secret):
+    now = 1_700_000_000
+    sent = headers([secret_for(KEY, OWNER)], "1", now, b"{}")
+    with pytest.raises(InvalidWebhook, match="A secret is"):
+        verify([secret], sent, b"{}", now=now)
 
 
 def test_a_changed_body_time_or_owner_is_refused():
