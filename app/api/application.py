@@ -10,12 +10,14 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from app import telemetry
 from app.api import (
     catalog,
+    document,
     errors,
     events,
     health,
     jobs,
     limits,
     objects,
+    openapi,
     ops,
     regions,
     sessions,
@@ -68,6 +70,7 @@ def create_app(settings: Settings) -> Flask:
         usage,
         objects,
         catalog,
+        document,
         regions,
         webhooks,
         sessions,
@@ -76,6 +79,7 @@ def create_app(settings: Settings) -> Flask:
     ):
         app.register_blueprint(module.bp)
     app.register_blueprint(pages(lambda: parts.objects.signed_url("outputs/any.mp4", expires_s=60)))
+    app.extensions["openapi"] = openapi.Document(app, settings)
     app.before_request(_begin)
     app.after_request(_end)
     app.teardown_request(_leave)

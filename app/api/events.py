@@ -18,6 +18,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import Row
 
 from app.api import auth, views
+from app.api.describe import JOB_CODES, Answer, describe
 from app.api.hub import Followed
 from app.api.jobs import own
 from app.api.schemas import dump_job
@@ -34,6 +35,12 @@ WAKE_S = 1.0
 SEND_TIMEOUT_S = 10.0  # a client that reads nothing
 LONGEST_S = 3600.0  # a stream ends then, and its client resumes
 
+EVENTS = (
+    "Events: `status` with `state`, `terminal`, `at`, `attempt`, `region` and `reason` on every"
+    " change; `progress` with `step`, `steps`, `attempt`, `eta_seconds` and `at`; `queue` as in"
+    " `Job` with `eta_seconds`, now and then while it waits; `completed` with the `Job` at its end."
+)
+
 _LAST_EVENT_ID = re.compile(r"([0-9]{1,9})\.([0-4])\.([0-9]{1,9})")
 
 bp = Blueprint("events", __name__, url_prefix="/v1/jobs")
@@ -41,8 +48,16 @@ bp.before_request(auth.require_jobs)
 
 
 @bp.get("/<job_id>/events")
+@describe(
+    {
+        200: Answer(EVENTS, media_type="text/event-stream"),
+        204: Answer("The caller has seen the job's end: do not come back."),
+    },
+    headers=("Last-Event-ID",),
+    codes=(*JOB_CODES, "invalid_last_event_id", "too_many_streams"),
+)
 def stream_events(job_id: str) -> ResponseReturnValue:
-    """Stream a job's events until it has ended; 204 if the caller has seen its end."""
+    """Stream a job's events until it has ended (server-sent events)."""
     parts = services()
     after = _last_event_id()
     with parts.store.once() as tx:

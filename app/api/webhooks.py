@@ -9,14 +9,19 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, Row, Table
 
 from app.api import auth
+from app.api.answers import DeliveryPage, NewlyMadeWebhook, WebhookPage
+from app.api.describe import DELIVERY_CODES, WEBHOOK_CODES, Answer, describe
 from app.api.schemas import parse_json, parse_strings
 from app.api.services import services
 from app.api.webhook_schemas import (
     ChangedWebhook,
+    Delivery,
     DeliveryQuery,
     NewWebhook,
     Nothing,
     Rotation,
+    Secret,
+    Webhook,
     dump_delivery,
     dump_list,
     dump_secret,
@@ -35,6 +40,26 @@ M = TypeVar("M", bound=BaseModel)
 
 
 @bp.post("")
+@describe(
+    {
+        201: Answer(
+            "The webhook, with its secret.",
+            NewlyMadeWebhook,
+            headers=("Location",),
+            leads_to=(
+                "show_webhook",
+                "change_webhook",
+                "test_webhook",
+                "show_secret",
+                "rotate_secret",
+                "delete_webhook",
+            ),
+        )
+    },
+    body=NewWebhook,
+    codes=("unsupported_media_type", "url_not_allowed", "webhook_exists", "too_many_webhooks"),
+    examples={"ends": {"url": "https://example.com/hook", "events": ["job.succeeded"]}},
+)
 def create_webhook() -> ResponseReturnValue:
     """Register an address that hears of every job of the caller; shows its secret."""
     parts = services()
@@ -60,6 +85,7 @@ def create_webhook() -> ResponseReturnValue:
 
 
 @bp.get("")
+@describe({200: Answer("The webhooks.", WebhookPage)})
 def list_webhooks() -> ResponseReturnValue:
     """List the caller's webhooks, oldest first: all of them."""
     with services().store.once() as tx:
@@ -68,6 +94,7 @@ def list_webhooks() -> ResponseReturnValue:
 
 
 @bp.get("/<webhook_id>")
+@describe({200: Answer("The webhook.", Webhook)}, codes=WEBHOOK_CODES)
 def show_webhook(webhook_id: str) -> ResponseReturnValue:
     """Show one of the caller's webhooks, without its secret."""
     with services().store.once() as tx:
@@ -75,6 +102,13 @@ def show_webhook(webhook_id: str) -> ResponseReturnValue:
 
 
 @bp.patch("/<webhook_id>")
+@describe(
+    {200: Answer("The webhook as it is now.", Webhook)},
+    body=ChangedWebhook,
+    may_be_empty=True,
+    codes=("unsupported_media_type", *WEBHOOK_CODES),
+    examples={"off": {"enabled": False}},
+)
 def change_webhook(webhook_id: str) -> ResponseReturnValue:
     """Choose other events; disable, which gives up what is owed; enable again."""
     asked = _body(ChangedWebhook)
@@ -90,6 +124,7 @@ def change_webhook(webhook_id: str) -> ResponseReturnValue:
 
 
 @bp.delete("/<webhook_id>")
+@describe({204: Answer("It is removed.")}, codes=WEBHOOK_CODES)
 def delete_webhook(webhook_id: str) -> ResponseReturnValue:
     """Remove a webhook and the record of its deliveries."""
     with services().store.begin() as tx:
@@ -99,6 +134,19 @@ def delete_webhook(webhook_id: str) -> ResponseReturnValue:
 
 
 @bp.post("/<webhook_id>/test")
+@describe(
+    {
+        202: Answer(
+            "The delivery.",
+            Delivery,
+            headers=("Location",),
+            leads_to=("show_delivery", "redeliver"),
+        )
+    },
+    body=Nothing,
+    may_be_empty=True,
+    codes=("unsupported_media_type", *WEBHOOK_CODES, "webhook_disabled", "test_pending"),
+)
 def test_webhook(webhook_id: str) -> ResponseReturnValue:
     """Send a `webhook.test`, once and without retries; the answer is the delivery to look at."""
     _body(Nothing)
@@ -117,6 +165,7 @@ def test_webhook(webhook_id: str) -> ResponseReturnValue:
 
 
 @bp.get("/secret")
+@describe({200: Answer("The secret.", Secret)})
 def show_owner_secret() -> ResponseReturnValue:
     """Show the secret that signs what goes to the addresses which jobs name."""
     with services().store.once() as tx:
@@ -125,6 +174,12 @@ def show_owner_secret() -> ResponseReturnValue:
 
 
 @bp.post("/secret/rotate")
+@describe(
+    {200: Answer("The new secret.", Secret)},
+    body=Rotation,
+    may_be_empty=True,
+    codes=("unsupported_media_type", "rotation_under_way"),
+)
 def rotate_owner_secret() -> ResponseReturnValue:
     """Make a new secret for the addresses which jobs name."""
     asked = _body(Rotation)
@@ -134,6 +189,7 @@ def rotate_owner_secret() -> ResponseReturnValue:
 
 
 @bp.get("/<webhook_id>/secret")
+@describe({200: Answer("The secret.", Secret)}, codes=WEBHOOK_CODES)
 def show_secret(webhook_id: str) -> ResponseReturnValue:
     """Show a webhook's secret."""
     with services().store.once() as tx:
@@ -142,6 +198,12 @@ def show_secret(webhook_id: str) -> ResponseReturnValue:
 
 
 @bp.post("/<webhook_id>/secret/rotate")
+@describe(
+    {200: Answer("The new secret.", Secret)},
+    body=Rotation,
+    may_be_empty=True,
+    codes=("unsupported_media_type", *WEBHOOK_CODES, "rotation_under_way"),
+)
 def rotate_secret(webhook_id: str) -> ResponseReturnValue:
     """Make a new secret for a webhook; both sign until `previous_secret_until`."""
     asked = _body(Rotation)
@@ -150,6 +212,7 @@ def rotate_secret(webhook_id: str) -> ResponseReturnValue:
 
 
 @bp.get("/deliveries")
+@describe({200: Answer("A page of deliveries.", DeliveryPage)}, query=DeliveryQuery)
 def list_deliveries() -> ResponseReturnValue:
     """List the caller's deliveries, newest first."""
     query = parse_strings(DeliveryQuery, request.args.to_dict())
@@ -169,6 +232,7 @@ def list_deliveries() -> ResponseReturnValue:
 
 
 @bp.get("/deliveries/<delivery_id>")
+@describe({200: Answer("The delivery.", Delivery)}, codes=DELIVERY_CODES)
 def show_delivery(delivery_id: str) -> ResponseReturnValue:
     """Show one of the caller's deliveries."""
     with services().store.once() as tx:
@@ -176,6 +240,17 @@ def show_delivery(delivery_id: str) -> ResponseReturnValue:
 
 
 @bp.post("/deliveries/<delivery_id>/redeliver")
+@describe(
+    {202: Answer("The delivery, due again.", Delivery, headers=("Location",))},
+    body=Nothing,
+    may_be_empty=True,
+    codes=(
+        "unsupported_media_type",
+        *DELIVERY_CODES,
+        "webhook_disabled",
+        "delivery_under_way",
+    ),
+)
 def redeliver(delivery_id: str) -> ResponseReturnValue:
     """Deliver again, now, under the same `webhook-id`, whatever became of it before."""
     _body(Nothing)
