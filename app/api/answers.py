@@ -70,6 +70,21 @@ class Timeline(Shown):
     data: list[TimelineEntry]
 
 
+class StreamedEvent(Shown):
+    """One server-sent event. `status` comes on every change of state, `progress` on every step,
+    `queue` now and then while the job waits, and `completed` once, at the end."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
+    event: Literal["status", "progress", "queue", "completed"]
+    data: str
+    """JSON. `status`: `state`, `terminal`, `at`, `attempt`, `region`, `reason`; `progress`: `step`,
+    `steps`, `attempt`, `eta_seconds`, `at`; `queue`: as in `Job`, with `eta_seconds`; `completed`:
+    the `Job`."""
+    id: str | None = None
+    """To send as `Last-Event-ID`; of events that move on."""
+
+
 class EstimatedRegion(Shown):
     home: str
     policy: Policy

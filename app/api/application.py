@@ -78,8 +78,14 @@ def create_app(settings: Settings) -> Flask:
         health,
     ):
         app.register_blueprint(module.bp)
-    app.register_blueprint(pages(lambda: parts.objects.signed_url("outputs/any.mp4", expires_s=60)))
-    app.extensions["openapi"] = openapi.Document(app, settings)
+    document_of_api = openapi.Document(app, settings)
+    app.extensions["openapi"] = document_of_api
+    app.register_blueprint(
+        pages(
+            lambda: parts.objects.signed_url("outputs/any.mp4", expires_s=60),
+            lambda: document_of_api.value,
+        )
+    )
     app.before_request(_begin)
     app.after_request(_end)
     app.teardown_request(_leave)

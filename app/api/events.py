@@ -18,6 +18,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import Row
 
 from app.api import auth, views
+from app.api.answers import StreamedEvent
 from app.api.describe import JOB_CODES, Answer, describe
 from app.api.hub import Followed
 from app.api.jobs import own
@@ -35,12 +36,6 @@ WAKE_S = 1.0
 SEND_TIMEOUT_S = 10.0  # a client that reads nothing
 LONGEST_S = 3600.0  # a stream ends then, and its client resumes
 
-EVENTS = (
-    "Events: `status` with `state`, `terminal`, `at`, `attempt`, `region` and `reason` on every"
-    " change; `progress` with `step`, `steps`, `attempt`, `eta_seconds` and `at`; `queue` as in"
-    " `Job` with `eta_seconds`, now and then while it waits; `completed` with the `Job` at its end."
-)
-
 _LAST_EVENT_ID = re.compile(r"([0-9]{1,9})\.([0-4])\.([0-9]{1,9})")
 
 bp = Blueprint("events", __name__, url_prefix="/v1/jobs")
@@ -50,7 +45,7 @@ bp.before_request(auth.require_jobs)
 @bp.get("/<job_id>/events")
 @describe(
     {
-        200: Answer(EVENTS, media_type="text/event-stream"),
+        200: Answer("The events.", StreamedEvent, "text/event-stream"),
         204: Answer("The caller has seen the job's end: do not come back."),
     },
     headers=("Last-Event-ID",),

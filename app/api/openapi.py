@@ -134,7 +134,9 @@ class _Builder:
             **{str(status): self._answer(answer) for status, answer in note.answers.items()},
             **self._problems(_codes(rule, method, note), note),
         }
-        shown["security"] = [] if note.scope is None else [{"key": []}, {"session": []}]
+        # For such schemes a role may be named: the scope that the key needs.
+        roles = [] if note.scope == "any" else [note.scope]
+        shown["security"] = [] if note.scope is None else [{"key": roles}, {"session": roles}]
         return shown
 
     def _query(self, model: Model) -> list[dict[str, Any]]:
@@ -167,9 +169,10 @@ class _Builder:
         schema = self._inline(note.form)
         encoding: dict[str, Any] = {}
         if note.picture is not None:
-            # In OpenAPI 3.1 a file has no type: its bytes are no JSON.
             schema["properties"][note.picture] = {
-                "description": "The picture's file: JPEG, PNG, WebP, GIF, BMP or TIFF."
+                "description": "The picture's file: JPEG, PNG, WebP, GIF, BMP or TIFF.",
+                "type": "string",
+                "format": "binary",
             }
             encoding[note.picture] = {"contentType": "image/*"}
             if "upload_id" in schema["properties"]:

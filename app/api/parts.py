@@ -96,7 +96,7 @@ HEADERS: dict[str, JsonSchema] = {
     },
     "Last-Event-ID": {
         "description": "The `id` of the last event that was seen; the stream goes on after it.",
-        "schema": {"type": "string", "pattern": r"^[0-9]{1,9}\.[0-4]\.[0-9]{1,9}$"},
+        "schema": {"type": "string", "pattern": r"^([0-9]{1,9}[.][0-4][.][0-9]{1,9})?$"},
         "example": "1.2.3",
     },
     "Range": {

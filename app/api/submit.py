@@ -75,10 +75,7 @@ class _LostRace(Exception):
     },
 )
 def submit_job() -> ResponseReturnValue:
-    """Accept a job. 202, not 201: nothing has been rendered yet.
-
-    With `Prefer: wait=n` 200 if it has ended within that time.
-    """
+    """Submit a job: a picture, and what should become of it."""
     parts = services()
     limits.spend(parts)
     dry_run = parse_strings(SubmitQuery, request.args.to_dict()).dry_run

@@ -52,9 +52,10 @@ class VideoForm(BaseModel):
     prompt: Annotated[str, Text(max_length=MAX_PROMPT_CHARS), PRINTABLE]
     model: ModelName | None = None
     seconds: Annotated[str, Field(pattern=r"^[0-9]{1,2}$")] | None = None
-    """Longer clips than the model has frames for get fewer frames a second."""
+    """Longer clips get fewer frames a second; at most as many seconds as the model has frames for
+    at its lowest rate."""
     size: Annotated[str, Field(pattern=r"^[0-9]{1,4}x[0-9]{1,4}$")] | None = None
-    """Width x height of the box that the clip fits into."""
+    """Width x height of the box that the clip fits into; not smaller than the model makes."""
 
 
 class Reference(BaseModel):

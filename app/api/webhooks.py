@@ -4,9 +4,11 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from flask import Blueprint, g, request, url_for
+from flask.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel
 from sqlalchemy import Connection, Row, Table
+from werkzeug.routing import BaseConverter
 
 from app.api import auth
 from app.api.answers import DeliveryPage, NewlyMadeWebhook, WebhookPage
@@ -33,10 +35,21 @@ from app.outbound import vet_url
 from app.store import deliveries, webhook_endpoints
 from app.store.webhook_endpoints import MAX_ENDPOINTS, MAX_OPEN_TESTS, Disabled
 
+class _WebhookId(BaseConverter):
+    """Any id but the names of what lies beside the webhooks, which take other methods."""
+
+    regex = r"(?!(?:secret|deliveries)(?:/|$))[^/]+"
+
+
 bp = Blueprint("webhooks", __name__, url_prefix="/v1/webhooks")
 bp.before_request(auth.require_jobs)
 
 M = TypeVar("M", bound=BaseModel)
+
+
+@bp.record
+def _install(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["webhook"] = _WebhookId
 
 
 @bp.post("")
@@ -93,7 +106,7 @@ def list_webhooks() -> ResponseReturnValue:
     return dump_list([dump_webhook(row) for row in rows])
 
 
-@bp.get("/<webhook_id>")
+@bp.get("/<webhook:webhook_id>")
 @describe({200: Answer("The webhook.", Webhook)}, codes=WEBHOOK_CODES)
 def show_webhook(webhook_id: str) -> ResponseReturnValue:
     """Show one of the caller's webhooks, without its secret."""
@@ -101,7 +114,7 @@ def show_webhook(webhook_id: str) -> ResponseReturnValue:
         return dump_webhook(_own(tx, webhook_id))
 
 
-@bp.patch("/<webhook_id>")
+@bp.patch("/<webhook:webhook_id>")
 @describe(
     {200: Answer("The webhook as it is now.", Webhook)},
     body=ChangedWebhook,
@@ -123,7 +136,7 @@ def change_webhook(webhook_id: str) -> ResponseReturnValue:
         return dump_webhook(_own(tx, webhook_id))
 
 
-@bp.delete("/<webhook_id>")
+@bp.delete("/<webhook:webhook_id>")
 @describe({204: Answer("It is removed.")}, codes=WEBHOOK_CODES)
 def delete_webhook(webhook_id: str) -> ResponseReturnValue:
     """Remove a webhook and the record of its deliveries."""
@@ -133,7 +146,7 @@ def delete_webhook(webhook_id: str) -> ResponseReturnValue:
     return "", 204
 
 
-@bp.post("/<webhook_id>/test")
+@bp.post("/<webhook:webhook_id>/test")
 @describe(
     {
         202: Answer(
@@ -188,7 +201,7 @@ def rotate_owner_secret() -> ResponseReturnValue:
         return _rotate(tx, row, webhook_endpoints.api_keys, asked)
 
 
-@bp.get("/<webhook_id>/secret")
+@bp.get("/<webhook:webhook_id>/secret")
 @describe({200: Answer("The secret.", Secret)}, codes=WEBHOOK_CODES)
 def show_secret(webhook_id: str) -> ResponseReturnValue:
     """Show a webhook's secret."""
@@ -197,7 +210,7 @@ def show_secret(webhook_id: str) -> ResponseReturnValue:
     return dump_secret(_secret(row), row)
 
 
-@bp.post("/<webhook_id>/secret/rotate")
+@bp.post("/<webhook:webhook_id>/secret/rotate")
 @describe(
     {200: Answer("The new secret.", Secret)},
     body=Rotation,

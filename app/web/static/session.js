@@ -10,7 +10,7 @@ export async function start(scope, page, open) {
 
   const enter = (key) => {
     $("who").hidden = false;
-    $("pages").hidden = !key.scopes.includes("admin"); // one page needs no way to others
+    $("operations").hidden = !key.scopes.includes("admin");
     $("key-name").textContent = key.name;
     $("key-name").title = `Signed in with the key “${key.name}”`;
     if (!key.scopes.includes(scope)) return refuse(`The key “${key.name}” lacks the scope “${scope}”.`);
@@ -53,7 +53,7 @@ export async function start(scope, page, open) {
 
   window.addEventListener(SESSION_ENDED, () => {
     ended = true;
-    $("who").hidden = $("pages").hidden = true;
+    $("who").hidden = $("operations").hidden = true;
     refuse("The session has ended; sign in again.");
   });
 
