@@ -305,9 +305,11 @@ def _names(rule: Rule) -> list[str]:
 
 
 def _words(view: Any) -> dict[str, str]:
-    first, _, rest = (inspect.getdoc(view) or "").partition("\n")
-    words = {"summary": first.rstrip(".")}
-    return words | ({"description": rest.strip()} if rest.strip() else {})
+    """The first clause of a view's docstring, and all of it if there is more."""
+    text = inspect.getdoc(view) or ""
+    summary = re.split(r"[.,;:](?:\s|$)", text, maxsplit=1)[0]
+    more = text.rstrip(".") != summary
+    return {"summary": summary} | ({"description": text} if more else {})
 
 
 def _codes(rule: Rule, method: str, note: Operation) -> set[str]:
@@ -367,6 +369,9 @@ def _tidy(node: Any, served: Mapping[Any, JsonSchema]) -> Any:
             kept |= served[value]
         elif name in ("example", "examples"):
             kept[name] = value
-        elif not (name == "title" and isinstance(value, str)) and (name, value) != ("default", None):
+        elif not (name == "title" and isinstance(value, str)) and (name, value) != (
+            "default",
+            None,
+        ):
             kept[name] = _tidy(value, served)
     return kept

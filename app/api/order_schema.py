@@ -6,11 +6,19 @@ from functools import partial
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
-from app.api.schemas import PRINTABLE, PRINTABLE_PATTERN, Fault, Invalid, pointer
+from app.api.schemas import PRINTABLE, PRINTABLE_PATTERN, Fault, Int, Invalid, pointer
 from app.domain.job import JobState, Policy
 from app.domain.lease import MAX_QUEUE_LIMIT_S, MAX_QUEUE_S
 from app.domain.webhooks import WebhookEvent
@@ -65,11 +73,11 @@ class Order(BaseModel):
     prompt: Annotated[str, Text(max_length=MAX_PROMPT_CHARS), PRINTABLE] = ""
     """What should move, and how the camera does."""
     model: ModelName | None = None
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    seed: Annotated[Int, Field(ge=0, le=MAX_SEED)] | None = None
     """Null: a random one, which the job shows."""
-    frames: Annotated[int, served("frames")] | None = None
-    fps: Annotated[int, served("fps")] | None = None
-    size: Annotated[int, served("size")] | None = None
+    frames: Annotated[Int, served("frames")] | None = None
+    fps: Annotated[Int, served("fps")] | None = None
+    size: Annotated[Int, served("size")] | None = None
     """Longest side of the clip, pixels."""
     motion: Annotated[float, Field(ge=0, le=MAX_MOTION)] = 1.0
     """Multiplies all motion."""
@@ -87,17 +95,20 @@ class Order(BaseModel):
     """Of the job's ends, those to tell `webhook_url`, which must be there. Null: all."""
     metadata: Labels = {}
     """Yours; lists can be filtered by it."""
-    max_queue_seconds: Annotated[int, Field(ge=10, le=int(MAX_QUEUE_LIMIT_S))] = int(MAX_QUEUE_S)
+    max_queue_seconds: Annotated[Int, Field(ge=10, le=int(MAX_QUEUE_LIMIT_S))] = int(MAX_QUEUE_S)
     """The job expires if it has not begun by then."""
-    deadline_seconds: Annotated[int, Field(ge=1, le=MAX_DEADLINE_S)] | None = None
+    deadline_seconds: Annotated[Int, Field(ge=1, le=MAX_DEADLINE_S)] | None = None
     """The job is stopped if it has not ended by then; `Cancel-After` says the same."""
-    retention_seconds: Annotated[int, Field(ge=MIN_RETENTION_S, le=MAX_RETENTION_S)] | None = None
+    retention_seconds: Annotated[Int, Field(ge=MIN_RETENTION_S, le=MAX_RETENTION_S)] | None = None
     """Picture and clip are removed so long after the end."""
-    priority: Annotated[int, Field(ge=0, le=2)] = 1
+    priority: Annotated[Int, Field(ge=0, le=2)] = 1
     """0 paid, 1 interactive, 2 batch: 0 is taken first, 2 is refused first."""
 
 
-PICTURE_URI = {"format": "picture-uri", "description": "A `data:` URI with base64, or an https URL."}
+PICTURE_URI = {
+    "format": "picture-uri",
+    "description": "A `data:` URI with base64, or an https URL.",
+}
 
 
 def _either(one: str, other: str) -> JsonDict:
@@ -148,15 +159,21 @@ class UsageQuery(BaseModel):
 
     start: Day | None = None
     """Default: 29 days before the end."""
-    end: Day = Field(default_factory=lambda: datetime.now(UTC).date())
+    end: Day = Field(default_factory=lambda: datetime.now(UTC).date(), validate_default=True)
     """Default: today; at most 91 days after the start."""
 
+    @field_validator("end")
+    @classmethod
+    def in_order(cls, end: date, info: ValidationInfo) -> date:
+        start = info.data.get("start")
+        if start is not None and not 0 <= (end - start).days < MAX_USAGE_DAYS:
+            raise ValueError(f"must be 0 to {MAX_USAGE_DAYS - 1} days after start")
+        return end
+
     @model_validator(mode="after")
-    def in_order(self) -> Self:
+    def with_start(self) -> Self:
         if self.start is None:
             self.start = self.end - timedelta(days=DEFAULT_USAGE_DAYS - 1)
-        if not 0 <= (self.end - self.start).days < MAX_USAGE_DAYS:
-            raise ValueError(f"end must be 0 to {MAX_USAGE_DAYS - 1} days after start")
         return self
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from sqlalchemy import Row
 
 from app.config import Settings
@@ -53,6 +53,14 @@ def _printable(value: str) -> str:
 PRINTABLE = AfterValidator(_printable)
 # The same for the reader of the document, who may check before sending.
 PRINTABLE_PATTERN = {"pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"}
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# JSON has one kind of number: 16.0 is the integer 16, also where a string "16" is none.
+Int = Annotated[int, BeforeValidator(_whole)]
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -35,6 +35,7 @@ from app.outbound import vet_url
 from app.store import deliveries, webhook_endpoints
 from app.store.webhook_endpoints import MAX_ENDPOINTS, MAX_OPEN_TESTS, Disabled
 
+
 class _WebhookId(BaseConverter):
     """Any id but the names of what lies beside the webhooks, which take other methods."""
 

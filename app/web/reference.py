@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-METHODS = ("get", "post", "put", "patch", "delete")
+METHODS = ("post", "get", "put", "patch", "delete")
 
 _CODE = re.compile(r"`([^`]+)`")
 _BOLD = re.compile(r"\*\*([^*]+)\*\*")
@@ -92,9 +92,7 @@ class Reference:
         self.title: str = document["info"]["title"]
         self.about: str = document["info"]["description"]
         self.server: str = document["servers"][0]["url"]
-        self.groups = [
-            Group(tag["name"], tag.get("description", "")) for tag in document["tags"]
-        ]
+        self.groups = [Group(tag["name"], tag.get("description", "")) for tag in document["tags"]]
         by_name = {group.name: group for group in self.groups}
         for operation, tag in self._operations():
             by_name[tag].operations.append(operation)
@@ -205,6 +203,8 @@ class Reference:
         self, name: str, schema: Mapping[str, Any], *, required: bool, where: str = ""
     ) -> Field:
         kind, link = _kind(schema)
+        if (default := schema.get("default")) not in (None, "", {}):
+            kind += f", default {json.dumps(default)}"
         return Field(name, kind, link, required, schema.get("description", ""), where)
 
     def _resolve(self, node: Mapping[str, Any]) -> Mapping[str, Any]:
