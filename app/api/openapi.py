@@ -307,7 +307,7 @@ def _names(rule: Rule) -> list[str]:
 def _words(view: Any) -> dict[str, str]:
     """The first clause of a view's docstring, and all of it if there is more."""
     text = inspect.getdoc(view) or ""
-    summary = re.split(r"[.,;:](?:\s|$)", text, maxsplit=1)[0]
+    summary = re.split(r"[.;:](?:\s|$)", text, maxsplit=1)[0]
     more = text.rstrip(".") != summary
     return {"summary": summary} | ({"description": text} if more else {})
 

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
-from app.api.schemas import PRINTABLE, PRINTABLE_PATTERN, Fault, Int, Invalid, pointer
+from app.api.schemas import PRINTABLE, PRINTABLE_PATTERN, WHOLE, Fault, Invalid, pointer
 from app.domain.job import JobState, Policy
 from app.domain.lease import MAX_QUEUE_LIMIT_S, MAX_QUEUE_S
 from app.domain.webhooks import WebhookEvent
@@ -59,6 +59,8 @@ def served(what: str) -> FieldInfo:
 
 RegionName = Annotated[str, served("region")]
 ModelName = Annotated[str, served("model")]
+QueueTime = Annotated[int, Field(ge=10, le=int(MAX_QUEUE_LIMIT_S)), WHOLE]
+Retention = Annotated[int, Field(ge=MIN_RETENTION_S, le=MAX_RETENTION_S), WHOLE]
 PublicUrl = Annotated[str, Field(json_schema_extra={"format": "public-https-url"})]
 
 
@@ -73,11 +75,11 @@ class Order(BaseModel):
     prompt: Annotated[str, Text(max_length=MAX_PROMPT_CHARS), PRINTABLE] = ""
     """What should move, and how the camera does."""
     model: ModelName | None = None
-    seed: Annotated[Int, Field(ge=0, le=MAX_SEED)] | None = None
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] | None = None
     """Null: a random one, which the job shows."""
-    frames: Annotated[Int, served("frames")] | None = None
-    fps: Annotated[Int, served("fps")] | None = None
-    size: Annotated[Int, served("size")] | None = None
+    frames: Annotated[int, served("frames"), WHOLE] | None = None
+    fps: Annotated[int, served("fps"), WHOLE] | None = None
+    size: Annotated[int, served("size"), WHOLE] | None = None
     """Longest side of the clip, pixels."""
     motion: Annotated[float, Field(ge=0, le=MAX_MOTION)] = 1.0
     """Multiplies all motion."""
@@ -95,13 +97,13 @@ class Order(BaseModel):
     """Of the job's ends, those to tell `webhook_url`, which must be there. Null: all."""
     metadata: Labels = {}
     """Yours; lists can be filtered by it."""
-    max_queue_seconds: Annotated[Int, Field(ge=10, le=int(MAX_QUEUE_LIMIT_S))] = int(MAX_QUEUE_S)
+    max_queue_seconds: QueueTime = int(MAX_QUEUE_S)
     """The job expires if it has not begun by then."""
-    deadline_seconds: Annotated[Int, Field(ge=1, le=MAX_DEADLINE_S)] | None = None
+    deadline_seconds: Annotated[int, Field(ge=1, le=MAX_DEADLINE_S), WHOLE] | None = None
     """The job is stopped if it has not ended by then; `Cancel-After` says the same."""
-    retention_seconds: Annotated[Int, Field(ge=MIN_RETENTION_S, le=MAX_RETENTION_S)] | None = None
+    retention_seconds: Retention | None = None
     """Picture and clip are removed so long after the end."""
-    priority: Annotated[Int, Field(ge=0, le=2)] = 1
+    priority: Annotated[int, Field(ge=0, le=2), WHOLE] = 1
     """0 paid, 1 interactive, 2 batch: 0 is taken first, 2 is refused first."""
 
 

@@ -1,7 +1,7 @@
 """Regions as they are now, and what operators decide about them: an admin key, and an audit."""
 
 from time import time
-from typing import Any
+from typing import Annotated, Any
 
 import redis
 import structlog
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api import auth
 from app.api.answers import Audit, Decisions, RegionList
 from app.api.describe import Answer, describe
-from app.api.schemas import Int, parse_json, parse_strings
+from app.api.schemas import WHOLE, parse_json, parse_strings
 from app.api.services import Services, services
 from app.broker.claims import Claims
 from app.broker.connections import TRAFFIC_CHANGED, wake
@@ -46,7 +46,7 @@ class Cap(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    workers: Int = Field(ge=0, le=MAX_CAP)
+    workers: Annotated[int, Field(ge=0, le=MAX_CAP), WHOLE]
 
 
 class AuditQuery(BaseModel):

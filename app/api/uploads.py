@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api import auth
 from app.api.describe import Answer, describe
-from app.api.schemas import Fault, Int, Invalid, Shown, parse_json
+from app.api.schemas import WHOLE, Fault, Invalid, Shown, parse_json
 from app.api.services import services
 
 URL_S = 3600  # to send the picture
@@ -25,7 +25,7 @@ class NewUpload(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    size_bytes: Annotated[Int, Field(ge=1, json_schema_extra={"x-served": "upload"})]
+    size_bytes: Annotated[int, Field(ge=1, json_schema_extra={"x-served": "upload"}), WHOLE]
 
 
 class Upload(Shown):

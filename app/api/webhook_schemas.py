@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from app.api.order_schema import PublicUrl
-from app.api.schemas import Int, Job, Shown, may_lack
+from app.api.schemas import WHOLE, Job, Shown, may_lack
 from app.domain.webhooks import ROTATION_GRACE_S, TEST_EVENT, WebhookEvent
 
 MAX_GRACE_S = 604_800
@@ -55,7 +55,7 @@ class ChangedWebhook(Body):
 class Rotation(Body):
     """How to go over to a new secret."""
 
-    grace_seconds: Annotated[Int, Field(ge=0, le=MAX_GRACE_S)] = ROTATION_GRACE_S
+    grace_seconds: Annotated[int, Field(ge=0, le=MAX_GRACE_S), WHOLE] = ROTATION_GRACE_S
     """How long the old secret signs as well."""
 
 

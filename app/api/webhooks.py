@@ -124,7 +124,7 @@ def show_webhook(webhook_id: str) -> ResponseReturnValue:
     examples={"off": {"enabled": False}},
 )
 def change_webhook(webhook_id: str) -> ResponseReturnValue:
-    """Choose other events; disable, which gives up what is owed; enable again."""
+    """Change a webhook: choose other events; disable, which gives up what is owed; enable again."""
     asked = _body(ChangedWebhook)
     with services().store.begin() as tx:
         row = _own(tx, webhook_id)
@@ -162,7 +162,7 @@ def delete_webhook(webhook_id: str) -> ResponseReturnValue:
     codes=("unsupported_media_type", *WEBHOOK_CODES, "webhook_disabled", "test_pending"),
 )
 def test_webhook(webhook_id: str) -> ResponseReturnValue:
-    """Send a `webhook.test`, once and without retries; the answer is the delivery to look at."""
+    """Send a test event, once and without retries; the answer is the delivery to look at."""
     _body(Nothing)
     parts = services()
     with parts.store.begin() as tx:

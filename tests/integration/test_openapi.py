@@ -49,6 +49,8 @@ def test_it_lists_every_route_and_a_route_without_a_note_is_refused(app, documen
         if not rule.endpoint.startswith("web.")
     }
     assert listed == routes and len(routes) > 40
+    ids = [each["operationId"] for of in document["paths"].values() for each in of.values()]
+    assert len(ids) == len(set(ids))
 
     app.add_url_rule("/v1/secret-door", "door", lambda: "")
     with pytest.raises(TypeError, match="door has no @describe"):
