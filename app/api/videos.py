@@ -274,11 +274,13 @@ def _as_openai_says_it(answer: Response) -> Response:
     if answer.mimetype == PROBLEM:
         body = json.loads(answer.get_data())
         first = next(iter(body.get("errors", [])), {})
-        error = OpenAIError(
-            message=body["detail"],
-            type="invalid_request_error" if answer.status_code < 500 else "server_error",
-            param=first.get("pointer", "").lstrip("/") or None,
-            code=body["code"],
+        error = OpenAIError.model_validate(
+            {
+                "message": body["detail"],
+                "type": "invalid_request_error" if answer.status_code < 500 else "server_error",
+                "param": first.get("pointer", "").lstrip("/") or None,
+                "code": body["code"],
+            }
         )
         answer.set_data(json.dumps(body | {"error": error.model_dump()}))
     return answer
