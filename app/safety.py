@@ -47,15 +47,18 @@ class Safety:
     def __init__(self, check: Check):
         self._check = check
 
-    def refuse_order(self, prompt: str, jpeg: bytes) -> None:
-        """Raises BadRequest (content_rejected, 422) and Transient."""
-        for pointer, ask, what in (
-            ("/prompt", self._check.prompt, prompt),
-            ("/image", self._check.picture, jpeg),
+    def refuse_order(self, prompt: str, jpeg: bytes, picture_pointer: str) -> None:
+        """Raises BadRequest (content_rejected, 422) and Transient.
+
+        `picture_pointer`: to the field that the picture came in.
+        """
+        for name, pointer, ask, what in (
+            ("prompt", "/prompt", self._check.prompt, prompt),
+            ("picture", picture_pointer, self._check.picture, jpeg),
         ):
             if what and (reason := _asked(ask, what)) is not None:
                 log.warning("content rejected", pointer=pointer, reason=reason)
-                detail = f"The {pointer[1:]} was rejected by this service's content check."
+                detail = f"The {name} was rejected by this service's content check."
                 raise BadRequest(CODE, detail, status=422, pointer=pointer)
 
     def refuse_clip(self, frames: Iterable[Any]) -> None:

@@ -10,12 +10,14 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from app import telemetry
 from app.api import (
     catalog,
+    document,
     errors,
     events,
     health,
     jobs,
     limits,
     objects,
+    openapi,
     ops,
     regions,
     sessions,
@@ -68,6 +70,7 @@ def create_app(settings: Settings) -> Flask:
         usage,
         objects,
         catalog,
+        document,
         regions,
         webhooks,
         sessions,
@@ -75,7 +78,14 @@ def create_app(settings: Settings) -> Flask:
         health,
     ):
         app.register_blueprint(module.bp)
-    app.register_blueprint(pages(lambda: parts.objects.signed_url("outputs/any.mp4", expires_s=60)))
+    document_of_api = openapi.Document(app, settings)
+    app.extensions["openapi"] = document_of_api
+    app.register_blueprint(
+        pages(
+            lambda: parts.objects.signed_url("outputs/any.mp4", expires_s=60),
+            lambda: document_of_api.value,
+        )
+    )
     app.before_request(_begin)
     app.after_request(_end)
     app.teardown_request(_leave)

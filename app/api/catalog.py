@@ -4,6 +4,8 @@ from flask import Blueprint
 from flask.typing import ResponseReturnValue
 
 from app.api import auth
+from app.api.answers import ModelList
+from app.api.describe import Answer, describe
 from app.api.services import services
 from app.domain.profiles import PROFILES, Profile
 
@@ -12,6 +14,7 @@ bp.before_request(auth.require_jobs)
 
 
 @bp.get("/models")
+@describe({200: Answer("The models.", ModelList)})
 def list_models() -> ResponseReturnValue:
     """List the served profiles with their limits; the first is the default."""
     settings = services().settings

@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from math import ceil
+from typing import Annotated, Literal
 
 import structlog
-from flask import Flask, Response, g, json
+from flask import Flask, Response, g
+from pydantic import ConfigDict, Field
 from werkzeug.exceptions import HTTPException
 
-from app.api.schemas import Fault, Invalid
+from app.api.describe import PROBLEM
+from app.api.schemas import Fault, Invalid, Shown, may_lack
 from app.domain.errors import BadRequest, ObjectMissing, Overloaded, StillmotionError, Transient
 
 log = structlog.get_logger(__name__)
@@ -26,6 +29,37 @@ CODES = {
 }
 
 
+Code = Annotated[str, Field(json_schema_extra={"x-served": "code"})]
+
+
+class ShownFault(Shown):
+    """One thing that is wrong with a request."""
+
+    pointer: str
+    """A JSON pointer (RFC 6901) to the field."""
+    code: Code
+    detail: str
+
+
+class Problem(Shown):
+    """An error (RFC 9457)."""
+
+    model_config = ConfigDict(json_schema_extra=may_lack("errors"))
+
+    type: Literal["about:blank"] = "about:blank"
+    title: str
+    status: int
+    detail: str
+    """One sentence for people."""
+    instance: str
+    """Names the request in our logs."""
+    code: Code
+    retryable: bool
+    """Whether the same request may succeed later."""
+    errors: list[ShownFault] | None = None
+    """What is wrong with the request; only where that can be named."""
+
+
 def problem(
     status: int,
     code: str,
@@ -35,21 +69,19 @@ def problem(
     errors: Iterable[Fault] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """One answer. `instance` names the request in our logs."""
-    body = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "instance": f"urn:uuid:{g.request_id}",
-        "code": code,
-        "retryable": retryable,
-    }
-    if listed := [
-        {"pointer": fault.pointer, "code": fault.code, "detail": fault.detail} for fault in errors
-    ]:
-        body["errors"] = listed
-    answer = Response(json.dumps(body), status, mimetype="application/problem+json")
+    """One answer."""
+    listed = [ShownFault(pointer=f.pointer, code=f.code, detail=f.detail) for f in errors]
+    body = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=f"urn:uuid:{g.request_id}",
+        code=code,
+        retryable=retryable,
+        errors=listed or None,
+    )
+    text = body.model_dump_json(exclude_none=True)
+    answer = Response(text, status, mimetype=PROBLEM)
     answer.headers.update(headers or {})
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         answer.headers.setdefault("Retry-After", str(RETRY_AFTER_S))

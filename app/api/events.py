@@ -18,6 +18,8 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import Row
 
 from app.api import auth, views
+from app.api.answers import StreamedEvent
+from app.api.describe import JOB_CODES, Answer, describe
 from app.api.hub import Followed
 from app.api.jobs import own
 from app.api.schemas import dump_job
@@ -41,8 +43,16 @@ bp.before_request(auth.require_jobs)
 
 
 @bp.get("/<job_id>/events")
+@describe(
+    {
+        200: Answer("The events.", StreamedEvent, "text/event-stream"),
+        204: Answer("The caller has seen the job's end: do not come back."),
+    },
+    headers=("Last-Event-ID",),
+    codes=(*JOB_CODES, "invalid_last_event_id", "too_many_streams"),
+)
 def stream_events(job_id: str) -> ResponseReturnValue:
-    """Stream a job's events until it has ended; 204 if the caller has seen its end."""
+    """Stream a job's events until it has ended (server-sent events)."""
     parts = services()
     after = _last_event_id()
     with parts.store.once() as tx:

@@ -10,6 +10,8 @@ from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app import telemetry
+from app.api.answers import Alive, Ready
+from app.api.describe import Answer, describe
 from app.api.services import Services, services
 from app.domain.errors import DatabaseUnavailable, Transient
 from app.domain.job import TERMINAL, JobState
@@ -21,12 +23,16 @@ bp = Blueprint("health", __name__)
 
 
 @bp.get("/healthz")
+@describe({200: Answer("Alive.", Alive)}, scope=None)
 def healthz() -> ResponseReturnValue:
     """Say that the process is alive; asks nothing of anybody."""
     return {"status": "ok"}
 
 
 @bp.get("/readyz")
+@describe(
+    {200: Answer("Ready.", Ready), 503: Answer("Not ready; `parts` says why.", Ready)}, scope=None
+)
 def readyz() -> ResponseReturnValue:
     """Ask every part. Without Redis jobs are still accepted, and placed by polling: degraded."""
     parts = services()
@@ -81,6 +87,7 @@ _live_jobs = _LiveJobs()
 
 
 @bp.get("/metrics")
+@describe({200: Answer("The metrics.", media_type="text/plain")}, scope=None)
 def metrics() -> ResponseReturnValue:
     """Prometheus' text format: this process's counters, and the deployment's live jobs."""
     _live_jobs.refresh(services())

@@ -10,9 +10,11 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import Connection, Row
 
 from app.api import auth, timeline, views
+from app.api.answers import JobPage, Timeline
+from app.api.describe import JOB_CODES, Answer, describe
 from app.api.gone import refuse_gone
 from app.api.order_schema import PageQuery, page_values
-from app.api.schemas import dump_job, parse_strings
+from app.api.schemas import Job, dump_job, parse_strings
 from app.api.services import Services, services
 from app.domain.errors import BadRequest, StorageUnavailable
 from app.domain.job import JobState
@@ -24,6 +26,7 @@ bp.before_request(auth.require_jobs)
 
 
 @bp.get("")
+@describe({200: Answer("A page of jobs.", JobPage)}, query=PageQuery)
 def list_jobs() -> ResponseReturnValue:
     """List the caller's jobs, newest first; `next` is the `after` of the following page."""
     parts = services()
@@ -48,6 +51,7 @@ def list_jobs() -> ResponseReturnValue:
 
 
 @bp.get("/<job_id>")
+@describe({200: Answer("The job.", Job, headers=("Retry-After",))}, codes=JOB_CODES)
 def show_job(job_id: str) -> ResponseReturnValue:
     """Show one of the caller's jobs: its attempts, its place in the queue, its step, its end."""
     parts = services()
@@ -58,6 +62,7 @@ def show_job(job_id: str) -> ResponseReturnValue:
 
 
 @bp.get("/<job_id>/timeline")
+@describe({200: Answer("The timeline.", Timeline)}, codes=JOB_CODES)
 def show_timeline(job_id: str) -> ResponseReturnValue:
     """Show everything that happened to a job, in order, and how long each took."""
     with services().store.once() as tx:
@@ -66,8 +71,15 @@ def show_timeline(job_id: str) -> ResponseReturnValue:
 
 
 @bp.post("/<job_id>/cancel")
+@describe(
+    {
+        200: Answer("The job has ended by that.", Job, leads_to=("stream_events",)),
+        202: Answer("Its worker was asked to stop.", Job),
+    },
+    codes=(*JOB_CODES, "job_already_ended"),
+)
 def cancel_job(job_id: str) -> ResponseReturnValue:
-    """Cancel a job: 200 if it has ended by that, 202 if its worker was asked to stop."""
+    """Cancel a job: at once while it waits, within one denoising step while it renders."""
     parts = services()
     before, row = _cancel(parts, job_id)
     state = JobState(row.state)
@@ -77,10 +89,17 @@ def cancel_job(job_id: str) -> ResponseReturnValue:
 
 
 @bp.delete("/<job_id>")
+@describe(
+    {
+        202: Answer("Its worker has to stop first; the job is canceled and then removed.", Job),
+        204: Answer("It is removed."),
+    },
+    codes=JOB_CODES,
+)
 def delete_job(job_id: str) -> ResponseReturnValue:
     """Remove a job's picture, clip and texts; from then on it is 410.
 
-    204 if that is done; 202 if its worker has to stop first, which also cancels the job.
+    One that is being rendered is canceled by that.
     """
     parts = services()
     row, gone = remove(parts, job_id)
@@ -124,7 +143,11 @@ def _cancel(parts: Services, job_id: str) -> tuple[Row[Any], Row[Any]]:
 
 
 @bp.get("/<job_id>/video")
-def show_video(job_id: str) -> ResponseReturnValue:
+@describe(
+    {302: Answer("Where the clip is.", headers=("Location",))},
+    codes=(*JOB_CODES, "job_not_finished", "job_has_no_video"),
+)
+def open_video(job_id: str) -> ResponseReturnValue:
     """Redirect to a fresh signed URL of the clip."""
     return redirect(video_url(services(), job_id), 302)
 

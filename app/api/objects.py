@@ -4,12 +4,34 @@ import time
 
 from flask import Blueprint, request, send_file
 from flask.typing import ResponseReturnValue
+from pydantic import BaseModel
 
+from app.api.describe import Answer, describe
 from app.api.services import services
 from app.domain.errors import BadRequest
 from app.objects import LocalObjects
 
 bp = Blueprint("objects", __name__, url_prefix="/v1/objects")
+
+
+class PutQuery(BaseModel):
+    """What the signature in an upload's URL is of."""
+
+    expires: int
+    size: int
+    signature: str
+
+
+class GetQuery(BaseModel):
+    """What the signature in a clip's URL is of."""
+
+    expires: int
+    signature: str
+    filename: str | None = None
+    content_type: str | None = None
+
+
+SIGNED = ("bad_signature", "url_expired", "storage_unavailable")
 
 
 def _local() -> LocalObjects:
@@ -20,6 +42,13 @@ def _local() -> LocalObjects:
 
 
 @bp.put("/<path:key>")
+@describe(
+    {200: Answer("It is stored.")},
+    scope=None,
+    query=PutQuery,
+    body_media_type="application/octet-stream",
+    codes=(*SIGNED, "upload_size_mismatch", "body_too_large"),
+)
 def store_object(key: str) -> ResponseReturnValue:
     """Take one upload, by the URL that POST /v1/uploads gave out."""
     objects = _local()
@@ -33,6 +62,17 @@ def store_object(key: str) -> ResponseReturnValue:
 
 
 @bp.get("/<path:key>")
+@describe(
+    {
+        200: Answer("The file.", media_type="*/*", headers=("ETag",)),
+        206: Answer("The range.", media_type="*/*", headers=("ETag", "Content-Range")),
+        304: Answer("It is as it was.", headers=("ETag",)),
+    },
+    scope=None,
+    query=GetQuery,
+    headers=("Range",),
+    codes=(*SIGNED, "object_missing", "range_not_satisfiable"),
+)
 def show_object(key: str) -> ResponseReturnValue:
     """Serve one file, whole or a byte range of it. Only a local store has files to serve."""
     objects = _local()

@@ -12,6 +12,8 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import Row
 
 from app.api import auth, views
+from app.api.answers import Summary
+from app.api.describe import Answer, describe
 from app.api.services import Services, services
 from app.broker.claims import Claims
 from app.domain.job import JobState
@@ -52,6 +54,7 @@ def _install(state: BlueprintSetupState) -> None:
 
 
 @bp.get("/summary")
+@describe({200: Answer("The summary.", Summary)}, scope="admin")
 def show_summary() -> ResponseReturnValue:
     """Show regions, live jobs, waiting jobs, times and recent failures of all keys."""
     return current_app.extensions["ops_summary"].read(services())

@@ -1,7 +1,7 @@
 """Regions as they are now, and what operators decide about them: an admin key, and an audit."""
 
 from time import time
-from typing import Any
+from typing import Annotated, Any
 
 import redis
 import structlog
@@ -10,7 +10,9 @@ from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api import auth
-from app.api.schemas import parse_json, parse_strings
+from app.api.answers import Audit, Decisions, RegionList
+from app.api.describe import Answer, describe
+from app.api.schemas import WHOLE, parse_json, parse_strings
 from app.api.services import Services, services
 from app.broker.claims import Claims
 from app.broker.connections import TRAFFIC_CHANGED, wake
@@ -25,6 +27,8 @@ log = structlog.get_logger(__name__)
 TABLE = "table"  # the subject of pin and unpin
 MAX_WORKER_NAME = 255
 MAX_CAP = 1_000_000
+
+DECIDED = {200: Answer("What is in force now.", Decisions)}
 
 bp = Blueprint("regions", __name__, url_prefix="/v1")
 
@@ -42,7 +46,7 @@ class Cap(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    workers: int = Field(ge=0, le=MAX_CAP)
+    workers: Annotated[int, Field(ge=0, le=MAX_CAP), WHOLE]
 
 
 class AuditQuery(BaseModel):
@@ -53,6 +57,7 @@ class AuditQuery(BaseModel):
 
 
 @bp.get("/regions")
+@describe({200: Answer("The regions.", RegionList)}, scope="any")
 def list_regions() -> ResponseReturnValue:
     """Show every region's workers, queue, load and routing, and the table that routes.
 
@@ -106,18 +111,21 @@ def _region(parts: Services, snapshot: Snapshot, name: str, now: float) -> dict[
 
 
 @bp.post("/regions/<region>/drain")
+@describe(DECIDED, scope="admin", codes=("region_not_found",))
 def drain_region(region: str) -> ResponseReturnValue:
     """Give a region no more work; what its workers do is finished."""
     return _decide("regions.drain", "drained", _known_region(region), True)
 
 
 @bp.post("/regions/<region>/undrain")
+@describe(DECIDED, scope="admin", codes=("region_not_found",))
 def undrain_region(region: str) -> ResponseReturnValue:
     """Take a region back into service."""
     return _decide("regions.undrain", "drained", _known_region(region), False)
 
 
 @bp.post("/regions/<region>/cap")
+@describe(DECIDED, scope="admin", body=Cap, codes=("region_not_found",))
 def cap_region(region: str) -> ResponseReturnValue:
     """Let at most so many workers of a region be busy at a time."""
     name = _known_region(region)
@@ -126,24 +134,28 @@ def cap_region(region: str) -> ResponseReturnValue:
 
 
 @bp.post("/regions/<region>/uncap")
+@describe(DECIDED, scope="admin", codes=("region_not_found",))
 def uncap_region(region: str) -> ResponseReturnValue:
     """Let all workers of a region be busy again."""
     return _decide("regions.uncap", "cap", _known_region(region), None)
 
 
 @bp.post("/routing-table/pin")
+@describe(DECIDED, scope="admin")
 def pin_table() -> ResponseReturnValue:
     """Keep the shares in force, whatever the load. What is down or drained still gets nothing."""
     return _decide("regions.pin", "pinned", TABLE, True)
 
 
 @bp.post("/routing-table/unpin")
+@describe(DECIDED, scope="admin")
 def unpin_table() -> ResponseReturnValue:
     """Let the controller route again."""
     return _decide("regions.unpin", "pinned", TABLE, False)
 
 
 @bp.post("/workers/<worker>/drain")
+@describe(DECIDED, scope="admin", codes=("worker_not_found",))
 def drain_worker(worker: str) -> ResponseReturnValue:
     """Give one GPU worker no more work; what it does is finished. Its next start is another one."""
     if len(worker) > MAX_WORKER_NAME or not _is_ready(worker):
@@ -152,6 +164,7 @@ def drain_worker(worker: str) -> ResponseReturnValue:
 
 
 @bp.post("/workers/<worker>/undrain")
+@describe(DECIDED, scope="admin", codes=("worker_not_found",))
 def undrain_worker(worker: str) -> ResponseReturnValue:
     """Let a worker have work again."""
     parts = services()
@@ -163,6 +176,7 @@ def undrain_worker(worker: str) -> ResponseReturnValue:
 
 
 @bp.get("/audit")
+@describe({200: Answer("A page of the audit.", Audit)}, scope="admin", query=AuditQuery)
 def list_audit() -> ResponseReturnValue:
     """List operators' verbs, newest first; `next` is the `after` of the following page."""
     query = parse_strings(AuditQuery, request.args.to_dict())

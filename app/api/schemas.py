@@ -4,14 +4,14 @@ No web framework here: the webhook worker shows jobs by the same `dump_job`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from sqlalchemy import Row
 
 from app.config import Settings
@@ -51,7 +51,16 @@ def _printable(value: str) -> str:
 
 
 PRINTABLE = AfterValidator(_printable)
+# The same for the reader of the document, who may check before sending.
+PRINTABLE_PATTERN = {"pattern": r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"}
 
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# JSON has one kind of number: 16.0 is the integer 16, also where a string "16" is none.
+WHOLE = BeforeValidator(_whole)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -103,14 +112,25 @@ def pointer(*path: str) -> str:
     return "".join(f"/{part[:64].replace('~', '~0').replace('/', '~1')}" for part in path)
 
 
-class Region(BaseModel):
+class Shown(BaseModel):
+    """A part of an answer. What stands under a field is its description in the document."""
+
+    model_config = ConfigDict(
+        use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
+    )
+
+
+class Region(Shown):
     home: str
     policy: Policy
     allowed: list[str] | None
-    current: str | None  # of the current or last placement; None while queued
+    current: str | None
+    """Of the current or last placement; null while queued."""
 
 
-class Progress(BaseModel):
+class Progress(Shown):
+    """Denoising steps."""
+
     step: int
     steps: int
 
@@ -123,26 +143,35 @@ class WaitingFor(StrEnum):
     KEY_CONCURRENCY = "key_concurrency"  # an earlier job of the same key must end
 
 
-class Queue(BaseModel):
-    position: int  # jobs that are taken first
-    wait_seconds: float | None  # until it is expected to begin; None: not known
+class Queue(Shown):
+    position: int
+    """Jobs that are taken first."""
+    wait_seconds: float | None
+    """Until it is expected to begin; null: not known."""
     waiting_for: WaitingFor
 
 
-class Output(BaseModel):
-    url: str  # signed; a new one with every answer
+class Output(Shown):
+    url: str
+    """Signed; a new one with every answer."""
     expires_at: datetime
+    """The URL's end; ask for the job again then."""
     content_type: Literal["video/mp4"] = "video/mp4"
     size_bytes: int
 
 
-class JobError(BaseModel):
+class JobError(Shown):
+    """Why a job has no clip."""
+
     code: str
     message: str
 
 
-class Attempt(BaseModel):
-    number: int  # the fence
+class Attempt(Shown):
+    """One placement of a job on a region's workers."""
+
+    number: int
+    """The fence: it grows with every placement."""
     region: str
     worker: str | None
     placed_at: datetime
@@ -150,20 +179,25 @@ class Attempt(BaseModel):
     ended_at: datetime | None
     outcome: str | None
     error_code: str | None
-    timings: dict[str, float] | None  # seconds by stage: fetch, render, check, sign, upload
+    timings: dict[str, float] | None
+    """Seconds by stage: fetch, render, check, sign, upload."""
     hops: list[dict[str, Any]]
+    """Where it was refused, placed, lost, and why."""
 
 
-class Metrics(BaseModel):
-    """Seconds. `predicted`: from submit to the end, as foretold at submit."""
+class Metrics(Shown):
+    """Seconds."""
 
-    queue: float | None  # from submit to the last begin
-    render: float | None  # from there to the end
+    queue: float | None
+    """From submit to the last begin."""
+    render: float | None
+    """From there to the end."""
     total: float | None
     predicted: float | None
+    """From submit to the end, as foretold at submit."""
 
 
-class Urls(BaseModel):
+class Urls(Shown):
     self: str
     cancel: str
     video: str
@@ -171,18 +205,31 @@ class Urls(BaseModel):
     timeline: str
 
 
-class Job(BaseModel):
+def may_lack(*names: str) -> Callable[[dict[str, Any]], None]:
+    """What a model's `json_schema_extra` does where answers may lack these fields."""
+
+    def change(schema: dict[str, Any]) -> None:
+        schema["required"] = [name for name in schema["required"] if name not in names]
+
+    return change
+
+
+class Job(Shown):
     """A job as clients and webhook receivers see it. Times are RFC 3339, UTC."""
+
+    model_config = ConfigDict(json_schema_extra=may_lack("attempts"))  # in lists
 
     id: UUID
     object: Literal["job"] = "job"
     state: JobState
     terminal: bool
+    """Whether the state is the last one."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     deadline: datetime | None
-    expires_at: datetime | None  # picture and clip are removed then; None until the job has ended
+    expires_at: datetime | None
+    """Picture and clip are removed then; null until the job has ended."""
     retention_seconds: int
     model: str
     prompt: str
@@ -190,21 +237,27 @@ class Job(BaseModel):
     frames: int
     fps: int
     size: int
+    """Longest side of the clip, pixels."""
     motion: float
     loop: bool
     priority: int
     cost_units: float
     region: Region
     progress: Progress
-    eta_seconds: float | None = None  # until the end; only where one job is asked for
-    queue: Queue | None = None  # only while queued, and only where one job is asked for
+    eta_seconds: float | None = None
+    """Until the end; only where one job is asked for."""
+    queue: Queue | None = None
+    """Only while queued, and only where one job is asked for."""
     output: Output | None
+    """The clip; null until the job has succeeded."""
     error: JobError | None
-    attempts: list[Attempt] | None = None  # only where one job is asked for
+    attempts: list[Attempt] | None = None
+    """Only where one job is asked for."""
     metrics: Metrics
     metadata: dict[str, str]
     webhook_url: str | None
-    webhook_events: list[WebhookEvent] | None  # announced there; None: all
+    webhook_events: list[WebhookEvent] | None
+    """Announced there; null: all."""
     urls: Urls
 
 

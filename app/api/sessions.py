@@ -8,6 +8,8 @@ from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api import auth, session_cookie
+from app.api.answers import Session
+from app.api.describe import Answer, describe
 from app.api.errors import problem
 from app.api.schemas import parse_json
 from app.api.services import services
@@ -28,12 +30,24 @@ class SignIn(BaseModel):
 
 
 @bp.get("")
+@describe({200: Answer("The session.", Session)}, scope=None, codes=("database_unavailable",))
 def show_session() -> ResponseReturnValue:
     """Show which key the browser is signed in with; `key` is null if none. Never a 401."""
     return _dump(auth.session_key())
 
 
 @bp.post("")
+@describe(
+    {200: Answer("Signed in.", Session, headers=("Set-Cookie",))},
+    scope=None,
+    body=SignIn,
+    codes=(
+        "invalid_api_key",
+        "too_many_attempts",
+        "cross_site_request",
+        "database_unavailable",
+    ),
+)
 def sign_in() -> ResponseReturnValue:
     """Sign the browser in; ATTEMPTS per WINDOW_S and address, right or wrong."""
     parts = services()
@@ -58,6 +72,11 @@ def sign_in() -> ResponseReturnValue:
 
 
 @bp.delete("")
+@describe(
+    {200: Answer("Signed out.", Session, headers=("Set-Cookie",))},
+    scope=None,
+    codes=("cross_site_request",),
+)
 def sign_out() -> ResponseReturnValue:
     """Make the browser forget its session."""
     answer = jsonify(_dump(None))

@@ -12,11 +12,15 @@ from flask import Blueprint, g, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy import Row
 
-from app.api import auth, limits, orders, views
+from app.api import auth, limits, order_schema, orders, views
+from app.api.answers import JobOrEstimate
+from app.api.describe import SUBMIT_CODES, Answer, describe
+from app.api.examples import PICTURE
 from app.api.gone import refuse_gone
-from app.api.order_schema import SubmitQuery, wait_s, with_cancel_after
+from app.api.order_schema import JsonOrder, SubmitQuery, wait_s, with_cancel_after
 from app.api.orders import Plan, Submission
-from app.api.schemas import dump_job, parse_strings
+from app.api.parts import SUBMIT_HEADERS
+from app.api.schemas import Job, dump_job, parse_strings
 from app.api.services import Services, services
 from app.domain.candidates import Order
 from app.domain.errors import BadRequest, StorageUnavailable
@@ -39,11 +43,39 @@ class _LostRace(Exception):
 
 
 @bp.post("")
+@describe(
+    {
+        200: Answer(
+            "The job has ended within the preferred wait; or, with `dry_run`, the estimate.",
+            JobOrEstimate,
+            headers=(*SUBMIT_HEADERS, "Location", "Idempotency-Replayed", "Preference-Applied"),
+        ),
+        202: Answer(
+            "The job is queued.",
+            Job,
+            headers=(
+                *SUBMIT_HEADERS,
+                "Location",
+                "Retry-After",
+                "Idempotency-Replayed",
+                "Preference-Applied",
+            ),
+            leads_to=("show_job", "show_timeline", "cancel_job", "delete_job", "open_video"),
+        ),
+    },
+    query=SubmitQuery,
+    headers=("Idempotency-Key", "Prefer", "Cancel-After"),
+    body=JsonOrder,
+    form=order_schema.Order,
+    picture="image",
+    codes=(*SUBMIT_CODES, "upload_not_found", "object_missing", "invalid_cancel_after"),
+    examples={
+        "url": {"image": "https://example.com/photo.jpg", "prompt": "gentle waves"},
+        "data": {"image": PICTURE, "prompt": "slow zoom in", "loop": True},
+    },
+)
 def submit_job() -> ResponseReturnValue:
-    """Accept a job. 202, not 201: nothing has been rendered yet.
-
-    With `Prefer: wait=n` 200 if it has ended within that time.
-    """
+    """Submit a job: a picture, and what should become of it."""
     parts = services()
     limits.spend(parts)
     dry_run = parse_strings(SubmitQuery, request.args.to_dict()).dry_run
@@ -106,7 +138,7 @@ def _picture(parts: Services, submission: Submission, plan: Plan) -> Picture:
         error.pointer = submission.pointer
         raise
     if parts.safety is not None:
-        parts.safety.refuse_order(plan.order.prompt, picture.data)
+        parts.safety.refuse_order(plan.order.prompt, picture.data, submission.pointer)
     return picture
 
 

@@ -1,7 +1,7 @@
 """Pictures sent ahead of their jobs, straight to object storage by a signed URL."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
 from flask import Blueprint, g, request
@@ -9,7 +9,8 @@ from flask.typing import ResponseReturnValue
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api import auth
-from app.api.schemas import Fault, Invalid, parse_json
+from app.api.describe import Answer, describe
+from app.api.schemas import WHOLE, Fault, Invalid, Shown, parse_json
 from app.api.services import services
 
 URL_S = 3600  # to send the picture
@@ -24,15 +25,15 @@ class NewUpload(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    size_bytes: Annotated[int, Field(ge=1)]
+    size_bytes: Annotated[int, Field(ge=1, json_schema_extra={"x-served": "upload"}), WHOLE]
 
 
-class Upload(BaseModel):
+class Upload(Shown):
     """Where to PUT the picture. `id` is a job's `upload_id`."""
 
     id: UUID
-    object: str = "upload"
-    method: str = "PUT"
+    object: Literal["upload"] = "upload"
+    method: Literal["PUT"] = "PUT"
     url: str
     size_bytes: int
     url_expires_at: datetime
@@ -45,6 +46,12 @@ def upload_key(owner_id: UUID, upload_id: UUID) -> str:
 
 
 @bp.post("")
+@describe(
+    {201: Answer("Where to PUT the picture.", Upload)},
+    body=NewUpload,
+    codes=("upload_too_large",),
+    examples={"photo": {"size_bytes": 60_412}},
+)
 def create_upload() -> ResponseReturnValue:
     """Give out a URL for one picture."""
     parts = services()

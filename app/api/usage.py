@@ -6,25 +6,22 @@ from flask import Blueprint, g, request
 from flask.typing import ResponseReturnValue
 
 from app.api import auth
+from app.api.answers import Usage
+from app.api.describe import Answer, describe
 from app.api.order_schema import UsageQuery
 from app.api.schemas import parse_strings
 from app.api.services import services
 from app.store import usage
-
-DEFAULT_DAYS = 30
 
 bp = Blueprint("usage", __name__, url_prefix="/v1/usage")
 bp.before_request(auth.require_jobs)
 
 
 @bp.get("")
+@describe({200: Answer("The report.", Usage)}, query=UsageQuery)
 def show_usage() -> ResponseReturnValue:
     """Count the caller's jobs by the day (UTC) of their submit, deleted ones included."""
-    today = datetime.now(UTC).date()
-    given = request.args.to_dict()
-    given.setdefault("end", today.isoformat())
-    given.setdefault("start", (today - timedelta(days=DEFAULT_DAYS - 1)).isoformat())
-    query = parse_strings(UsageQuery, given)
+    query = parse_strings(UsageQuery, request.args.to_dict())
     since = datetime.combine(query.start, time(), UTC)
     before = datetime.combine(query.end, time(), UTC) + timedelta(days=1)
     with services().store.once() as tx:

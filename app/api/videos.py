@@ -15,10 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
 from app.api import auth, limits, orders, submit
+from app.api.answers import DeletedVideo, Video, VideoPage
+from app.api.describe import JOB_CODES, PROBLEM, SUBMIT_CODES, Answer, describe
+from app.api.errors import Problem
+from app.api.examples import PICTURE
 from app.api.jobs import own, remove, video_url
-from app.api.order_schema import MAX_PROMPT_CHARS, Order
+from app.api.order_schema import MAX_PROMPT_CHARS, PICTURE_URI, ModelName, Order, Text
 from app.api.orders import Submission, max_body_bytes, picture_of
-from app.api.schemas import PRINTABLE, Fault, Invalid, parse_json, parse_strings, step_of
+from app.api.parts import SUBMIT_HEADERS
+from app.api.schemas import PRINTABLE, Fault, Invalid, Shown, parse_json, parse_strings, step_of
 from app.api.services import Services, services
 from app.api.views import poll_hint_s
 from app.config import Settings
@@ -40,20 +45,23 @@ STATUSES = {
 
 
 class VideoForm(BaseModel):
-    """An order's texts. None: the model's default."""
+    """An order's texts. Null: the model's default."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
-    prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARS), PRINTABLE]
-    model: str | None = None
+    prompt: Annotated[str, Text(max_length=MAX_PROMPT_CHARS), PRINTABLE]
+    model: ModelName | None = None
     seconds: Annotated[str, Field(pattern=r"^[0-9]{1,2}$")] | None = None
+    """Longer clips get fewer frames a second; at most as many seconds as the model has frames for
+    at its lowest rate."""
     size: Annotated[str, Field(pattern=r"^[0-9]{1,4}x[0-9]{1,4}$")] | None = None
+    """Width x height of the box that the clip fits into; not smaller than the model makes."""
 
 
 class Reference(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    image_url: Annotated[str, Field(min_length=1)]  # https, or a data URI
+    image_url: Annotated[str, Field(min_length=1, json_schema_extra=PICTURE_URI)]
 
 
 class VideoJson(VideoForm):
@@ -63,9 +71,10 @@ class VideoJson(VideoForm):
 
 
 class ListQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     after: UUID | None = None
+    """The `last_id` of the page before."""
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     order: Literal["asc", "desc"] = "desc"
 
@@ -76,7 +85,39 @@ class ContentQuery(BaseModel):
     variant: Literal["video"] = "video"
 
 
+class OpenAIError(Shown):
+    """What went wrong, where OpenAI's clients look for it."""
+
+    message: str
+    type: Literal["invalid_request_error", "server_error"]
+    param: str | None
+    code: str
+
+
+class VideoProblem(Problem):
+    """A problem as everywhere, with OpenAI's `error` beside its fields."""
+
+    error: OpenAIError
+
+
 @bp.post("")
+@describe(
+    {
+        200: Answer(
+            "The video is queued.",
+            Video,
+            headers=(*SUBMIT_HEADERS, "Location", "openai-poll-after-ms"),
+            leads_to=("show_video", "show_content", "delete_video", "show_job"),
+        )
+    },
+    headers=("Idempotency-Key",),
+    body=VideoJson,
+    form=VideoForm,
+    picture="input_reference",
+    codes=SUBMIT_CODES,
+    examples={"data": {"prompt": "gentle waves", "input_reference": {"image_url": PICTURE}}},
+    problem=VideoProblem,
+)
 def create_video() -> ResponseReturnValue:
     """Queue a video of the picture in `input_reference`."""
     parts = services()
@@ -88,6 +129,7 @@ def create_video() -> ResponseReturnValue:
 
 
 @bp.get("")
+@describe({200: Answer("A page of videos.", VideoPage)}, query=ListQuery, problem=VideoProblem)
 def list_videos() -> ResponseReturnValue:
     """List the caller's videos, by page."""
     parts = services()
@@ -111,6 +153,11 @@ def list_videos() -> ResponseReturnValue:
 
 
 @bp.get("/<video_id>")
+@describe(
+    {200: Answer("The video.", Video, headers=("openai-poll-after-ms",))},
+    codes=JOB_CODES,
+    problem=VideoProblem,
+)
 def show_video(video_id: str) -> ResponseReturnValue:
     """Show a video: its status, and its progress in percent."""
     parts = services()
@@ -120,6 +167,11 @@ def show_video(video_id: str) -> ResponseReturnValue:
 
 
 @bp.delete("/<video_id>")
+@describe(
+    {200: Answer("It is removed, or will be.", DeletedVideo)},
+    codes=JOB_CODES,
+    problem=VideoProblem,
+)
 def delete_video(video_id: str) -> ResponseReturnValue:
     """Cancel and remove a video; one that is being rendered goes when its worker has stopped."""
     row, _ = remove(services(), video_id)
@@ -127,6 +179,12 @@ def delete_video(video_id: str) -> ResponseReturnValue:
 
 
 @bp.get("/<video_id>/content")
+@describe(
+    {302: Answer("Where the MP4 is.", headers=("Location",))},
+    query=ContentQuery,
+    codes=(*JOB_CODES, "job_not_finished", "job_has_no_video"),
+    problem=VideoProblem,
+)
 def show_content(video_id: str) -> ResponseReturnValue:
     """Redirect to the MP4."""
     parse_strings(ContentQuery, request.args.to_dict())
@@ -213,14 +271,16 @@ def _poll_after(row: Row[Any]) -> dict[str, str]:
 @bp.after_request
 def _as_openai_says_it(answer: Response) -> Response:
     """Add the object in which OpenAI's clients look for what went wrong."""
-    if answer.mimetype == "application/problem+json":
+    if answer.mimetype == PROBLEM:
         body = json.loads(answer.get_data())
         first = next(iter(body.get("errors", [])), {})
-        body["error"] = {
-            "message": body["detail"],
-            "type": "invalid_request_error" if answer.status_code < 500 else "server_error",
-            "param": first.get("pointer", "").lstrip("/") or None,
-            "code": body["code"],
-        }
-        answer.set_data(json.dumps(body))
+        error = OpenAIError.model_validate(
+            {
+                "message": body["detail"],
+                "type": "invalid_request_error" if answer.status_code < 500 else "server_error",
+                "param": first.get("pointer", "").lstrip("/") or None,
+                "code": body["code"],
+            }
+        )
+        answer.set_data(json.dumps(body | {"error": error.model_dump()}))
     return answer

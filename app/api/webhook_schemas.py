@@ -8,6 +8,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from sqlalchemy import Row
 
+from app.api.order_schema import PublicUrl
+from app.api.schemas import WHOLE, Job, Shown, may_lack
 from app.domain.webhooks import ROTATION_GRACE_S, TEST_EVENT, WebhookEvent
 
 MAX_GRACE_S = 604_800
@@ -33,25 +35,28 @@ Events = Annotated[
 
 
 class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class NewWebhook(Body):
-    url: Annotated[str, Field(min_length=1)]
+    """An address that is to hear of all jobs of the key."""
+
+    url: PublicUrl
     events: Events = list(WebhookEvent)
 
 
 class ChangedWebhook(Body):
-    """None: as it is."""
+    """Null: as it is."""
 
     events: Events | None = None
     enabled: bool | None = None
 
 
 class Rotation(Body):
-    grace_seconds: Annotated[
-        int, Field(ge=0, le=MAX_GRACE_S, description="How long the old secret signs as well.")
-    ] = ROTATION_GRACE_S
+    """How to go over to a new secret."""
+
+    grace_seconds: Annotated[int, Field(ge=0, le=MAX_GRACE_S), WHOLE] = ROTATION_GRACE_S
+    """How long the old secret signs as well."""
 
 
 class Nothing(Body):
@@ -61,17 +66,18 @@ class Nothing(Body):
 class DeliveryQuery(BaseModel):
     """The query of the list of deliveries."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     after: UUID | None = None
+    """The `next` of the page before."""
     state: State | None = None
     event: EventName | None = None
     job_id: UUID | None = None
     webhook_id: UUID | None = None
 
 
-class Webhook(BaseModel):
+class Webhook(Shown):
     """An endpoint. Times are RFC 3339, UTC."""
 
     id: UUID
@@ -82,31 +88,69 @@ class Webhook(BaseModel):
     disabled_reason: Literal["gone", "failing", "owner"] | None
     disabled_at: datetime | None
     created_at: datetime
-    previous_secret_until: datetime | None  # until then the secret before signs as well
+    previous_secret_until: datetime | None
+    """Until then the secret before signs as well."""
 
 
-class Delivery(BaseModel):
+class Delivery(Shown):
     """One message to one address. `id` is the `webhook-id` of every try."""
 
     id: UUID
     object: Literal["webhook_delivery"] = "webhook_delivery"
-    webhook_id: UUID | None  # None: to the address that the job names
-    job_id: UUID | None  # None: a test
+    webhook_id: UUID | None
+    """Null: to the address that the job names."""
+    job_id: UUID | None
+    """Null: a test."""
     event: EventName
     url: str
     state: State
     tries: int
     created_at: datetime
     last_tried_at: datetime | None
-    next_try_at: datetime | None  # only while pending
+    next_try_at: datetime | None
+    """Only while pending."""
     delivered_at: datetime | None
     last_status: int | None
     last_error: str | None
 
 
-class Secret(BaseModel):
+class Secret(Shown):
+    """A secret as libraries of Standard Webhooks take it."""
+
     secret: str
     previous_secret_until: datetime | None
+    """Until then the secret before signs as well."""
+
+
+class AnnouncedJob(Job):
+    """A job without what would make its message too long: old attempts first, then metadata."""
+
+    model_config = ConfigDict(json_schema_extra=may_lack("attempts", "metadata"))
+
+
+class JobNews(Shown):
+    job: AnnouncedJob
+
+
+class JobMessage(Shown):
+    """The end of a job, as it is sent to a webhook."""
+
+    type: WebhookEvent
+    timestamp: datetime
+    """When the job ended."""
+    data: JobNews
+
+
+class TestNews(Shown):
+    webhook_id: UUID
+
+
+class TestMessage(Shown):
+    """What `POST /v1/webhooks/{id}/test` sends."""
+
+    type: Literal["webhook.test"]
+    timestamp: datetime
+    data: TestNews
 
 
 def dump_webhook(row: Row[Any]) -> dict[str, Any]:

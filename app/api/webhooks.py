@@ -4,19 +4,26 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from flask import Blueprint, g, request, url_for
+from flask.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
 from pydantic import BaseModel
 from sqlalchemy import Connection, Row, Table
+from werkzeug.routing import BaseConverter
 
 from app.api import auth
+from app.api.answers import DeliveryPage, NewlyMadeWebhook, WebhookPage
+from app.api.describe import DELIVERY_CODES, WEBHOOK_CODES, Answer, describe
 from app.api.schemas import parse_json, parse_strings
 from app.api.services import services
 from app.api.webhook_schemas import (
     ChangedWebhook,
+    Delivery,
     DeliveryQuery,
     NewWebhook,
     Nothing,
     Rotation,
+    Secret,
+    Webhook,
     dump_delivery,
     dump_list,
     dump_secret,
@@ -28,13 +35,45 @@ from app.outbound import vet_url
 from app.store import deliveries, webhook_endpoints
 from app.store.webhook_endpoints import MAX_ENDPOINTS, MAX_OPEN_TESTS, Disabled
 
+
+class _WebhookId(BaseConverter):
+    """Any id but the names of what lies beside the webhooks, which take other methods."""
+
+    regex = r"(?!(?:secret|deliveries)(?:/|$))[^/]+"
+
+
 bp = Blueprint("webhooks", __name__, url_prefix="/v1/webhooks")
 bp.before_request(auth.require_jobs)
 
 M = TypeVar("M", bound=BaseModel)
 
 
+@bp.record
+def _install(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["webhook"] = _WebhookId
+
+
 @bp.post("")
+@describe(
+    {
+        201: Answer(
+            "The webhook, with its secret.",
+            NewlyMadeWebhook,
+            headers=("Location",),
+            leads_to=(
+                "show_webhook",
+                "change_webhook",
+                "test_webhook",
+                "show_secret",
+                "rotate_secret",
+                "delete_webhook",
+            ),
+        )
+    },
+    body=NewWebhook,
+    codes=("unsupported_media_type", "url_not_allowed", "webhook_exists", "too_many_webhooks"),
+    examples={"ends": {"url": "https://example.com/hook", "events": ["job.succeeded"]}},
+)
 def create_webhook() -> ResponseReturnValue:
     """Register an address that hears of every job of the caller; shows its secret."""
     parts = services()
@@ -60,6 +99,7 @@ def create_webhook() -> ResponseReturnValue:
 
 
 @bp.get("")
+@describe({200: Answer("The webhooks.", WebhookPage)})
 def list_webhooks() -> ResponseReturnValue:
     """List the caller's webhooks, oldest first: all of them."""
     with services().store.once() as tx:
@@ -67,16 +107,24 @@ def list_webhooks() -> ResponseReturnValue:
     return dump_list([dump_webhook(row) for row in rows])
 
 
-@bp.get("/<webhook_id>")
+@bp.get("/<webhook:webhook_id>")
+@describe({200: Answer("The webhook.", Webhook)}, codes=WEBHOOK_CODES)
 def show_webhook(webhook_id: str) -> ResponseReturnValue:
     """Show one of the caller's webhooks, without its secret."""
     with services().store.once() as tx:
         return dump_webhook(_own(tx, webhook_id))
 
 
-@bp.patch("/<webhook_id>")
+@bp.patch("/<webhook:webhook_id>")
+@describe(
+    {200: Answer("The webhook as it is now.", Webhook)},
+    body=ChangedWebhook,
+    may_be_empty=True,
+    codes=("unsupported_media_type", *WEBHOOK_CODES),
+    examples={"off": {"enabled": False}},
+)
 def change_webhook(webhook_id: str) -> ResponseReturnValue:
-    """Choose other events; disable, which gives up what is owed; enable again."""
+    """Change a webhook: choose other events; disable, which gives up what is owed; enable again."""
     asked = _body(ChangedWebhook)
     with services().store.begin() as tx:
         row = _own(tx, webhook_id)
@@ -89,7 +137,8 @@ def change_webhook(webhook_id: str) -> ResponseReturnValue:
         return dump_webhook(_own(tx, webhook_id))
 
 
-@bp.delete("/<webhook_id>")
+@bp.delete("/<webhook:webhook_id>")
+@describe({204: Answer("It is removed.")}, codes=WEBHOOK_CODES)
 def delete_webhook(webhook_id: str) -> ResponseReturnValue:
     """Remove a webhook and the record of its deliveries."""
     with services().store.begin() as tx:
@@ -98,9 +147,22 @@ def delete_webhook(webhook_id: str) -> ResponseReturnValue:
     return "", 204
 
 
-@bp.post("/<webhook_id>/test")
+@bp.post("/<webhook:webhook_id>/test")
+@describe(
+    {
+        202: Answer(
+            "The delivery.",
+            Delivery,
+            headers=("Location",),
+            leads_to=("show_delivery", "redeliver"),
+        )
+    },
+    body=Nothing,
+    may_be_empty=True,
+    codes=("unsupported_media_type", *WEBHOOK_CODES, "webhook_disabled", "test_pending"),
+)
 def test_webhook(webhook_id: str) -> ResponseReturnValue:
-    """Send a `webhook.test`, once and without retries; the answer is the delivery to look at."""
+    """Send a test event, once and without retries; the answer is the delivery to look at."""
     _body(Nothing)
     parts = services()
     with parts.store.begin() as tx:
@@ -117,6 +179,7 @@ def test_webhook(webhook_id: str) -> ResponseReturnValue:
 
 
 @bp.get("/secret")
+@describe({200: Answer("The secret.", Secret)})
 def show_owner_secret() -> ResponseReturnValue:
     """Show the secret that signs what goes to the addresses which jobs name."""
     with services().store.once() as tx:
@@ -125,6 +188,12 @@ def show_owner_secret() -> ResponseReturnValue:
 
 
 @bp.post("/secret/rotate")
+@describe(
+    {200: Answer("The new secret.", Secret)},
+    body=Rotation,
+    may_be_empty=True,
+    codes=("unsupported_media_type", "rotation_under_way"),
+)
 def rotate_owner_secret() -> ResponseReturnValue:
     """Make a new secret for the addresses which jobs name."""
     asked = _body(Rotation)
@@ -133,7 +202,8 @@ def rotate_owner_secret() -> ResponseReturnValue:
         return _rotate(tx, row, webhook_endpoints.api_keys, asked)
 
 
-@bp.get("/<webhook_id>/secret")
+@bp.get("/<webhook:webhook_id>/secret")
+@describe({200: Answer("The secret.", Secret)}, codes=WEBHOOK_CODES)
 def show_secret(webhook_id: str) -> ResponseReturnValue:
     """Show a webhook's secret."""
     with services().store.once() as tx:
@@ -141,7 +211,13 @@ def show_secret(webhook_id: str) -> ResponseReturnValue:
     return dump_secret(_secret(row), row)
 
 
-@bp.post("/<webhook_id>/secret/rotate")
+@bp.post("/<webhook:webhook_id>/secret/rotate")
+@describe(
+    {200: Answer("The new secret.", Secret)},
+    body=Rotation,
+    may_be_empty=True,
+    codes=("unsupported_media_type", *WEBHOOK_CODES, "rotation_under_way"),
+)
 def rotate_secret(webhook_id: str) -> ResponseReturnValue:
     """Make a new secret for a webhook; both sign until `previous_secret_until`."""
     asked = _body(Rotation)
@@ -150,6 +226,7 @@ def rotate_secret(webhook_id: str) -> ResponseReturnValue:
 
 
 @bp.get("/deliveries")
+@describe({200: Answer("A page of deliveries.", DeliveryPage)}, query=DeliveryQuery)
 def list_deliveries() -> ResponseReturnValue:
     """List the caller's deliveries, newest first."""
     query = parse_strings(DeliveryQuery, request.args.to_dict())
@@ -169,6 +246,7 @@ def list_deliveries() -> ResponseReturnValue:
 
 
 @bp.get("/deliveries/<delivery_id>")
+@describe({200: Answer("The delivery.", Delivery)}, codes=DELIVERY_CODES)
 def show_delivery(delivery_id: str) -> ResponseReturnValue:
     """Show one of the caller's deliveries."""
     with services().store.once() as tx:
@@ -176,6 +254,17 @@ def show_delivery(delivery_id: str) -> ResponseReturnValue:
 
 
 @bp.post("/deliveries/<delivery_id>/redeliver")
+@describe(
+    {202: Answer("The delivery, due again.", Delivery, headers=("Location",))},
+    body=Nothing,
+    may_be_empty=True,
+    codes=(
+        "unsupported_media_type",
+        *DELIVERY_CODES,
+        "webhook_disabled",
+        "delivery_under_way",
+    ),
+)
 def redeliver(delivery_id: str) -> ResponseReturnValue:
     """Deliver again, now, under the same `webhook-id`, whatever became of it before."""
     _body(Nothing)

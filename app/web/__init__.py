@@ -1,12 +1,17 @@
-"""The pages for people: the Studio at `/`, Operations at `/ops`, help at `/help`. No build step.
+"""The pages for people: the Studio at `/`, Operations at `/ops`, `/help`, and `/docs`.
 
-They talk to the same API as everybody. A page tells nothing by itself, so it needs no session.
+Files as they are, no build step. Studio and Operations talk to the same API as everybody; `/docs`
+is made of the API's own document. A page tells nothing by itself, so it needs no session.
 """
 
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, make_response, render_template
+
+from app.web.reference import Reference, words
 
 # Everything from this service alone, and clips from where they are stored. No inline script or
 # style: what a job or a key says of itself can never run.
@@ -17,10 +22,11 @@ POLICY = (
 )
 
 
-def pages(clip_url: Callable[[], str]) -> Blueprint:
-    """All pages and their files. `clip_url` makes any URL of the kind by which clips are reached.
+def pages(clip_url: Callable[[], str], document: Callable[[], dict[str, Any]]) -> Blueprint:
+    """All pages and their files. `clip_url` makes any URL of the kind by which clips are reached,
+    `document` the API's OpenAPI document.
 
-    What it raises, the pages raise.
+    What they raise, the pages raise.
     """
     bp = Blueprint(
         "web",
@@ -30,9 +36,15 @@ def pages(clip_url: Callable[[], str]) -> Blueprint:
         static_url_path="/static",
     )
 
-    def page(template: str) -> Response:
+    bp.add_app_template_filter(words)
+
+    @cache
+    def reference() -> Reference:
+        return Reference(document())
+
+    def page(template: str, **values: Any) -> Response:
         clips = urlsplit(clip_url())
-        answer = make_response(render_template(template))
+        answer = make_response(render_template(template, **values))
         answer.headers.update(
             {
                 "Content-Security-Policy": POLICY.format(clips=f"{clips.scheme}://{clips.netloc}"),
@@ -46,4 +58,5 @@ def pages(clip_url: Callable[[], str]) -> Blueprint:
     bp.add_url_rule("/", "studio", lambda: page("studio.html"))
     bp.add_url_rule("/help", "guide", lambda: page("help.html"))
     bp.add_url_rule("/ops", "operations", lambda: page("ops.html"))
+    bp.add_url_rule("/docs", "docs", lambda: page("docs.html", reference=reference()))
     return bp

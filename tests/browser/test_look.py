@@ -1,4 +1,4 @@
-"""How the Studio looks. Screenshots lie in pytest's temporary directory, for people to look at."""
+"""How the pages look. Screenshots lie in pytest's temporary directory, for people to look at."""
 
 import pytest
 
@@ -39,3 +39,18 @@ def test_the_studio_fits_and_reads_well(visit, api_key, photo, axe, tmp_path, sc
     expect(steps.state(page)).to_have_text("succeeded")
     page.get_by_text("More options").click()
     look("done")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_reference_fits_and_reads_well(visit, axe, tmp_path, scheme, width):
+    page = visit("/docs", color_scheme=scheme, viewport={"width": width, "height": 800})
+    contents = page.get_by_role("navigation", name="Contents")
+    contents.get_by_role("link", name="Codes").click()
+    expect(page.get_by_role("heading", name="Codes", exact=True)).to_be_in_viewport()
+    page.screenshot(path=tmp_path / f"codes-{scheme}-{width}.png")
+    page.goto("/docs#submit_job")
+    expect(page.get_by_role("heading", name="Submit a job")).to_be_in_viewport()
+    page.screenshot(path=tmp_path / f"submit-{scheme}-{width}.png")
+    assert axe(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -12,13 +12,24 @@ from app.broker.publish import Publisher
 from app.dispatcher.deliveries import DeliveryLoop
 from app.store import keys
 from tests.cpu_worker import cpu_worker
+from tests.promise import Promise
 from tests.receiver import Receiver
 from tests.world import FILE, World
 
 
+@pytest.fixture(scope="session")
+def promise(session_settings):
+    """What the OpenAPI document promises of the API's answers."""
+    app = create_app(session_settings)
+    yield Promise(app.extensions["openapi"].value, app.url_map)
+    app.extensions["services"].close()
+
+
 @pytest.fixture
-def app(settings):
+def app(settings, promise):
+    """The API; whatever a test client gets of it is held against the document."""
     app = create_app(settings)
+    app.test_client_class = promise.client()
     yield app
     app.extensions["services"].close()
 

@@ -1,5 +1,6 @@
 """The content check: an operator's entry point, asked about prompt, picture and frames."""
 
+import io
 import os
 
 import pytest
@@ -84,6 +85,9 @@ def test_a_rejected_prompt_or_picture_is_422_and_nothing_is_stored(
     assert "bad word" not in body["detail"], "why is not the client's business"
     answer = calls.submit(make_client("pictures"), photo, prompt="wind")
     calls.assert_problem(answer, 422, "content_rejected", "/image")
+    video = {"prompt": "wind", "input_reference": (io.BytesIO(photo), "photo.jpg")}
+    answer = make_client("pictures").post("/v1/videos", data=video)
+    calls.assert_problem(answer, 422, "content_rejected", "/input_reference")
     assert calls.rows_in(store) == 0
     assert calls.objects_in(objects_dir) == []
 

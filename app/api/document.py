@@ -1,0 +1,24 @@
+"""The OpenAPI document, as the application made it at its start."""
+
+from flask import Blueprint, Response, current_app, request
+from flask.typing import ResponseReturnValue
+
+from app.api.describe import Answer, describe
+
+bp = Blueprint("document", __name__, url_prefix="/v1")
+
+
+@bp.get("/openapi.json")
+@describe(
+    {
+        200: Answer("The document.", media_type="application/json", headers=("ETag",)),
+        304: Answer("It is as it was.", headers=("ETag",)),
+    },
+    scope=None,
+)
+def show_document() -> ResponseReturnValue:
+    """Show this document; `/docs` is the same for people."""
+    answer = Response(current_app.extensions["openapi"].text, mimetype="application/json")
+    answer.headers["Cache-Control"] = "no-cache"
+    answer.add_etag()
+    return answer.make_conditional(request)
