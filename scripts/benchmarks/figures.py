@@ -39,7 +39,8 @@ class Figure:
 def table(title: str, figures: list[Figure]) -> Table:
     shown = Table(title=title)
     noted = any(figure.note for figure in figures)
-    for heading in ("figure", "value", "target", "", *(["note"] if noted else [])):
+    shown.add_column("figure", min_width=max(len(figure.name) for figure in figures))
+    for heading in ("value", "target", "", *(["note"] if noted else [])):
         shown.add_column(heading)
     for figure in figures:
         value = "-" if figure.value is None else f"{figure.value:.4g}"

@@ -13,13 +13,15 @@ from scripts.benchmarks.peers.environment import PeerUnavailable, interpreter
 
 
 def printed(figures: list[Figure]) -> str:
-    console = Console(file=StringIO(), width=120)
+    console = Console(file=StringIO(), width=80)
     console.print(table("bench", figures))
     return console.file.getvalue()
 
 
 def test_ours_is_held_against_the_median_of_a_peers_rounds():
-    samples = Samples("kept in memory", dones_ms=[9.0, 10.0, 30.0], bursts=[90.0, 200.0, 250.0])
+    samples = Samples(
+        "kept in memory" + ", long" * 30, dones_ms=[9.0, 10.0, 30.0], bursts=[90.0, 200.0, 250.0]
+    )
     slow = compared("peer", samples, 26.0, 79.0, at_most=2.5, at_least=0.4)
     quick = compared("peer", samples, 25.0, 80.0, at_most=2.5, at_least=0.4)
     assert json.loads(as_json(quick)) == {
@@ -31,6 +33,7 @@ def test_ours_is_held_against_the_median_of_a_peers_rounds():
     assert [figure.verdict for figure in quick[2:]] == ["met", "met"]
     assert [figure.verdict for figure in slow[2:]] == ["MISSED", "MISSED"]
     assert "kept in memory" in printed(quick)
+    assert "peer_burst_jobs_per_s" in printed(quick)  # whole, also beside a long note
 
 
 def test_a_skipped_peer_has_null_figures_no_verdict_and_a_reason():

@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 CLIP = ROOT / "workers/noop.mp4"
 READY_S = 300.0
 STOP_S = 30.0
+LOOK_S = 0.02  # between two looks at what is done
 
 
 class Peer(ABC):
@@ -62,8 +63,8 @@ class Peer(ABC):
     def client(self) -> Client: ...
 
     @abstractmethod
-    def done_times(self, ids: list[str]) -> list[float]:
-        """When those of these jobs that are done were so, Unix seconds."""
+    def last_done(self, ids: list[str]) -> float | None:
+        """When the last of these jobs was done, Unix seconds; None while some are not."""
 
     def hold(self) -> None:
         """Renders wait from now on, while a file exists."""
@@ -72,11 +73,11 @@ class Peer(ABC):
     def drain(self, ids: list[str]) -> float:
         start = time.time()
         self._hold.unlink()
-        while len(times := self.done_times(ids)) < len(ids):
+        while (end := self.last_done(ids)) is None:
             if time.time() - start > DRAIN_S:
-                raise RuntimeError(f"only {len(times)} of {len(ids)} jobs finished")
-            time.sleep(0.2)
-        return max(times) - start
+                raise RuntimeError(f"{len(ids)} jobs have not finished in {DRAIN_S:.0f} s")
+            time.sleep(LOOK_S)
+        return end - start
 
     def __enter__(self) -> Self:
         self._hold.unlink(missing_ok=True)
@@ -137,14 +138,13 @@ class BentoML(Peer):
     def client(self) -> Client:
         return BentoMLClient(self.url)
 
-    def done_times(self, ids: list[str]) -> list[float]:
+    def last_done(self, ids: list[str]) -> float | None:
+        """By the commit that is seen: `completed_at` is taken before it, while others wait."""
         marks = ", ".join("?" * len(ids))
-        query = (
-            f"SELECT completed_at FROM result WHERE task_id IN ({marks}) AND completed_at NOTNULL"
-        )
+        query = f"SELECT count(completed_at) FROM result WHERE task_id IN ({marks})"
         with contextlib.closing(sqlite3.connect(f"file:{self._store}?mode=ro", uri=True)) as store:
-            rows = store.execute(query, ids).fetchall()
-        return [datetime.fromisoformat(at).timestamp() for (at,) in rows]
+            ((count,),) = store.execute(query, ids)
+        return time.time() if count == len(ids) else None
 
 
 class BentoMLClient(Client):
@@ -183,11 +183,14 @@ class Ray(Peer):
     def client(self) -> Client:
         return RayClient(self.url)
 
-    def done_times(self, ids: list[str]) -> list[float]:
+    def last_done(self, ids: list[str]) -> float | None:
         with redis.Redis.from_url(self.broker, socket_timeout=5) as results:
             kept = results.mget([f"celery-task-meta-{job_id}" for job_id in ids])
-        dates = (json.loads(result)["date_done"] for result in kept if result)
-        return [datetime.fromisoformat(date).timestamp() for date in dates]
+        if not all(kept):
+            return None
+        return max(
+            datetime.fromisoformat(json.loads(each)["date_done"]).timestamp() for each in kept
+        )
 
 
 class RayClient(Client):
