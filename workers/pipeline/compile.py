@@ -4,7 +4,8 @@
     v = graph(*inputs)  # in any thread
 
 Which one is a setting. TorchScript is the default where speed matters and nothing may be assumed:
-it needs no compiler, and it is the same arithmetic without Python between the operators.
+it needs no compiler, and it is the same arithmetic without Python between the operators, with the
+three projections of self-attention in one.
 torch.compile also fuses operators, but wants a C++ compiler (CPU) or Triton (GPU) on the machine
 and a start-up that is many times longer: meant for workers that live long on one GPU.
 torch.jit.optimize_for_inference is left out: in bf16 it is not exact.
@@ -18,6 +19,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+
+from workers.pipeline.attention import joined
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +93,7 @@ def _frozen(module: nn.Module, example: tuple[Tensor, ...]) -> Callable[..., Ten
     # takes for a constant, which is meant: other shapes never reach the graph.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(module, example, check_trace=False)
+        traced = torch.jit.trace(joined(module), example, check_trace=False)
         graph = torch.jit.freeze(traced)
         # The first run records shapes, the second optimises for them.
         for _ in range(2):
