@@ -167,20 +167,20 @@ def operations(document) -> set[str]:
 
 
 def test_every_operation_keeps_to_the_document(contract, document):
-    tested, found = contract("examples", "fuzzing", max_examples=3)
+    tested, found = contract("examples", "coverage", "fuzzing", max_examples=5)
     assert not found, "\n\n".join(found)
     assert tested == operations(document)
 
 
 def test_linked_operations_keep_to_the_document_one_after_the_other(contract):
-    tested, found = contract("stateful", max_examples=12)
+    tested, found = contract("stateful", max_examples=30)
     assert not found, "\n\n".join(found)
     assert {"POST /v1/jobs", "GET /v1/jobs/{job_id}"} <= tested
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_every_boundary_of_every_field_and_many_more_requests(contract, document):
+def test_many_more_requests_find_no_violation_either(contract, document):
     tested, found = contract("examples", "coverage", "fuzzing", "stateful", max_examples=100)
     assert not found, "\n\n".join(found)
     assert tested == operations(document)
