@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 TABLE = "table"  # the subject of pin and unpin
 MAX_WORKER_NAME = 255
 MAX_CAP = 1_000_000
+MAX_ID = 2**63 - 1  # what Postgres' bigint holds
 
 DECIDED = {200: Answer("What is in force now.", Decisions)}
 
@@ -50,10 +51,13 @@ class Cap(BaseModel):
 
 
 class AuditQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    """The query of the audit."""
 
-    limit: int = Field(default=20, ge=1, le=100)
-    after: int | None = Field(default=None, ge=1)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    after: Annotated[int, Field(ge=1, le=MAX_ID)] | None = None
+    """The `next` of the page before."""
 
 
 @bp.get("/regions")

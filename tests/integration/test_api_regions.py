@@ -133,6 +133,8 @@ def test_bad_verbs_say_what_is_wrong(make_client):
     calls.assert_problem(admin.post(cap, json={"workers": "many"}), 422, "invalid_field")
     calls.assert_problem(admin.post(cap, data="{"), 400, "invalid_json")
     calls.assert_problem(admin.get("/v1/audit?limit=0"), 422, "invalid_field", "/limit")
+    beyond = admin.get(f"/v1/audit?after={2**63}")
+    calls.assert_problem(beyond, 422, "invalid_field", "/after")
 
 
 def test_the_commands_of_an_operator(world, server, monkeypatch, capsys):
