@@ -85,7 +85,7 @@ def test_a_photo_becomes_a_moving_clip_that_starts_with_it(client, receiver):
         time.sleep(0.02)
     assert job["state"] == "succeeded", job
     # Encoding takes longer than all steps together, so the last one can be seen for long.
-    assert max(steps) == job["progress"]["steps"] == 8, f"progress seen: {sorted(steps)}"
+    assert max(steps) == job["progress"]["steps"] == 4, f"progress seen: {sorted(steps)}"
     assert job["attempts"][0]["hops"][-1]["outcome"] == "placed"
 
     video = client.get(f"/v1/jobs/{job['id']}/video", follow_redirects=True)

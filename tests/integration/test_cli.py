@@ -109,7 +109,7 @@ def test_animate_prints_the_clips_path_and_nothing_else(worker, photo_file, caps
     out, err = capsys.readouterr()
     assert out == "photo.mp4\n"
     assert (photo_file.parent / "here/photo.mp4").read_bytes() == MP4
-    assert "succeeded step 8 of 8" in err
+    assert "succeeded step 4 of 4" in err
 
 
 @pytest.mark.usefixtures("deployed")
@@ -143,7 +143,7 @@ def test_on_a_terminal_there_is_a_live_bar_on_stderr(worker, photo_file, colours
     os.close(follower)
     seen = b""
     assert working.begun.wait(30)
-    while b"step 7 of 8" not in seen:
+    while b"step 3 of 4" not in seen:
         seen += os.read(leader, 4096)
     working.may_finish.set()
     with contextlib.suppress(OSError):
@@ -303,7 +303,7 @@ def test_a_job_is_followed_to_its_end(api, photo, worker, capsys):
     assert cli.run(["jobs", "watch", job_id]) == ExitStatus.OK
     out, err = capsys.readouterr()
     assert out == "succeeded\n"
-    assert err.splitlines()[-1] == "succeeded step 8 of 8"
+    assert err.splitlines()[-1] == "succeeded step 4 of 4"
 
 
 @pytest.mark.usefixtures("deployed")

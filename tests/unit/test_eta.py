@@ -52,5 +52,5 @@ def test_cost_counts_the_work_and_one_is_the_default_clip():
     assert cost_units(profile, **default, steps=profile.steps) == 1
     assert cost_units(profile, frames=96, size=1024, steps=profile.steps) == 8
     teacher = PROFILES["motion-small-teacher"]
-    assert cost_units(teacher, **default, steps=teacher.steps) == pytest.approx(45 / 8)
+    assert cost_units(teacher, **default, steps=teacher.steps) == pytest.approx(45 / 4)
     assert cost_units(PROFILES["noop"], frames=8, size=64, steps=1) > 0

@@ -16,9 +16,9 @@ STUDENT, TEACHER = PROFILES["motion-small"], PROFILES["motion-small-teacher"]
 
 def test_a_profile_has_its_own_steps_unless_they_are_set_for_it():
     plain = Settings(**NEEDED)
-    assert (plain.steps_of(STUDENT), plain.steps_of(TEACHER)) == (8, 15)
+    assert (plain.steps_of(STUDENT), plain.steps_of(TEACHER)) == (4, 15)
     best = Settings(**NEEDED, model_profile=TEACHER.name, model_steps=32)
-    assert (best.steps_of(STUDENT), best.steps_of(TEACHER)) == (8, 32)
+    assert (best.steps_of(STUDENT), best.steps_of(TEACHER)) == (4, 32)
 
 
 REGIONS = """
