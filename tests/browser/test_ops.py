@@ -90,7 +90,7 @@ def test_the_page_fits_and_reads_well(visit, store, admin_key, axe, tmp_path, sc
 def test_draining_asks_first_and_holds_until_it_is_taken_back(visit, store, admin_key):
     page = visit("/ops")
     steps.sign_in(page, admin_key)
-    drain = page.get_by_role("button", name="Drain us-west")
+    drain = page.get_by_role("button", name="Drain us-west", exact=True)  # not "Undrain us-west"
     drain.click()
     page.get_by_role("button", name="Leave it").click()
     expect(drain).to_be_focused()
