@@ -69,7 +69,7 @@ class Worker(threading.Thread):
         [one] = placed
         with self.store.begin() as tx:
             attempts.begin(tx, one.job_id, one.fence, worker="w", attempt_limit_s=60)
-        progress.report(connect(self.settings.redis_url, 2.0), one.job_id, one.fence, 7, 8)
+        progress.report(connect(self.settings.redis_url, 2.0), one.job_id, one.fence, 3, 4)
         self.begun.set()
         self.may_finish.wait(20)
         with self.store.begin() as tx:
