@@ -82,8 +82,8 @@ def damp(old: Rows, wanted: Rows, load: Load, limits: Limits) -> dict[str, dict[
         for name, small in zip(limits.names, limits.small, strict=True)
     ):
         return _plain(wanted)
-    # Also when ceilings are raised: half a step would leave half of the jobs in a dead region, or in
-    # one where they may not be any more.
+    # Also when ceilings are raised: half a step would leave half of the jobs in a dead region, or
+    # in one where they may not be any more.
     if any(
         (load.of(target).capacity <= 0.0 or (target != home and not load.permits(home, target)))
         for home, row in old.items()

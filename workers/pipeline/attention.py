@@ -117,7 +117,8 @@ def share_context(target: Any) -> int:
 def joined(module: nn.Module) -> nn.Module:
     """A copy whose self-attention projects queries, keys and values in one product, not three.
 
-    The same arithmetic in fewer and larger pieces. A layer with a processor of its own stays as it is.
+    The same arithmetic in fewer and larger pieces. A layer with a processor of its own stays as
+    it is.
     """
     copy = deepcopy(module)
     for attn in copy.modules():
