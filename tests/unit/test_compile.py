@@ -1,4 +1,4 @@
-"""Graphs of the real network at toy size: exact, in any thread, and eager where nothing builds."""
+"""Graphs of the real network at toy size: exact to rounding, in any thread, eager where none builds."""
 
 import logging
 import os
@@ -10,6 +10,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
 from workers.pipeline.attention import share_context
 from workers.pipeline.compile import KINDS, build_graph
@@ -60,8 +61,8 @@ def test_a_graph_computes_what_the_network_computes(dtype, kind, clips):
     with torch.inference_mode():
         for seed in (1, 2):  # not what it was built with
             expected = network(*inputs(dtype, clips, seed))
-            # The same kernels in the same order.
-            assert torch.equal(graph(*inputs(dtype, clips, seed)), expected)
+            # To rounding: joined projections add up in another order.
+            assert_close(graph(*inputs(dtype, clips, seed)), expected)
         sample, time, context, said = inputs(dtype, clips, 2)
         assert not torch.equal(graph(sample, time, -context, said), expected)  # no constant
 
@@ -71,7 +72,7 @@ def test_other_shapes_run_through_the_network_itself():
     graph = build_graph(network, "torchscript", inputs(torch.float32, 1))
     for clips in (1, 2, 3):
         got = graph(*inputs(torch.float32, clips, 5))
-        assert torch.equal(got, network(*inputs(torch.float32, clips, 5)))
+        assert_close(got, network(*inputs(torch.float32, clips, 5)))
 
 
 def test_built_in_one_thread_and_called_in_another():
@@ -88,7 +89,8 @@ def test_built_in_one_thread_and_called_in_another():
     for thread in threads:
         thread.join(60)
     assert len(got) == 3
-    assert all(torch.equal(x, expected) for x in got)
+    for each in got:
+        assert_close(each, expected)
     assert not any(x.requires_grad for x in got)
 
 
@@ -138,6 +140,7 @@ import logging, sys, threading, torch
 logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="LOG %(name)s: %(message)s")
 logging.captureWarnings(True)
 from torch import nn
+from torch.testing import assert_close
 from torch._dynamo.utils import counters
 from workers.pipeline.compile import build_graph
 
