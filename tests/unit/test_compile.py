@@ -1,4 +1,4 @@
-"""Graphs of the real network at toy size: exact to rounding, in any thread, eager where none builds."""
+"""Graphs of the real network at toy size: exact to rounding, in any thread, with a way out."""
 
 import logging
 import os
