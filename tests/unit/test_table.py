@@ -54,11 +54,11 @@ def test_no_damped_table_breaks_an_invariant(before, after):
 
 
 def test_jobs_leave_a_region_at_once_where_they_may_not_be_any_more():
-    idle = replace(LOAD, allowed={"aa": frozenset({"cc"})})
+    narrowed = replace(LOAD, allowed={"aa": frozenset({"cc"})})
     old = with_row(aa=0.1, bb=0.9)
-    table = next_table(old, idle, TOPOLOGY, 10.0)
+    table = next_table(old, narrowed, TOPOLOGY, 10.0)
     assert table.shares["aa"].get("bb", 0.0) == 0.0
-    check_invariants(table, idle, TOPOLOGY)
+    check_invariants(table, narrowed, TOPOLOGY)
 
 
 @pytest.mark.parametrize(

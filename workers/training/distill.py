@@ -120,7 +120,7 @@ def distil(args: argparse.Namespace) -> dict:
         if getattr(args, name) is not None
     }
     guidance = replace(config.sampling[TEACHER], **given)
-    # Sampled with half of the steps that it was trained for it is as good: see the model card.
+    # Half of the steps that it was trained for turned out better: the model card has the table.
     served = SAMPLING[STUDENT]
     plain = replace(served, steps=min(served.steps, args.student_steps))
     config = replace(config, sampling={TEACHER: guidance, STUDENT: plain})
