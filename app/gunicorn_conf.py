@@ -8,7 +8,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from app import safety
-from app.config import ConfigError, settings
+from app.config.settings import ConfigError, settings
 from app.objects import objects_for
 from app.outbound import parse_allow
 from app.telemetry import configure_logs
@@ -23,8 +23,9 @@ except (ConfigError, ValueError) as error:
 
 # One process: its counters are the process's own, and threads suffice, since waiting for the
 # database and the picture process is most of a submit. Run more API processes to scale.
-# A thread that waits for news of a job sleeps on a lock (20 kB, 30 frames deep); app/api/gate.py
-# keeps the number of those that work at API_THREADS. gunicorn makes threads as they are needed.
+# A thread that waits for news of a job sleeps on a lock (20 kB, 30 frames deep);
+# app/api/process/gate.py keeps the number of those that work at API_THREADS.
+# gunicorn makes threads as they are needed.
 workers = 1
 worker_class = "gthread"
 threads = own.api_threads + own.api_waiters

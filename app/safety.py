@@ -16,8 +16,9 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from app.config import ConfigError
-from app.domain.errors import BadRequest, Permanent, StillmotionError, Transient
+from app.config.settings import ConfigError
+from app.domain.errors import BadRequest, Permanent, Transient
+from stillmotion.errors import StillmotionError
 
 log = structlog.get_logger(__name__)
 

@@ -16,14 +16,14 @@ from app import telemetry
 from app.broker import traffic
 from app.broker.connections import RegionRedis
 from app.broker.traffic import Copies, RegionReport
-from app.config import Settings
-from app.domain.controls import Controls
+from app.config.settings import Settings
 from app.domain.errors import DatabaseUnavailable
-from app.domain.load import ReportRefused, accept, fresh
-from app.domain.pools import Topology
-from app.domain.table import Mode, Table, TableRefused, check_published, mode
-from app.store import controls, tables
+from app.domain.routing.controls import Controls
+from app.domain.routing.load import ReportRefused, accept, fresh
+from app.domain.routing.table import Mode, Table, TableRefused, check_published, mode
+from app.domain.routing.topology import Topology
 from app.store.session import Store
+from app.store.traffic import controls, tables
 
 log = structlog.get_logger(__name__)
 

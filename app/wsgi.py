@@ -1,7 +1,7 @@
 """gunicorn's entry: `gunicorn -c python:app.gunicorn_conf app.wsgi:app`."""
 
 from app.api.application import create_app
-from app.config import settings
+from app.config.settings import settings
 from app.telemetry import configure_logs
 
 configure_logs(settings().log_level)

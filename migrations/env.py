@@ -5,7 +5,7 @@ from logging.config import fileConfig
 from alembic import context
 from sqlalchemy import create_engine, text
 
-from app.config import settings
+from app.config.settings import settings
 from app.store.models import Base
 
 # Any constant will do; it is this project's among the advisory locks of the database.

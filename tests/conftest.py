@@ -15,12 +15,12 @@ import redis
 import skimage.data
 from PIL import Image
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.store import keys
 from app.store.session import Store
 from scripts.stack import Services
-from tests import services
-from tests.receiver import Receiver
+from tests.support import services
+from tests.support.receiver import Receiver
 
 # The tests say what they need; a developer's shell must not say it for them.
 for name in Settings.model_fields:

@@ -8,16 +8,17 @@ from flask import Flask, Response, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app import telemetry
-from app.api import (
+from app.api.openapi import build
+from app.api.process.services import Services, services
+from app.api.request import errors, rate_limit
+from app.api.request.submission import FIELDS_BYTES
+from app.api.routes import (
     catalog,
     document,
-    errors,
     events,
     health,
     jobs,
-    limits,
     objects,
-    openapi,
     ops,
     regions,
     sessions,
@@ -27,9 +28,7 @@ from app.api import (
     videos,
     webhooks,
 )
-from app.api.orders import FIELDS_BYTES
-from app.api.services import Services, services
-from app.config import Settings
+from app.config.settings import Settings
 from app.web import pages
 
 log = structlog.get_logger(__name__)
@@ -78,7 +77,7 @@ def create_app(settings: Settings) -> Flask:
         health,
     ):
         app.register_blueprint(module.bp)
-    document_of_api = openapi.Document(app, settings)
+    document_of_api = build.Document(app, settings)
     app.extensions["openapi"] = document_of_api
     app.register_blueprint(
         pages(
@@ -114,7 +113,7 @@ def _end(answer: Response) -> Response:
     answer.headers["X-Request-Id"] = str(g.request_id)
     answer.headers["X-Content-Type-Options"] = "nosniff"
     answer.headers.setdefault("Cache-Control", "no-store")
-    limits.tell(answer)
+    rate_limit.tell(answer)
     if request.endpoint in SUBMITS:
         telemetry.submits.labels(answer.status_code).inc()
         accepted = answer.status_code < 300 and "Location" in answer.headers

@@ -13,8 +13,8 @@ from uuid import uuid4
 
 from celery import Celery
 
-from app.config import ConfigError, Settings, settings
-from app.domain.messages import HOUSEKEEPING_QUEUE
+from app.config.settings import ConfigError, Settings, settings
+from app.domain.job.messages import HOUSEKEEPING_QUEUE
 
 EX_CONFIG = 78  # sysexits.h
 REDIS_OPTIONS = {

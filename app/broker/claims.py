@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import redis
 
-from app.domain.lease import CLAIM_S, IDLE_S
-from app.domain.pools import Pool
+from app.domain.job.lease import CLAIM_S, IDLE_S
+from app.domain.routing.topology import Pool
 
 _CLAIM, _ANNOUNCE, _LOOK = (
     files("app.broker").joinpath(f"{name}.lua").read_text()

@@ -7,7 +7,7 @@ from threading import Event
 import redis
 import structlog
 
-from app.config import Settings
+from app.config.settings import Settings
 
 log = structlog.get_logger(__name__)
 

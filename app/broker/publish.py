@@ -9,10 +9,10 @@ from celery import Celery
 from kombu import Producer
 
 from app.broker.celery_app import make_celery
-from app.config import Settings
+from app.config.settings import Settings
 from app.domain.errors import Transient
-from app.domain.messages import RENDER, task_id
-from app.domain.pools import Pool
+from app.domain.job.messages import RENDER, task_id
+from app.domain.routing.topology import Pool
 
 
 class PublishFailed(Transient):

@@ -14,8 +14,8 @@ from typing import Any
 import redis
 
 from app.broker.claims import DRAINED_WORKERS
-from app.domain.controls import Controls
-from app.domain.load import Report, ReportRefused
+from app.domain.routing.controls import Controls
+from app.domain.routing.load import Report, ReportRefused
 
 TABLE, CONTROLS = "stillmotion:table", "stillmotion:controls"
 REPORT_KEPT_S = 120

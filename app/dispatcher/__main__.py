@@ -11,12 +11,12 @@ from prometheus_client import start_http_server
 from app.broker.celery_app import node_name
 from app.broker.connections import POOL_IDLE, TRAFFIC_CHANGED, WEBHOOK_DUE, RegionRedis, listen
 from app.broker.publish import Publisher
-from app.config import ConfigError, settings
-from app.dispatcher.controller import Controller
+from app.config.settings import ConfigError, settings
+from app.dispatcher.control.controller import Controller
+from app.dispatcher.control.reports import Reporter
 from app.dispatcher.deliveries import DeliveryLoop
-from app.dispatcher.place import Placer
+from app.dispatcher.placement.loop import Placer
 from app.dispatcher.reaper import Reaper
-from app.dispatcher.reports import Reporter
 from app.store.session import Store
 from app.telemetry import configure_logs
 from app.traffic import Traffic

@@ -12,10 +12,10 @@ import structlog
 
 from app.broker.publish import Publisher, PublishFailed
 from app.domain.errors import DatabaseUnavailable
-from app.domain.messages import DELIVER, HOUSEKEEPING_QUEUE, SWEEP, WEBHOOKS_QUEUE
-from app.store import deliveries
-from app.store.deliveries import Due
+from app.domain.job.messages import DELIVER, HOUSEKEEPING_QUEUE, SWEEP, WEBHOOKS_QUEUE
 from app.store.session import Store
+from app.store.webhooks import deliveries
+from app.store.webhooks.deliveries import Due
 
 log = structlog.get_logger(__name__)
 

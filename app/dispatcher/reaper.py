@@ -13,9 +13,9 @@ from app.broker import progress
 from app.broker.claims import Claims
 from app.broker.connections import POOL_IDLE, RegionRedis, wake
 from app.domain.errors import DatabaseUnavailable
-from app.domain.lease import LEASE_S
-from app.domain.pools import Pool
-from app.store import reaping, slots
+from app.domain.job.lease import LEASE_S
+from app.domain.routing.topology import Pool
+from app.store.job import reaping, slots
 from app.store.session import Store
 from app.telemetry import reaped
 

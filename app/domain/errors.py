@@ -1,17 +1,6 @@
 """One error tree. Each class answers: may this attempt, or this request, be tried again?"""
 
-
-class StillmotionError(Exception):
-    """Root. `code` is stable and machine-readable; the text is one sentence for people."""
-
-    code = "internal_error"
-    retryable = False
-
-    def __init__(self, detail: str, *, code: str | None = None):
-        super().__init__(detail)
-        self.detail = detail
-        if code is not None:
-            self.code = code
+from stillmotion.errors import StillmotionError
 
 
 class BadRequest(StillmotionError):

@@ -9,12 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from app.domain.errors import StillmotionError
+from stillmotion.signatures import TEST_EVENT, sign
 
 # Seconds from each failed try to the next, as in the specification's "Deliverability and
 # reliability"; the first entry is the wait before the first try. Ten tries over 75 hours.
@@ -31,26 +30,10 @@ PUBLISHED_LEASE_S = 60.0  # a message that no worker has taken by then is publis
 # second, and one that never answers holds four threads for TIMEOUT_S at a time.
 RECEIVER_LIMIT = 4
 
-TOLERANCE_S = 300.0  # how far a message's time may be from the receiver's
-
-ROTATION_GRACE_S = 86_400  # both secrets sign for this long, unless the owner says otherwise
-
 MAX_BODY_BYTES = 20_000
 # The specification names 429, 502 and 504; RFC 9110 defines Retry-After for 503.
 THROTTLES = frozenset({429, 502, 503, 504})
 GONE = 410
-
-
-class WebhookEvent(StrEnum):
-    """What is announced: every end of a job. The names are those of the states."""
-
-    SUCCEEDED = "job.succeeded"
-    FAILED = "job.failed"
-    CANCELED = "job.canceled"
-    EXPIRED = "job.expired"
-
-
-TEST_EVENT = "webhook.test"
 
 
 def secret_for(secret_key: str, subject: UUID, version: int = 1) -> str:
@@ -61,13 +44,6 @@ def secret_for(secret_key: str, subject: UUID, version: int = 1) -> str:
     """
     key = hmac.digest(secret_key.encode(), f"webhook:v{version}:{subject}".encode(), "sha256")
     return "whsec_" + base64.b64encode(key).decode()
-
-
-def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """One signature of `webhook-signature`. `timestamp`: Unix seconds of this try."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
-    return "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
 
 
 def headers(secrets: Sequence[str], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
@@ -82,55 +58,6 @@ def headers(secrets: Sequence[str], message_id: str, timestamp: int, body: bytes
         "webhook-timestamp": str(timestamp),
         "webhook-signature": " ".join(signatures),
     }
-
-
-class InvalidWebhook(StillmotionError):
-    """What came is not a message that was signed with the secret, or not of now."""
-
-    code = "invalid_webhook"
-
-
-def verify(
-    secrets: Sequence[str],
-    headers: Mapping[str, str],
-    body: bytes,
-    *,
-    now: float,
-    tolerance_s: float = TOLERANCE_S,
-) -> None:
-    """Check what `headers` says of `body`; any of `secrets` may have signed it.
-
-    `headers`: names in lower case. `now`: Unix seconds. An old message is refused, or whoever has
-    seen one could send it again for ever. Raises InvalidWebhook.
-    """
-    try:
-        message_id, timestamp, given = (
-            headers[f"webhook-{name}"] for name in ("id", "timestamp", "signature")
-        )
-    except KeyError as error:
-        raise InvalidWebhook(f"There is no {error.args[0]} header.") from None
-    if not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) <= 12):
-        raise InvalidWebhook("webhook-timestamp is no time.")
-    if abs(now - int(timestamp)) > tolerance_s:
-        raise InvalidWebhook("The message is too old, or this clock is wrong.")
-    good = False
-    for secret in secrets:
-        if not _is_secret(secret):
-            raise InvalidWebhook("A secret is whsec_ and 24 bytes or more in base64.")
-        wanted = sign(secret, message_id, int(timestamp), body).encode()
-        for signature in given.split():
-            # All are compared, each in constant time: how long it takes tells nothing.
-            good |= hmac.compare_digest(signature.encode(), wanted)
-    if not good:
-        raise InvalidWebhook("No signature is that of the secret.")
-
-
-def _is_secret(text: str) -> bool:
-    """Whether nobody can guess it: an empty one would verify what anybody signs."""
-    try:
-        return len(base64.b64decode(text.removeprefix("whsec_"), validate=True)) >= 24
-    except ValueError:
-        return False
 
 
 def encode(event: str, ended_at: datetime, job: Mapping[str, Any]) -> bytes:
@@ -199,20 +126,3 @@ def decide(status: int | None, retry_after_s: float | None, tries: int, draw: fl
     if status in THROTTLES and retry_after_s is not None:
         delay_s = max(delay_s, min(retry_after_s, RETRY_AFTER_LIMIT_S))
     return Verdict(Outcome.RETRY, delay_s)
-
-
-def retry_after_s(value: str | None, now: float) -> float | None:
-    """Seconds asked for by a Retry-After header (RFC 9110, 10.2.3): a number, or a date.
-
-    `now`: Unix seconds. None: no header, or one that makes no sense.
-    """
-    if value is None:
-        return None
-    value = value.strip()
-    # isdecimal() alone accepts other scripts' digits; very long numbers are an attack on int().
-    if value.isascii() and value.isdecimal():
-        return float(int(value)) if len(value) <= 9 else RETRY_AFTER_LIMIT_S
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, TypeError, OverflowError):
-        return None

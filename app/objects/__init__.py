@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from app.config import ConfigError, Settings
+from app.config.settings import ConfigError, Settings
 from app.objects.base import ObjectInfo, Objects
 from app.objects.local import LocalObjects
 

@@ -7,13 +7,14 @@ workers), without and with backoff and start delay.
 
 from collections.abc import Iterator
 
-from app.domain.admission import Class, admit, shed_shares, wait_among
-from app.domain.backoff import PROBE_BASE_S, PROBE_CAP_S, execution_delay, full_jitter, probe_delay
-from app.domain.candidates import candidates, drawn
-from app.domain.job import Policy
-from app.domain.pools import Ring
-from app.domain.table import local_spare
+from app.domain.routing.admission import Class, admit, shed_shares, wait_among
+from app.domain.routing.candidates import candidates, drawn
+from app.domain.routing.pacing import PROBE_BASE_S, PROBE_CAP_S, execution_delay, probe_delay
+from app.domain.routing.table import local_spare
+from app.domain.routing.topology import Ring
 from app.planning.simulator import Simulation, Try
+from stillmotion.backoff import full_jitter
+from stillmotion.states import Policy
 
 POLL_ROUND_S = 0.002  # asking a worker that says no
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from app.domain.load import Load, RegionLoad
-from app.domain.pools import Region, Rings, Topology
+from app.domain.routing.load import Load, RegionLoad
+from app.domain.routing.topology import Region, Rings, Topology
 
 EARTH_KM = 6371.0
 KM_PER_MS = 100.0  # of round trip: light in fibre does 200 km/ms one way

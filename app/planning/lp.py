@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
-from app.domain.load import Load
-from app.domain.pools import Topology
-from app.domain.routing import Limits, Shares, limits_of
+from app.domain.routing.load import Load
+from app.domain.routing.offload import Limits, Shares, limits_of
+from app.domain.routing.topology import Topology
 
 SLACK_PRICE = 1e4  # per job/s over a ceiling; far above any round trip, so slack is a last resort
 

@@ -17,9 +17,9 @@ from math import ceil, inf, isfinite
 import numpy as np
 from scipy.optimize import linprog
 
-from app.domain.capacity import CEILING_TOP, ceiling, wait_quantile
-from app.domain.load import SMALL_POOL, Load, RegionLoad
-from app.domain.pools import Topology
+from app.domain.routing.capacity import CEILING_TOP, ceiling, wait_quantile
+from app.domain.routing.load import SMALL_POOL, Load, RegionLoad
+from app.domain.routing.topology import Topology
 from app.planning.lp import optimum
 
 MOST_GPUS = 100_000  # in one region; a forecast that needs more is a typing error

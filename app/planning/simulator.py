@@ -15,16 +15,16 @@ from uuid import UUID
 
 import numpy as np
 
-from app.domain.candidates import Order
-from app.domain.capacity import ramp
-from app.domain.damping import PERIOD_S, next_table, smooth
-from app.domain.job import Policy
-from app.domain.lease import IDLE_S, LEASE_S
-from app.domain.load import REPORT_FRESH_S, Load, RegionLoad
-from app.domain.pools import Topology
-from app.domain.table import Table, TableRefused, check_invariants
+from app.domain.job.lease import IDLE_S, LEASE_S
+from app.domain.routing.candidates import Order
+from app.domain.routing.capacity import ramp
+from app.domain.routing.damping import PERIOD_S, next_table, smooth
+from app.domain.routing.load import REPORT_FRESH_S, Load, RegionLoad
+from app.domain.routing.table import Table, TableRefused, check_invariants
+from app.domain.routing.topology import Topology
 from app.planning.arrivals import Arrivals
 from app.planning.outcome import BUCKET_S, Record
+from stillmotion.states import Policy
 
 REENTER = 0.05  # expired leases re-enter at this part of the lost region's capacity per second
 

@@ -27,7 +27,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from app.domain.job import MAX_BEGUN, TERMINAL, JobState
+from app.domain.job.state import MAX_BEGUN
+from stillmotion.states import TERMINAL, JobState
 
 TERMINAL_SQL = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
 STATES_SQL = ", ".join(f"'{state}'" for state in JobState)
@@ -110,9 +111,9 @@ class JobRow(Base):
     # Set: a backoff runs until then, and the row is not in the placement index. Cleared by the
     # dispatcher, so that placing never reads rows it may not take.
     not_before: Mapped[datetime | None]
-    # Virtual start, stamped at submit: the order within a priority class (app/store/fair.py).
+    # Virtual start, stamped at submit: the order within a priority class (app/store/job/fair.py).
     vstart: Mapped[float] = mapped_column(server_default=text("0"))
-    cost: Mapped[float] = mapped_column(server_default=text("1"))  # app/domain/cost.py
+    cost: Mapped[float] = mapped_column(server_default=text("1"))  # app/domain/job/cost.py
     # Of a key with a concurrency limit: true, it holds one of the key's slots; false, it waits for
     # one and is in no placement index. NULL: the key has no limit.
     slot: Mapped[bool | None]
@@ -265,7 +266,7 @@ class AttemptRow(Base):
 
 
 class FairTagRow(Base):
-    """Where an owner's next job stands in virtual time, for one queue. See app/store/fair.py."""
+    """Where an owner's next job stands in virtual time, for one queue: job/fair.py."""
 
     __tablename__ = "fair_tags"
     __table_args__ = (Index("ix_fair_tags_queue", "profile", "region", "priority", "finish"),)
@@ -388,7 +389,7 @@ class RoutingTableRow(Base):
     version: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     made_by: Mapped[str]  # the controller
-    body: Mapped[str]  # app.domain.table.Table as JSON
+    body: Mapped[str]  # app.domain.routing.table.Table as JSON
 
 
 class ControlRow(Base):

@@ -11,7 +11,7 @@ revision = "0001"
 down_revision = None
 
 
-# Every move of app.domain.job.MOVES, on state alone; a test holds the two together.
+# Every move of app.domain.job.state.MOVES, on state alone; a test holds the two together.
 GUARD = """
 CREATE FUNCTION guard_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

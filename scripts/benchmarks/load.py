@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from app.config import Settings
+from app.config.settings import Settings
 from app.planning import traces
 from app.planning.traces import Rates, Requests
 from scripts.benchmarks import load_placements, load_plots

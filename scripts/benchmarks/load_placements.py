@@ -20,15 +20,16 @@ from sqlalchemy import text
 
 from app.broker.claims import Claims
 from app.broker.connections import POOL_IDLE, connect, wake
-from app.config import Settings
-from app.domain.job import JobState, uuid7
-from app.domain.lease import LEASE_S
-from app.domain.pools import Pool
-from app.store import jobs
-from app.store.jobs import NewJob
+from app.config.settings import Settings
+from app.domain.job.lease import LEASE_S
+from app.domain.job.state import uuid7
+from app.domain.routing.topology import Pool
+from app.store.job import jobs
+from app.store.job.jobs import NewJob
 from app.store.session import Store
 from scripts.benchmarks.load_watch import Use, Watch
 from scripts.stack import Stack, StackError
+from stillmotion.states import JobState
 
 WORKERS = 128  # idle in each pool, so that no dispatcher waits for one
 TAKE = 500  # messages at a time, at most

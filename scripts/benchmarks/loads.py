@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
-from app.domain.load import Load, RegionLoad
-from app.domain.pools import Region, Rings, Topology
+from app.domain.routing.load import Load, RegionLoad
+from app.domain.routing.topology import Region, Rings, Topology
 
 
 @st.composite

@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from rich.console import Console
 from rich.table import Table
 
-from app.domain.admission import Class, wait_bound
-from app.domain.damping import PERIOD_S, next_table, smooth
-from app.domain.load import Load
-from app.domain.pools import Topology
-from app.domain.routing import in_region_bound, limits_of, offload
-from app.domain.table import TableRefused, check_invariants
+from app.domain.routing.admission import Class, wait_bound
+from app.domain.routing.damping import PERIOD_S, next_table, smooth
+from app.domain.routing.load import Load
+from app.domain.routing.offload import in_region_bound, limits_of, offload
+from app.domain.routing.table import TableRefused, check_invariants
+from app.domain.routing.topology import Topology
 from app.planning.geography import random_world
 from app.planning.lp import gap, optimum
 from scripts.benchmarks import traffic_plots

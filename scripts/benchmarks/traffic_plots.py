@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 
-from app.domain.admission import Class, wait_bound
-from app.domain.capacity import ceiling, wait_quantile
+from app.domain.routing.admission import Class, wait_bound
+from app.domain.routing.capacity import ceiling, wait_quantile
 from scripts.benchmarks import traffic_worlds as worlds
 from scripts.benchmarks.plots import GREY, STYLE, save
 from scripts.benchmarks.traffic_worlds import SERVICE_S, Run

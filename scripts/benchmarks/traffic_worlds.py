@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.domain.capacity import ceiling
+from app.domain.routing.capacity import ceiling
 from app.planning import traces
 from app.planning.arms import HomeOnly, Ours, Polling, RandomGlobal
 from app.planning.arrivals import Arrivals, burst, poisson, replayed, together

@@ -13,11 +13,11 @@ import sys
 import time
 from pathlib import Path
 
-from app.domain.errors import StillmotionError
-from app.pictures import Normaliser
+from app.pictures.normaliser import Normaliser
 from scripts.stack.data import ROOT, DataDir, choose_directory
 from scripts.stack.errors import DirectoryInUse, StackError
 from scripts.stack.stack import PROCESSES, SECOND_BROKER, Stack
+from stillmotion.errors import StillmotionError
 
 EX_USAGE, EX_UNAVAILABLE, EX_TEMPFAIL, EX_INTERRUPTED = 2, 69, 75, 130
 SAMPLE = ROOT / "scripts/assets/cat.jpg"

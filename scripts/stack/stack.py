@@ -186,7 +186,7 @@ class Stack:
 
         Its stderr goes to the log `stillmotion` unless a file descriptor is given.
         """
-        spec = self._python("stillmotion", ["-m", "app.cli", *map(str, arguments)], env)
+        spec = self._python("stillmotion", ["-m", "stillmotion.cli", *map(str, arguments)], env)
         # Ctrl-C to it: `animate` then cancels its job, while the API still runs.
         spec = replace(spec, stage=COMMANDS, stop_signal=signal.SIGINT)
         code, printed = self._supervisor.run(spec, timeout_s, stdout=subprocess.PIPE, stderr=stderr)

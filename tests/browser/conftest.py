@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import pytest
 
 from app.store import keys
-from tests import make, services
 from tests.browser import WAIT_MS
-from tests.fleet import Fleet
-from tests.fleet import fleet as make_fleet
+from tests.support import make, services
+from tests.support.fleet import Fleet
+from tests.support.fleet import fleet as make_fleet
 
 STEPS = 8
 STEP_S = 0.3

@@ -3,10 +3,10 @@
 import pytest
 
 from app.broker.connections import wake
-from app.store import controls
-from tests import make
+from app.store.traffic import controls
 from tests.browser import steps
 from tests.browser.steps import expect
+from tests.support import make
 
 # What the API says where regions are routed by load.
 ROUTED = {

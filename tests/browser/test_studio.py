@@ -4,10 +4,10 @@ import httpx
 import pytest
 
 from app.store import keys
-from tests import make
 from tests.browser import steps
 from tests.browser.steps import expect
-from tests.calls import rows_in
+from tests.support import make
+from tests.support.calls import rows_in
 
 PLAYS = "video => !video.paused && video.currentTime > 0.05 && video.muted && video.loop"
 

@@ -12,9 +12,9 @@ import skimage.data
 import standardwebhooks
 from PIL import Image
 
-from tests import services
-from tests.fleet import fleet as make_fleet
-from tests.fleet import wait_for
+from tests.support import services
+from tests.support.fleet import fleet as make_fleet
+from tests.support.fleet import wait_for
 
 SECRET_PLACE = "51 deg 28' 38.00\" N"
 FRAMES = 16

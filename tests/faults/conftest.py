@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fleet import fleet as make_fleet
+from tests.support.fleet import fleet as make_fleet
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from tests import make, services
-from tests.fleet import fleet as make_fleet
-from tests.rabbitmq import rabbitmq
+from tests.support import make, services
+from tests.support.fleet import fleet as make_fleet
+from tests.support.rabbitmq import rabbitmq
 
 
 @pytest.fixture(scope="module")

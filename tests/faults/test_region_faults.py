@@ -11,7 +11,7 @@ import redis
 
 from scripts.stack import Stack
 from scripts.stack.data import ROOT
-from tests.services import wait_until
+from tests.support.services import wait_until
 
 REGIONS = ("us-east", "eu-west")
 PROCESSES = (

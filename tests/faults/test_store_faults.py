@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import text
 
-from tests.fleet import wait_for
-from tests.proxy import Proxy
+from tests.support.fleet import wait_for
+from tests.support.proxy import Proxy
 
 
 @pytest.fixture

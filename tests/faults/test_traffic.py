@@ -4,8 +4,9 @@ import signal
 
 from sqlalchemy import text
 
-from app.store import controls, keys, tables
-from tests.fleet import wait_for
+from app.store import keys
+from app.store.traffic import controls, tables
+from tests.support.fleet import wait_for
 
 PERIOD_S = 1.0
 QUICK = {"controller_period_s": PERIOD_S, "report_every_s": 0.5}

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from app.broker import progress
-from app.domain.lease import LEASE_S
-from app.store import jobs
-from tests import make
-from tests.fleet import wait_for
+from app.domain.job.lease import LEASE_S
+from app.store.job import jobs
+from tests.support import make
+from tests.support.fleet import wait_for
 
 TAKEN_BACK_S = LEASE_S + 10  # lease, the reaper's own patience with the database, a tick
 

@@ -11,10 +11,10 @@ from app.broker.connections import connect
 from app.broker.publish import Publisher
 from app.dispatcher.deliveries import DeliveryLoop
 from app.store import keys
-from tests.cpu_worker import cpu_worker
-from tests.promise import Promise
-from tests.receiver import Receiver
-from tests.world import FILE, World
+from tests.support.contract import Promise
+from tests.support.cpu_worker import cpu_worker
+from tests.support.deployment import FILE, World
+from tests.support.receiver import Receiver
 
 
 @pytest.fixture(scope="session")

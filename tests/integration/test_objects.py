@@ -19,7 +19,7 @@ import pytest
 from app.domain.errors import BadRequest, ObjectMissing, StorageUnavailable
 from app.objects import LocalObjects, open_objects
 from app.objects.s3 import S3Objects
-from tests import swift_server
+from tests.support import swift_server
 
 SECRET = "a-secret-key-that-only-the-tests-ever-use"
 PUBLIC_URL = "https://api.example.com"

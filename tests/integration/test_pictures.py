@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from app.domain.errors import BadRequest, Transient
-from app.pictures import Normaliser, Picture
+from app.pictures.normaliser import Normaliser, Picture
 
 RED, GREEN, BLUE, GREY = (200, 40, 40), (40, 180, 40), (40, 40, 200), (128, 128, 128)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -458,7 +458,7 @@ def test_the_process_gets_no_environment_and_no_descriptors(own):
 def test_the_process_ends_with_ours_however_we_end():
     program = """
 import os, pathlib, signal, sys
-from app.pictures import Normaliser
+from app.pictures.normaliser import Normaliser
 normaliser = Normaliser()
 normaliser.normalise(sys.stdin.buffer.read())
 assert "PIL" not in sys.modules

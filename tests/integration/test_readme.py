@@ -17,11 +17,11 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from app.api.application import create_app
-from app.client import Client
 from app.domain import webhooks
-from tests import services
-from tests.fleet import fleet as make_fleet
-from tests.hooks import create, wait_state
+from stillmotion import Client
+from tests.support import services
+from tests.support.fleet import fleet as make_fleet
+from tests.support.hooks import create, wait_state
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -100,7 +100,7 @@ def play(site, api_key, photo, tmp_path):
     commands.mkdir()
     # What an installation puts there.
     stillmotion = commands / "stillmotion"
-    stillmotion.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m app.cli "$@"\n')
+    stillmotion.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m stillmotion.cli "$@"\n')
     stillmotion.chmod(0o755)
     env = {"PATH": f"{commands}:{os.environ['PATH']}", "PYTHONPATH": str(services.ROOT)}
     user = {"STILLMOTION_SERVER": site, "STILLMOTION_API_KEY": api_key}

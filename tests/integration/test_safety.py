@@ -7,9 +7,9 @@ import pytest
 
 from app import safety
 from app.api.application import create_app
-from app.config import ConfigError
-from tests import calls, services
-from tests.fleet import fleet as make_fleet
+from app.config.settings import ConfigError
+from tests.support import calls, services
+from tests.support.fleet import fleet as make_fleet
 
 PLUGIN = '''
 class Check:

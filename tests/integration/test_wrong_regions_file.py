@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests import services
+from tests.support import services
 
 COMMANDS = {
     "app.broker.celery_app": ["celery", "-A", "app.broker.celery_app", "flower"],

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.errors import BadRequest
-from app.pictures import REFUSALS, Normaliser, sniff
+from app.pictures.normaliser import REFUSALS, Normaliser, sniff
 
 
 def code_of(data: bytes) -> str:

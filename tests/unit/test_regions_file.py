@@ -4,10 +4,10 @@ import textwrap
 
 import pytest
 
-from app import regions_file
-from app.cli import ExitStatus, run
-from app.domain.pools import Rings
-from app.regions_file import RegionsFileError
+from app.config import regions_file
+from app.config.regions_file import RegionsFileError
+from app.domain.routing.topology import Rings
+from stillmotion.cli import ExitStatus, run
 
 PAIR = """\
 [[region]]

@@ -1,0 +1,116 @@
+"""What the views need, built once per process. Nothing here connects before it is used."""
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, TypeVar
+from uuid import UUID
+
+import redis
+import structlog
+from flask import current_app
+from sqlalchemy import Row
+
+from app import safety
+from app.api.models.schemas import Links
+from app.api.process.admission import Admission
+from app.api.process.forecast import Forecaster
+from app.api.process.gate import Gate
+from app.api.process.hub import Hub
+from app.api.process.key_cache import KnownKeys
+from app.broker import progress
+from app.broker.claims import Claims
+from app.broker.connections import JOB_QUEUED, WEBHOOK_DUE, RegionRedis, send_wake
+from app.config.settings import ConfigError, Settings
+from app.domain.routing.topology import Pool
+from app.objects import objects_for
+from app.outbound import parse_allow
+from app.pictures.normaliser import Normaliser
+from app.store.session import Store
+from app.traffic import Traffic
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+REDIS_REST_S = 1.0
+
+
+class Services:
+    """Safe for threads. Raises ConfigError for settings that cannot work."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.topology = settings.topology
+        self.store = Store(
+            settings.sqlalchemy_url,
+            pool_size=settings.database_pool_size,
+            timeout_s=settings.database_timeout_s,
+        )
+        self.objects = objects_for(settings)
+        self.keys = KnownKeys(self.store)
+        try:
+            self.allow = parse_allow(settings.outbound_allow)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        self.normaliser = Normaliser(settings.normaliser_processes)
+        self.redis = RegionRedis(settings)
+        self.traffic = Traffic(settings, self.store, self.redis)
+        self.admission = Admission(settings, self.store, self.redis, self.traffic)
+        self.links = Links.of(settings, self.objects)
+        self.safety = safety.load(settings.safety_check)
+        self.gate = Gate(settings.api_threads, settings.api_waiters)
+        self.hub = Hub(self.store, self.redis)
+        self.forecaster = Forecaster(self.store, self.topology, self.idle)
+        self._resting: dict[str, float] = {}
+
+    def wake(self) -> None:
+        """Tell the dispatchers that a job waits; they also poll."""
+        self.hint(self.settings.region, lambda client: send_wake(client, JOB_QUEUED))
+
+    def webhook_due(self) -> None:
+        """Tell the dispatchers that a job has ended; they also poll."""
+        self.hint(self.settings.region, lambda client: send_wake(client, WEBHOOK_DUE))
+
+    def step(self, job: Row[Any]) -> int | None:
+        """The last step that the job's worker reported, if its region's Redis answers."""
+        return self.hint(job.region, lambda client: progress.read(client, job.id, job.fence))
+
+    def idle(self, pool: Pool) -> int | None:
+        """Idle workers of a pool that may be given jobs, if its region's Redis answers."""
+        if pool.region in self.traffic.current().controls.drained:
+            return 0
+        return self.hint(pool.region, lambda client: Claims(client).look(pool).free)
+
+    def changed(self, region: str, job_id: UUID) -> None:
+        """Tell those who wait for a job that it has changed; they also poll."""
+        self.hint(region, lambda client: progress.changed(client, job_id))
+
+    def ask_stop(self, region: str, job_id: UUID, fence: int) -> None:
+        """Ask a worker to stop at its next step; it also reads the flag with its lease."""
+        self.hint(region, lambda client: progress.ask_stop(client, job_id, fence))
+
+    def hint(self, region: str, work: Callable[[redis.Redis], T]) -> T | None:
+        """Do what may be lost. A Redis that fails rests, so that not every request waits for it."""
+        url = self.redis.url(region)
+        if monotonic() < self._resting.get(url, 0.0):
+            return None
+        try:
+            return work(self.redis.of(region))
+        except redis.RedisError as error:
+            self._resting[url] = monotonic() + REDIS_REST_S
+            log.warning("redis left alone for a moment", region=region, error=str(error))
+            return None
+
+    def close(self) -> None:
+        """Stop the picture processes and let go of every connection."""
+        self.traffic.close()
+        self.hub.close()
+        self.normaliser.close()
+        self.store.close()
+        for client in self.redis.urls().values():
+            client.close()
+
+
+def services() -> Services:
+    """Those of the running application."""
+    return current_app.extensions["services"]

@@ -1,0 +1,78 @@
+"""Who is asking: `Authorization: Bearer sm_...`, or the pages' session cookie.
+
+Checked before a request's body is read.
+"""
+
+from flask import g, request
+
+from app.api.process.services import services
+from app.api.request import session_cookie
+from app.domain.errors import BadRequest
+from app.store import keys
+from app.store.keys import ApiKey
+
+
+def require_key() -> None:
+    """Let the request through if its key is live; `g.api_key` is the key.
+
+    Raises BadRequest: missing_api_key, invalid_api_key or invalid_session (401),
+    cross_site_request (403).
+    """
+    g.api_key = _bearer() if "Authorization" in request.headers else _session()
+
+
+def require_jobs() -> None:
+    """The same, for a key that may use jobs. Raises BadRequest: insufficient_scope (403)."""
+    require_key()
+    _require_scope("jobs")
+
+
+def require_admin() -> None:
+    """The same, for an operator's key."""
+    require_key()
+    _require_scope("admin")
+
+
+def _require_scope(scope: str) -> None:
+    if scope not in g.api_key.scopes:
+        raise BadRequest(
+            "insufficient_scope", f"The API key lacks the scope `{scope}`.", status=403
+        )
+
+
+def _bearer() -> ApiKey:
+    scheme, _, token = request.headers["Authorization"].partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise _missing()
+    key = find_key(token.strip())
+    if key is None:
+        raise BadRequest("invalid_api_key", "The API key is unknown or revoked.", status=401)
+    return key
+
+
+def _session() -> ApiKey:
+    if not session_cookie.is_sent():
+        raise _missing()
+    key = session_key()
+    if key is None:
+        raise BadRequest("invalid_session", "The session has ended; sign in again.", status=401)
+    # A browser adds the cookie by itself, so the request may be another site's doing.
+    session_cookie.require_same_origin()
+    return key
+
+
+def _missing() -> BadRequest:
+    return BadRequest(
+        "missing_api_key", "Send your API key as `Authorization: Bearer sm_...`.", status=401
+    )
+
+
+def find_key(plain: str) -> ApiKey | None:
+    """The live key with this plain text. Raises DatabaseUnavailable."""
+    return services().keys.find(plain) if plain.startswith(keys.PREFIX) else None
+
+
+def session_key() -> ApiKey | None:
+    """The live key that the request's cookie names, if any. Raises DatabaseUnavailable."""
+    key_id = session_cookie.read()
+    return None if key_id is None else services().keys.get(key_id)

@@ -1,0 +1,122 @@
+"""`stillmotion plan`: from a forecast to GPUs per region."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from app.config.settings import load_regions
+from stillmotion.cli.exit_status import ExitStatus
+from stillmotion.cli.options import json_option
+
+if TYPE_CHECKING:
+    from app.planning.planner import Plan
+
+
+def _peaks(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
+    peaks: dict[str, float] = {}
+    for value in values:
+        name, equals, rate = value.partition("=")
+        try:
+            number = float(rate)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise click.BadParameter(f"{value!r} is not like us-east=12.5")
+        if name in peaks:
+            raise click.BadParameter(f"{name!r} is given twice")
+        peaks[name] = number
+    return peaks
+
+
+@click.command(
+    epilog="Exit status: 0 planned, 2 used wrongly, 6 no plan meets the demand, "
+    "78 the regions file is wrong."
+)
+@click.argument("regions_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--peak",
+    "peaks",
+    multiple=True,
+    required=True,
+    callback=_peaks,
+    metavar="REGION=RATE",
+    help="Jobs per second submitted there at the peak; once for every region.",
+)
+@click.option("--service", type=float, required=True, help="Mean seconds per job on one GPU.")
+@click.option("--target-wait", type=float, help="p99 wait at the peak, seconds.")
+@click.option(
+    "--survive/--no-survive",
+    default=True,
+    show_default=True,
+    help="Whether any one region may fail (N+1).",
+)
+@click.option(
+    "--max-rtt",
+    type=click.FloatRange(min=0),
+    default=float("inf"),
+    help="How far, in ms of round trip, a failed region's demand may go.",
+)
+@json_option
+def plan(
+    regions_file: Path,
+    peaks: dict[str, float],
+    service: float,
+    target_wait: float | None,
+    survive: bool,
+    max_rtt: float,
+    as_json: bool,
+) -> int:
+    """Plan GPUs per region for the peaks to come; REGIONS_FILE is the deployment's.
+
+    Every region carries its own peak under its ceiling, and the others carry that of any one that
+    fails, as the routing auditor confirms.
+    """
+    # scipy takes longer to load than all other verbs together.
+    from app.planning.planner import Forecast, NoPlan, PlanError, make_plan
+
+    topology = load_regions(regions_file)
+    forecast = Forecast(peaks, service, target_wait, survive, max_rtt)
+    try:
+        made = make_plan(forecast, topology)
+    except NoPlan as error:
+        click.echo(f"stillmotion: {error}", err=True)
+        return ExitStatus.NO_PLAN
+    except PlanError as error:
+        raise click.UsageError(str(error)) from None
+    if as_json:
+        click.echo(json.dumps({"gpus": made.gpus, **asdict(made)}, indent=2))
+    else:
+        _show(made)
+    return 0
+
+
+def _show(made: "Plan") -> None:
+    console = Console()
+    table = Table(title=f"{made.gpus} GPUs")
+    table.add_column("region")
+    for heading in ("peak/s", "GPUs", "for home", "ceiling", "load", "worst load"):
+        table.add_column(heading, justify="right")
+    for r in made.regions:
+        table.add_row(
+            *(r.name, f"{r.peak:g}", str(r.gpus), str(r.home_gpus)),
+            *(f"{r.ceiling:.2f}", f"{r.load:.2f}", f"{r.worst_load:.2f}"),
+        )
+    console.print(table)
+    if not made.overflow:
+        return
+    flows = Table(title="Were a region down")
+    flows.add_column("down")
+    flows.add_column("its jobs go to")
+    for column in ("jobs/s", "ms"):
+        flows.add_column(column, justify="right")
+    last = ""
+    for flow in made.overflow:
+        home = flow.home if flow.home != last else ""
+        flows.add_row(home, flow.target, f"{flow.per_s:.2f}", f"{flow.rtt_ms:.0f}")
+        last = flow.home
+    console.print(flows)

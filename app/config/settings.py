@@ -1,0 +1,189 @@
+"""Settings: the only reader of the environment."""
+
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.config import regions_file
+from app.config.regions_file import RegionsFileError
+from app.domain.job.profiles import DEFAULT_PROFILE, PROFILES, Profile
+from app.domain.routing.admission import (
+    BATCH_WAIT_S,
+    INTERACTIVE_WAIT_LEAST_S,
+    INTERACTIVE_WAIT_MOST_S,
+)
+from app.domain.routing.damping import PERIOD_S
+from app.domain.routing.pacing import RETRY_FLOOR, RETRY_RATIO, THROTTLE_K, THROTTLE_WINDOW_S
+from app.domain.routing.topology import Region, Topology
+
+
+class ConfigError(Exception):
+    """One sentence for the person who starts a process; it ends with exit status 78 (EX_CONFIG)."""
+
+
+class Settings(BaseSettings):
+    """Every number that an operator may want to change, with its default.
+
+    Variables are the field names in capitals. Only DATABASE_URL, REDIS_URL, OBJECTS_URL and
+    SECRET_KEY have no default.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    database_url: str
+    redis_url: str  # of regions without one of their own
+    objects_url: str
+    # Signs object URLs and derives webhook secrets, so a guessable one would open both.
+    secret_key: Annotated[str, Field(min_length=32, repr=False)]
+    broker_url: str = ""  # of regions without a broker or Redis of their own; default: redis_url
+    s3_endpoint_url: str = ""
+    s3_public_endpoint_url: str = ""
+    public_url: str = "http://127.0.0.1:8000"
+
+    # Proxies in front of the API that append to X-Forwarded-For; with 0 the header is not believed.
+    trusted_proxies: Annotated[int, Field(ge=0, le=8)] = 0
+    # Where people look at tasks and workers; the operations page links to it.
+    flower_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+
+    region: str = "local"  # where this process runs; the API's is a job's default home
+    regions_file: Path | None = None
+    outbound_allow: str = ""  # "host:port,...": exceptions to the SSRF guard
+
+    served_profiles: Annotated[tuple[str, ...], NoDecode] = (DEFAULT_PROFILE,)  # the API's
+    model_profile: str = DEFAULT_PROFILE  # a worker's
+    model_dir: Path | None = None  # default: the weights that ship with the package
+    model_dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    # How a worker runs the network. See workers/pipeline/compile.py.
+    model_graph: Literal["eager", "torchscript", "compile"] = "torchscript"
+    # Denoising steps of new jobs for MODEL_PROFILE; 0: the profile's own. The student is distilled
+    # for its own number; others are for the teacher, which it was distilled from at 32.
+    model_steps: Annotated[int, Field(ge=0, le=32)] = 0
+    noop_step_s: Annotated[float, Field(ge=0)] = 0.0  # the noop profile's time per step
+    noop_warm_up_s: Annotated[float, Field(ge=0)] = 0.0
+    ready_file: Path | None = None  # a worker touches it once it is warm
+
+    # Content credentials: workers sign clips where both paths are set and `provenance` is on.
+    provenance: bool = True
+    provenance_cert: Path | None = None  # PEM: the signing certificate, then its issuers
+    provenance_key: Annotated[Path | None, Field(validate_default=True)] = None  # PEM, unencrypted
+
+    database_pool_size: Annotated[int, Field(ge=1, le=100)] = 10
+    database_timeout_s: Annotated[float, Field(gt=0)] = 5.0  # connect and statement
+    redis_timeout_s: Annotated[float, Field(gt=0)] = 0.5
+    claim_timeout_s: Annotated[float, Field(gt=0)] = 0.05
+
+    max_upload_mb: Annotated[int, Field(ge=1, le=100)] = 25
+    normaliser_processes: Annotated[int, Field(ge=1, le=16)] = 1
+    signed_url_s: Annotated[int, Field(ge=10, le=604_800)] = 3600
+    api_threads: Annotated[int, Field(ge=1, le=256)] = 8
+    # Requests that only wait (event streams, `Prefer: wait`), beside those that work.
+    api_waiters: Annotated[int, Field(ge=0, le=700)] = 256
+    # Of a key without limits of its own; 0: none.
+    key_concurrency: Annotated[int, Field(ge=0)] = 0
+    submits_per_minute: Annotated[int, Field(ge=0)] = 0
+    retention_s: Annotated[int, Field(ge=60, le=31_536_000)] = 2_592_000  # a job's default: 30 days
+    # Entry point of the group `stillmotion.safety` that checks prompts, pictures and clips.
+    safety_check: str = ""
+    place_batch: Annotated[int, Field(ge=1, le=500)] = 64
+
+    # Traffic. Times in seconds; how they were chosen is in app/domain.
+    controller_period_s: Annotated[float, Field(gt=0, le=60)] = PERIOD_S
+    report_every_s: Annotated[float, Field(gt=0, le=10)] = 5.0
+    assumed_service_s: Annotated[float, Field(gt=0)] = 4.0  # until a region has served a job
+    retry_ratio: Annotated[float, Field(ge=0, le=1)] = RETRY_RATIO  # of a region's first tries
+    retry_floor: Annotated[int, Field(ge=1)] = RETRY_FLOOR  # a minute, and from each dispatcher
+    throttle_k: Annotated[float, Field(ge=1)] = THROTTLE_K
+    throttle_window_s: Annotated[float, Field(gt=0)] = THROTTLE_WINDOW_S
+    # Which submits are held back a moment when their home runs hot: none, those of the batch
+    # class, or all.
+    execution_delay: Literal["off", "batch", "all"] = "batch"
+    admission: bool = True  # refuse submits whose predicted wait is over their class's bound
+    interactive_wait_least_s: Annotated[float, Field(gt=0)] = INTERACTIVE_WAIT_LEAST_S
+    interactive_wait_most_s: Annotated[float, Field(gt=0)] = INTERACTIVE_WAIT_MOST_S
+    batch_wait_s: Annotated[float, Field(gt=0)] = BATCH_WAIT_S
+
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = (
+        0  # of a dispatcher or GPU worker; 0: none
+    )
+    log_level: str = "info"
+
+    @field_validator("served_profiles", mode="before")
+    @classmethod
+    def split_names(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("served_profiles", "model_profile")
+    @classmethod
+    def known_profile(cls, value: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        for name in (value,) if isinstance(value, str) else value:
+            if name not in PROFILES:
+                raise ValueError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
+        return value
+
+    @field_validator("provenance_key")
+    @classmethod
+    def key_with_certificate(cls, value: Path | None, others: ValidationInfo) -> Path | None:
+        if (value is None) != (others.data.get("provenance_cert") is None):
+            raise ValueError("PROVENANCE_CERT and PROVENANCE_KEY are set together or not at all")
+        return value
+
+    def steps_of(self, profile: Profile) -> int:
+        """Denoising steps of a new job."""
+        own = self.model_steps == 0 or profile.name != self.model_profile
+        return profile.steps if own else self.model_steps
+
+    def redis_of(self, region: str) -> str:
+        """The URL of a region's Redis. A region that is no more may still stand in a job's row."""
+        own = self.topology[region].redis_url if region in self.topology else ""
+        return own or self.redis_url
+
+    def broker_of(self, region: str) -> str:
+        """The URL of a region's broker. Raises KeyError for an unknown region."""
+        own = self.topology[region]
+        return own.broker_url or own.redis_url or self.broker_url or self.redis_url
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database URL with psycopg 3 named as its driver."""
+        for scheme in ("postgresql://", "postgres://"):
+            if self.database_url.startswith(scheme):
+                return "postgresql+psycopg://" + self.database_url.removeprefix(scheme)
+        return self.database_url
+
+    @cached_property
+    def topology(self) -> Topology:
+        """The regions of REGIONS_FILE, or this process's region alone."""
+        if self.regions_file is None:
+            return Topology([Region(self.region)])
+        topology = load_regions(self.regions_file)
+        if self.region not in topology:
+            raise ConfigError(f"REGION {self.region!r} is not in {self.regions_file}.")
+        return topology
+
+
+def load_regions(path: Path) -> Topology:
+    """The topology that a regions file describes. Raises ConfigError."""
+    try:
+        return regions_file.read(path)
+    except RegionsFileError as error:
+        raise ConfigError(str(error)) from None
+    except OSError as error:
+        raise ConfigError(f"Cannot read {path}: {error.strerror}.") from None
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """This process's settings, read once. Raises ConfigError."""
+    try:
+        return Settings()  # type: ignore[call-arg]  # the environment fills them
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise ConfigError("; ".join(lines)) from None

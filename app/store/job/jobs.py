@@ -1,0 +1,313 @@
+"""Jobs: submit, look up, list, cancel, and the one function that ends them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, cast
+from uuid import UUID
+
+from sqlalchemy import (
+    Connection,
+    Row,
+    Table,
+    Uuid,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from app.domain.job.state import first_id
+from app.store.models import WAITING_SQL, IdempotencyRow, JobRow
+from app.store.webhooks.deliveries import OWED
+from stillmotion.states import JobState
+
+jobs = cast(Table, JobRow.__table__)
+# Built once: making a statement costs as much as running it.
+ADD = insert(jobs).returning(*jobs.c)
+GET = select(jobs).where(jobs.c.id == bindparam("job_id"), jobs.c.owner_id == bindparam("owner"))
+GET_WHOLE = GET.add_columns(
+    literal_column(
+        "(SELECT coalesce(json_agg(a ORDER BY a.fence), '[]') FROM attempts AS a"
+        " WHERE a.job_id = jobs.id)"
+    ).label("attempts")
+)
+KEPT = and_(
+    jobs.c.purged_at.is_(None), or_(jobs.c.expires_at.is_(None), jobs.c.expires_at > func.now())
+)
+POSITION_LIMIT = 10_000  # a longer queue is reported as this long
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """What submit writes. Times are absolute, with a zone; `size` is the longest side in pixels."""
+
+    id: UUID
+    owner_id: UUID
+    profile: str
+    prompt: str
+    seed: int
+    frames: int
+    fps: int
+    size: int
+    steps: int
+    input_key: str
+    home_region: str
+    policy: str
+    queue_deadline: datetime
+    motion: float = 1.0
+    loop: bool = False
+    priority: int = 1
+    allowed_regions: list[str] | None = None
+    deadline: datetime | None = None
+    not_before: datetime | None = None  # held back until then
+    webhook_url: str | None = None
+    webhook_events: list[str] | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    vstart: float = 0.0  # app/store/job/fair.py
+    cost: float = 1.0
+    slot: bool | None = None  # app/store/job/slots.py
+    predicted_s: float | None = None  # from submit to the end
+    retention_s: int = 2_592_000
+
+
+def add(
+    tx: Connection, new: NewJob, idempotency: tuple[str, bytes] | None = None
+) -> Row[Any] | None:
+    """Insert a queued job and, with `idempotency` = (key, fingerprint), its record.
+
+    Returns the job's row. None: another submit with that key was first; the caller rolls back. The
+    unique index makes the second of two concurrent submits wait for the first one's commit.
+    """
+    values = vars(new) | {"state": JobState.QUEUED.value, "next_region": new.home_region}
+    values["metadata"] = values.pop("labels")
+    row = tx.execute(ADD, values).one()
+    if idempotency is None:
+        return row
+    key, fingerprint = idempotency
+    record = upsert(IdempotencyRow).values(
+        owner_id=new.owner_id, key=key, fingerprint=fingerprint, job_id=new.id
+    )
+    written = tx.execute(record.on_conflict_do_nothing().returning(IdempotencyRow.job_id))
+    return row if written.one_or_none() is not None else None
+
+
+def find_by_key(tx: Connection, owner_id: UUID, key: str) -> Row[bytes, UUID] | None:
+    """The (fingerprint, job_id) that this owner's idempotency key stands for."""
+    return tx.execute(
+        select(IdempotencyRow.fingerprint, IdempotencyRow.job_id).where(
+            IdempotencyRow.owner_id == owner_id, IdempotencyRow.key == key
+        )
+    ).one_or_none()
+
+
+def get(tx: Connection, job_id: UUID, *, owner_id: UUID) -> Row[Any] | None:
+    """One of the owner's jobs. Another owner's job is as unknown as none."""
+    return tx.execute(GET, {"job_id": job_id, "owner": owner_id}).one_or_none()
+
+
+def read(tx: Connection, job_id: UUID) -> Row[Any] | None:
+    """Any job, for the service's own parts."""
+    return tx.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+
+
+def get_whole(tx: Connection, job_id: UUID, *, owner_id: UUID) -> Row[Any] | None:
+    """Like `get`, and `attempts`: every placement as JSON, oldest first. One statement, because
+    clients poll it."""
+    return tx.execute(GET_WHOLE, {"job_id": job_id, "owner": owner_id}).one_or_none()
+
+
+# Between a job's id, made before its picture was decoded, and its row: far less than this.
+ID_SLACK = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which of an owner's jobs are listed."""
+
+    cursor: UUID | None = None  # the last job of the page before
+    state: str | None = None
+    created_from: datetime | None = None  # included
+    created_before: datetime | None = None  # not included
+    labels: Mapping[str, str] = field(default_factory=dict)  # all of these
+
+
+def page(
+    tx: Connection, owner_id: UUID, *, limit: int, only: Filter, newest_first: bool = True
+) -> Sequence[Row[Any]]:
+    """At most `limit` of the owner's jobs by age; those whose clip is gone are left out."""
+    query = (
+        select(jobs)
+        .where(jobs.c.owner_id == owner_id, KEPT)
+        .order_by(jobs.c.id.desc() if newest_first else jobs.c.id)
+        .limit(limit)
+    )
+    if only.cursor is not None:
+        beyond = jobs.c.id < only.cursor if newest_first else jobs.c.id > only.cursor
+        query = query.where(beyond)
+    # Ids begin with their time: a bound on them keeps the walk along the owner's index short.
+    if only.created_from is not None:
+        since = first_id(only.created_from - ID_SLACK)
+        query = query.where(jobs.c.created_at >= only.created_from, jobs.c.id >= since)
+    if only.created_before is not None:
+        until = first_id(only.created_before + ID_SLACK)
+        query = query.where(jobs.c.created_at < only.created_before, jobs.c.id < until)
+    if only.state is not None:
+        query = query.where(jobs.c.state == only.state)
+    if only.labels:
+        query = query.where(jobs.c.metadata.contains(dict(only.labels)))
+    return tx.execute(query).fetchall()
+
+
+def position(tx: Connection, job: Row[Any]) -> int:
+    """How many waiting jobs are taken before this one in its region; at most POSITION_LIMIT."""
+    ahead = text(
+        f"""
+        SELECT count(*) FROM (
+            SELECT 1 FROM jobs
+            WHERE {WAITING_SQL}
+              AND profile = :profile AND next_region = :region
+              AND (priority, vstart, id) < (:priority, :vstart, :id)
+            ORDER BY priority, vstart, id LIMIT :most
+        ) AS ahead
+        """
+    )
+    found = tx.execute(
+        ahead,
+        {
+            "profile": job.profile,
+            "region": job.next_region,
+            "priority": job.priority,
+            "vstart": job.vstart,
+            "id": job.id,
+            "most": POSITION_LIMIT,
+        },
+    )
+    return int(found.scalar_one())
+
+
+def glance(tx: Connection, job_ids: Collection[UUID]) -> Sequence[Row[Any]]:
+    """What tells whether somebody who waits for these jobs has news, and no more."""
+    found = text(
+        "SELECT id, state, fence, step, region, next_region FROM jobs WHERE id = ANY(:ids)"
+    ).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
+    return tx.execute(found, {"ids": list(job_ids)}).fetchall()
+
+
+def count_by_state(tx: Connection) -> dict[tuple[str, str, str], int]:
+    """Live jobs by (profile, region, state); for metrics."""
+    rows = tx.execute(
+        text(
+            """
+            SELECT profile, coalesce(CASE WHEN state = 'queued' THEN next_region END, region),
+                   state, count(*)
+            FROM jobs WHERE state IN ('queued', 'starting', 'processing') GROUP BY 1, 2, 3
+            """
+        )
+    )
+    return {(profile, region, state): count for profile, region, state, count in rows}
+
+
+def end(
+    tx: Connection,
+    state: JobState,
+    where: str,
+    values: Mapping[str, Any],
+    *,
+    outcome: str,
+    error_code: str | None = None,
+    error_detail: str | None = None,
+    output: tuple[str, int] | None = None,
+    timings: Mapping[str, float] | None = None,
+    new_fence: bool = False,
+) -> Sequence[Row[Any]]:
+    """Move every job that `where` names to a terminal state: the only code that does.
+
+    The current attempt is closed with `outcome` and the webhook deliveries that the jobs owe are
+    written in the same statement, so an end without its webhook cannot be. `where` is a fixed
+    condition on `jobs` from our own code, with its `values`. `output`: (object key, bytes).
+    `timings`: what the stages of the attempt took, in seconds.
+    `new_fence` makes every attempt under way stale. A job whose deadline has passed is ended with
+    `deadline_exceeded`, whatever `error_code` says.
+    Returns (id, region, fence, owner_id, slot) of each.
+    """
+    if not state.terminal:
+        raise ValueError(f"{state} is not terminal")
+    statement = text(
+        f"""
+        WITH ended AS (
+            UPDATE jobs SET
+                state = :end_state, finished_at = now(),
+                expires_at = now() + make_interval(secs => retention_s),
+                lease_until = NULL, attempt_until = NULL, not_before = NULL,
+                output_key = :output_key, output_bytes = :output_bytes,
+                error_code = CASE
+                    WHEN :end_state IN ('canceled', 'expired') AND deadline <= now()
+                    THEN 'deadline_exceeded' ELSE :error_code END,
+                error_detail = CASE
+                    WHEN :end_state IN ('canceled', 'expired') AND deadline <= now()
+                    THEN 'The deadline passed.' ELSE :error_detail END,
+                fence = fence + :bump
+            WHERE {where}
+            RETURNING id, owner_id, region, fence, webhook_url, webhook_events, slot
+        ), closed AS (
+            UPDATE attempts SET
+                ended_at = now(), outcome = :outcome, error_code = :error_code, timings = :timings
+            FROM ended
+            WHERE job_id = ended.id AND attempts.fence = ended.fence - :bump AND ended_at IS NULL
+        ), owed AS ({OWED})
+        SELECT id, region, fence, owner_id, slot FROM ended
+        """
+    ).bindparams(bindparam("timings", type_=JSONB(none_as_null=True)))
+    output_key, output_bytes = output or (None, None)
+    return tx.execute(
+        statement,
+        {
+            "end_state": state.value,
+            "output_key": output_key,
+            "output_bytes": output_bytes,
+            "error_code": error_code,
+            "error_detail": error_detail,
+            "outcome": outcome,
+            "timings": None if timings is None else dict(timings),
+            "event": f"job.{state.value}",
+            "bump": int(new_fence),
+            **values,
+        },
+    ).fetchall()
+
+
+def cancel(tx: Connection, job_id: UUID, *, owner_id: UUID) -> Row[Any] | None:
+    """Cancel what waits at once; ask the worker of a job that is processing to stop.
+
+    Returns the row as it is now, or None for an unknown job. The caller compares: a terminal state
+    other than `canceled` means that the job ended first.
+    """
+    mine = {"job_id": job_id, "owner_id": owner_id}
+    ended = end(
+        tx,
+        JobState.CANCELED,
+        "id = :job_id AND owner_id = :owner_id AND state IN ('queued', 'starting')",
+        mine,
+        outcome="canceled",
+        error_code="canceled",
+        error_detail="The client canceled the job.",
+        new_fence=True,
+    )
+    if not ended:
+        tx.execute(
+            text(
+                """
+                UPDATE jobs SET cancel_requested = true
+                WHERE id = :job_id AND owner_id = :owner_id AND state = 'processing'
+                """
+            ),
+            mine,
+        )
+    return get(tx, job_id, owner_id=owner_id)

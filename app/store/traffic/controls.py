@@ -1,0 +1,76 @@
+"""Operators' decisions about traffic, each change with its line in the audit.
+
+Redis has copies for the dispatchers and workers; these rows are the truth.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, delete, insert, select, text
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from app.domain.routing.controls import Controls
+from app.store.keys import ApiKey
+from app.store.models import AuditRow, ControlRow
+
+Setting = Literal["drained", "cap", "drained_worker", "pinned"]
+Value = bool | int | None  # of a cap: a number of workers, or None
+
+CONTROLS_LOCK = 0x5717_1108  # an advisory lock of the database
+
+
+def read(tx: Connection) -> Controls:
+    """Everything that is in force."""
+    rows = tx.execute(select(ControlRow.setting, ControlRow.subject, ControlRow.value)).fetchall()
+
+    def subjects(setting: str) -> frozenset[str]:
+        return frozenset(row.subject for row in rows if row.setting == setting)
+
+    return Controls(
+        drained=subjects("drained"),
+        caps={row.subject: row.value for row in rows if row.setting == "cap"},
+        drained_workers=subjects("drained_worker"),
+        pinned=bool(subjects("pinned")),
+    )
+
+
+def change(
+    tx: Connection, key: ApiKey, verb: str, setting: Setting, subject: str, value: Value
+) -> Controls:
+    """Put a decision in force (False, or None for a cap, lifts it) and write it into the audit.
+
+    Returns what is in force then.
+    """
+    # One change at a time: the old value in the audit is the one that this change replaced.
+    tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CONTROLS_LOCK})
+    this = (ControlRow.setting == setting, ControlRow.subject == subject)
+    found = tx.execute(select(ControlRow.value).where(*this)).one_or_none()
+    if setting == "cap":
+        old: Value = None if found is None else found.value
+        lifted, stored = value is None, value
+    else:
+        old = found is not None
+        lifted, stored = not value, None
+    if lifted:
+        tx.execute(delete(ControlRow).where(*this))
+    else:
+        row = upsert(ControlRow).values(setting=setting, subject=subject, value=stored)
+        tx.execute(
+            row.on_conflict_do_update(
+                index_elements=["setting", "subject"], set_={"value": row.excluded.value}
+            )
+        )
+    tx.execute(
+        insert(AuditRow).values(
+            key_id=key.id, key_name=key.name, verb=verb, subject=subject, old=old, new=value
+        )
+    )
+    return read(tx)
+
+
+def audit(tx: Connection, *, limit: int, after: int | None = None) -> Sequence[Row[Any]]:
+    """At most `limit` lines of the audit, newest first, older than line `after`."""
+    query = select(*AuditRow.__table__.c).order_by(AuditRow.id.desc()).limit(limit)
+    if after is not None:
+        query = query.where(AuditRow.id < after)
+    return tx.execute(query).fetchall()

@@ -1,0 +1,72 @@
+"""What Postgres knows of every region's traffic, for the regional reports."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from sqlalchemy import ARRAY, Connection, Text, bindparam, text
+
+from app.domain.job.state import uuid7
+from app.store.models import WAITING_SQL
+
+COUNT_LIMIT = 10_000  # a longer queue is reported as this long
+# A job's id is made before its row is committed; the window ends this long ago to miss none.
+SETTLE_S = 1.0
+
+WAITING = text(
+    f"""
+    SELECT r.name, sum((SELECT count(*) FROM (
+        SELECT 1 FROM jobs
+        WHERE {WAITING_SQL} AND profile = p.name AND next_region = r.name
+        ORDER BY priority, vstart, id LIMIT :most) AS w))
+    FROM unnest(:regions) AS r(name), unnest(:profiles) AS p(name) GROUP BY 1
+    """
+).bindparams(bindparam("regions", type_=ARRAY(Text)), bindparam("profiles", type_=ARRAY(Text)))
+
+# Ids grow with time, so the last seconds are one walk at the end of the primary key.
+SUBMITTED = text(
+    """
+    SELECT home_region, priority,
+           policy = 'strict' OR allowed_regions = ARRAY[home_region] AS pinned, count(*)
+    FROM jobs WHERE id >= :low AND id < :high GROUP BY 1, 2, 3
+    """
+)
+
+
+@dataclass
+class Demand:
+    """Jobs/s submitted with one home region. `pinned`: the part that may not leave it."""
+
+    total: float = 0.0
+    pinned: float = 0.0
+    by_priority: dict[int, float] = field(default_factory=dict)
+
+
+def waiting(tx: Connection, regions: Sequence[str], profiles: Sequence[str]) -> dict[str, int]:
+    """Jobs that wait for each region, counted up to COUNT_LIMIT for each profile."""
+    rows = tx.execute(
+        WAITING, {"regions": list(regions), "profiles": list(profiles), "most": COUNT_LIMIT}
+    )
+    return {name: int(count) for name, count in rows}
+
+
+def submitted(tx: Connection, now: float, window_s: float) -> Mapping[str, Demand]:
+    """Accepted submits of the `window_s` before SETTLE_S ago, by home region. `now`: Unix time."""
+    end = now - SETTLE_S
+
+    def bound(at: float) -> UUID:
+        return uuid7(int(at * 1000), 0)
+
+    homes: dict[str, Demand] = {}
+    rows = tx.execute(SUBMITTED, {"low": bound(end - window_s), "high": bound(end)})
+    for home, priority, pinned, count in rows:
+        demand, rate = homes.setdefault(home, Demand()), count / window_s
+        demand.total += rate
+        demand.pinned += rate if pinned else 0.0
+        demand.by_priority[priority] = demand.by_priority.get(priority, 0.0) + rate
+    return homes
+
+
+def next_sequence(tx: Connection) -> int:
+    """A number that every report of any region has alone, and that no flush sets back."""
+    return int(tx.execute(text("SELECT nextval('report_sequence')")).scalar_one())

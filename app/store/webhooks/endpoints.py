@@ -1,0 +1,200 @@
+"""Webhook endpoints, and the secrets of both kinds of address: rotated by raising a number."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, cast
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, Table, bindparam, delete, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Text
+
+from app.store.models import OPEN_SQL as OPEN
+from app.store.models import ApiKeyRow, DeliveryRow, WebhookEndpointRow
+from stillmotion.signatures import TEST_EVENT
+
+endpoints = cast(Table, WebhookEndpointRow.__table__)
+api_keys = cast(Table, ApiKeyRow.__table__)
+deliveries = cast(Table, DeliveryRow.__table__)
+
+MAX_ENDPOINTS = 16  # of one owner: every end of a job writes a row for each
+MAX_OPEN_TESTS = 5  # of one endpoint
+KEPT_TESTS = 20  # ended ones of one endpoint; the others' rows go with their jobs
+
+
+class Disabled(StrEnum):
+    """Why an endpoint gets nothing."""
+
+    GONE = "gone"  # it answered 410
+    FAILING = "failing"  # a whole schedule of tries failed, and no delivery to it succeeded
+    OWNER = "owner"  # its owner said so
+
+
+def add(tx: Connection, owner_id: UUID, url: str, events: Sequence[str]) -> Row[Any] | None:
+    """Make an endpoint. None: the owner has one for this URL."""
+    return tx.execute(
+        text(
+            "INSERT INTO webhook_endpoints (owner_id, url, events) VALUES (:owner, :url, :events)"
+            " ON CONFLICT (owner_id, url) DO NOTHING RETURNING *"
+        ).bindparams(bindparam("events", type_=ARRAY(Text))),
+        {"owner": owner_id, "url": url, "events": list(events)},
+    ).one_or_none()
+
+
+def count_locked(tx: Connection, owner_id: UUID) -> int:
+    """How many endpoints the owner has; nobody makes another before this transaction ends."""
+    # Not plain FOR UPDATE: that would wait for every submit, whose foreign key locks the row too.
+    tx.execute(
+        text("SELECT FROM api_keys WHERE id = :owner FOR NO KEY UPDATE"), {"owner": owner_id}
+    )
+    return len(of_owner(tx, owner_id))
+
+
+def of_owner(tx: Connection, owner_id: UUID) -> Sequence[Row[Any]]:
+    """The owner's endpoints, oldest first."""
+    return tx.execute(
+        select(endpoints)
+        .where(endpoints.c.owner_id == owner_id)
+        .order_by(endpoints.c.created_at, endpoints.c.id)
+    ).fetchall()
+
+
+def get(tx: Connection, endpoint_id: UUID, *, owner_id: UUID) -> Row[Any] | None:
+    return tx.execute(
+        select(endpoints).where(endpoints.c.id == endpoint_id, endpoints.c.owner_id == owner_id)
+    ).one_or_none()
+
+
+def remove(tx: Connection, endpoint_id: UUID, *, owner_id: UUID) -> bool:
+    """Remove an endpoint with all its deliveries. False: there is none."""
+    gone = tx.execute(
+        delete(endpoints).where(endpoints.c.id == endpoint_id, endpoints.c.owner_id == owner_id)
+    )
+    return gone.rowcount == 1
+
+
+def choose_events(tx: Connection, endpoint_id: UUID, events: Sequence[str]) -> None:
+    """Change what is announced from now on; what is owed already stays owed."""
+    tx.execute(
+        text("UPDATE webhook_endpoints SET events = :events WHERE id = :id").bindparams(
+            bindparam("events", type_=ARRAY(Text))
+        ),
+        {"id": endpoint_id, "events": list(events)},
+    )
+
+
+def enable(tx: Connection, endpoint_id: UUID) -> None:
+    """Let it hear of ends again; those in between are lost to it."""
+    tx.execute(
+        text(
+            "UPDATE webhook_endpoints SET disabled_at = NULL, disabled_reason = NULL WHERE id = :id"
+        ),
+        {"id": endpoint_id},
+    )
+
+
+def lock(tx: Connection, endpoint_id: UUID) -> None:
+    """Before a delivery is written and its endpoint with it: endpoint first, as everywhere else.
+
+    Two workers that both hear 410 would otherwise wait for each other's delivery.
+    """
+    tx.execute(
+        text("SELECT FROM webhook_endpoints WHERE id = :id FOR NO KEY UPDATE"),
+        {"id": endpoint_id},
+    )
+
+
+def disable(tx: Connection, endpoint_id: UUID, reason: Disabled) -> None:
+    """Send nothing more, and give up what is owed. A try under way is not recorded any more."""
+    tx.execute(
+        text(
+            "UPDATE webhook_endpoints SET disabled_at = now(), disabled_reason = :reason"
+            " WHERE id = :id AND disabled_at IS NULL"
+        ),
+        {"id": endpoint_id, "reason": reason.value},
+    )
+    tx.execute(
+        text(
+            "UPDATE webhook_deliveries SET"
+            "  given_up_at = now(), leased_until = NULL, last_error = 'webhook_disabled'"
+            f" WHERE endpoint_id = :id AND {OPEN}"
+        ),
+        {"id": endpoint_id},
+    )
+
+
+def disable_if_dead(tx: Connection, given_up: Row[Any]) -> None:
+    """Disable the endpoint of a delivery that was given up, if it took none since that was made."""
+    took = tx.execute(
+        text(
+            "SELECT EXISTS (SELECT FROM webhook_deliveries"
+            " WHERE endpoint_id = :id AND delivered_at >= :since)"
+        ),
+        {"id": given_up.endpoint_id, "since": given_up.created_at},
+    ).scalar_one()
+    if not took:
+        disable(tx, given_up.endpoint_id, Disabled.FAILING)
+
+
+def secret_of_owner(tx: Connection, owner_id: UUID) -> Row[UUID, int, datetime | None]:
+    """The owner's id, webhook_secret_version and webhook_previous_until."""
+    columns = (
+        api_keys.c.id,
+        api_keys.c.webhook_secret_version,
+        api_keys.c.webhook_previous_until,
+    )
+    return tx.execute(select(*columns).where(api_keys.c.id == owner_id)).one()
+
+
+def rotate(tx: Connection, row: Row[Any], table: Table, grace_s: float) -> Row[Any] | None:
+    """Go to the next secret of a row of `endpoints` or `api_keys`; the last signs for `grace_s`.
+
+    None: a rotation is under way, and there are never three secrets. With no grace it is cut short.
+    """
+    return tx.execute(
+        text(
+            f"""
+            UPDATE {table.name} SET
+                webhook_secret_version = webhook_secret_version + 1,
+                webhook_previous_until = now() + make_interval(secs => :grace)
+            WHERE id = :id
+              AND (webhook_previous_until IS NULL OR webhook_previous_until <= now() OR :grace = 0)
+            RETURNING id, webhook_secret_version, webhook_previous_until
+            """
+        ),
+        {"id": row.id, "grace": grace_s},
+    ).one_or_none()
+
+
+def add_test(tx: Connection, endpoint: Row[Any]) -> Row[Any] | None:
+    """Owe an endpoint a test event. None: MAX_OPEN_TESTS wait already."""
+    tx.execute(
+        text(
+            f"""
+            DELETE FROM webhook_deliveries WHERE id IN (
+                SELECT id FROM webhook_deliveries
+                WHERE endpoint_id = :id AND job_id IS NULL AND NOT ({OPEN})
+                ORDER BY created_at DESC OFFSET :kept
+            )
+            """
+        ),
+        {"id": endpoint.id, "kept": KEPT_TESTS - 1},
+    )
+    return tx.execute(
+        text(
+            f"""
+            INSERT INTO webhook_deliveries (owner_id, endpoint_id, event, url)
+            SELECT :owner, :id, '{TEST_EVENT}', :url
+            WHERE (SELECT count(*) FROM webhook_deliveries
+                   WHERE endpoint_id = :id AND job_id IS NULL AND {OPEN}) < :most
+            RETURNING *
+            """
+        ),
+        {
+            "id": endpoint.id,
+            "owner": endpoint.owner_id,
+            "url": endpoint.url,
+            "most": MAX_OPEN_TESTS,
+        },
+    ).one_or_none()

@@ -1,0 +1,28 @@
+"""The states of a job, and how far it may travel: one vocabulary for clients and the service."""
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    STARTING = "starting"  # placed on a pool, not begun
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"  # a deadline passed while not processing
+
+    @property
+    def terminal(self) -> bool:
+        return self in TERMINAL
+
+
+class Policy(StrEnum):
+    """How far from its home region a job may go."""
+
+    STRICT = "strict"
+    RING = "ring"
+    ANY = "any"
+
+
+TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED})

@@ -1,0 +1,187 @@
+"""schemathesis holds the running API to its OpenAPI document: every operation, every check.
+
+What the document allows is accepted, what it does not allow is refused, and every answer is one
+that it tells of, code by code. Seeds are fixed, so a run repeats.
+"""
+
+import io
+import itertools
+from datetime import date, timedelta
+from urllib.parse import quote
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import strategies as st
+from PIL import Image
+from schemathesis.engine import events, from_schema
+from schemathesis.generation import GenerationMode
+from schemathesis.transport.serialization import Binary
+
+from app.store import keys
+from tests.support import calls
+
+
+def _png() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16), "teal").save(out, "PNG")
+    return out.getvalue()
+
+
+PNG = _png()
+SEED = 1
+
+schemathesis.openapi.format("picture-uri", st.just(calls.data_uri(PNG)))
+schemathesis.openapi.format(
+    "public-https-url", st.integers(0, 10**9).map("https://example.com/hook-{}".format)
+)
+schemathesis.openapi.media_type("image/png", st.just(PNG))
+
+# Beyond the statuses that these checks take for granted:
+CHECKS = {
+    # 410: an earlier request has deleted the job.
+    "positive_data_acceptance": {
+        "expected-statuses": ["2xx", "3xx", "401", "403", "404", "409", "410", "429"]
+    },
+    # The same, and 413: a size over the limit.
+    "negative_data_rejection": {
+        "expected-statuses": ["400", "401", "403", "404", "405", "409", "410", "413", "415", "422"]
+    },
+}
+
+
+class Words:
+    """Keeps valid requests to what the document says in words, for JSON Schema cannot say it."""
+
+    def __init__(self, client: httpx.Client):
+        self._client = client
+        self._count = itertools.count()
+        upload = client.post("/v1/uploads", json={"size_bytes": len(PNG)}).json()
+        httpx.put(upload["url"], content=PNG).raise_for_status()
+        self._upload_id = upload["id"]
+
+    def keep(self, case):
+        headers = case.headers or {}
+        if "Prefer" in headers:
+            headers["Prefer"] = "wait=0"  # nobody renders here, so it would wait to the end
+        if case.path == "/v1/jobs/{job_id}/events":  # for the same reason, as streams end with jobs
+            job_id = quote(str(case.path_parameters["job_id"]), safe="")
+            self._client.post(f"/v1/jobs/{job_id}/cancel")
+        if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
+            return
+        if "Idempotency-Key" in headers:
+            headers["Idempotency-Key"] = str(next(self._count))  # a key is for one request
+        if case.path == "/v1/usage":
+            for name in {"start", "end"} & (case.query or {}).keys():
+                case.query[name] = str(date.today() - timedelta(days=name == "start"))
+        if isinstance(case.body, dict):
+            self._mend(case.path, case.body, headers)
+        # Or it would look at what was changed again, and take every form with a file for invalid.
+        case._sync_validated_hashes()
+
+    def _mend(self, path, body, headers):
+        for name in ("image", "input_reference"):
+            if isinstance(body.get(name), bytes | Binary):
+                body[name] = PNG  # large enough
+        if body.get("upload_id"):
+            body["upload_id"] = self._upload_id  # one that something was sent to
+        if body.get("image"):
+            body.pop("upload_id", None)  # one of both; a generated form always has the file
+        if str(body.get("image")).startswith("https:"):
+            body["image"] = calls.data_uri(PNG)  # nothing is fetched here
+        if body.get("allowed_regions"):
+            body["allowed_regions"] = [body.get("region") or "us-east"]  # home is one of them
+        if body.get("webhook_events"):
+            body["webhook_url"] = "https://example.com/"
+        if "Cancel-After" in headers:
+            headers["Cancel-After"] = "60s"  # a week at most, and the only deadline
+            body.pop("deadline_seconds", None)
+        if path == "/v1/videos":
+            for name, value in {"seconds": "2", "size": "512x512"}.items():
+                if body.get(name):
+                    body[name] = value  # of which the model can make so much
+
+
+@pytest.fixture
+def document(server):
+    return httpx.get(f"{server}/v1/openapi.json").json()
+
+
+@pytest.fixture
+def contract(server, store, document):
+    """A function that runs schemathesis' phases and gives what they found."""
+    with store.begin() as tx:
+        plain = keys.create(tx, "contract", ("jobs", "admin"))[1]
+    headers = {"Authorization": f"Bearer {plain}"}
+
+    def run(*phases, max_examples):
+        every = ("examples", "coverage", "fuzzing", "stateful")
+        config = schemathesis.Config.from_dict(
+            {
+                "seed": SEED,
+                "headers": headers,
+                "checks": CHECKS,
+                "continue-on-failure": True,
+                "request-timeout": 60,
+                "generation": {"max-examples": max_examples, "database": "none"},
+                "phases": {name: {"enabled": name in phases} for name in every},
+            }
+        )
+        # Not by from_url, which would leave out the document's own operation.
+        schema = schemathesis.openapi.from_dict(document, config=config)
+        schema.config.update(base_url=server)
+        tested, found = set(), []
+        for event in from_schema(schema).execute():
+            if isinstance(event, events.FatalError):
+                raise event.exception
+            if isinstance(event, events.NonFatalError):
+                found.append(f"{event.label}: {event.value!r}")
+            if isinstance(event, events.ScenarioFinished):
+                recorder = event.recorder
+                tested |= {case.value.operation.label for case in recorder.cases.values()}
+                found += [
+                    f"{recorder.cases[case].value.as_curl_command()}\n{check.failure_info.failure}"
+                    for case, checks in recorder.checks.items()
+                    for check in checks
+                    if check.failure_info is not None
+                ]
+        return tested, found
+
+    with httpx.Client(base_url=server, headers=headers, timeout=60) as client:
+        words = Words(client)
+
+        @schemathesis.hook
+        def before_call(context, case, kwargs):
+            words.keep(case)
+
+        yield run
+        schemathesis.hooks.unregister(before_call)
+
+
+def operations(document) -> set[str]:
+    return {
+        f"{method.upper()} {path}"
+        for path, methods in document["paths"].items()
+        for method in methods
+    }
+
+
+def test_every_operation_keeps_to_the_document(contract, document):
+    tested, found = contract("examples", "coverage", "fuzzing", max_examples=5)
+    assert not found, "\n\n".join(found)
+    assert tested == operations(document)
+
+
+def test_linked_operations_keep_to_the_document_one_after_the_other(contract):
+    tested, found = contract("stateful", max_examples=30)
+    assert not found, "\n\n".join(found)
+    # Which links it follows depends on the ids that it is given.
+    assert "POST /v1/jobs" in tested and any("{job_id}" in label for label in tested)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_many_more_requests_find_no_violation_either(contract, document):
+    tested, found = contract("examples", "coverage", "fuzzing", "stateful", max_examples=100)
+    assert not found, "\n\n".join(found)
+    assert tested == operations(document)

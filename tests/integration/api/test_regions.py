@@ -1,0 +1,278 @@
+"""Regions as clients see them, operators' verbs with their audit, and admission at submit."""
+
+import io
+import time
+
+import pytest
+
+from app.api.application import create_app
+from app.broker import traffic
+from app.domain.routing.admission import RETRY_AFTER_LEAST_S, RETRY_AFTER_MOST_S
+from app.domain.routing.controls import Controls
+from app.domain.routing.topology import Pool
+from app.store import keys
+from stillmotion.cli import ExitStatus, run
+from tests.support import calls, make
+from tests.support.deployment import NAMES, table
+
+
+def client_of(world, scopes=("jobs",), **changes):
+    app = create_app(world.settings.model_copy(update=changes))
+    with world.store.begin() as tx:
+        plain = keys.create(tx, "-".join(scopes), scopes)[1]
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {plain}"
+    return client
+
+
+@pytest.fixture
+def make_client(world):
+    """A function that makes a client of the API over the test's world."""
+    clients = []
+
+    def make_one(*scopes, **changes):
+        clients.append(client_of(world, scopes or ("jobs",), **changes))
+        return clients[-1]
+
+    yield make_one
+    for client in clients:
+        client.application.extensions["services"].close()
+
+
+def in_force(world):
+    return Controls.from_json(traffic.read(world.client, []).controls)
+
+
+def test_regions_show_their_state_and_the_table(world, make_client):
+    world.publish(table(version=7, shares={n: {n: 1.0} for n in NAMES} | {"home": {"near": 1.0}}))
+    world.reports(home={"waiting": 3})
+    answer = make_client().get("/v1/regions").get_json()
+    home = next(region for region in answer["data"] if region["id"] == "home")
+    assert {name: home[name] for name in ("ready", "busy", "waiting", "ceiling", "load")} == {
+        "ready": 20,
+        "busy": 10,
+        "waiting": 3,
+        "ceiling": 0.9,
+        "load": 0.5,
+    }
+    assert home["shares"] == {"near": 1.0}
+    assert home["ring"] == {"near": "near", "middle": "far", "distant": "any"}
+    assert (home["drained"], home["cap"]) == (False, None)
+    assert answer["table"]["version"] == 7 and answer["table"]["mode"] == "normal"
+    assert 0 <= answer["table"]["age_s"] < 30
+
+
+def test_what_is_not_known_is_null(make_client):
+    answer = make_client().get("/v1/regions").get_json()
+    assert answer["table"]["version"] is None and answer["table"]["mode"] == "local"
+    assert answer["data"][0]["ready"] is None and answer["data"][0]["shares"] is None
+
+
+def test_verbs_are_in_force_at_once_and_audited(world, make_client):
+    admin = make_client("admin")
+    verbs = [
+        ("/v1/regions/near/drain", None, "regions.drain", "near", False, True),
+        ("/v1/regions/near/undrain", None, "regions.undrain", "near", True, False),
+        ("/v1/regions/home/cap", {"workers": 5}, "regions.cap", "home", None, 5),
+        ("/v1/regions/home/cap", {"workers": 7}, "regions.cap", "home", 5, 7),
+        ("/v1/regions/home/uncap", None, "regions.uncap", "home", 7, None),
+        ("/v1/routing-table/pin", None, "regions.pin", "table", False, True),
+        ("/v1/routing-table/unpin", None, "regions.unpin", "table", True, False),
+    ]
+    seen = []
+    for path, body, *_ in verbs:
+        answer = admin.post(path, json=body)
+        assert answer.status_code == 200, answer.get_data(as_text=True)
+        assert answer.get_json()["unreached"] == []
+        seen.append(in_force(world))
+    assert seen[0].drained == {"near"} and not seen[1].drained
+    assert [seen[n].caps for n in (2, 3, 4)] == [{"home": 5}, {"home": 7}, {}]
+    assert seen[5].pinned and not seen[6].pinned
+    page = admin.get("/v1/audit?limit=4").get_json()
+    rest = admin.get(f"/v1/audit?after={page['next']}").get_json()
+    entries = [*page["data"], *rest["data"]][::-1]
+    assert page["has_more"] and not rest["has_more"]
+    assert [(e["verb"], e["subject"], e["old"], e["new"]) for e in entries] == [
+        v[2:] for v in verbs
+    ]
+    assert {e["key"]["name"] for e in entries} == {"admin"}
+    assert all(e["at"].startswith("20") for e in entries)
+
+
+def test_a_drained_worker_is_not_idle_any_more_and_undrained_is_again(world, make_client):
+    admin, pool = make_client("admin"), Pool("near", "noop")
+    world.claims.announce(pool, "gpu-1@host")
+    assert admin.post("/v1/workers/gpu-1@host/drain").status_code == 200
+    assert not world.claims.announce(pool, "gpu-1@host")
+    assert world.claims.look(pool)[:2] == (0, 0)
+    assert admin.post("/v1/workers/gpu-1@host/undrain").status_code == 200
+    assert world.claims.announce(pool, "gpu-1@host"), "new in the idle set, so it wakes dispatchers"
+
+
+def test_only_an_admin_key_may_decide_and_read_the_audit(make_client):
+    user = make_client("jobs")
+    for path in (
+        "/v1/regions/near/drain",
+        "/v1/regions/near/cap",
+        "/v1/routing-table/pin",
+        "/v1/workers/x/drain",
+    ):
+        calls.assert_problem(user.post(path), 403, "insufficient_scope")
+    calls.assert_problem(user.get("/v1/audit"), 403, "insufficient_scope")
+    assert user.get("/v1/regions").status_code == 200
+    assert make_client("admin").get("/v1/regions").status_code == 200
+
+
+def test_bad_verbs_say_what_is_wrong(make_client):
+    admin = make_client("admin")
+    calls.assert_problem(admin.post("/v1/regions/nowhere/drain"), 404, "region_not_found")
+    calls.assert_problem(admin.post("/v1/workers/nobody/drain"), 404, "worker_not_found")
+    calls.assert_problem(admin.post("/v1/workers/nobody/undrain"), 404, "worker_not_found")
+    cap = "/v1/regions/home/cap"
+    calls.assert_problem(admin.post(cap, json={"workers": -1}), 422, "invalid_field", "/workers")
+    calls.assert_problem(admin.post(cap, json={"workers": "many"}), 422, "invalid_field")
+    calls.assert_problem(admin.post(cap, data="{"), 400, "invalid_json")
+    calls.assert_problem(admin.get("/v1/audit?limit=0"), 422, "invalid_field", "/limit")
+    beyond = admin.get(f"/v1/audit?after={2**63}")
+    calls.assert_problem(beyond, 422, "invalid_field", "/after")
+
+
+def test_the_commands_of_an_operator(world, server, monkeypatch, capsys):
+    """Against the server of the tests, which serves us-east, us-west and eu-west."""
+    with world.store.begin() as tx:
+        admin, user = keys.create(tx, "ops", ("admin",))[1], keys.create(tx, "user")[1]
+    monkeypatch.setenv("STILLMOTION_SERVER", server)
+    monkeypatch.setenv("STILLMOTION_API_KEY", admin)
+    for command, said in (
+        (["regions", "drain", "us-west"], "us-west is drained."),
+        (["regions", "undrain", "us-west"], "us-west is in service."),
+        (["regions", "cap", "eu-west", "4"], "eu-west is capped at 4."),
+        (["regions", "uncap", "eu-west"], "eu-west has no cap."),
+        (["regions", "pin"], "The routing table is pinned."),
+        (["regions", "unpin"], "The routing table is not pinned."),
+    ):
+        assert run(command) == ExitStatus.OK
+        assert capsys.readouterr().out.strip() == said
+    assert run(["audit", "--limit", "6"]) == ExitStatus.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6 and "ops  regions.drain us-west  false -> true" in lines[-1]
+    assert run(["regions", "list"]) == ExitStatus.OK
+    listed = capsys.readouterr().out
+    assert "us-west" in listed and "mode local" in listed
+    assert run(["regions", "drain", "nowhere"]) == ExitStatus.REJECTED
+    assert run(["workers", "drain", "nobody"]) == ExitStatus.REJECTED
+    assert run(["regions", "drain", "us-west", "--key", user]) == ExitStatus.REJECTED
+    assert "insufficient_scope" in capsys.readouterr().err
+
+
+def test_an_admin_key_is_made_on_the_command_line(store, database_url, capsys):
+    assert run(["keys", "create", "--name", "ops", "--admin", "--database-url", database_url]) == 0
+    with store.once() as tx:
+        key = keys.find(tx, capsys.readouterr().out.strip())
+    assert set(key.scopes) == {"jobs", "admin"}
+
+
+# --- admission ------------------------------------------------------------------------------------
+
+
+def crowded(world, waiting, **report):
+    """A home of 20 busy workers with a queue, and nobody idle elsewhere."""
+    full = {name: {"busy": 20} for name in NAMES}
+    world.reports(**full | {"home": {"busy": 20} | report})
+    for name in NAMES:
+        world.busy(name, 20)
+    world.submit(waiting, profile="motion-small")
+
+
+def test_a_job_that_would_wait_too_long_is_sent_away_with_a_time(world, make_client, photo):
+    crowded(world, waiting=11)  # 12 x 4 s / 20 = 2.4 s, over half a service time
+    user = make_client()
+    answer = calls.submit(user, photo)
+    body = calls.assert_problem(answer, 429, "too_busy")
+    assert body["retryable"]
+    pause_s = int(answer.headers["Retry-After"])
+    assert RETRY_AFTER_LEAST_S <= pause_s <= RETRY_AFTER_MOST_S
+    assert calls.rows_in(world.store) == 11
+    assert traffic.refused(world.client, "home") == 1
+    # A batch can wait, and is held back a moment while its home is hot.
+    assert calls.submit(user, photo, priority=2).status_code == 202
+
+
+def test_a_dry_run_is_refused_as_the_submit_would_be_and_is_no_demand(world, make_client, photo):
+    def dry_run():
+        form = {"image": (io.BytesIO(photo), "a.jpg")}
+        return make_client().post("/v1/jobs?dry_run=1", data=form)
+
+    crowded(world, waiting=11)
+    calls.assert_problem(dry_run(), 429, "too_busy")
+    assert traffic.refused(world.client, "home") == 0
+    world.reports(home={"busy": 20})  # the others have idle workers
+    answer = dry_run()
+    assert (answer.status_code, answer.get_json()["object"]) == (200, "estimate")
+    assert calls.rows_in(world.store) == 11
+
+
+def test_bounds_are_settings_and_admission_can_be_switched_off(world, make_client, photo):
+    crowded(world, waiting=11)
+    patient = {"interactive_wait_least_s": 3.0}
+    assert calls.submit(make_client(**patient), photo).status_code == 202
+    crowded(world, waiting=40)
+    assert calls.submit(make_client(**patient), photo).status_code == 429
+    assert calls.submit(make_client(admission=False), photo).status_code == 202
+
+
+def test_nobody_is_refused_while_a_far_worker_is_free(world, make_client, photo):
+    crowded(world, waiting=30)
+    world.reports(home={"busy": 20}, near={"busy": 20}, middle={"busy": 20})
+    user = make_client()
+    assert calls.submit(user, photo).status_code == 202, "distant has ten idle workers"
+    calls.assert_problem(calls.submit(user, photo, policy="strict"), 429, "too_busy")
+
+
+def test_the_least_class_is_shed_first_when_all_regions_have_too_much(world, make_client, photo):
+    crowded(world, waiting=0)
+    world.publish(table(shed=0.5, overload=True))  # half of all demand is class 2: all of that
+    user = make_client()
+    calls.assert_problem(calls.submit(user, photo, priority=2), 429, "too_busy")
+    assert calls.submit(user, photo, priority=1).status_code == 202
+
+
+def test_a_few_workers_take_jobs_for_as_long_as_their_users_wait(world, make_client, photo):
+    few = {name: {"ready": 1, "busy": 1} for name in NAMES}
+    world.reports(**few)
+    world.busy("home", 1)
+    world.submit(5, profile="motion-small", policy="strict")
+    user = make_client()
+    assert calls.submit(user, photo, policy="strict").status_code == 202
+    late = calls.submit(user, photo, policy="strict", max_queue_seconds=10)
+    calls.assert_problem(late, 429, "too_busy")
+
+
+def test_jobs_are_taken_where_no_worker_is_up_or_nothing_is_known(world, make_client, photo):
+    user = make_client()
+    assert calls.submit(user, photo).status_code == 202
+    world.reports(**{name: {"ready": 0, "busy": 0} for name in NAMES})
+    user.application.extensions["services"].traffic.refresh()
+    assert calls.submit(user, photo).status_code == 202
+
+
+def test_a_job_of_drained_regions_only_is_refused(world, make_client, photo):
+    world.reports()
+    traffic.write_controls(world.client, Controls(drained=frozenset({"home"})))
+    user = make_client()
+    answer = calls.submit(user, photo, policy="strict")
+    calls.assert_problem(answer, 503, "region_drained")
+    assert answer.headers["Retry-After"] == "60"
+    assert calls.submit(user, photo).status_code == 202
+
+
+def test_a_held_back_job_is_placed_when_its_moment_is_over(world, make_client, photo):
+    crowded(world, waiting=0)
+    user = make_client(execution_delay="all", interactive_wait_least_s=5.0)
+    held = []
+    deadline = time.monotonic() + 30
+    while not any(held) and time.monotonic() < deadline:  # half of them are
+        world.reports(home={"busy": 20})
+        job = calls.submit(user, photo).get_json()
+        held.append(make.read(world.store, job["id"]).not_before is not None)
+    assert any(held)

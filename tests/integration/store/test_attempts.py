@@ -1,0 +1,290 @@
+"""The job protocol's statements on a real Postgres."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from app.domain.errors import Permanent, Transient
+from app.store.job import attempts, jobs, reaping
+from stillmotion.states import JobState
+from tests.support import make
+
+
+@pytest.fixture
+def owner(store):
+    return make.owner(store)
+
+
+def place(store, region="us-east", source="us-east", n=1):
+    with store.begin() as tx:
+        return make.place(tx, "noop", source, region, [f"t{i}" for i in range(n)])
+
+
+def begin(store, placed, limit_s=60.0):
+    with store.once() as tx:
+        return attempts.begin(tx, placed.job_id, placed.fence, worker="w", attempt_limit_s=limit_s)
+
+
+def finish(store, placed, key="outputs/x.mp4"):
+    with store.once() as tx:
+        return attempts.finish(tx, placed.job_id, placed.fence, key, 10)
+
+
+def fail(store, placed, error, delay_s=0.0, next_region="eu-west"):
+    with store.begin() as tx:
+        return attempts.fail(
+            tx, placed.job_id, placed.fence, error, delay_s=delay_s, next_region=next_region
+        )
+
+
+def deliveries(store, job_id):
+    with store.once() as tx:
+        rows = tx.execute(
+            text("SELECT event FROM webhook_deliveries WHERE job_id = :id"), {"id": job_id}
+        )
+        return [row.event for row in rows]
+
+
+def test_a_job_is_placed_begun_and_finished(store, owner):
+    job_id = make.submit(store, owner, webhook_url="https://example.com/hook")
+    [placed] = place(store)
+    assert begin(store, placed).token == placed.token
+    assert finish(store, placed)
+    job = make.read(store, job_id)
+    assert (job.state, job.fence, job.begun) == ("succeeded", 1, 1)
+    assert job.output_key == "outputs/x.mp4"
+    assert deliveries(store, job_id) == ["job.succeeded"]
+    [attempt] = make.attempts_of(store, job_id)
+    assert (attempt.outcome, attempt.worker) == ("succeeded", "w")
+
+
+def test_only_the_current_fence_may_begin_renew_finish_or_fail(store, owner):
+    job_id = make.submit(store, owner)
+    [stale] = place(store)
+    with store.once() as tx:
+        assert attempts.take_back(tx, job_id, stale.fence, "broker_unavailable")
+    [current] = place(store)
+    assert current.fence == stale.fence + 1
+    assert begin(store, stale) is None
+    assert begin(store, current) is not None
+    assert begin(store, current) is None, "a second delivery of the same message"
+    with store.once() as tx:
+        assert attempts.renew(tx, job_id, stale.fence, step=1) is None
+        assert attempts.renew(tx, job_id, current.fence, step=1) is True
+    assert not finish(store, stale)
+    assert fail(store, stale, Transient("x")) is None
+    assert make.read(store, job_id).state == "processing"
+
+
+def test_first_commit_wins_and_one_webhook_is_owed(store, owner):
+    job_id = make.submit(store, owner, webhook_url="https://example.com/hook")
+    [placed] = place(store)
+    begin(store, placed)
+    with ThreadPoolExecutor(8) as threads:
+        won = list(threads.map(lambda _: finish(store, placed), range(8)))
+    assert won.count(True) == 1
+    assert deliveries(store, job_id) == ["job.succeeded"]
+
+
+def test_two_dispatchers_never_place_one_job_twice(store, owner):
+    made = {make.submit(store, owner) for _ in range(40)}
+    with ThreadPoolExecutor(4) as threads:
+        batches = list(threads.map(lambda _: place(store, n=20), range(4)))
+    placed = [row.job_id for batch in batches for row in batch]
+    assert len(placed) == len(set(placed)) and set(placed) == made
+
+
+def test_jobs_are_taken_by_priority_and_then_by_age(store, owner):
+    late = make.submit(store, owner, priority=2)
+    normal = [make.submit(store, owner) for _ in range(2)]
+    urgent = make.submit(store, owner, priority=0)
+    assert [place(store)[0].job_id for _ in range(4)] == [urgent, *normal, late]
+
+
+def test_overflow_takes_neither_strict_jobs_nor_those_the_region_may_not_see(store, owner):
+    make.submit(store, owner, policy="strict")
+    make.submit(store, owner, allowed_regions=["us-east"])
+    free = make.submit(store, owner)
+    listed = make.submit(store, owner, allowed_regions=["us-east", "eu-west"])
+    assert {p.job_id for p in place(store, "eu-west", n=4)} == {free, listed}
+
+
+def test_a_transient_failure_waits_and_then_goes_elsewhere(store, owner):
+    job_id = make.submit(store, owner)
+    [placed] = place(store)
+    begin(store, placed)
+    assert fail(store, placed, Transient("x", code="device_lost"), delay_s=30) is JobState.QUEUED
+    assert place(store) == [] and place(store, "eu-west", "eu-west") == []
+    make.make_late(store, job_id, "not_before")
+    with store.begin() as tx:
+        assert reaping.release(tx)[0] == 1
+    assert place(store) == []
+    [again] = place(store, "eu-west", "eu-west")
+    assert again.fence == placed.fence + 1
+    first, _ = make.attempts_of(store, job_id)
+    assert (first.outcome, first.error_code) == ("failed", "device_lost")
+    assert first.hops[-1]["reason"] == "device_lost"
+
+
+def test_the_third_begun_attempt_is_the_last(store, owner):
+    job_id = make.submit(store, owner, webhook_url="https://example.com/hook")
+    for n in range(3):
+        [placed] = place(store)
+        begin(store, placed)
+        state = fail(store, placed, Transient("x", code="device_lost"), next_region="us-east")
+        assert state is (JobState.QUEUED if n < 2 else JobState.FAILED)
+    job = make.read(store, job_id)
+    assert (job.begun, job.error_code) == (3, "device_lost")
+    assert deliveries(store, job_id) == ["job.failed"]
+
+
+def test_a_permanent_failure_is_not_tried_again(store, owner):
+    job_id = make.submit(store, owner)
+    [placed] = place(store)
+    begin(store, placed)
+    assert fail(store, placed, Permanent("x", code="bad_input")) is JobState.FAILED
+    assert make.read(store, job_id).error_code == "bad_input"
+
+
+def test_placements_not_begun_count_against_nothing(store, owner):
+    job_id = make.submit(store, owner)
+    for _ in range(5):
+        assert len(place(store)) == 1
+        make.make_late(store, job_id, "placed_at", 2.1)
+        with store.begin() as tx:
+            assert len(reaping.reap_unbegun(tx)) == 1
+    job = make.read(store, job_id)
+    assert (job.state, job.fence, job.begun) == ("queued", 5, 0)
+
+
+@pytest.mark.parametrize("column", ["lease_until", "attempt_until"])
+def test_a_lost_attempt_is_taken_back(store, owner, column):
+    job_id = make.submit(store, owner)
+    [placed] = place(store)
+    begin(store, placed)
+    with store.begin() as tx:
+        assert not reaping.reap_lost(tx), "the lease is still good"
+    make.make_late(store, job_id, column)
+    with store.begin() as tx:
+        assert [row.id for row in reaping.reap_lost(tx)[JobState.QUEUED]] == [job_id]
+    assert not finish(store, placed)
+    [attempt] = make.attempts_of(store, job_id)
+    assert attempt.outcome == "lost"
+
+
+def test_the_reaper_cancels_what_was_asked_to_stop_and_then_lost(store, owner):
+    job_id = make.submit(store, owner)
+    [placed] = place(store)
+    begin(store, placed)
+    with store.begin() as tx:
+        assert jobs.cancel(tx, job_id, owner_id=owner).state == "processing"
+    make.make_late(store, job_id, "lease_until")
+    with store.begin() as tx:
+        assert len(reaping.reap_lost(tx)[JobState.CANCELED]) == 1
+    assert make.read(store, job_id).state == "canceled"
+
+
+def test_the_reaper_fails_a_job_whose_last_attempt_is_lost(store, owner):
+    job_id = make.submit(store, owner)
+    for _ in range(3):
+        [placed] = place(store)
+        begin(store, placed)
+        make.make_late(store, job_id, "lease_until")
+        with store.begin() as tx:
+            reaping.reap_lost(tx)
+    job = make.read(store, job_id)
+    assert (job.state, job.error_code, job.begun) == ("failed", "attempts_exhausted", 3)
+
+
+def test_cancel_beats_a_finish_that_comes_later(store, owner):
+    job_id = make.submit(store, owner)
+    [placed] = place(store)
+    begin(store, placed)
+    with store.begin() as tx:
+        jobs.cancel(tx, job_id, owner_id=owner)
+    with store.once() as tx:
+        assert attempts.renew(tx, job_id, placed.fence, step=2) is False
+    assert not finish(store, placed)
+    with store.once() as tx:
+        assert attempts.stop(tx, job_id, placed.fence)
+    assert make.read(store, job_id).state == "canceled"
+
+
+def test_canceling_a_placed_job_makes_its_message_stale(store, owner):
+    job_id = make.submit(store, owner)
+    [placed] = place(store)
+    with store.begin() as tx:
+        assert jobs.cancel(tx, job_id, owner_id=owner).state == "canceled"
+    assert begin(store, placed) is None
+
+
+def test_another_owner_cannot_see_or_cancel_a_job(store, owner):
+    job_id = make.submit(store, owner)
+    stranger = make.owner(store)
+    with store.begin() as tx:
+        assert jobs.get(tx, job_id, owner_id=stranger) is None
+        assert jobs.cancel(tx, job_id, owner_id=stranger) is None
+    assert make.read(store, job_id).state == "queued"
+
+
+def test_a_job_that_waited_too_long_expires_with_a_webhook(store, owner):
+    job_id = make.submit(store, owner, webhook_url="https://example.com/hook")
+    make.make_late(store, job_id, "queue_deadline")
+    with store.begin() as tx:
+        reaping.reap_deadlines(tx)
+    job = make.read(store, job_id)
+    assert (job.state, job.error_code) == ("expired", "queue_timeout")
+    assert deliveries(store, job_id) == ["job.expired"]
+
+
+def test_a_deadline_passed_while_processing_cancels_with_its_own_code(store, owner):
+    job_id = make.submit(store, owner, deadline=datetime.now(UTC) + timedelta(hours=1))
+    [placed] = place(store)
+    begin(store, placed)
+    make.make_late(store, job_id, "deadline")
+    with store.begin() as tx:
+        assert [row.id for row in reaping.reap_deadlines(tx)] == [job_id]
+    with store.once() as tx:
+        assert attempts.stop(tx, job_id, placed.fence)
+    job = make.read(store, job_id)
+    assert (job.state, job.error_code) == ("canceled", "deadline_exceeded")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "state = 'queued', finished_at = NULL, output_key = NULL",
+        "output_key = 'outputs/other.mp4'",
+        "fence = fence + 1",
+        "finished_at = now() + interval '1 s'",
+    ],
+)
+def test_the_schema_forbids_changing_how_a_job_ended(store, owner, change):
+    job_id = make.submit(store, owner)
+    [placed] = place(store)
+    begin(store, placed)
+    finish(store, placed)
+    with pytest.raises(IntegrityError, match="guard_job"), store.begin() as tx:
+        tx.execute(text(f"UPDATE jobs SET {change} WHERE id = :id"), {"id": job_id})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "state = 'processing'",  # without being placed, begun or leased
+        "state = 'succeeded', finished_at = now(), output_key = 'x'",
+        "state = 'failed', finished_at = now()",
+        "state = 'dreaming'",
+        "lease_until = now()",
+        "begun = 1",
+        "fence = -1",
+        "priority = 3",
+    ],
+)
+def test_the_schema_forbids_impossible_rows(store, owner, change):
+    job_id = make.submit(store, owner)
+    with pytest.raises(IntegrityError), store.begin() as tx:
+        tx.execute(text(f"UPDATE jobs SET {change} WHERE id = :id"), {"id": job_id})

@@ -1,0 +1,37 @@
+"""Webhooks through the API, and what came of them."""
+
+from sqlalchemy import text
+
+from app.store.job import jobs
+from tests.support import make, services
+
+
+def create(client, url, **fields):
+    answer = client.post("/v1/webhooks", json={"url": url, **fields})
+    assert answer.status_code == 201, answer.get_data(as_text=True)
+    return answer.get_json()
+
+
+def end_job(store, caller, loop=None, **changes):
+    """Cancel a job that waits: the shortest way to an end."""
+    job_id = make.submit(store, caller, **changes)
+    with store.begin() as tx:
+        jobs.cancel(tx, job_id, owner_id=caller)
+    if loop is not None:
+        loop.kick()
+    return job_id
+
+
+def listed(client, **query):
+    return client.get("/v1/webhooks/deliveries", query_string=query).get_json()["data"]
+
+
+def wait_state(client, state, count=1, **query):
+    """The deliveries that the query finds, once `count` of them are in that state."""
+    services.wait_until(lambda: len(listed(client, state=state, **query)) == count)
+    return listed(client, state=state, **query)
+
+
+def update(store, sql, **values):
+    with store.once() as tx:
+        tx.execute(text(sql), values)

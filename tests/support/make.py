@@ -1,0 +1,99 @@
+"""Rows that tests start from."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, select, text
+
+from app.domain.job.state import uuid7
+from app.store import keys
+from app.store.job import jobs, placing
+from app.store.job.jobs import NewJob
+from app.store.job.placing import Offer, Placed
+from app.store.models import AttemptRow
+from app.store.session import Store
+from stillmotion.states import Policy
+
+INPUT_KEY = "inputs/any.jpg"
+
+
+def new_job(owner_id: UUID, **changes: object) -> NewJob:
+    """A job that any noop worker can do."""
+    values = {
+        "id": uuid7(time.time_ns() // 1_000_000, secrets.randbits(74)),
+        "owner_id": owner_id,
+        "profile": "noop",
+        "prompt": "",
+        "seed": 1,
+        "frames": 8,
+        "fps": 8,
+        "size": 64,
+        "steps": 4,
+        "input_key": INPUT_KEY,
+        "home_region": "us-east",
+        "policy": "ring",
+        "queue_deadline": datetime.now(UTC) + timedelta(seconds=900),
+    }
+    return NewJob(**values | changes)
+
+
+def owner(store: Store) -> UUID:
+    with store.begin() as tx:
+        return keys.create(tx, "test")[0]
+
+
+def submit(store: Store, owner_id: UUID, **changes: object) -> UUID:
+    job = new_job(owner_id, **changes)
+    with store.begin() as tx:
+        jobs.add(tx, job)
+    return job.id
+
+
+def read(store: Store, job_id: UUID):
+    with store.once() as tx:
+        return jobs.read(tx, job_id)
+
+
+def attempts_of(store: Store, job_id: UUID):
+    with store.once() as tx:
+        rows = tx.execute(
+            select(AttemptRow.__table__).where(AttemptRow.job_id == job_id).order_by("fence")
+        )
+        return rows.fetchall()
+
+
+def make_late(store: Store, job_id: UUID, column: str, seconds: float = 1.0) -> None:
+    """Let a moment of a job's row pass without waiting for it."""
+    with store.begin() as tx:
+        tx.execute(
+            text(f"UPDATE jobs SET {column} = now() - make_interval(secs => :s) WHERE id = :id"),
+            {"s": seconds, "id": job_id},
+        )
+
+
+def place(
+    tx: Connection,
+    profile: str,
+    source: str,
+    target: str,
+    tokens: list[str],
+    *,
+    seen: int = 500,
+    hops: Sequence[dict[str, Any]] = (),
+) -> list[Placed]:
+    """Place the first jobs that wait for `source` and may go to `target`, one for each token."""
+    waiting = placing.peek(tx, profile, [source], open_=[target], limit=seen)
+    offers = [
+        Offer(job.job_id, list(hops))
+        for job in waiting
+        if source == target
+        or (
+            job.order.policy is not Policy.STRICT
+            and (job.order.allowed is None or target in job.order.allowed)
+        )
+    ]
+    return placing.place(tx, target, offers, tokens)

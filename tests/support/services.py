@@ -1,0 +1,151 @@
+"""Real processes for the tests, on free ports of the loopback."""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from app.config.settings import Settings
+from app.store.models import Base
+from app.store.session import Store
+
+ROOT = Path(__file__).parents[2]
+SECRET_KEY = "a-secret-key-that-only-the-tests-ever-use"
+REGIONS = """
+[[region]]
+name = "us-east"
+rtt_ms = { us-west = 60, eu-west = 80 }
+[[region]]
+name = "us-west"
+rtt_ms = { us-east = 60, eu-west = 140 }
+[[region]]
+name = "eu-west"
+rtt_ms = { us-east = 80, us-west = 140 }
+"""
+
+
+def need(name: str, found: object) -> None:
+    """Skip the test if something is not installed; fail it where CI is set."""
+    if found:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"{name} is not installed, and CI needs it")
+    pytest.skip(f"{name} is not installed")
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def _end_with_parent() -> None:
+    # PR_SET_PDEATHSIG: a killed test run leaves no process behind.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def process(args: list, *, stop: signal.Signals = signal.SIGTERM, **options) -> Iterator:
+    """A process that has ended when the block is left."""
+    child = subprocess.Popen(
+        [str(arg) for arg in args], start_new_session=True, preexec_fn=_end_with_parent, **options
+    )
+    try:
+        yield child
+    finally:
+        child.send_signal(stop)
+        try:
+            child.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def wait_until(check, child: subprocess.Popen | None = None, timeout_s: float = 30.0) -> None:
+    """Return when `check()` neither raises nor is false. Raises TimeoutError."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        problem: Exception | None = None
+        try:
+            if check():
+                return
+        except Exception as error:
+            problem = error
+        if child is not None and child.poll() is not None:
+            raise RuntimeError(f"{child.args[0]} ended with status {child.returncode}")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not ready within {timeout_s} s") from problem
+        time.sleep(0.02)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment from which a process reads exactly these settings."""
+    own = {name.upper() for name in Settings.model_fields}
+    values = {name: value for name, value in os.environ.items() if name not in own}
+    for name, value in settings:
+        if value is not None:
+            joined = ",".join(value) if isinstance(value, tuple) else str(value)
+            values[name.upper()] = joined
+    return values
+
+
+def migrate(database_url: str) -> None:
+    """Bring a database to the newest schema, by the command that an operator uses."""
+    given = {"DATABASE_URL": database_url, "REDIS_URL": "redis://127.0.0.1:1/0"}
+    given |= {"OBJECTS_URL": "file:///nowhere", "SECRET_KEY": SECRET_KEY}
+    subprocess.run(
+        [sys.executable, "-m", "alembic", "-c", ROOT / "migrations/alembic.ini", "upgrade", "head"],
+        env=os.environ | given,
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+
+
+def empty(store: Store) -> None:
+    """Remove every row."""
+    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    with store.begin() as tx:
+        tx.execute(text(f"TRUNCATE {tables}"))
+
+
+@contextlib.contextmanager
+def gunicorn(settings: Settings, log: Path | None = None) -> Iterator[str]:
+    """The API as it runs in production, listening at `settings.public_url`; yields that URL."""
+    bind = settings.public_url.removeprefix("http://")
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:app.gunicorn_conf", "-b", bind]
+    with (
+        (log or Path(os.devnull)).open("ab") as out,
+        process(
+            [*command, "app.wsgi:app"],
+            env=environment(settings),
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+        ) as child,
+    ):
+        wait_until(lambda: httpx.get(f"{settings.public_url}/healthz").is_success, child, 90)
+        yield settings.public_url
+
+
+def log_lines(path: Path) -> list[dict]:
+    """A process's log, parsed; what is not JSON comes as {"raw": line}."""
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            lines.append({"raw": line})
+    return lines

@@ -1,0 +1,190 @@
+"""What the API takes and shows, without a server."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.api.models import schemas
+from app.api.models.order_schema import JsonOrder, Order, PageQuery
+from app.api.models.schemas import Invalid, Links, dump_job
+from stillmotion.states import JobState
+
+ID = UUID("01a20a6f-5c2e-722e-a97c-126cdd89e6fb")
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+class Signer:
+    """Signs like an object store."""
+
+    def signed_url(self, key, *, expires_s, filename, content_type):
+        return f"https://objects/{key}?{expires_s}&{filename}&{content_type}"
+
+
+LINKS = Links("https://api.example", Signer(), 60)
+
+
+class JobRow(SimpleNamespace):
+    """A row, as far as dump_job looks at it."""
+
+    @property
+    def _mapping(self):
+        return vars(self)
+
+
+def row(**changes):
+    values = {
+        "id": ID,
+        "state": "queued",
+        "created_at": NOON,
+        "started_at": None,
+        "finished_at": None,
+        "deadline": None,
+        "profile": "noop",
+        "prompt": "wind",
+        "seed": 1,
+        "frames": 8,
+        "motion": 1.0,
+        "loop": False,
+        "fps": 8,
+        "size": 64,
+        "steps": 4,
+        "priority": 1,
+        "home_region": "us-east",
+        "policy": "ring",
+        "allowed_regions": None,
+        "region": None,
+        "step": 0,
+        "error_code": None,
+        "error_detail": None,
+        "output_key": None,
+        "output_bytes": None,
+        "metadata": {},
+        "webhook_url": None,
+        "webhook_events": None,
+        "cost": 1.0,
+        "predicted_s": None,
+        "retention_s": 60,
+        "expires_at": None,
+        "purged_at": None,
+    }
+    return JobRow(**values | changes)
+
+
+def test_every_state_says_whether_it_is_the_end():
+    shown = {state: dump_job(row(state=state.value), LINKS)["terminal"] for state in JobState}
+    ends = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED}
+    assert {state for state, terminal in shown.items() if terminal} == ends
+
+
+def test_times_are_utc_whatever_zone_the_database_answers_in():
+    elsewhere = NOON.astimezone(timezone(timedelta(hours=5)))
+    assert dump_job(row(created_at=elsewhere), LINKS)["created_at"] == "2030-01-01T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("state", "known", "stored", "shown"),
+    [
+        ("queued", None, 3, 0),
+        ("starting", 2, 3, 0),
+        ("processing", None, 2, 2),
+        ("processing", 3, 2, 3),
+        ("processing", 1, 2, 2),
+        ("processing", 99, 2, 4),
+        ("succeeded", None, 2, 4),
+        ("failed", None, 2, 2),
+    ],
+)
+def test_the_step_never_goes_back_nor_beyond_the_last(state, known, stored, shown):
+    job = dump_job(row(state=state, step=stored), LINKS, step=known)
+    assert job["progress"] == {"step": shown, "steps": 4}
+
+
+def test_a_clip_is_shown_with_a_signed_link_named_after_the_job():
+    job = dump_job(row(state="succeeded", output_key="outputs/a.mp4", output_bytes=9), LINKS)
+    output = job["output"]
+    assert output["url"] == f"https://objects/outputs/a.mp4?60&{ID}.mp4&video/mp4"
+    assert (output["content_type"], output["size_bytes"]) == ("video/mp4", 9)
+    left = datetime.fromisoformat(output["expires_at"]) - datetime.now(UTC)
+    assert timedelta(seconds=55) < left <= timedelta(seconds=60)
+
+
+def test_a_job_that_waits_again_is_in_no_region():
+    assert dump_job(row(region="eu-west"), LINKS)["region"]["current"] is None
+    running = dump_job(row(state="processing", region="eu-west"), LINKS)
+    assert running["region"]["current"] == "eu-west"
+
+
+def test_attempts_are_shown_only_where_they_were_asked_for():
+    assert "attempts" not in dump_job(row(), LINKS)
+    assert dump_job(row(), LINKS, attempts=[])["attempts"] == []
+
+
+def test_links_are_absolute_and_do_not_double_the_slash():
+    urls = dump_job(row(), Links("https://api.example", Signer(), 60))["urls"]
+    assert urls == {
+        "self": f"https://api.example/v1/jobs/{ID}",
+        "cancel": f"https://api.example/v1/jobs/{ID}/cancel",
+        "video": f"https://api.example/v1/jobs/{ID}/video",
+        "events": f"https://api.example/v1/jobs/{ID}/events",
+        "timeline": f"https://api.example/v1/jobs/{ID}/timeline",
+    }
+
+
+def test_strings_are_numbers_in_a_form_and_not_in_json():
+    assert schemas.parse_strings(Order, {"frames": "16", "policy": "any"}).frames == 16
+    with pytest.raises(Invalid) as caught:
+        schemas.parse_json(JsonOrder, b'{"image": "x", "frames": "16"}')
+    assert (caught.value.code, caught.value.pointer) == ("invalid_field", "/frames")
+
+
+def test_an_unknown_field_is_reported_first():
+    with pytest.raises(Invalid) as caught:
+        schemas.parse_json(JsonOrder, b'{"frames": "x", "zzz": 1}')
+    assert caught.value.code == "unknown_field"
+    assert {fault.code for fault in caught.value.faults} == {
+        "unknown_field",
+        "invalid_field",
+    }
+
+
+def test_no_more_faults_are_reported_than_anyone_reads():
+    body = "{" + ",".join(f'"f{n}": 1' for n in range(500)) + "}"
+    with pytest.raises(Invalid) as caught:
+        schemas.parse_json(JsonOrder, body.encode())
+    assert len(caught.value.faults) == schemas.MAX_FAULTS
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_json_parser(body):
+    try:
+        order = schemas.parse_json(JsonOrder, body)
+    except Invalid as error:
+        assert error.status in (400, 422)
+    else:
+        assert order == JsonOrder(), "so few bytes that come by chance ask for nothing"
+
+
+@given(st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=5))
+def test_no_query_breaks_the_parser(values):
+    try:
+        page = schemas.parse_strings(PageQuery, values)
+    except Invalid as error:
+        assert error.status == 422
+        assert all(fault.pointer.startswith("/") for fault in error.faults)
+    else:
+        assert 1 <= page.limit <= 100
+
+
+@given(st.text(max_size=1000))
+def test_a_prompt_is_taken_unchanged_unless_it_holds_control_characters(prompt):
+    control = any(ord(c) < 32 and c not in "\t\n\r" for c in prompt) or "\x7f" in prompt
+    try:
+        assert schemas.parse_strings(Order, {"prompt": prompt}).prompt == prompt
+        assert not control
+    except Invalid as error:
+        assert control
+        assert error.code == "invalid_field"

@@ -1,0 +1,377 @@
+"""The pipeline on a tiny random model, and the shipped model on a real photo."""
+
+import json
+import logging
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from skimage import data
+
+from app.domain.job.profiles import DEFAULT_PROFILE, PROFILES
+from tests.support.tiny_model import write_model
+from workers.pipeline.animation import SHIPPED, Animation, naming_memory
+from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory, PipelineError
+from workers.pipeline.guidance import ClipDenoiser, rescale
+from workers.pipeline.loader import (
+    STUDENT,
+    TEACHER,
+    Sampling,
+    load_config,
+    load_network,
+    save_config,
+    save_weights,
+)
+
+PLAIN = Sampling(steps=2, guided=False, order=1)
+
+
+@pytest.fixture(scope="module")
+def toy_dir(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def toy(toy_dir):
+    return Animation.load(toy_dir, dtype="fp32")
+
+
+@pytest.fixture(scope="module")
+def toy_teacher(toy_dir):
+    return Animation.load(toy_dir, network=TEACHER, dtype="fp32")
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return Animation.load()
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return np.ascontiguousarray(data.coffee()[::2, ::2])  # (200, 300, 3)
+
+
+def clip(animation, picture, prompt="sway", seed=1, frames=8, **options):
+    return list(animation.animate(picture, prompt, seed=seed, frames=frames, **options))
+
+
+@pytest.mark.parametrize("frames", [8, 48, 96])
+def test_a_clip_has_the_frames_that_were_asked_for_and_starts_with_the_picture(toy, photo, frames):
+    got = clip(toy, photo, frames=frames, steps=2)
+    assert len(got) == frames
+    assert np.array_equal(got[0], photo)
+    assert {f.shape for f in got} == {photo.shape}
+
+
+def test_same_seed_same_frames_other_seed_other_frames(toy, photo):
+    first, again, other = (clip(toy, photo, seed=s, steps=2) for s in (5, 5, 6))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_seeds_of_any_size_are_taken(toy, photo):
+    for seed in (0, 2**31, 2**63, 2**64 - 1, -1):
+        assert len(clip(toy, photo, seed=seed, steps=1)) == 8
+
+
+def test_denoising_is_done_and_reported_before_the_first_frame(toy, photo):
+    seen = []
+    toy.animate(photo, "", seed=0, frames=8, steps=4, on_step=lambda k, n: seen.append((k, n)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_an_exception_from_on_step_stops_the_work_in_that_step(toy, photo):
+    class Canceled(Exception):
+        pass
+
+    seen = []
+
+    def cancel(k, n):
+        seen.append(k)
+        if k == 2:
+            raise Canceled
+
+    with pytest.raises(Canceled):
+        toy.animate(photo, "", seed=0, frames=8, steps=9, on_step=cancel)
+    assert seen == [1, 2]
+
+
+def test_it_runs_in_another_thread(toy, photo):
+    got = []
+    thread = threading.Thread(target=lambda: got.extend(clip(toy, photo, steps=2)))
+    thread.start()
+    thread.join(60)
+    expected = clip(toy, photo, steps=2)
+    assert len(got) == 8
+    assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def test_prompts_without_words_mean_ambient_motion(toy, photo):
+    default = clip(toy, photo, "ambient motion", steps=2)
+    for prompt in ("", "   ", "123 !?", "漢字", "a the of"):
+        got = clip(toy, photo, prompt, steps=2)
+        assert all(np.array_equal(a, b) for a, b in zip(got, default, strict=True))
+
+
+def test_strength_multiplies_the_motion(toy, photo):
+    assert all(np.array_equal(frame, photo) for frame in clip(toy, photo, strength=0.0))
+    away = [
+        np.abs(clip(toy, photo, strength=strength)[-1].astype(float) - photo).mean()
+        for strength in (0.25, 1.0)
+    ]
+    assert 0 < away[0] < away[1]
+    for strength in (-0.1, 2.1, float("nan")):
+        with pytest.raises(ValueError, match="strength must be"):
+            clip(toy, photo, strength=strength)
+
+
+def test_a_loop_ends_where_it_begins(toy, photo):
+    frames = [frame.astype(float) for frame in clip(toy, photo, frames=24, loop=True)]
+    steps = [np.abs(a - b).mean() for a, b in zip(frames, [*frames[1:], frames[0]], strict=True)]
+    assert steps[-1] <= np.median(steps)  # from the last frame to the first is no jump
+    # There and back: frame 12 - k is frame 12 + k.
+    assert all(np.abs(frames[12 - k] - frames[12 + k]).max() <= 1 for k in (3, 8, 11))
+    straight = clip(toy, photo, frames=24)
+    assert np.abs(straight[-1].astype(float) - photo).mean() > steps[-1]
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((0, 8, 3), np.uint8),
+    ],
+)
+def test_what_is_no_rgb_picture_is_refused(toy, picture):
+    with pytest.raises(ValueError, match="uint8"):
+        clip(toy, picture)
+
+
+@pytest.mark.parametrize("frames", [0, 7, 97])
+def test_numbers_of_frames_out_of_range_are_refused(toy, photo, frames):
+    with pytest.raises(ValueError, match="8 to 96"):
+        clip(toy, photo, frames=frames)
+
+
+def test_values_that_are_not_finite_never_become_frames(toy_dir, photo):
+    broken = Animation.load(toy_dir, dtype="fp32")
+    broken.network.unet.conv_out.bias.fill_(float("nan"))
+    with pytest.raises(NumericalError, match="Step 1 of 3"):
+        clip(broken, photo, steps=3)
+
+
+def test_what_overflows_in_bf16_is_tried_once_more_in_fp32(toy_dir, photo, caplog):
+    animation = Animation.load(toy_dir, dtype="bf16")
+    expected = clip(Animation(animation.network.float(), animation.config, PLAIN), photo)
+
+    calls = []
+    animation = Animation.load(toy_dir, dtype="bf16")
+    run = animation.run
+
+    def overflow(*inputs):
+        calls.append(inputs[0].dtype)
+        return run(*inputs) * float("inf")
+
+    animation.run = overflow
+    animation.sampling = PLAIN
+    with caplog.at_level(logging.WARNING):
+        got = clip(animation, photo)
+    assert calls == [torch.bfloat16]
+    assert "Once more in fp32" in caplog.text
+    assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
+
+    animation.network.unet.conv_out.bias.fill_(float("nan"))  # fp32 does not help there
+    with pytest.raises(NumericalError, match="Step 1 of 2"):
+        clip(animation, photo)
+
+
+def predictions(network, sampling, picture, tokens):
+    """x0 at noise ratio 1 for a fixed noisy clip."""
+    x = torch.randn(1, 2, 8, 16, 16, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        return ClipDenoiser(network, picture, tokens, sampling)(x, torch.tensor(1.0)), x
+
+
+def test_one_pass_is_the_networks_own_prediction(toy_dir):
+    network = load_network(toy_dir, TEACHER, load_config(toy_dir), torch.float32, "cpu")
+    picture, tokens = torch.randn(1, 3, 64, 64), torch.randint(0, 512, (1, 16, 16))
+    x0, x = predictions(network, PLAIN, picture, tokens)
+    level = 0.5**0.5
+    with torch.inference_mode():
+        v = network(x * level, torch.tensor([0.5]), picture, tokens)
+    assert torch.allclose(x0, x * level * level - v * level, atol=1e-5)
+
+
+def test_guidance_with_scales_of_one_is_the_conditional_prediction(toy_dir):
+    """bare + (seen - bare) + (told - seen) = told."""
+    network = load_network(toy_dir, TEACHER, load_config(toy_dir), torch.float32, "cpu")
+    picture, tokens = torch.randn(1, 3, 64, 64), torch.randint(0, 512, (1, 16, 16))
+    guided, _ = predictions(network, replace(PLAIN, guided=True), picture, tokens)
+    plain, _ = predictions(network, PLAIN, picture, tokens)
+    assert torch.allclose(guided, plain, atol=1e-5)
+
+
+def test_guidance_at_scale_zero_ignores_picture_and_text(toy_dir):
+    network = load_network(toy_dir, TEACHER, load_config(toy_dir), torch.float32, "cpu")
+    nothing = Sampling(2, True, 1, picture_scale=0.0, text_scale=0.0)
+    one, other = (
+        predictions(
+            network, nothing, torch.randn(1, 3, 64, 64), torch.randint(0, 512, (1, 16, 16))
+        )[0]
+        for _ in range(2)
+    )
+    assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_rescaling_brings_a_guided_prediction_back_to_its_strength():
+    told, guided = torch.randn(2, 2, 8, 4, 4), 3 * torch.randn(2, 2, 8, 4, 4)
+
+    def strength(x):
+        return x.square().mean((1, 2, 3, 4)).sqrt()
+
+    assert torch.equal(rescale(guided, told, 0.0), guided)
+    assert torch.allclose(strength(rescale(guided, told, 1.0)), strength(told), atol=1e-5)
+    half = strength(rescale(guided, told, 0.5))
+    assert torch.allclose(half, (strength(told) + strength(guided)) / 2, atol=1e-5)
+
+
+def test_the_served_network_shares_its_context_and_computes_the_same(toy_dir, toy_teacher):
+    """Three passes at once through the graph, against the network as stock diffusers runs it."""
+    network = load_network(toy_dir, TEACHER, load_config(toy_dir), torch.float32, "cpu")
+    picture = torch.randn(1, 3, 64, 64)
+    tokens = toy_teacher.tokenise("zoom in")[None]
+    sampling = toy_teacher.sampling
+    x = torch.randn(1, 2, 8, 16, 16)
+    with torch.inference_mode():
+        stock = ClipDenoiser(network, picture, tokens, sampling)(x, torch.tensor(1.0))
+        ours = ClipDenoiser(toy_teacher.network, picture, tokens, sampling, toy_teacher.run)
+        assert ours.context.shape[0] == 3  # not repeated per frame
+        assert torch.allclose(ours(x, torch.tensor(1.0)), stock, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", [STUDENT, TEACHER])
+def test_the_frozen_graph_animates_as_the_plain_network_does(toy_dir, photo, network):
+    plain, frozen = (
+        Animation.load(toy_dir, network=network, dtype="fp32", graph=graph)
+        for graph in ("eager", "torchscript")
+    )
+    assert frozen.run.kind == "torchscript"
+    a, b = (each.denoise(photo, "sway", 1, 3) for each in (plain, frozen))
+    assert torch.allclose(a, b, atol=1e-5)
+
+
+def edit_weights(source, target, edit):
+    """Copy a model directory with its tensors changed by edit(dict)."""
+    target.mkdir()
+    (target / "config.json").write_bytes((source / "config.json").read_bytes())
+    weights = safetensors.torch.load_file(source / "student.safetensors")
+    edit(weights)
+    safetensors.torch.save_file(weights, target / "student.safetensors")
+    return target
+
+
+KEY = "unet.conv_in.weight"
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda w: w.pop(KEY), f"lacks the tensor {KEY}"),
+        (lambda w: w.update(extra=torch.zeros(1)), "unknown tensor extra"),
+        (lambda w: w.update({KEY: torch.zeros(3)}), rf"{KEY} has shape \(3,\), expected \(8, 12"),
+        (lambda w: w.update({KEY: w[KEY].int()}), rf"{KEY} has dtype torch\.int32"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_named(toy_dir, tmp_path, edit, says):
+    with pytest.raises(CheckpointError, match=says) as caught:
+        Animation.load(edit_weights(toy_dir, tmp_path / "m", edit))
+    assert "student.safetensors" in str(caught.value)
+
+
+def test_a_truncated_or_missing_file_is_named(toy_dir, tmp_path):
+    copy = edit_weights(toy_dir, tmp_path / "m", lambda w: None)
+    whole = (copy / "student.safetensors").read_bytes()
+    for part in (whole[: len(whole) // 2], whole[:5], b""):
+        (copy / "student.safetensors").write_bytes(part)
+        with pytest.raises(CheckpointError, match=r"student\.safetensors cannot be read"):
+            Animation.load(copy)
+    (copy / "student.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"student\.safetensors cannot be read"):
+        Animation.load(copy)
+    with pytest.raises(CheckpointError, match=r"config\.json cannot be read"):
+        Animation.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.pop("motion_scale"),
+        lambda c: c.update(colour="red"),
+        lambda c: c["network"].update(grid="big"),
+        lambda c: c.update(network=[]),
+        lambda c: c["sampling"]["student"].pop("steps"),
+        lambda c: c["sampling"].pop("student"),
+        lambda c: c["network"].update(picture=32),
+    ],
+)
+def test_a_config_that_does_not_fit_is_named(toy_dir, tmp_path, change):
+    copy = edit_weights(toy_dir, tmp_path / "m", lambda w: None)
+    config = json.loads((copy / "config.json").read_text())
+    change(config)
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        Animation.load(copy)
+
+
+def test_saved_models_come_back_as_they_were(toy_dir, tmp_path):
+    config = load_config(toy_dir)
+    network = load_network(toy_dir, STUDENT, config, torch.bfloat16, "cpu")
+    save_config(tmp_path, replace(config, version="9"))
+    save_weights(tmp_path, STUDENT, network.state_dict())
+    assert load_config(tmp_path) == replace(config, version="9")
+    second = load_network(tmp_path, STUDENT, config, torch.bfloat16, "cpu")
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, second.state_dict()[key])
+
+
+def test_running_out_of_memory_has_a_name():
+    with pytest.raises(OutOfMemory), naming_memory():
+        torch.empty(2**60)
+    with pytest.raises(RuntimeError, match="other"), naming_memory():
+        raise RuntimeError("something other")
+    assert issubclass(OutOfMemory, PipelineError)
+
+
+def test_an_unknown_dtype_is_refused():
+    with pytest.raises(ValueError, match="fp8"):
+        Animation.load(dtype="fp8")
+
+
+def test_the_shipped_model_is_small_and_says_what_it_is(shipped):
+    assert sum(file.stat().st_size for file in SHIPPED.glob("*.safetensors")) <= 25_000_000
+    assert shipped.version
+    assert shipped.sampling.steps == PROFILES[DEFAULT_PROFILE].steps, "what the API shows"
+    assert not shipped.sampling.guided
+    assert (SHIPPED / "README.md").exists()
+    shipped.warm_up()
+
+
+@pytest.mark.parametrize("network", [STUDENT, TEACHER])
+def test_the_shipped_networks_do_what_the_prompt_says(photo, network):
+    """On a real photo: directions of pans and signs of zooms, averaged over the clip."""
+    animation = Animation.load(network=network)
+
+    def motion(prompt):
+        return animation.denoise(photo, prompt, seed=3, steps=animation.sampling.steps).mean(1)
+
+    line = (torch.arange(16) + 0.5) / 8 - 1
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    outward = {p: (motion(p)[0] * x + motion(p)[1] * y).mean() for p in ("zoom in", "zoom out")}
+    assert outward["zoom in"] < -0.01 < 0.01 < outward["zoom out"]
+    assert motion("pan left")[0].mean() < -0.04
+    assert motion("tilt down")[1].mean() > 0.04

@@ -1,0 +1,91 @@
+"""The CPU worker: `python -m workers.cpu`. Sends webhooks and sweeps.
+
+Any number may run. Celery's pool is `threads`: nearly all of the time is spent waiting for
+receivers.
+"""
+
+import sys
+from uuid import UUID
+
+import structlog
+from celery import Celery
+
+from app import outbound
+from app.api.models.schemas import Links
+from app.broker.celery_app import make_celery, node_name, run_worker
+from app.config.settings import ConfigError, Settings, settings
+from app.domain.errors import DatabaseUnavailable
+from app.domain.job.messages import DELIVER, HOUSEKEEPING_QUEUE, SWEEP, WEBHOOKS_QUEUE
+from app.objects import objects_for
+from app.store.session import Store
+from app.store.webhooks.deliveries import Due
+from app.telemetry import configure_logs
+from stillmotion.errors import StillmotionError
+from workers.cpu import housekeeping, webhook_sender
+from workers.cpu.webhook_sender import Services
+
+log = structlog.get_logger(__name__)
+
+EX_CONFIG = 78  # sysexits.h
+# Each receiver that hangs holds RECEIVER_LIMIT of them, for TIMEOUT_S at a time.
+THREADS = 32
+
+
+def open_services(config: Settings) -> Services:
+    """What the tasks need; nothing connects before the first of them. Raises ConfigError."""
+    try:
+        allow = outbound.parse_allow(config.outbound_allow)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    objects = objects_for(config)
+    return Services(
+        # A thread holds a connection for milliseconds, and never while it waits for a receiver.
+        store=Store(config.sqlalchemy_url, pool_size=8, timeout_s=config.database_timeout_s),
+        objects=objects,
+        links=Links.of(config, objects),
+        allow=allow,
+        secret_key=config.secret_key,
+    )
+
+
+def register(app: Celery, services: Services) -> None:
+    """Give a Celery app the CPU tasks: shells around the work."""
+
+    @app.task(name=DELIVER)
+    def deliver(delivery_id: str, tries: int) -> None:
+        try:
+            webhook_sender.deliver(services, Due(UUID(delivery_id), tries))
+        except DatabaseUnavailable as error:
+            # Acknowledged all the same: the lease runs out and the dispatcher publishes anew.
+            log.warning("webhook left to its lease", error=error.detail)
+
+    @app.task(name=SWEEP)
+    def sweep() -> None:
+        try:
+            housekeeping.sweep(services.store, services.objects)
+        except StillmotionError as error:
+            log.warning("sweep cut short", error=error.detail)  # the next one goes on
+
+
+def main() -> None:
+    """Start the worker; ends with 78 when it is configured wrongly."""
+    try:
+        config = settings()
+        configure_logs(config.log_level)
+        services = open_services(config)
+        app = make_celery(config)
+    except ConfigError as error:
+        print(f"workers.cpu: {error}", file=sys.stderr)
+        sys.exit(EX_CONFIG)
+    register(app, services)
+    run_worker(
+        app,
+        node_name("cpu"),
+        [WEBHOOKS_QUEUE, HOUSEKEEPING_QUEUE],
+        threads=THREADS,
+        log_level=config.log_level,
+    )
+
+
+if __name__ == "__main__":
+    main()

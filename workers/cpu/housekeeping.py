@@ -1,0 +1,110 @@
+"""Removes what nobody can ask for any more: expired jobs' pictures and clips, old uploads,
+objects that no row names, old idempotency records.
+
+Unnamed objects come from submits that died between storage and database, and from attempts that
+lost their job after the upload.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from threading import Lock
+from uuid import UUID
+
+import structlog
+
+from app.objects import Objects
+from app.store.job import retention
+from app.store.session import Store
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+UPLOADS = "uploads/"  # uploads/<owner>/<upload>, written by clients themselves
+# Far longer than a submit takes from object to row, or an attempt from upload to Finish.
+UNNAMED_S = 86_400
+
+# Only keys of these two forms are ever deleted: inputs/<job>.<ext>, outputs/<job>/<fence>.mp4.
+_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_OURS = re.compile(rf"inputs/({_UUID})\.[a-z0-9]+|outputs/({_UUID})/[0-9]+\.mp4")
+
+_sweeping = Lock()
+
+
+def sweep(store: Store, objects: Objects) -> None:
+    """Sweep once. What fails is left to the next sweep.
+
+    Does nothing while this process still sweeps: a store that takes longer to walk than the
+    period must not take one thread after another from the webhooks.
+    Raises DatabaseUnavailable or StorageUnavailable.
+    """
+    if not _sweeping.acquire(blocking=False):
+        return
+    try:
+        records = forget_idempotency(store)
+        expired = purge_expired(store, objects)
+        removed = remove_unnamed(store, objects)
+    finally:
+        _sweeping.release()
+    log.info("swept", objects=removed, expired_jobs=expired, idempotency_records=records)
+
+
+def forget_idempotency(store: Store) -> int:
+    """Delete every idempotency record past its time, in short transactions; returns how many."""
+    total = 0
+    while True:
+        with store.once() as tx:
+            forgotten = retention.forget_idempotency(tx, limit=BATCH)
+        total += forgotten
+        if forgotten < BATCH:
+            return total
+
+
+def purge_expired(store: Store, objects: Objects) -> int:
+    """Make tombstones of the jobs whose retention is over; returns how many.
+
+    The row first: a sweep that dies in between leaves objects that no row names, not a job whose
+    clip is gone.
+    """
+    total = 0
+    while True:
+        with store.once() as tx:
+            expired = retention.purge_expired(tx, limit=BATCH)
+        for row in expired:
+            for key in filter(None, (row.input_key, row.output_key)):
+                objects.delete(key)
+        total += len(expired)
+        if len(expired) < BATCH:
+            return total
+
+
+def remove_unnamed(store: Store, objects: Objects) -> int:
+    """Delete the old objects that no row names, uploads included; returns how many."""
+    old = datetime.now(UTC) - timedelta(seconds=UNNAMED_S)
+    removed = 0
+    for info in objects.list(UPLOADS, old):
+        objects.delete(info.key)
+        removed += 1
+    for prefix in ("inputs/", "outputs/"):
+        for keys in _batches(info.key for info in objects.list(prefix, old)):
+            owners = {key: job_id for key in keys if (job_id := job_of(key)) is not None}
+            # Read after the walk: nothing but a row written within the last day could be missed.
+            with store.once() as tx:
+                named = retention.named_keys(tx, set(owners.values()))
+            for key in owners.keys() - named:
+                objects.delete(key)
+                removed += 1
+    return removed
+
+
+def job_of(key: str) -> UUID | None:
+    """The job that an object belongs to; None for a key that this service does not write."""
+    match = _OURS.fullmatch(key)
+    return UUID(match[1] or match[2]) if match else None
+
+
+def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
+    walk = iter(keys)
+    while batch := list(islice(walk, BATCH)):
+        yield batch

@@ -1,0 +1,95 @@
+"""Keeps one attempt's lease while work advances, and tells the work when to stop."""
+
+from collections.abc import Callable
+from threading import Event, Thread
+from time import monotonic
+
+import structlog
+
+from app.domain.errors import Canceled, DatabaseUnavailable, Superseded
+from app.domain.job.lease import RENEW_S
+
+log = structlog.get_logger(__name__)
+
+
+class LeaseKeeper:
+    """Renews every RENEW_S in a thread of its own, for as long as `advance` keeps being called.
+
+    `renew(step)` answers like `store.attempts.renew`: True go on, False asked to stop, None
+    superseded. A database that does not answer changes nothing: rendering goes on, and the fence
+    decides at Finish. `on_stall` is called once when nothing advanced for `stall_limit_s`, or when
+    the attempt ran for `attempt_limit_s`; it is expected to end the process.
+    """
+
+    def __init__(
+        self,
+        renew: Callable[[int], bool | None],
+        *,
+        stall_limit_s: float,
+        attempt_limit_s: float,
+        on_stall: Callable[[str], None],
+    ):
+        self._renew = renew
+        self._stall_limit_s = stall_limit_s
+        self._attempt_limit_s = attempt_limit_s
+        self._on_stall = on_stall
+        self._step = 0
+        self._begun = self._advanced = monotonic()
+        self._stop: type[Canceled] | type[Superseded] | None = None
+        self._ended = Event()
+        self._thread = Thread(target=self._run, name="lease-keeper", daemon=True)
+
+    def __enter__(self) -> "LeaseKeeper":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(timeout=1.0)
+
+    def advance(self, step: int | None = None) -> None:
+        """Note that work advanced. Raises Canceled or Superseded when it must stop."""
+        self._advanced = monotonic()
+        if step is not None:
+            self._step = step
+        if self._stop is not None:
+            raise self._stop("The attempt was told to stop.")
+
+    def waiting(self) -> None:
+        """Note that the attempt waits for the database to take its end: not a stall."""
+        self._advanced = monotonic()
+
+    def cancel(self) -> None:
+        """Make the next `advance` raise Canceled."""
+        self._stop = self._stop or Canceled
+
+    @property
+    def remaining_s(self) -> float:
+        """Until the attempt's limit."""
+        return self._begun + self._attempt_limit_s - monotonic()
+
+    def _run(self) -> None:
+        renewed = monotonic()
+        # Looks more often than it renews, so that a stall is seen close to its limit.
+        while not self._ended.wait(min(1.0, self._stall_limit_s / 4)):
+            now = monotonic()
+            if now - self._advanced > self._stall_limit_s:
+                self._on_stall(f"no progress for {self._stall_limit_s:.0f} s")
+                return
+            if self.remaining_s < 0:
+                self._on_stall(f"the attempt ran for {self._attempt_limit_s:.0f} s")
+                return
+            if now - renewed >= RENEW_S:
+                renewed = now
+                self._renew_once()
+
+    def _renew_once(self) -> None:
+        try:
+            answer = self._renew(self._step)
+        except DatabaseUnavailable as error:
+            log.warning("lease not renewed", error=str(error))
+            return
+        if answer is None:
+            self._stop = Superseded
+        elif answer is False:
+            self.cancel()

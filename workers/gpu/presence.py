@@ -1,0 +1,159 @@
+"""When a GPU worker is ready and idle, and telling the dispatchers so."""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event, Lock, Thread
+from time import monotonic
+
+import redis
+import structlog
+
+from app.broker.claims import Claims
+from app.broker.connections import POOL_IDLE, wake
+from app.domain.job.lease import (
+    IDLE_S,
+    WORKER_FAILURE_WINDOW_S,
+    WORKER_FAILURES,
+    WORKER_PAUSE_S,
+)
+from app.domain.routing.topology import Pool
+
+log = structlog.get_logger(__name__)
+
+ANNOUNCE_EVERY_S = 1.0
+
+
+class Presence:
+    """One worker's entry in its pool's idle set.
+
+    It is there only while the worker is warm (this object is made after the warm-up), empty-handed,
+    not draining, not paused after failures, and its consumer loop was seen alive within IDLE_S.
+    All but the empty hands make it ready, which is the capacity that the controller counts.
+    `holding` tells how many messages Celery has reserved.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        pool: Pool,
+        worker: str,
+        *,
+        holding: Callable[[], int],
+        alive_file: Path | None = None,
+    ):
+        self._client = client
+        self._claims = Claims(client)
+        self._pool = pool
+        self._worker = worker
+        self._holding = holding
+        self._alive_file = alive_file
+        # Held while announcing and while a task starts: an announcement that crosses a Begin would
+        # count a busy worker as idle.
+        self._lock = Lock()
+        self._task_id: str | None = None  # of the task that runs
+        self._taken_at = 0.0
+        self._served = [0, 0]  # jobs and ms that Redis does not know of yet
+        self._draining = False
+        self._loop_seen = -IDLE_S
+        self._paused_until = 0.0
+        self._pauses = 0
+        self._failures: deque[float] = deque(maxlen=WORKER_FAILURES)
+        self._kick = Event()
+        self._entered = False
+
+    def start(self) -> None:
+        Thread(target=self._run, name="presence", daemon=True).start()
+
+    def seen(self) -> None:
+        """The consumer loop runs. Called by the loop itself, so a stuck one falls silent."""
+        self._loop_seen = monotonic()
+        if not self._entered:
+            self._kick.set()
+
+    def lost(self) -> None:
+        """The consumer lost its broker connection: nothing can reach this worker."""
+        self._loop_seen = monotonic() - IDLE_S
+
+    def taken(self, task_id: str) -> None:
+        """A task starts."""
+        with self._lock:
+            self._task_id = task_id
+            self._taken_at = monotonic()
+
+    def begun(self, token: str) -> None:
+        """The attempt is begun in Postgres: take the claim and the idle entry out of Redis."""
+        try:
+            self._claims.begun(self._pool, self._worker, token)
+        except redis.RedisError as error:
+            log.warning("claim not removed; it expires by itself", error=str(error))
+
+    def done(self, task_id: str) -> None:
+        """A message is acknowledged; if it is that of the task that runs, the task has ended."""
+        with self._lock:
+            if task_id == self._task_id:
+                self._task_id = None
+                self._served[0] += 1
+                self._served[1] += round((monotonic() - self._taken_at) * 1000)
+        self._kick.set()
+
+    def drain(self) -> None:
+        """Take no more work."""
+        self._draining = True
+        self._kick.set()
+
+    def failed(self) -> None:
+        """An attempt failed here. Too many in a row, and the fault may be this machine's."""
+        now = monotonic()
+        self._failures.append(now)
+        if len(self._failures) < WORKER_FAILURES:
+            return
+        if now - self._failures[0] <= WORKER_FAILURE_WINDOW_S:
+            pause_s = WORKER_PAUSE_S * 2 ** min(self._pauses, 4)
+            self._pauses += 1
+            self._paused_until = now + pause_s
+            self._failures.clear()
+            log.error("taking this worker out after repeated failures", pause_s=pause_s)
+
+    def succeeded(self) -> None:
+        self._failures.clear()
+        self._pauses = 0
+
+    @property
+    def ready(self) -> bool:
+        now = monotonic()
+        return not self._draining and now >= self._paused_until and now - self._loop_seen < IDLE_S
+
+    @property
+    def idle(self) -> bool:
+        return self.ready and self._task_id is None and self._holding() == 0
+
+    def _run(self) -> None:
+        while True:
+            self._kick.clear()
+            try:
+                self._announce()
+            except redis.RedisError as error:
+                self._entered = False
+                log.warning("cannot announce", error=str(error))
+            if self._alive_file is not None and monotonic() - self._loop_seen < IDLE_S:
+                self._alive_file.touch()
+            # Jitter keeps a fleet that restarted together from announcing together.
+            self._kick.wait(ANNOUNCE_EVERY_S * random.uniform(0.8, 1.2))
+
+    def _announce(self) -> None:
+        with self._lock:
+            new = False
+            if self.ready:
+                jobs, busy_ms = self._served
+                new = self._claims.announce(
+                    self._pool, self._worker, idle=self.idle, jobs=jobs, busy_ms=busy_ms
+                )
+                self._served = [0, 0]
+                self._entered = True
+            elif self._entered:
+                self._claims.withdraw(self._pool, self._worker)
+                self._entered = False
+        if new:
+            wake(self._client, f"{POOL_IDLE}{self._pool}")
