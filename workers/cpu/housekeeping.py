@@ -54,8 +54,8 @@ def forget_idempotency(store: Store) -> int:
     """Delete every idempotency record past its time, in short transactions; returns how many."""
     total = 0
     while True:
-        with store.once() as tx:
-            forgotten = retention.forget_idempotency(tx, limit=BATCH)
+        with store.autocommit() as conn:
+            forgotten = retention.forget_idempotency(conn, limit=BATCH)
         total += forgotten
         if forgotten < BATCH:
             return total
@@ -69,8 +69,8 @@ def purge_expired(store: Store, objects: Objects) -> int:
     """
     total = 0
     while True:
-        with store.once() as tx:
-            expired = retention.purge_expired(tx, limit=BATCH)
+        with store.autocommit() as conn:
+            expired = retention.purge_expired(conn, limit=BATCH)
         for row in expired:
             for key in filter(None, (row.input_key, row.output_key)):
                 objects.delete(key)
@@ -90,8 +90,8 @@ def remove_unnamed(store: Store, objects: Objects) -> int:
         for keys in _batches(info.key for info in objects.list(prefix, old)):
             owners = {key: job_id for key in keys if (job_id := job_of(key)) is not None}
             # Read after the walk: nothing but a row written within the last day could be missed.
-            with store.once() as tx:
-                named = retention.named_keys(tx, set(owners.values()))
+            with store.autocommit() as conn:
+                named = retention.named_keys(conn, set(owners.values()))
             for key in owners.keys() - named:
                 objects.delete(key)
                 removed += 1

@@ -65,8 +65,8 @@ def deliver(services: Services, due: Due) -> None:
             url = _try(services, following)
         if url is None or monotonic() > until:
             return
-        with services.store.once() as tx:
-            following = deliveries.lease_same(tx, url)
+        with services.store.autocommit() as conn:
+            following = deliveries.lease_same(conn, url)
 
 
 def _try(services: Services, due: Due) -> str | None:
@@ -75,8 +75,8 @@ def _try(services: Services, due: Due) -> str | None:
     A worker that dies in here, or whose record is lost, leaves a lease that runs out: the receiver
     may get a message twice, always under the same `webhook-id`. Raises DatabaseUnavailable.
     """
-    with services.store.once() as tx:
-        delivery = deliveries.begin(tx, due)
+    with services.store.autocommit() as conn:
+        delivery = deliveries.begin(conn, due)
     if delivery is None:
         log.info("stale message dropped")
         return None
@@ -168,8 +168,8 @@ def _body(services: Services, delivery: Row[Any]) -> bytes | None:
     """The job as the API shows it now, with a freshly signed link to its clip. None: it is gone."""
     if delivery.job_id is None:
         return webhooks.encode_test(delivery.created_at, delivery.endpoint_id)
-    with services.store.once() as tx:
-        job = jobs.get_whole(tx, delivery.job_id, owner_id=delivery.owner_id)
+    with services.store.autocommit() as conn:
+        job = jobs.get_whole(conn, delivery.job_id, owner_id=delivery.owner_id)
     if job is None or job.purged_at is not None:
         return None
     shown = schemas.dump_job(job, services.links, attempts=job.attempts)

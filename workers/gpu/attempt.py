@@ -290,8 +290,8 @@ class _Reporter:
 
 
 def _once(worker: Worker, work: Callable[[Connection], T]) -> T:
-    with worker.store.once() as tx:
-        return work(tx)
+    with worker.store.autocommit() as conn:
+        return work(conn)
 
 
 def _patiently(

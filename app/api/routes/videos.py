@@ -143,9 +143,9 @@ def list_videos() -> ResponseReturnValue:
     """List the caller's videos, by page."""
     parts = services()
     query = parse_strings(ListQuery, request.args.to_dict())
-    with parts.store.once() as tx:
+    with parts.store.autocommit() as conn:
         rows = jobs.page(
-            tx,
+            conn,
             g.api_key.id,
             limit=query.limit + 1,
             only=Filter(cursor=query.after),
@@ -170,8 +170,8 @@ def list_videos() -> ResponseReturnValue:
 def show_video(video_id: str) -> ResponseReturnValue:
     """Show a video: its status, and its progress in percent."""
     parts = services()
-    with parts.store.once() as tx:
-        row = own(tx, video_id)
+    with parts.store.autocommit() as conn:
+        row = own(conn, video_id)
     return _dump(parts, row), 200, _poll_after(row)
 
 
