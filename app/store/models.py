@@ -127,6 +127,9 @@ class JobRow(Base):
     started_at: Mapped[datetime | None]  # of the last attempt that began
     lease_until: Mapped[datetime | None]
     attempt_until: Mapped[datetime | None]
+    # Drawn at random by the worker that began the attempt. The fence may be handed out again after
+    # a crash that took back its placement; this never is.
+    lease_token: Mapped[str | None]
     step: Mapped[int] = mapped_column(server_default=text("0"))
     cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
 

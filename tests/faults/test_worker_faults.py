@@ -29,7 +29,10 @@ def test_a_killed_worker_s_job_is_finished_once_by_another(fleet):
     victim.kill()
     survivor = fleet.worker().wait_ready()
     job = fleet.wait(job_id, "succeeded", timeout_s=TAKEN_BACK_S + 15)
-    assert (job.begun, job.output_key) == (2, f"outputs/{job_id}/{job.fence}.mp4")
+    assert (job.begun, job.output_key) == (
+        2,
+        f"outputs/{job_id}/{job.fence}-{job.lease_token}.mp4",
+    )
     assert outputs(fleet.settings) == [f"{job_id}/{job.fence}.mp4"]
     assert [a.outcome for a in make.attempts_of(fleet.store, job_id)] == ["lost", "succeeded"]
     assert survivor.outcomes(job_id) == ["succeeded"]

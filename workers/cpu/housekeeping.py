@@ -25,9 +25,10 @@ UPLOADS = "uploads/"  # uploads/<owner>/<upload>, written by clients themselves
 # Far longer than a submit takes from object to row, or an attempt from upload to Finish.
 UNNAMED_S = 86_400
 
-# Only keys of these two forms are ever deleted: inputs/<job>.<ext>, outputs/<job>/<fence>.mp4.
+# Only keys of these two forms are ever deleted: inputs/<job>.<ext> and
+# outputs/<job>/<fence>-<lease token>.mp4. Clips of earlier releases have no token.
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_OURS = re.compile(rf"inputs/({_UUID})\.[a-z0-9]+|outputs/({_UUID})/[0-9]+\.mp4")
+_OURS = re.compile(rf"inputs/({_UUID})\.[a-z0-9]+|outputs/({_UUID})/[0-9]+(-[0-9a-f]+)?\.mp4")
 
 _sweeping = Lock()
 

@@ -1,6 +1,7 @@
 """One attempt, from Begin to Finish. Never heard of Celery."""
 
 import random
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,14 +73,19 @@ def run(worker: Worker, job_id: UUID, fence: int) -> str:
     Delivery is at least once; the fence makes it safe. Raises DatabaseUnavailable if the attempt
     could not begin, or its end could not be reported before its limit: then the reaper ends it.
     """
-    job = _patiently(lambda: _begin(worker, job_id, fence), until=monotonic() + BEGIN_PATIENCE_S)
+    lease = secrets.token_hex(8)
+    job = _patiently(
+        lambda: _begin(worker, job_id, fence, lease), until=monotonic() + BEGIN_PATIENCE_S
+    )
     if job is None:
         log.info("stale message dropped")
         return "stale"
     worker.presence.begun(job.token)
     _announce(worker, job)
     keeper = LeaseKeeper(
-        lambda step: _once(worker, lambda tx: attempts.renew(tx, job_id, fence, step=step)),
+        lambda step: _once(
+            worker, lambda tx: attempts.renew(tx, job_id, fence, step=step, lease_token=lease)
+        ),
         stall_limit_s=worker.profile.stall_limit_s,
         attempt_limit_s=worker.profile.attempt_limit_s,
         on_stall=worker.on_stall,
@@ -126,7 +132,7 @@ def _pass_on_slot(worker: Worker, job: Row[Any]) -> None:
         wake(worker.client)
 
 
-def _begin(worker: Worker, job_id: UUID, fence: int) -> Row[Any] | None:
+def _begin(worker: Worker, job_id: UUID, fence: int, lease: str) -> Row[Any] | None:
     return _once(
         worker,
         lambda tx: attempts.begin(
@@ -135,6 +141,8 @@ def _begin(worker: Worker, job_id: UUID, fence: int) -> Row[Any] | None:
             fence,
             worker=worker.name,
             attempt_limit_s=worker.profile.attempt_limit_s,
+            lease_token=lease,
+            region=worker.pool.region,
         ),
     )
 
@@ -165,8 +173,9 @@ def _render(worker: Worker, job: Row[Any], keeper: LeaseKeeper) -> str:
         watch.lap("check")
     video = provenance.signed(worker.credentials, video)
     watch.lap("sign")
-    # The key holds the fence, so no two attempts can write over each other.
-    key = f"outputs/{job.id}/{job.fence}.mp4"
+    # The lease token makes the key this attempt's alone. Two attempts may have one fence, if the
+    # database lost a placement in a crash, and must neither overwrite nor delete each other's clip.
+    key = f"outputs/{job.id}/{job.fence}-{job.lease_token}.mp4"
     _upload(worker.objects, key, video, keeper)
     watch.lap("upload")
     return _finish(worker, job, keeper, _Clip(key, len(video), watch.laps))
@@ -212,7 +221,13 @@ def _finish(worker: Worker, job: Row[Any], keeper: LeaseKeeper, clip: _Clip) -> 
         return _once(
             worker,
             lambda tx: attempts.finish(
-                tx, job.id, job.fence, clip.key, clip.size_bytes, clip.timings
+                tx,
+                job.id,
+                job.fence,
+                clip.key,
+                clip.size_bytes,
+                clip.timings,
+                lease_token=job.lease_token,
             ),
         )
 
@@ -228,14 +243,16 @@ def _finish(worker: Worker, job: Row[Any], keeper: LeaseKeeper, clip: _Clip) -> 
     if row is not None and row.output_key == clip.key:
         return "succeeded"  # an earlier commit held; only its answer was lost
     worker.objects.delete(clip.key)
-    if row is not None and row.fence == job.fence and row.cancel_requested:
+    if row is not None and row.lease_token == job.lease_token and row.cancel_requested:
         raise Canceled("The job was canceled while it rendered.")
     raise Superseded("Another attempt owns the job.")
 
 
 def _stop(worker: Worker, job: Row[Any], keeper: LeaseKeeper) -> str:
     stopped = _patiently(
-        lambda: _once(worker, lambda tx: attempts.stop(tx, job.id, job.fence)),
+        lambda: _once(
+            worker, lambda tx: attempts.stop(tx, job.id, job.fence, lease_token=job.lease_token)
+        ),
         until=monotonic() + keeper.remaining_s,
         waiting=keeper.waiting,
     )
@@ -258,6 +275,7 @@ def _fail(worker: Worker, job: Row[Any], keeper: LeaseKeeper, error: Stillmotion
             next_region=topology.after_failure(
                 worker.pool.region, job.home_region, Policy(job.policy), job.allowed_regions
             ),
+            lease_token=job.lease_token,
         )
 
     def in_transaction() -> JobState | None:

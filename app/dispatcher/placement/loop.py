@@ -261,7 +261,9 @@ class Placer:
             log.warning("placements undone", pool=str(pool), count=len(made), error=str(error))
             with self._store.autocommit() as conn:
                 for attempt in made:
-                    attempts.take_back(conn, attempt.job_id, attempt.fence, error.code)
+                    attempts.take_back(
+                        conn, attempt.job_id, attempt.fence, attempt.token, error.code
+                    )
             self._give_back(pool, [attempt.token for attempt in made])
             self._probes.close(pool, error.code, self._clock(), self._draw())
 

@@ -1,7 +1,9 @@
 """Attempts: begin, renew, finish, fail. `placing.py` makes them.
 
-Every statement names the fence it acts for. Zero rows means that somebody else owns the job now.
-All times are the database's.
+Begin matches the fence of a placement. What follows matches the fence and the lease token, which
+the worker drew at random for this begin: a crash of the database can take placements and begins
+back, and then hand their fence out again, but it cannot repeat a token. Zero rows mean that
+somebody else owns the job now. All times are the database's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,18 +21,23 @@ from stillmotion.errors import StillmotionError
 from stillmotion.states import JobState
 
 # In the WHERE of an UPDATE: its commit does not wait for the disk. Commits are written in order, so
-# a crash of the database takes back the last few placements, begins and renewals together with all
-# that followed from them; what a client was told (submit, cancel, every end) always waits.
+# a crash of the database takes back the last few placements, begins and renewals, and with them all
+# that followed; submit, cancel and every end always wait. docs/decisions has what that means.
 NO_WAIT = "set_config('synchronous_commit', 'off', true) = 'off'"
 
 
-def take_back(tx: Connection, job_id: UUID, fence: int, reason: str) -> bool:
-    """Undo one placement that was not begun, e.g. because its message could not be published."""
+def take_back(tx: Connection, job_id: UUID, fence: int, token: str, reason: str) -> bool:
+    """Undo one placement that was not begun, e.g. because its message could not be published.
+
+    `token`: of the claim, because another placement may have the same fence after a crash.
+    """
     return bool(
         requeue(
             tx,
-            "id = :id AND fence = :fence AND state = 'starting'",
-            {"id": job_id, "fence": fence},
+            """id = :id AND fence = :fence AND state = 'starting' AND EXISTS (
+                SELECT FROM attempts AS a
+                WHERE a.job_id = jobs.id AND a.fence = jobs.fence AND a.token = :token)""",
+            {"id": job_id, "fence": fence, "token": token},
             "not_begun",
             reason,
         )
@@ -38,19 +45,33 @@ def take_back(tx: Connection, job_id: UUID, fence: int, reason: str) -> bool:
 
 
 def begin(
-    tx: Connection, job_id: UUID, fence: int, *, worker: str, attempt_limit_s: float
+    tx: Connection,
+    job_id: UUID,
+    fence: int,
+    *,
+    worker: str,
+    attempt_limit_s: float,
+    lease_token: str = "",
+    region: str | None = None,
 ) -> BegunJob | None:
-    """Take the lease of the placement that `fence` names. None: it is stale, drop the message."""
+    """Take the lease of the placement that `fence` names. None: it is stale, drop the message.
+
+    `lease_token`: what the attempt's later calls will name, new and random for every begin.
+    `region`: the worker's. A message of a placement that a crash took back must not begin the one
+    that got its fence in another region. None: any.
+    """
     row = tx.execute(
         text(
             f"""
             WITH begun AS (
                 UPDATE jobs SET
                     state = 'processing', begun = begun + 1, started_at = now(), step = 0,
-                    lease_until = now() + make_interval(secs => :lease),
+                    lease_until = now() + make_interval(secs => :lease_s),
+                    lease_token = :lease_token,
                     attempt_until = now() + make_interval(secs => :attempt_limit)
                 WHERE id = :id AND fence = :fence AND state = 'starting'
                   AND NOT cancel_requested AND begun < {MAX_BEGUN}
+                  AND (CAST(:region AS text) IS NULL OR region = :region)
                   AND (deadline IS NULL OR deadline > now()) AND {NO_WAIT}
                 RETURNING *
             ), noted AS (
@@ -68,30 +89,39 @@ def begin(
             "id": job_id,
             "fence": fence,
             "worker": worker,
-            "lease": LEASE_S,
+            "lease_s": LEASE_S,
+            "lease_token": lease_token,
+            "region": region,
             "attempt_limit": attempt_limit_s,
         },
     ).one_or_none()
     return None if row is None else BegunJob(*row)
 
 
-def renew(tx: Connection, job_id: UUID, fence: int, *, step: int) -> bool | None:
+OWNED = "id = :id AND fence = :fence AND lease_token = :lease_token AND state = 'processing'"
+
+
+def renew(
+    tx: Connection, job_id: UUID, fence: int, *, step: int, lease_token: str = ""
+) -> bool | None:
     """Extend the lease. True: go on; False: the client asked to stop; None: superseded."""
     row = tx.execute(
         text(
             f"""
-            UPDATE jobs SET lease_until = now() + make_interval(secs => :lease), step = :step
-            WHERE id = :id AND fence = :fence AND state = 'processing' AND attempt_until > now()
-              AND {NO_WAIT}
+            UPDATE jobs SET lease_until = now() + make_interval(secs => :lease_s), step = :step
+            WHERE {OWNED} AND attempt_until > now() AND {NO_WAIT}
             RETURNING cancel_requested
             """
         ),
-        {"id": job_id, "fence": fence, "step": step, "lease": LEASE_S},
+        {
+            "id": job_id,
+            "fence": fence,
+            "lease_token": lease_token,
+            "step": step,
+            "lease_s": LEASE_S,
+        },
     ).one_or_none()
     return None if row is None else not row.cancel_requested
-
-
-OWNED = "id = :id AND fence = :fence AND state = 'processing'"
 
 
 def finish(
@@ -101,6 +131,8 @@ def finish(
     key: str,
     size_bytes: int,
     timings: Mapping[str, float] | None = None,
+    *,
+    lease_token: str = "",
 ) -> bool:
     """Commit the clip; `timings`: stage -> seconds. False: read the row to learn why."""
     return bool(
@@ -108,7 +140,7 @@ def finish(
             tx,
             JobState.SUCCEEDED,
             f"{OWNED} AND NOT cancel_requested",
-            {"id": job_id, "fence": fence},
+            {"id": job_id, "fence": fence, "lease_token": lease_token},
             outcome="succeeded",
             output=(key, size_bytes),
             timings=timings,
@@ -116,14 +148,14 @@ def finish(
     )
 
 
-def stop(tx: Connection, job_id: UUID, fence: int) -> bool:
+def stop(tx: Connection, job_id: UUID, fence: int, *, lease_token: str = "") -> bool:
     """End an attempt that was asked to stop: the job is canceled."""
     return bool(
         end(
             tx,
             JobState.CANCELED,
             f"{OWNED} AND cancel_requested",
-            {"id": job_id, "fence": fence},
+            {"id": job_id, "fence": fence, "lease_token": lease_token},
             outcome="canceled",
             error_code="canceled",
             error_detail="The client canceled the job.",
@@ -139,19 +171,20 @@ def fail(
     *,
     delay_s: float,
     next_region: str,
+    lease_token: str = "",
 ) -> JobState | None:
     """Close a failed attempt; the job waits `delay_s` for another, or ends.
 
     Returns the job's new state, or None if the attempt was superseded.
     """
-    owned = {"id": job_id, "fence": fence}
+    owned = {"id": job_id, "fence": fence, "lease_token": lease_token}
     row = tx.execute(
         text(f"SELECT begun, cancel_requested FROM jobs WHERE {OWNED} FOR UPDATE"), owned
     ).one_or_none()
     if row is None:
         return None
     if row.cancel_requested:
-        stop(tx, job_id, fence)
+        stop(tx, job_id, fence, lease_token=lease_token)
         return JobState.CANCELED
     event = Event.FAIL_TRANSIENT if error.retryable else Event.FAIL_PERMANENT
     after = move(JobState.PROCESSING, event, begun=row.begun)
@@ -192,7 +225,8 @@ def requeue(
             f"""
             WITH freed AS (
                 UPDATE jobs SET
-                    state = 'queued', lease_until = NULL, attempt_until = NULL, step = 0,
+                    state = 'queued', lease_until = NULL, attempt_until = NULL,
+                    lease_token = NULL, step = 0,
                     next_region = coalesce(:next_region, home_region), vstart = {_VSTART},
                     not_before = CASE WHEN :delay > 0
                         THEN now() + make_interval(secs => :delay) END

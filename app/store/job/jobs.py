@@ -42,6 +42,9 @@ GET_WHOLE = GET.add_columns(
 KEPT = and_(
     jobs.c.purged_at.is_(None), or_(jobs.c.expires_at.is_(None), jobs.c.expires_at > func.now())
 )
+# No stronger than what an UPDATE takes, so that inserts with a foreign key to the job go on.
+LOCK = text("SELECT state FROM jobs WHERE id = :job_id AND owner_id = :owner FOR NO KEY UPDATE")
+REQUEST_STOP = text("UPDATE jobs SET cancel_requested = true WHERE id = :job_id")
 POSITION_LIMIT = 10_000  # a longer queue is reported as this long
 
 
@@ -290,28 +293,28 @@ def end(
 def cancel(tx: Connection, job_id: UUID, *, owner_id: UUID) -> JobRecord | None:
     """Cancel what waits at once; ask the worker of a job that is processing to stop.
 
+    Takes a transaction, and holds the job's row until it ends.
+
     Returns the row as it is now, or None for an unknown job. The caller compares: a terminal state
     other than `canceled` means that the job ended first.
     """
-    mine = {"job_id": job_id, "owner_id": owner_id}
-    ended = end(
-        tx,
-        JobState.CANCELED,
-        "id = :job_id AND owner_id = :owner_id AND state IN ('queued', 'starting')",
-        mine,
-        outcome="canceled",
-        error_code="canceled",
-        error_detail="The client canceled the job.",
-        new_fence=True,
-    )
-    if not ended:
-        tx.execute(
-            text(
-                """
-                UPDATE jobs SET cancel_requested = true
-                WHERE id = :job_id AND owner_id = :owner_id AND state = 'processing'
-                """
-            ),
-            mine,
+    this = {"job_id": job_id, "owner": owner_id}
+    # Locked, because an attempt may fail or lose its lease between two statements: the job would be
+    # queued again, with nothing left of the request.
+    locked = tx.execute(LOCK, this).one_or_none()
+    if locked is None:
+        return None
+    if locked.state in (JobState.QUEUED, JobState.STARTING):
+        end(
+            tx,
+            JobState.CANCELED,
+            "id = :job_id AND owner_id = :owner",
+            this,
+            outcome="canceled",
+            error_code="canceled",
+            error_detail="The client canceled the job.",
+            new_fence=True,
         )
+    elif locked.state == JobState.PROCESSING:
+        tx.execute(REQUEST_STOP, this)
     return get(tx, job_id, owner_id=owner_id)

@@ -54,6 +54,7 @@ class JobRecord:
     started_at: datetime | None
     lease_until: datetime | None
     attempt_until: datetime | None
+    lease_token: str | None
     step: int
     cancel_requested: bool
 

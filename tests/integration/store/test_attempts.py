@@ -67,7 +67,7 @@ def test_only_the_current_fence_may_begin_renew_finish_or_fail(store, owner):
     job_id = make.submit(store, owner)
     [stale] = place(store)
     with store.autocommit() as conn:
-        assert attempts.take_back(conn, job_id, stale.fence, "broker_unavailable")
+        assert attempts.take_back(conn, job_id, stale.fence, stale.token, "broker_unavailable")
     [current] = place(store)
     assert current.fence == stale.fence + 1
     assert begin(store, stale) is None

@@ -153,7 +153,7 @@ def test_what_comes_back_home_joins_that_queue_at_the_head(store):
     with store.begin() as tx:
         tx.execute(text("UPDATE jobs SET next_region = 'us-east' WHERE id = :id"), {"id": back})
         [placed] = placing.place(tx, "us-east", [Offer(back)], ["t"])
-        assert attempts.take_back(tx, back, placed.fence, "queue_unavailable")
+        assert attempts.take_back(tx, back, placed.fence, placed.token, "queue_unavailable")
     assert make.read(store, back).vstart == 100.0
 
 
