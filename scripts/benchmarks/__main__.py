@@ -24,8 +24,8 @@ def main() -> int:
     parser.add_argument(
         "--peers",
         action="store_true",
-        help="pipeline: also measure the job API, BentoML and Ray Serve; the last two get a virtual "
-        "environment each",
+        help="pipeline: also measure the job API, BentoML and Ray Serve; the last two get "
+        "a virtual environment each",
     )
     options = parser.add_argument_group(" and ".join(DRAWING))
     options.add_argument("--plots", type=Path, metavar="DIR", help="default: docs/NAME")
