@@ -1,4 +1,4 @@
-"""`scripts/bench NAME [--json FILE]`: a table; with --json the same figures in a file."""
+"""Run a benchmark and print its figures as a table; --json also writes them to a file."""
 
 import argparse
 import os
@@ -19,15 +19,13 @@ DRAWING = ("load", "traffic")  # those that replay traces and draw plots
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("name", choices=BENCHMARKS)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument(
-        "--quick", action="store_true", help="few repeats; for a look, not a report"
-    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--quick", action="store_true", help="few repeats, for a rough look")
     parser.add_argument(
         "--peers",
         action="store_true",
-        help="pipeline: measure BentoML and Ray Serve as well, each in an environment of its own "
-        "that is made first, and the job API",
+        help="pipeline: also measure the job API, BentoML and Ray Serve; the last two get "
+        "a virtual environment each",
     )
     options = parser.add_argument_group(" and ".join(DRAWING))
     options.add_argument("--plots", type=Path, metavar="DIR", help="default: docs/NAME")
@@ -40,11 +38,11 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     if arguments.trace is not None and not arguments.trace.is_file():
-        parser.error(f"there is no file {arguments.trace}")
+        parser.error(f"no such file: {arguments.trace}")
     if arguments.peers and arguments.name != "pipeline":
-        parser.error("--peers goes with pipeline alone")
+        parser.error("--peers works with pipeline only")
     before = os.getloadavg()[0]
-    # Only the one that runs: what one of them needs, torch for instance, would weigh on the others.
+    # Import only the chosen one: torch, which some need, would slow down the others.
     benchmark = import_module(f"scripts.benchmarks.{arguments.name}")
     more = {"peers": True} if arguments.peers else {}
     if arguments.name in DRAWING:

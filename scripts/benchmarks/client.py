@@ -4,6 +4,7 @@ import http.client
 import json
 import time
 from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
 
 from scripts.stack.data import ROOT
@@ -26,7 +27,7 @@ class Client:
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._form = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
-    def request(self, method: str, path: str, body: bytes | None = None) -> dict:
+    def request(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
         headers = self._headers | (self._form if body else {})
         try:
             self._connection.request(method, path, body, headers)
@@ -37,18 +38,19 @@ class Client:
             raise
         if answer.status >= 400:
             raise RuntimeError(f"{method} {path}: {answer.status} {payload[:200]!r}")
-        return json.loads(payload)
+        read: dict[str, Any] = json.loads(payload)
+        return read
 
     def submit(self, **fields: str) -> str:
         """Submit the photo with these form fields; the job's id."""
-        return self.request("POST", "/v1/jobs", form(**fields))["id"]
+        return str(self.request("POST", "/v1/jobs", form(**fields))["id"])
 
     def done(self, job_id: str) -> bool:
         """Whether a job has succeeded. Raises RuntimeError if it ended in any other way."""
         job = self.request("GET", f"/v1/jobs/{job_id}")
         if job["terminal"] and job["state"] != "succeeded":
             raise RuntimeError(f"job {job_id} {job['state']}: {job['error']}")
-        return job["terminal"]
+        return bool(job["terminal"])
 
     def wait(self, job_id: str) -> None:
         """Poll until a job has succeeded. Raises RuntimeError if it fails, or takes JOB_S."""

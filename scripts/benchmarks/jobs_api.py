@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
@@ -70,7 +71,7 @@ def eta_error_median(running: Stack, key: str, jobs: int) -> float:
         " WHERE id = ANY(%s::uuid[])",
         ids,
     )
-    return median(abs(predicted - float(took)) / float(took) for predicted, took in rows)
+    return median(abs(float(predicted) - float(took)) / float(took) for predicted, took in rows)
 
 
 def sse_lag_p95_ms(running: Stack, key: str, streams: int) -> float:
@@ -127,7 +128,7 @@ def _follow(url: str, key: str, job_id: str, lags: list[float]) -> None:
             lags.append(time.time() - datetime.fromisoformat(data["at"]).timestamp())
 
 
-def _events(answer: http.client.HTTPResponse) -> Iterator[tuple[str, dict]]:
+def _events(answer: http.client.HTTPResponse) -> Iterator[tuple[str, dict[str, Any]]]:
     name = ""
     for line in answer:
         field, _, value = line.decode().rstrip("\n").partition(": ")
@@ -137,7 +138,7 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[tuple[str, dict]]:
             yield name, json.loads(value)
 
 
-def _query(running: Stack, query: str, *values: object) -> list[tuple]:
+def _query(running: Stack, query: str, *values: object) -> list[tuple[Any, ...]]:
     with psycopg.connect(running.env["DATABASE_URL"], autocommit=True) as connection:
         return connection.execute(query, values).fetchall()
 

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -96,7 +97,7 @@ class Load:
         print(f"{step.rate:.1f} jobs/s: {step.use.bottleneck()}", file=sys.stderr, flush=True)
         return step
 
-    def _outcomes(self, ids: list[str]) -> list[tuple]:
+    def _outcomes(self, ids: list[str]) -> list[tuple[Any, ...]]:
         url = self._stack.env["DATABASE_URL"]
         deadline = time.monotonic() + DRAIN_S
         with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
@@ -155,7 +156,9 @@ def run(
         for name in stack.processes:
             if name not in DISPATCHERS:
                 stack.stop(name)
-        settings = Settings(**{name.lower(): value for name, value in stack.env.items()})
+        settings = Settings.model_validate(
+            {name.lower(): value for name, value in stack.env.items()}
+        )
         placed = load_placements.measure(
             stack, settings, 2_000 if quick else 20_000, claim_rounds=1_000 if quick else 5_000
         )

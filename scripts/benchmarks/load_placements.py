@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import cycle, islice
+from typing import cast
 from uuid import UUID
 
 import numpy as np
@@ -81,7 +82,7 @@ class StubPool:
                 self._claims.announce(self.pool, f"stub-{n}")
             self._wake()
         # Kombu's Redis transport pushes on the left and takes from the right.
-        messages = self._client.rpop(self.pool.queue, TAKE) or []
+        messages = cast(list[bytes], self._client.rpop(self.pool.queue, TAKE) or [])
         if not messages:
             return 0
         # The task id is "<job>:<fence>".

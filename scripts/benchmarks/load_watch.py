@@ -1,7 +1,7 @@
 """What holds a running stack back, measured: processors, Postgres' waits, and what queues up."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Event, Thread
@@ -80,7 +80,13 @@ class Watch:
     stack: Stack
     workers: int
     _stop: Event = field(default_factory=Event)
-    use: Use | None = None
+    _use: Use | None = None
+
+    @property
+    def use(self) -> Use:
+        if self._use is None:
+            raise RuntimeError("the block has not ended yet")
+        return self._use
 
     def __enter__(self) -> "Watch":
         self._cpu = self._cpu_now()
@@ -93,19 +99,20 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         elapsed = perf_counter() - self._began
         cpu = self._cpu_now()
-        used, whole = (now - then for now, then in zip(machine_s(), self._machine, strict=True))
+        machine = machine_s()
+        used, whole = machine[0] - self._machine[0], machine[1] - self._machine[1]
         self._stop.set()
         self._thread.join()
         # A process that was not there at the start has used all of its time since.
         spent = {key: (now - self._cpu.get(key, 0.0)) / elapsed for key, now in cpu.items()}
-        families: Counter[str] = Counter()
+        families: dict[str, float] = defaultdict(float)
         for (name, _), cores in spent.items():
             families[name] += cores
         (hottest, _), most = max(spent.items(), key=lambda item: item[1])
-        self.use = Use(
+        self._use = Use(
             cores=os.cpu_count() or 1,
             machine=used / whole if whole else 0.0,
             families=dict(families),
@@ -128,8 +135,10 @@ class Watch:
         url = self.stack.env["DATABASE_URL"]
         with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
             while not self._stop.wait(SAMPLE_S):
-                self._sessions.update(dict(connection.execute(SESSIONS).fetchall()))
-                counts = connection.execute(LIVE).fetchone()
+                self._sessions.update(
+                    {str(name): int(n) for name, n in connection.execute(SESSIONS)}
+                )
+                [counts] = connection.execute(LIVE).fetchall()
                 self._live.update(dict(zip(LIVE_STATES, counts, strict=True)))
                 self._samples += 1
 

@@ -7,7 +7,7 @@ from app.domain.routing.topology import Region, Rings, Topology
 
 
 @st.composite
-def topologies(draw, most: int = 8) -> Topology:
+def topologies(draw: st.DrawFn, most: int = 8) -> Topology:
     """1 to `most` regions with any round trips between them."""
     count = draw(st.integers(1, most))
     names = [f"r{i}" for i in range(count)]
@@ -21,7 +21,7 @@ def topologies(draw, most: int = 8) -> Topology:
 
 
 @st.composite
-def region_loads(draw) -> RegionLoad:
+def region_loads(draw: st.DrawFn) -> RegionLoad:
     """Idle, hot, small, drained, capped, ramping or without workers."""
     demand = draw(st.one_of(st.just(0.0), st.floats(0.01, 200.0)))
     return RegionLoad(
@@ -36,7 +36,7 @@ def region_loads(draw) -> RegionLoad:
 
 
 @st.composite
-def worlds(draw, most: int = 8) -> tuple[Topology, Load]:
+def worlds(draw: st.DrawFn, most: int = 8) -> tuple[Topology, Load]:
     """A topology with a load for each of its regions, and some allow-lists."""
     topology = draw(topologies(most))
     names = topology.names

@@ -28,6 +28,7 @@ from scripts.stack.data import ROOT
 from workers.engines.motion import load_picture
 from workers.media.encode import encode_mp4
 from workers.pipeline.animation import SHIPPED, Animation, pick_dtype
+from workers.pipeline.compile import Graph
 from workers.pipeline.denoiser import OnePass
 from workers.pipeline.loader import STUDENT, TEACHER, Sampling, load_config, load_network
 from workers.pipeline.motion import Warp
@@ -133,7 +134,8 @@ def denoising_stages() -> dict[str, tuple[Callable[[], object], Animation]]:
         made = Animation(network, config, sampling, graph)
         if not shared:
             made.network = load_network(SHIPPED, name, config, dtype, device)
-            made.run = OnePass(made.network.unet, repeat=True).eval()
+            stock = OnePass(made.network.unet, repeat=True).eval()
+            made.run = Graph(stock, "eager", made.example())
         return made
 
     made = {
@@ -154,9 +156,10 @@ def denoising_stages() -> dict[str, tuple[Callable[[], object], Animation]]:
 
 def jpeg_of(path: Path, size: int) -> bytes:
     """The picture as the API stores it, `size` pixels on its longest side."""
-    with Image.open(path) as image:
-        scale = size / max(image.size)
-        image = image.convert("RGB").resize([round(side * scale) for side in image.size])
+    with Image.open(path) as opened:
+        scale = size / max(opened.size)
+        width, height = (round(side * scale) for side in opened.size)
+        image = opened.convert("RGB").resize((width, height))
         out = io.BytesIO()
         image.save(out, "JPEG", quality=92)
         return out.getvalue()
@@ -186,7 +189,7 @@ def fixed_share(jpeg: bytes, animation: Animation) -> dict[str, float]:
 def frame0(jpeg: bytes, animation: Animation) -> tuple[float, float]:
     """Luma PSNR of the MP4's first frame against the picture, dB; and the MP4's Mbit/s."""
     mp4 = clip(jpeg, animation)
-    with av.open(io.BytesIO(mp4)) as container:
+    with av.open(io.BytesIO(mp4), "r") as container:
         first = next(container.decode(video=0))
         got = first.to_ndarray(format="yuv420p")[: first.height].astype(float)
     picture = load_picture(jpeg, SIZE)
@@ -205,7 +208,7 @@ def flops_share(animation: Animation, denoise_s: float) -> float:
     achieved = counter.get_total_flops() * animation.sampling.steps / denoise_s
     a = torch.randn(1024, 1024).to(animation.network.unet.dtype)
     best = min(interleaved({"product": lambda: a @ a}, 9).values())
-    return achieved / (2 * 1024**3 / best)
+    return float(achieved / (2 * 1024**3 / best))
 
 
 def cold_start(photo: Path) -> dict[str, float]:

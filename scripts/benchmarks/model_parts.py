@@ -163,19 +163,21 @@ def _inference(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return torch.inference_mode()(call)
 
 
-class Peak(TorchDispatchMode):
+class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types there
     """The most bytes that tensors made under it hold at once."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.now = self.most = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now: int = 0
+        self.most: int = 0
         self._known: set[int] = set()
 
     @classmethod
     def of(cls, call: Callable[[], Tensor]) -> int:
         with cls() as peak:
             call()
-        return peak.most
+        most: int = peak.most
+        return most
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         out = func(*args, **(kwargs or {}))
@@ -202,7 +204,7 @@ def is_tensor(x: object) -> bool:
 
 
 def id_of(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,7 +71,7 @@ class Ours:
         with psycopg.connect(self._stack.env["DATABASE_URL"], autocommit=True) as connection:
             deadline = time.monotonic() + DRAIN_S
             while True:
-                finished, seconds = connection.execute(query, (ids,)).fetchone()
+                [(finished, seconds)] = connection.execute(query, (ids,)).fetchall()
                 if finished == len(ids):
                     return float(seconds)
                 if time.monotonic() > deadline:
@@ -146,7 +146,7 @@ def idle(client: redis.Redis) -> bool:
     return client.llen("bare") == 0 and client.hlen("unacked") == 0
 
 
-def wait_for(check, timeout_s: float) -> None:
+def wait_for(check: Callable[[], bool], timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while not check():
         if time.monotonic() > deadline:

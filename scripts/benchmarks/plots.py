@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure as Picture
 # Okabe and Ito's, told apart by everybody.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#777777"
-STYLE = {
+STYLE: dict[Any, Any] = {  # matplotlib lists its keys in a Literal type of its own
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

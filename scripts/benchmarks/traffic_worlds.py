@@ -1,6 +1,6 @@
 """The scenarios of `scripts/bench traffic`, and the arms that run in them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,14 +14,14 @@ from app.planning.arrivals import Arrivals, burst, poisson, replayed, together
 from app.planning.geography import known
 from app.planning.outcome import Record
 from app.planning.planner import Forecast, make_plan
-from app.planning.simulator import Outage, Scenario, Simulation
+from app.planning.simulator import Arm, Outage, Scenario, Simulation
 
 SERVICE_S = 4.0
 BURST_AT_S, BURST_S = 100.0, 20.0
 KILL_AT_S, BACK_AT_S = 150.0, 330.0
 DEAD_FROM_S, DEAD_S = 300.0, 600.0
 
-ARMS = {
+ARMS: dict[str, Callable[[Simulation], Arm]] = {
     "ours": Ours,
     "polling + backoff": partial(Polling, backoff=True),
     "polling": Polling,

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypedDict, TypeVar
 
 from scripts.stack.errors import DirectoryInUse, StackError
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Below Linux' range for outgoing connections, so that no client socket takes a port in between.
 PORTS = range(20_000, 32_000)
 REAPER_S = 20.0
+Value = TypeVar("Value", str, int)
 
 
 def server_user() -> tuple[int, int] | None:
@@ -38,16 +40,30 @@ def server_user() -> tuple[int, int] | None:
 
 def works_as(user: tuple[int, int] | None, argv: list[str | Path]) -> bool:
     """Whether a command succeeds as that user. Asking beats reading mode bits and ACLs."""
-    as_user = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
     try:
-        return (
-            subprocess.run(
-                argv, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=30, **as_user
-            ).returncode
-            == 0
+        done = subprocess.run(
+            argv,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=30,
+            **identity(user),
         )
     except OSError:
         return False
+    return done.returncode == 0
+
+
+class Identity(TypedDict, total=False):
+    """What subprocess takes to run a command as another user."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def identity(user: tuple[int, int] | None) -> Identity:
+    return {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
 
 
 def choose_directory(environ: Mapping[str, str], chosen: Path | None = None) -> tuple[Path, str]:
@@ -136,7 +152,7 @@ class DataDir:
 
     def secret(self, name: str) -> str:
         """A secret that is made once and kept: 256 bits, safe inside a URL."""
-        known = self._read("secrets.json")
+        known = self._secrets()
         if name not in known:
             known[name] = secrets.token_urlsafe(32)
             self._write("secrets.json", known)
@@ -144,14 +160,14 @@ class DataDir:
 
     def recall(self, name: str) -> str | None:
         """A secret that somebody else made, if it was kept."""
-        return self._read("secrets.json").get(name)
+        return self._secrets().get(name)
 
     def keep(self, name: str, value: str) -> None:
-        self._write("secrets.json", {**self._read("secrets.json"), name: value})
+        self._write("secrets.json", {**self._secrets(), name: value})
 
     def ports(self, names: Iterable[str]) -> dict[str, int]:
         """A free loopback port for each name; last time's where it is still free."""
-        known: dict[str, int] = self._read("ports.json")
+        known = self._read("ports.json", int)
         names = list(names)
         taken = {port for other, port in known.items() if other not in names}
         for name in names:
@@ -163,14 +179,20 @@ class DataDir:
         self._write("ports.json", known)
         return known
 
-    def _read(self, name: str) -> dict:
+    def _secrets(self) -> dict[str, str]:
+        return self._read("secrets.json", str)
+
+    def _read(self, name: str, kind: type[Value]) -> dict[str, Value]:
         path = self.path / name
         try:
-            return json.loads(path.read_text()) if path.exists() else {}
+            read = json.loads(path.read_text()) if path.exists() else {}
         except (OSError, ValueError) as error:
             raise StackError(f"{path} cannot be read: {error}.") from None
+        if not isinstance(read, dict):
+            raise StackError(f"{path} cannot be read: it does not hold a JSON object.")
+        return {str(key): kind(value) for key, value in read.items()}
 
-    def _write(self, name: str, value: dict) -> None:
+    def _write(self, name: str, value: Mapping[str, str | int]) -> None:
         fd, temporary = tempfile.mkstemp(dir=self.path)  # mode 0600
         with os.fdopen(fd, "w") as file:
             json.dump(value, file, indent=2)

@@ -96,8 +96,8 @@ def choose_output(image: Path, data: DataDir) -> Path:
 def animate(stack: Stack, image: Path, prompt: str, output: Path, *options: str) -> int:
     """Run `stillmotion animate` and print the clip's path. Its progress goes to our stderr."""
     code, printed = stack.command(
-        *("animate", image.resolve(), prompt, *options),
-        *("--server", stack.url, "-o", output.resolve()),
+        *("animate", str(image.resolve()), prompt, *options),
+        *("--server", stack.url, "-o", str(output.resolve())),
         env={"STILLMOTION_API_KEY": stack.api_key()},
         stderr=sys.stderr.fileno(),
         timeout_s=RENDER_S,

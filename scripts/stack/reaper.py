@@ -45,8 +45,8 @@ def end(processes: dict[int, tuple[int, float]]) -> None:
 
 
 def main() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
     stages: dict[int, dict[int, tuple[int, float]]] = {}
     for line in sys.stdin:
         match line.split():

@@ -48,7 +48,8 @@ def _read(clip: Path) -> list[Image.Image]:
         for n, frame in enumerate(container.decode(stream)):
             if n % every == 0:
                 width = round(frame.width * HEIGHT / frame.height)
-                frames.append(frame.to_image().resize((width, HEIGHT), Image.Resampling.LANCZOS))
+                image = Image.fromarray(frame.to_ndarray(format="rgb24"))
+                frames.append(image.resize((width, HEIGHT), Image.Resampling.LANCZOS))
     return frames
 
 

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from scripts.stack import supervisor
-from scripts.stack.data import DataDir, server_user, works_as
+from scripts.stack.data import DataDir, identity, server_user, works_as
 from scripts.stack.errors import StackError
 from scripts.stack.supervisor import Spec, Supervisor
 
@@ -196,10 +196,14 @@ class Postgres:
         draft.rename(self._cluster)
 
     def _run(self, *argv: str | Path, script: str = "") -> None:
-        user = server_user()
-        as_user = {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
         done = subprocess.run(
-            argv, input=script, capture_output=True, text=True, env=CLEAN_ENV, cwd="/", **as_user
+            argv,
+            input=script,
+            capture_output=True,
+            text=True,
+            env=CLEAN_ENV,
+            cwd="/",
+            **identity(server_user()),
         )
         if done.returncode != 0 or "ERROR:" in done.stderr:
             line = (done.stderr or done.stdout).strip().splitlines()[-1:]

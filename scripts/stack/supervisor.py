@@ -62,7 +62,7 @@ class Spec:
 @dataclass
 class Child:
     spec: Spec
-    process: subprocess.Popen
+    process: subprocess.Popen[bytes]
     wanted: bool = True  # to run; False: an exit is no crash
     started: float = field(default_factory=time.monotonic)
     crashes: int = 0  # in a row
@@ -97,7 +97,7 @@ class Supervisor:
         self._lock = RLock()
         self._children: dict[str, Child] = {}
         self._pipe = -1
-        self._reaper: subprocess.Popen | None = None
+        self._reaper: subprocess.Popen[bytes] | None = None
         self._closed = Event()
         self._watcher = Thread(target=self._watch, name="supervisor", daemon=True)
         self._watcher.start()
@@ -112,7 +112,14 @@ class Supervisor:
                 self._bury(child)
             self._children[spec.name] = Child(spec, self._spawn(spec))
 
-    def run(self, spec: Spec, timeout_s: float, *, stdout=None, stderr=None) -> tuple[int, bytes]:
+    def run(
+        self,
+        spec: Spec,
+        timeout_s: float,
+        *,
+        stdout: int | None = None,
+        stderr: int | None = None,
+    ) -> tuple[int, bytes]:
         """Run a process to its end: (exit code, output if `stdout` is PIPE).
 
         Raises StackError after `timeout_s`. It ends with the stack, like every other process.
@@ -189,8 +196,7 @@ class Supervisor:
             children = list(self._children.values())
             self._tell("stop\n")
         if self._reaper is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._wait(children)
+            self._wait(self._reaper, children)
         with self._lock:
             for child in children:
                 self._bury(child)
@@ -198,14 +204,16 @@ class Supervisor:
                 os.close(self._pipe)
                 self._pipe = -1
 
-    def _wait(self, children: list[Child]) -> None:
+    def _wait(self, reaper: subprocess.Popen[bytes], children: list[Child]) -> None:
         deadline = time.monotonic() + CLOSE_S
-        while self._reaper.poll() is None and time.monotonic() < deadline:
+        while reaper.poll() is None and time.monotonic() < deadline:
             for child in children:
                 child.process.poll()  # collects zombies
             time.sleep(TICK_S / 2)
 
-    def _spawn(self, spec: Spec, stdout=None, stderr=None) -> subprocess.Popen:
+    def _spawn(
+        self, spec: Spec, stdout: int | None = None, stderr: int | None = None
+    ) -> subprocess.Popen[bytes]:
         if self._closed.is_set():
             raise StackError("The stack is stopping.")
         self._ensure_reaper()

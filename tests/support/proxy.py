@@ -43,8 +43,6 @@ class Proxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
-                if upward:
-                    print("UP", data[-60:], flush=True)
                 if upward and self._pattern is not None and self._pattern in data:
                     self._pattern = None
                     losing.set()

@@ -1,4 +1,4 @@
-"""The motion model at toy size: as a directory, and as a training run of seconds."""
+"""A tiny motion model: saved to a directory, or trained for a few seconds."""
 
 from pathlib import Path
 
@@ -20,6 +20,6 @@ def write_model(directory: Path) -> Path:
 
 
 def arguments(out: Path, steps: int, *more: str):
-    """Of a training run of so many steps."""
+    """Arguments of a training run of `steps` steps."""
     options = ["--out", str(out), "--toy", "--batch", "4", "--log-every", "1", "--threads", "1"]
     return parse_args([*options, "--steps", str(steps), "--warmup-steps", "4", *more])

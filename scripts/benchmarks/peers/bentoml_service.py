@@ -18,7 +18,7 @@ HOLD = Path(os.environ["PEER_HOLD"])
 # Each worker process renders in one thread, and takes what its own connections submit.
 @bentoml.service(workers=2, threads=1)
 class Animation:
-    @bentoml.task
+    @bentoml.task  # type: ignore[untyped-decorator]  # not installed where mypy looks
     def animate(self, image: Path) -> Annotated[bytes, ContentType("video/mp4")]:
         while HOLD.exists():
             time.sleep(0.002)

@@ -31,7 +31,14 @@ def interpreter(name: str, folder: Path) -> Path:
         names = " ".join(REQUIREMENTS[name])
         print(f"Installing {names} into {home}; takes some minutes, once ...", file=sys.stderr)
         venv.create(home, clear=True, with_pip=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip: list[str | Path] = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ]
         done = subprocess.run(
             [*pip, *REQUIREMENTS[name]],
             stdin=subprocess.DEVNULL,

@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import serve
@@ -38,7 +39,7 @@ QUEUE = TaskProcessorConfig(
 @serve.deployment(num_replicas=2, max_ongoing_requests=1)
 @task_consumer(task_processor_config=QUEUE)
 class Renderer:
-    @task_handler(name="animate")
+    @task_handler(name="animate")  # type: ignore[untyped-decorator]  # as above
     def animate(self, picture: str) -> str:
         while HOLD.exists():
             time.sleep(0.002)
@@ -49,10 +50,10 @@ class Renderer:
 
 @serve.deployment
 class Jobs:
-    def __init__(self, renderer):
+    def __init__(self, renderer: Any):  # Ray's handle of the other deployment
         self._queue = instantiate_adapter_from_config(QUEUE)
 
-    async def __call__(self, request: Request) -> dict:
+    async def __call__(self, request: Request) -> dict[str, str]:
         if request.method != "POST":
             task = self._queue.get_task_status_sync(request.query_params["id"])
             return {"status": task.status}
@@ -67,7 +68,7 @@ def main() -> None:
     ray.init(num_cpus=4, include_dashboard=False, _temp_dir=str(FOLDER))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["PEER_PORT"])})
-    serve.run(Jobs.bind(Renderer.bind()))
+    serve.run(Jobs.bind(Renderer.bind()))  # type: ignore[attr-defined]  # by the decorator
     try:
         while True:
             signal.pause()

@@ -121,7 +121,13 @@ class BentoML(Peer):
     ready_path = "/readyz"
 
     def argv(self) -> list[str | Path]:
-        serve = [self.bin / "python", "-m", "bentoml", "serve", "bentoml_service:Animation"]
+        serve: list[str | Path] = [
+            self.bin / "python",
+            "-m",
+            "bentoml",
+            "serve",
+            "bentoml_service:Animation",
+        ]
         return [*serve, "--working-dir", HERE, "--host", "127.0.0.1", "--port", str(self.port)]
 
     def env(self) -> dict[str, str]:
@@ -148,14 +154,14 @@ class BentoML(Peer):
 
 
 class BentoMLClient(Client):
-    def submit(self) -> str:
-        return self.request("POST", "/animate/submit", form())["task_id"]
+    def submit(self, **fields: str) -> str:
+        return str(self.request("POST", "/animate/submit", form(**fields))["task_id"])
 
     def done(self, job_id: str) -> bool:
         status = self.request("GET", f"/animate/status?task_id={job_id}")["status"]
         if status not in ("in_progress", "completed"):
             raise RuntimeError(f"task {job_id} {status}")
-        return status == "completed"
+        return bool(status == "completed")
 
 
 class Ray(Peer):
@@ -194,14 +200,14 @@ class Ray(Peer):
 
 
 class RayClient(Client):
-    def submit(self) -> str:
-        return self.request("POST", "/", form())["id"]
+    def submit(self, **fields: str) -> str:
+        return str(self.request("POST", "/", form(**fields))["id"])
 
     def done(self, job_id: str) -> bool:
         status = self.request("GET", f"/?id={job_id}")["status"]
         if status in ("FAILURE", "REVOKED"):
             raise RuntimeError(f"task {job_id} {status}")
-        return status == "SUCCESS"
+        return bool(status == "SUCCESS")
 
 
 PEERS: tuple[type[Peer], ...] = (BentoML, Ray)
