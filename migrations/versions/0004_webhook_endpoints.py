@@ -2,10 +2,13 @@
 
 Safe beside the previous release: adds a table, columns that are empty or constant, and indexes that
 are built without blocking. Its deliveries have no endpoint, which is what they mean.
+Can be run again when an index build failed: what came before it is committed then.
 """
 
 import sqlalchemy as sa
 from alembic import op
+
+from migrations.concurrently import exchange
 
 revision = "0004"
 down_revision = "0003"
@@ -52,12 +55,24 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_endpoints")),
         sa.UniqueConstraint("owner_id", "url", name=op.f("uq_webhook_endpoints_owner_id")),
+        if_not_exists=True,
     )
     for column in rotation_columns():
-        op.add_column("api_keys", column)
-    op.add_column("jobs", sa.Column("webhook_events", sa.ARRAY(sa.Text()), nullable=True))
+        op.add_column("api_keys", column, if_not_exists=True)
+    op.add_column(
+        "jobs",
+        sa.Column("webhook_events", sa.ARRAY(sa.Text()), nullable=True),
+        if_not_exists=True,
+    )
     op.alter_column("webhook_deliveries", "job_id", nullable=True)
-    op.add_column("webhook_deliveries", sa.Column("endpoint_id", sa.Uuid(), nullable=True))
+    op.add_column(
+        "webhook_deliveries",
+        sa.Column("endpoint_id", sa.Uuid(), nullable=True),
+        if_not_exists=True,
+    )
+    op.execute(
+        "ALTER TABLE webhook_deliveries DROP CONSTRAINT IF EXISTS fk_webhook_deliveries_endpoint_id"
+    )
     op.create_foreign_key(
         op.f("fk_webhook_deliveries_endpoint_id"),
         "webhook_deliveries",
@@ -69,19 +84,15 @@ def upgrade() -> None:
     op.add_column(
         "webhook_deliveries",
         sa.Column("tries_before", sa.Integer(), server_default="0", nullable=False),
+        if_not_exists=True,
     )
     for name in ("leased_until", "last_tried_at"):
         op.add_column(
-            "webhook_deliveries", sa.Column(name, sa.DateTime(timezone=True), nullable=True)
+            "webhook_deliveries",
+            sa.Column(name, sa.DateTime(timezone=True), nullable=True),
+            if_not_exists=True,
         )
-    # CONCURRENTLY cannot run in a transaction; a plain build would block every end of a job.
-    with op.get_context().autocommit_block():
-        op.execute("SET statement_timeout = '10min'")  # env.py allows 30 s
-        for name, what in INDEXES.items():
-            # A build that failed earlier leaves an INVALID index behind.
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON webhook_deliveries {what}")
-        op.execute("SET statement_timeout = '30s'")
+    exchange("webhook_deliveries", build=INDEXES)
 
 
 def downgrade() -> None:

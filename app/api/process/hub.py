@@ -171,7 +171,7 @@ class Hub:
     def _look(self, ids: list[UUID]) -> None:
         try:
             with self._store.autocommit() as conn:
-                rows = jobs.glance(conn, ids)
+                rows = jobs.poll_versions(conn, ids)
         except DatabaseUnavailable as error:
             log.warning("followed jobs not seen", error=error.detail)
             return

@@ -199,8 +199,8 @@ def position(tx: Connection, job: JobRecord) -> int:
     return int(found.scalar_one())
 
 
-def glance(tx: Connection, job_ids: Collection[UUID]) -> Sequence[JobVersion]:
-    """What tells whether somebody who waits for these jobs has news, and no more."""
+def poll_versions(tx: Connection, job_ids: Collection[UUID]) -> Sequence[JobVersion]:
+    """Whether these jobs have news for those who wait for them; one index look-up each."""
     found = text(
         "SELECT id, state, fence, step, region, next_region FROM jobs WHERE id = ANY(:ids)"
     ).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
