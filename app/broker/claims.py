@@ -44,7 +44,7 @@ def _served(pool: Pool) -> str:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ClaimResult:
     """Of the tokens offered, those that were granted; `left`: idle workers nobody has claimed."""
 
     granted: list[str]
@@ -82,19 +82,19 @@ class Claims:
         *,
         cap: int | None = None,
         others: Iterable[Pool] = (),
-    ) -> Answer:
+    ) -> ClaimResult:
         """Offer random tokens, one for each worker wanted.
 
         `cap`: of the busy workers of the region, whose other pools are `others`.
         """
         if not tokens:
-            return Answer([])
+            return ClaimResult([])
         pools = [pool] if cap is None else [pool, *others]
         granted, left, capped = self._claim(
             keys=[key for each in pools for key in (_idle(each), _claims(each), _ready(each))],
             args=[int(CLAIM_S * 1000), -1 if cap is None else cap, *tokens],
         )
-        return Answer(list(tokens[:granted]), left, bool(capped))
+        return ClaimResult(list(tokens[:granted]), left, bool(capped))
 
     def give_back(self, pool: Pool, tokens: Sequence[str]) -> None:
         """Return claims that placed nothing."""

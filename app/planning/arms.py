@@ -51,7 +51,7 @@ class Queued:
                 continue
             sim.attempt()
             if site.idle > 0:
-                job.spilled = region not in (first, job.home)
+                job.overflow = region not in (first, job.home)
                 sim.start(job, region)
                 return
             site.full = True
@@ -102,7 +102,7 @@ class Queued:
             own = job.target == region
             if own or any(r == site.name for r in self.regions(job)):
                 sim.sites[job.target].queue.popleft()
-                job.spilled = not own and region != job.home
+                job.overflow = not own and region != job.home
                 sim.attempt()
                 sim.start(job, region)
                 return
@@ -121,14 +121,14 @@ class RandomGlobal(Queued):
     """No routing: the world is one pool, a region is as likely as it is large."""
 
     def regions(self, job: Try) -> Iterator[str]:
-        yield drawn(self.sim.ready, job.order.draw) or job.order.home
+        yield drawn(self.sim.ready, job.request.draw) or job.request.home
 
 
 class HomeOnly(Queued):
     """Nearest only: jobs wait at home, whatever happens there."""
 
     def regions(self, job: Try) -> Iterator[str]:
-        yield job.order.home
+        yield job.request.home
 
 
 class Ours(Queued):
@@ -183,9 +183,9 @@ class Ours(Queued):
 
     def regions(self, job: Try, rounds: int = 0) -> Iterator[str]:
         sim = self.sim
-        home, table = job.order.home, sim.table
+        home, table = job.request.home, sim.table
         return candidates(
-            job.order,
+            job.request,
             sim.topology,
             table,
             None if table is None else sim.now - table.created_at,

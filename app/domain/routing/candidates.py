@@ -13,7 +13,7 @@ from stillmotion.states import Policy
 
 
 @dataclass(frozen=True)
-class Order:
+class RoutingRequest:
     """What routing needs to know of a job. `allowed` None: every region."""
 
     job_id: UUID
@@ -46,7 +46,7 @@ def drawn(row: Mapping[str, float], draw: float) -> str | None:
 
 
 def candidates(
-    order: Order,
+    request: RoutingRequest,
     topology: Topology,
     table: Table | None,
     age_s: float | None,
@@ -70,17 +70,17 @@ def candidates(
     An iterator, because most jobs are taken by the first.
     """
     found = False
-    for region in _all(order, topology, table, age_s, ready, in_flight, rounds, unlisted_spare):
-        if order.allowed is None or region in order.allowed:
+    for region in _all(request, topology, table, age_s, ready, in_flight, rounds, unlisted_spare):
+        if request.allowed is None or region in request.allowed:
             found = True
             yield region
-    if not found and order.policy is not Policy.STRICT:
+    if not found and request.policy is not Policy.STRICT:
         # Home is excluded, and all that is allowed is full: wait there, the nearest first.
-        yield from (r for r in topology.by_round_trip(order.home) if r in (order.allowed or ()))
+        yield from (r for r in topology.by_round_trip(request.home) if r in (request.allowed or ()))
 
 
 def _all(
-    order: Order,
+    request: RoutingRequest,
     topology: Topology,
     table: Table | None,
     age_s: float | None,
@@ -89,16 +89,16 @@ def _all(
     rounds: int,
     unlisted_spare: int,
 ) -> Iterator[str]:
-    home = order.home
-    if order.policy is Policy.STRICT:
+    home = request.home
+    if request.policy is Policy.STRICT:
         yield home
         return
     rung = mode(age_s if table is not None else None)
-    first = _by_shares(order, table, rung, ready)
+    first = _by_shares(request, table, rung, ready)
     yield from first
     # Without a table nobody knows how far is needed; with one, overload or refusals open rings.
     reach = Ring.ANY
-    if order.policy is Policy.RING and table is not None and ready.get(home, 1) > 0:
+    if request.policy is Policy.RING and table is not None and ready.get(home, 1) > 0:
         reach = Ring(min(Ring.ANY, max(table.reach.get(home, 0), Ring.NEAR + rounds)))
     spare = None if table is None or rung is Mode.LOCAL else table.spare
     for region in topology.within(home, reach):
@@ -110,20 +110,20 @@ def _all(
 
 
 def _by_shares(
-    order: Order,
+    request: RoutingRequest,
     table: Table | None,
     rung: Mode,
     ready: Mapping[str, int],
 ) -> tuple[str, ...]:
-    home = order.home
+    home = request.home
     if table is None or rung is Mode.LOCAL or 0 < ready.get(home, SMALL_POOL) < SMALL_POOL:
         return (home,)
     row = table.shares.get(home)
     if row is None or (len(row) == 1 and home in row):
         return (home,)
-    if order.allowed is not None:
-        row = {region: share for region, share in row.items() if region in order.allowed}
-    target = drawn(row, order.draw) or home
+    if request.allowed is not None:
+        row = {region: share for region, share in row.items() if region in request.allowed}
+    target = drawn(row, request.draw) or home
     # A region may have gone down after the table was made. Its part goes the way of the spill,
     # where spare workers are counted: the few others of the row could be sunk by it.
     if target == home or ready.get(target, 1) == 0:

@@ -1,4 +1,4 @@
-"""How not to ask again too soon: full-jitter backoff, retry budget, forward throttle, start delay.
+"""How not to ask again too soon: full-jitter backoff, retry budget, overflow throttle, start delay.
 
 Full jitter (AWS Architecture Blog, 2015) is uniform between 0 and a doubling ceiling. Randomness is
 passed in as `draw`, a number in [0, 1), time as `now`, in seconds.
@@ -74,7 +74,7 @@ class RetryBudget:
         return True
 
 
-class ForwardThrottle:
+class OverflowThrottle:
     """Stops sending jobs to a region that mostly refuses them, without being told to.
 
     Adaptive throttling, Google SRE book, chapter 21. K = 1.5 and 30 s rather than 2 and two

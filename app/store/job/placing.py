@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Connection, Row, Text, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app.domain.routing.candidates import Order
+from app.domain.routing.candidates import RoutingRequest
 from app.store.job.attempts import NO_WAIT
 from app.store.models import WAITING_SQL
 from stillmotion.states import Policy
@@ -22,14 +22,14 @@ TAKEN_FIRST = "priority, vstart, id"  # the indexes' order
 class Waiting:
     """A job that may be placed now."""
 
-    order: Order
+    request: RoutingRequest
     next_region: str  # where placement is tried first: home, or elsewhere after a failure
     priority: int
     begun: int  # attempts that started; above 0 this is a retry
 
     @property
     def job_id(self) -> UUID:
-        return self.order.job_id
+        return self.request.job_id
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ MOVABLE = text(
 
 
 def peek(
-    tx: Connection, profile: str, regions: Sequence[str], *, open_: Sequence[str], limit: int
+    tx: Connection, profile: str, regions: Sequence[str], *, open_regions: Sequence[str], limit: int
 ) -> list[Waiting]:
     """The jobs that come first, over all regions: at most `limit` of each.
 
@@ -76,7 +76,7 @@ def peek(
     first in each the older goes before.
 
     Where the head of a queue is full and holds jobs that may not go everywhere, also the first
-    `limit` behind them that may leave for one of `open_`: regions that may have a worker. Nothing
+    `limit` behind them that may leave for one of `open_regions`, which may have a worker. Nothing
     is locked: `place` finds out who is still there.
     """
     asked = {"profile": profile, "regions": list(regions), "most": limit}
@@ -86,12 +86,12 @@ def peek(
         bound = {row.next_region for row in rows if row.policy == "strict" or row.allowed_regions}
         full = [name for name in bound if counts[name] >= limit]
         if full:
-            more = tx.execute(MOVABLE, asked | {"regions": full, "open": list(open_)})
+            more = tx.execute(MOVABLE, asked | {"regions": full, "open": list(open_regions)})
             rows = [*rows, *more]
     queues: dict[str, list[Waiting]] = {}
     for row in sorted({row.id: row for row in rows}.values(), key=_place_in_queue):
-        order = Order(row.id, row.home_region, Policy(row.policy), row.allowed_regions)
-        job = Waiting(order, row.next_region, row.priority, row.begun)
+        request = RoutingRequest(row.id, row.home_region, Policy(row.policy), row.allowed_regions)
+        job = Waiting(request, row.next_region, row.priority, row.begun)
         queues.setdefault(row.next_region, []).append(job)
     return list(merge(*queues.values(), key=lambda job: (job.priority, job.job_id)))
 

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from app.broker import traffic
 from app.broker.publish import Publisher
 from app.dispatcher.placement.loop import Placer
-from app.domain.routing.candidates import Order, drawn
+from app.domain.routing.candidates import RoutingRequest, drawn
 from app.domain.routing.controls import Controls
 from app.domain.routing.topology import Pool
 from app.traffic import Traffic
@@ -54,7 +54,7 @@ def test_every_job_goes_where_its_own_draw_of_the_shares_sends_it(world, make_pl
     world.idle("near", 20)
     ids = world.submit(20)
     make_placer().place("noop")
-    drawn_regions = [drawn(HALF, Order(job, "home").draw) for job in ids]
+    drawn_regions = [drawn(HALF, RoutingRequest(job, "home").draw) for job in ids]
     assert set(drawn_regions) == {"home", "near"}
     placed = dict(zip(ids, world.regions_of(ids), strict=True))
     # Workers enough for all in each: nobody was refused, so nobody went anywhere else.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.routing.candidates import Order, candidates, drawn
+from app.domain.routing.candidates import RoutingRequest, candidates, drawn
 from app.domain.routing.damping import next_table
 from app.domain.routing.load import Load, RegionLoad
 from app.domain.routing.topology import Region, Topology
@@ -33,8 +33,8 @@ JOBS = [UUID(int=n) for n in range(400)]
 
 def asked(table=TABLE, age_s=0.0, *, job=JOBS[0], policy=Policy.RING, allowed=None, **more):
     facts = {"ready": READY, "in_flight": {}, **more}
-    order = Order(job, "home", policy, allowed)
-    return list(candidates(order, TOPOLOGY, table, age_s, **facts))
+    request = RoutingRequest(job, "home", policy, allowed)
+    return list(candidates(request, TOPOLOGY, table, age_s, **facts))
 
 
 def test_home_comes_first_then_the_near_ring():
