@@ -120,9 +120,11 @@ class Claimer:
     def _select_for_workers(self, pool: Pool, arrived: list[Route], workers: int) -> list[Route]:
         """The routes for these workers, then the stand-ins.
 
-        Retries beyond the region's budget wait; they never fail for it.
+        A retry beyond the region's budget yields to every other job that asks this pool. It gets a
+        worker that none of them wants: the budget protects fresh work, not idle workers.
         """
         selected: list[Route] = []
+        over_budget: list[Route] = []
         for route in arrived:
             if len(selected) >= workers:
                 if route.job.begun == 0:
@@ -130,8 +132,11 @@ class Claimer:
             elif self._within_budget(route, pool.region):
                 selected.append(route)
             else:
-                route.refused("retry_budget")
-        return selected
+                over_budget.append(route)
+        unwanted = max(0, workers - len(selected))
+        for route in over_budget[unwanted:]:
+            route.refused("retry_budget")
+        return selected + over_budget[:unwanted]
 
     def _within_budget(self, route: Route, region: str) -> bool:
         """Count a job that gets a worker. False: it is a retry over the region's budget."""

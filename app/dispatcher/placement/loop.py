@@ -92,6 +92,7 @@ class Placer:
         region's overflow must not take workers that another has jobs for. Raises
         DatabaseUnavailable; claims taken by then expire.
         """
+        started = self._clock()
         snapshot = self._traffic.current()
         open_regions = self._probes.open_regions(
             Pool(name, profile)
@@ -117,15 +118,15 @@ class Placer:
         if placed and self._backlog.runs_low(profile):
             self._backlog.forget(profile)
             return 0.0  # there may be more jobs than one batch holds
-        return self._next_look(profile, left)
+        return self._next_look(profile, left, started)
 
-    def _next_look(self, profile: str, left: list[Waiting]) -> float:
+    def _next_look(self, profile: str, left: list[Waiting], started: float) -> float:
         """Seconds until the earliest timer of a pool or job that could change something."""
         homes = {job.request.home for job in left} | {job.next_region for job in left}
         movable = any(job.request.policy is not Policy.STRICT for job in left)
         pools = [Pool(name, profile) for name in self._topology.names if movable or name in homes]
         timers = [
-            self._probes.next_at(pools),
+            self._probes.next_at(pools, started),
             *(self._memory.record_refused_round(job.request) for job in left),
         ]
         now = self._clock()

@@ -59,7 +59,13 @@ class Probes:
             if str(known) == pool:
                 self._timers.pop(known, None)
 
-    def next_at(self, pools: Iterable[Pool]) -> float | None:
-        """When the first of these pools may be asked again, if any has a timer."""
+    def next_at(self, pools: Iterable[Pool], since: float) -> float | None:
+        """When the first of these pools that was closed at `since` may be asked again.
+
+        A pool that was open and that no job could ask would else be worth a look for ever.
+        """
         timers = (self._timers.get(pool) for pool in pools)
-        return min((timer.not_before for timer in timers if timer is not None), default=None)
+        return min(
+            (timer.not_before for timer in timers if timer and timer.not_before > since),
+            default=None,
+        )

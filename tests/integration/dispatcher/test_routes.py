@@ -4,7 +4,6 @@ import time
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text
 
 from app.broker import traffic
 from app.broker.publish import Publisher
@@ -163,20 +162,6 @@ def test_without_a_table_overflow_goes_outwards_a_few_at_a_time(world, make_plac
     make_placer().place("noop")
     placed = world.regions_of(ids)
     assert [placed.count(name) for name in ("home", *NAMES[1:])] == [0, 4, 4, 4]
-
-
-def test_retries_over_the_budget_wait_and_first_tries_do_not(world, make_placer):
-    world.publish(table())
-    world.reports()
-    world.idle("home", 6)
-    retries = world.submit(3, policy="strict")
-    with world.store.begin() as tx:
-        tx.execute(text("UPDATE jobs SET begun = 1, fence = 1"))
-    [first] = world.submit(1, policy="strict")
-    make_placer(retry_floor=1).place("noop")
-    placed = world.regions_of([*retries, first])
-    assert placed == ["home", None, None, "home"]
-    assert world.claims.counts(Pool("home", "noop")) == (6, 2), "unused claims went back"
 
 
 def test_a_claim_s_answer_says_whether_another_try_is_worth_it(world, make_placer):
