@@ -40,12 +40,6 @@ class Requests:
         """Requests per second."""
         return (len(self.times) - 1) / float(self.times[-1])
 
-    @property
-    def gap_cv(self) -> float:
-        """Coefficient of variation of the gaps between requests; 1 for Poisson arrivals."""
-        gaps = np.diff(self.times)
-        return float(gaps.std() / gaps.mean())
-
 
 @dataclass(frozen=True)
 class Rates:

@@ -9,7 +9,7 @@ from time import monotonic, time
 import redis
 
 from app.broker import traffic
-from app.broker.claims import Claims, Seen
+from app.broker.claims import Claims, PoolState
 from app.broker.connections import RegionRedis
 from app.config.settings import Settings
 from app.domain.errors import DatabaseUnavailable, Overloaded
@@ -124,7 +124,7 @@ class Admission:
                     waiting = demand.waiting(tx, [name], profiles)[name]
             except (redis.RedisError, DatabaseUnavailable):
                 return Region(0, 0, 0, service_s)  # not known: nobody is refused for it
-            seen = Seen(*map(sum, zip(*pools, strict=True)))
+            seen = PoolState(*map(sum, zip(*pools, strict=True)))
             ready = min(seen.ready, cap)
             region = Region(ready, max(0, ready - seen.ready + seen.free), waiting, service_s)
             self._live[name] = monotonic() + LIVE_S, region

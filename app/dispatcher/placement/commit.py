@@ -1,14 +1,19 @@
 """Writes placements to Postgres, then publishes their messages. Unused claims go back."""
 
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from uuid import UUID
 
 import structlog
 
+from app.broker.publish import TIMEOUT_S as PUBLISH_TIMEOUT_S
 from app.broker.publish import Publisher, PublishFailed
+from app.config.settings import Settings
 from app.dispatcher.placement.claims import Claimer, Grant
 from app.dispatcher.placement.memory import Memory
 from app.dispatcher.placement.plan import Route
 from app.dispatcher.placement.probes import Probes
+from app.domain.errors import DatabaseUnavailable
 from app.domain.routing.topology import Pool
 from app.store.job import attempts, placing
 from app.store.job.placing import Placed
@@ -17,10 +22,15 @@ from app.telemetry import placements
 
 log = structlog.get_logger(__name__)
 
+PUBLISH_WAIT_S = 0.25  # for a broker's answer; a round trip to the farthest takes 0.2 s
+
 
 class Committer:
+    """Each broker has a sending thread; regions that share a broker share it."""
+
     def __init__(
         self,
+        config: Settings,
         store: Store,
         publisher: Publisher,
         claimer: Claimer,
@@ -32,6 +42,12 @@ class Committer:
         self._claimer = claimer
         self._probes = probes
         self._memory = memory
+        names = config.topology.names
+        threads = {
+            broker: ThreadPoolExecutor(1, thread_name_prefix="publish")
+            for broker in {config.broker_of(name) for name in names}
+        }
+        self._threads = {name: threads[config.broker_of(name)] for name in names}
 
     def commit(self, grants: list[Grant]) -> set[UUID]:
         """One short transaction for all grants, then their messages. Returns the placed jobs.
@@ -66,11 +82,28 @@ class Committer:
             self._memory.overflowed(home, region)
 
     def _publish(self, pool: Pool, made: list[Placed]) -> None:
-        """Send the messages; a broker that does not take them undoes their placements."""
+        """Send the messages, from a thread of the broker's own.
+
+        A broker that does not answer costs the other regions at most PUBLISH_WAIT_S: its pool
+        closes, and its thread settles the rest.
+        """
         if not made:
             return
+        ids = [(attempt.job_id, attempt.fence) for attempt in made]
+        sending = self._threads[pool.region].submit(self._publisher.render, pool, ids)
+        done, _ = wait([sending], PUBLISH_WAIT_S)
+        if done:
+            self._settle(pool, made, sending)
+            return
+        log.warning("broker_slow", pool=str(pool), count=len(made))
+        # By then the send has ended, one way or the other.
+        self._probes.close(pool, PublishFailed.code, least_s=PUBLISH_TIMEOUT_S)
+        sending.add_done_callback(partial(self._settle_late, pool, made))
+
+    def _settle(self, pool: Pool, made: list[Placed], sending: Future[None]) -> None:
+        """Undo placements whose messages the broker did not take."""
         try:
-            self._publisher.render(pool, [(attempt.job_id, attempt.fence) for attempt in made])
+            sending.result()
         except PublishFailed as error:
             log.warning("placements_undone", pool=str(pool), count=len(made), error=str(error))
             with self._store.once() as tx:
@@ -78,3 +111,12 @@ class Committer:
                     attempts.take_back(tx, attempt.job_id, attempt.fence, error.code)
             self._claimer.give_back(pool, [attempt.token for attempt in made])
             self._probes.close(pool, error.code)
+
+    def _settle_late(self, pool: Pool, made: list[Placed], sending: Future[None]) -> None:
+        """`_settle` in the broker's thread; the reaper undoes what this cannot."""
+        try:
+            self._settle(pool, made, sending)
+        except DatabaseUnavailable as error:
+            log.warning("placements_left_to_reaper", pool=str(pool), error=str(error))
+        if sending.exception() is None:
+            self._probes.worker_idle(str(pool))  # slow, but it works

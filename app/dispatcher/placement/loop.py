@@ -55,7 +55,9 @@ class Placer:
         self._memory = Memory(config, clock=clock, wall=wall, draw=draw)
         self._backlog = Backlog(store, self._topology.names, batch=config.place_batch, clock=clock)
         self._claimer = Claimer(config, self._probes, self._memory, clock=clock)
-        self._committer = Committer(store, publisher, self._claimer, self._probes, self._memory)
+        self._committer = Committer(
+            config, store, publisher, self._claimer, self._probes, self._memory
+        )
         self._woken = Event()
 
     def kick(self) -> None:

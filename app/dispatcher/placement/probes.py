@@ -45,12 +45,12 @@ class Probes:
         if result.left == 0 and self.news(pool) == news:
             self.close(pool, result.reason)
 
-    def close(self, pool: Pool, reason: str) -> None:
-        """Stop asking for a while, longer with each refusal in a row."""
+    def close(self, pool: Pool, reason: str, *, least_s: float = 0.0) -> None:
+        """Stop asking for a while, at least `least_s`, and longer with each refusal in a row."""
         timer = self._timers.setdefault(pool, Timer())
         timer.refusals += 1
         timer.reason = reason
-        timer.not_before = self._clock() + probe_delay(timer.refusals, self._draw())
+        timer.not_before = self._clock() + least_s + probe_delay(timer.refusals, self._draw())
 
     def worker_idle(self, pool: str) -> None:
         """A worker of this pool became idle: forget that the pool refused."""
