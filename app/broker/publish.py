@@ -43,10 +43,9 @@ class Publisher:
         self._open: dict[str, tuple[Celery, Producer]] = {}
 
     def render(self, pool: Pool, attempts: Iterable[tuple[UUID, int]]) -> None:
-        """Hint at attempts, each a job and its fence, to a pool's workers: one round trip for all
-        of them where the transport can (Redis).
+        """Publish attempts, each a job and its fence, to a pool; on Redis in one round trip.
 
-        Raises PublishFailed; some of the hints may be in the queue then.
+        Raises PublishFailed; some of the messages may be in the queue then.
         """
         self._send(
             RENDER,

@@ -1,6 +1,6 @@
 """The arms of a comparison: ways in which a job finds a worker.
 
-`Ours` runs the domain's functions as the dispatcher does. The others are what it replaces: all the
+`Ours` runs the domain's functions as the dispatcher does. The others are alternatives: the whole
 world as one pool, home only, and Meta-style polling (a routing table, then blind tries at random
 workers), without and with backoff and start delay.
 """
@@ -16,14 +16,14 @@ from app.planning.simulator import Simulation, Try
 from stillmotion.backoff import full_jitter
 from stillmotion.states import Policy
 
-POLL_ROUND_S = 0.002  # asking a worker that says no
+POLL_ROUND_S = 0.002  # asking a worker that refuses
 
 
 class Queued:
     """Asks each of a job's regions once, then waits in the first one's queue.
 
-    A pool that refused is not asked again until a worker of it turns idle; that worker takes the
-    first job in its own region's queue, or of the nearest queue whose head may come.
+    A pool that refused is not asked again until one of its workers becomes idle. That worker takes
+    the first job in its own region's queue, or of the nearest queue whose head may come.
     """
 
     routed = False
@@ -125,14 +125,14 @@ class RandomGlobal(Queued):
 
 
 class HomeOnly(Queued):
-    """Nearest only: jobs wait at home, whatever happens there."""
+    """Home only: jobs wait at home, whatever happens there."""
 
     def regions(self, job: Try) -> Iterator[str]:
         yield job.request.home
 
 
 class Ours(Queued):
-    """Candidates by table, rings and spill; claims on idle workers only; bounded waiting."""
+    """Candidates by table, rings and overflow; claims on idle workers only; bounded waiting."""
 
     routed = True
 
@@ -250,4 +250,4 @@ class Polling:
             self.sim.expire(job)
 
     def idle(self, region: int) -> None:
-        """Nobody is told: that is the design's point."""
+        """Notifies nobody, by design."""

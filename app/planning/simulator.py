@@ -1,7 +1,7 @@
 """A discrete-event simulation of regions, workers, users and the controller.
 
-It drives the domain's own functions (candidates, admission, tables, backoff), so that what is
-measured here is what runs in the dispatcher. Deterministic by seed; about 100,000 jobs in some
+It drives the domain's own functions (candidates, admission, tables, backoff), so it
+measures the code that the dispatcher runs. Deterministic by seed; about 100,000 jobs in a few
 seconds. How an arm routes and retries is in `arms.py`.
 """
 
@@ -31,7 +31,7 @@ REENTER = 0.05  # expired leases re-enter at this part of the lost region's capa
 
 @dataclass(frozen=True)
 class Outage:
-    """The workers of a region die at `start_s` with what they do, and are back at `end_s`."""
+    """A region's workers die at `start_s` with their jobs, and are back at `end_s`."""
 
     region: str
     start_s: float
@@ -45,7 +45,7 @@ class Scenario:
     `service_scv`: squared coefficient of variation of the (gamma) service time; 1 is exponential,
     0 constant. `router_per_s`: attempts that all dispatchers together can make; None: any number.
     `patience_s`: how long a user waits for a start. `deadline_s`: how long the try itself lives on
-    without its user; None: no longer than that.
+    without its user; None: exactly that long.
     `resubmits`: how often a user whose try failed submits again.
     """
 
@@ -93,7 +93,7 @@ class Site:
     boot: int = 0  # grows when the workers die; a job of an older boot is lost
     waiting: int = 0
     queue: deque[Try] = field(default_factory=deque)
-    full: bool = False  # refused, and no worker turned idle since: not worth asking
+    full: bool = False  # refused, and no worker has become idle since: not worth asking
     counted_to: float = 0.0
     down_since: float | None = None
     back_since: float | None = None
@@ -190,7 +190,7 @@ class Simulation:
         self.arm.submit(Try(request, home, self.now, submission))
 
     def shed(self, job: Try, retry_after_s: float) -> None:
-        """Refuse a try at submit; its user may come back when told."""
+        """Refuse a try at submit; its user may come back after `retry_after_s`."""
         self.record.shed[int(job.submitted / BUCKET_S)] += 1
         job.state = "over"
         self._leave(job, retry_after_s)
@@ -378,5 +378,5 @@ class Simulation:
         if self.table is not None and table.changed:
             self.record.table_changes.append(self.now)
         self.table = table
-        # What was overflow before counts as busy in the new table's spare workers.
+        # Earlier overflow counts as busy in the new table's spare workers.
         self.in_flight = [{} for _ in self.names]

@@ -56,10 +56,10 @@ class Rates:
 
 
 def read(path: Path) -> Requests | Rates:
-    """Read any of these traces; its content tells which. Raises TraceError, OSError."""
+    """Read any of these traces, recognised by content. Raises TraceError, OSError."""
     if tarfile.is_tarfile(path):
         return servegen(path)
-    with _opened(path) as lines, _damage_told(path):
+    with _opened(path) as lines, _damage_reported(path):
         header = next(csv.reader(lines), None)
     return mooncake(path) if header == MOONCAKE_HEADER else azure(path)
 
@@ -82,7 +82,7 @@ S = TypeVar("S", datetime, timedelta)
 def _requests(path: Path, header: list[str], stamp: Callable[[str], S]) -> Requests:
     stamps: list[S] = []
     tokens = []
-    with _opened(path) as lines, _damage_told(path):
+    with _opened(path) as lines, _damage_reported(path):
         rows = csv.reader(lines)
         if next(rows, None) != header:
             raise TraceError(f"{path}, line 1: the header is not {','.join(header)}.")
@@ -105,7 +105,7 @@ def _opened(path: Path) -> TextIO:
 
 
 @contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
+def _damage_reported(path: Path) -> Iterator[None]:
     try:
         yield
     except (gzip.BadGzipFile, EOFError, UnicodeDecodeError, zlib.error) as error:

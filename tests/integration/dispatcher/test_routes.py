@@ -87,7 +87,7 @@ def test_a_hot_home_overflows_to_its_near_ring_and_wider_only_with_refusals(worl
     assert world.regions_of(ids) == ["near", "middle"], "one round of refusals opens one ring"
 
 
-def test_spill_takes_no_more_than_the_spare_workers_of_a_region(world, make_placer):
+def test_overflow_takes_no_more_than_the_spare_workers_of_a_region(world, make_placer):
     """In flight counts: the claims would be granted, and are meant for the region's own demand."""
     world.publish(table(spare=dict.fromkeys(NAMES, 2)))
     world.reports(home={"busy": 20}, near={"busy": 16})  # 0.9 x 20 - 16 = 2
@@ -164,15 +164,15 @@ def test_without_a_table_overflow_goes_outwards_a_few_at_a_time(world, make_plac
     assert [placed.count(name) for name in ("home", *NAMES[1:])] == [0, 4, 4, 4]
 
 
-def test_a_claim_s_answer_says_whether_another_try_is_worth_it(world, make_placer):
-    """The second job is not offered to a pool that said that it has no worker left."""
+def test_a_claim_s_result_shows_whether_another_try_is_worth_it(world, make_placer):
+    """The second job is not offered to a pool that reported no worker left."""
     world.idle("home", 1)
     first = world.submit(1, policy="strict")
     placer = make_placer()
     placer.place("noop")
     second = world.submit(1, policy="strict")
     placer.kick()
-    world.idle("home", 2)  # silently: nobody was told
+    world.idle("home", 2)  # silently: no wake-up
     placer.place("noop")
     assert world.regions_of([*first, *second]) == ["home", None]
     placer.pool_idle("home/noop")

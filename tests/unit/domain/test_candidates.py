@@ -105,7 +105,7 @@ def test_without_a_table_one_neighbour_takes_only_so_many():
     assert asked(None, None, in_flight={"near": 5}, unlisted_spare=5) == ["home", "far", "away"]
 
 
-def test_forwards_in_flight_count_against_spare_workers():
+def test_overflow_in_flight_counts_against_spare_workers():
     assert asked(in_flight={"near": TABLE.spare["near"]}) == ["home"]
 
 
