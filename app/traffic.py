@@ -1,7 +1,7 @@
-"""What a process believes about traffic at this moment: table, controls, every region's state.
+"""One process's view of traffic: the table, the controls, every region's report.
 
-Dispatchers route by it and the API admits by it. It is read from the regions' Redis once a second,
-by a thread of its own; where Redis has lost its copies they are put back from Postgres.
+Dispatchers route by it and the API admits by it. A thread of its own reads it from the regions'
+Redis once a second, and restores from Postgres the copies that a Redis has lost.
 """
 
 from collections.abc import Callable
@@ -28,12 +28,12 @@ from app.store.traffic import controls, tables
 log = structlog.get_logger(__name__)
 
 REFRESH_S = 1.0
-REST_S = 3.0  # a Redis that failed is left alone for so long
+REST_S = 3.0  # a Redis that failed is left alone for this long
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Immutable. Ages are asked for with the Unix time of the question."""
+    """Immutable. `now` is Unix time."""
 
     table: Table | None = None
     controls: Controls = field(default_factory=Controls)
@@ -46,11 +46,11 @@ class Snapshot:
         return mode(self.table_age_s(now))
 
     def known(self, now: float) -> dict[str, RegionReport]:
-        """Reports that are young enough to be believed, by region."""
+        """The reports that are fresh, by region."""
         return {name: r for name, r in self.reports.items() if fresh(r.report, now)}
 
     def ready(self, now: float) -> dict[str, int]:
-        """Ready workers of the regions that are known; a drained region is as good as down."""
+        """Ready workers of the known regions; a drained region counts as down."""
         found = {name: r.report.ready for name, r in self.known(now).items()}
         return found | dict.fromkeys(self.controls.drained, 0)
 
@@ -77,7 +77,7 @@ class Traffic:
         self._stopped = Event()
         self._thread: Thread | None = None
         self._resting: dict[str, float] = {}
-        self._refused: str | None = None  # the table last refused, so that it is logged once
+        self._refused: str | None = None  # the last table refused, logged once
 
     def current(self) -> Snapshot:
         """The newest snapshot. The first call reads one, and starts the thread that reads on."""
@@ -90,7 +90,7 @@ class Traffic:
         return self._snapshot
 
     def look_now(self) -> None:
-        """Something has changed: read within milliseconds."""
+        """Something changed: read within milliseconds."""
         self._look.set()
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class Traffic:
                 self.refresh()
 
     def refresh(self) -> None:
-        """Read everything once. What cannot be read stays as it was, and grows old."""
+        """Read everything once. Parts that cannot be read stay as they were, and age."""
         by_url: dict[str, list[str]] = {}
         for name in self._topology.names:
             by_url.setdefault(self._regions.url(name), []).append(name)
@@ -115,7 +115,7 @@ class Traffic:
         table: str | None = None
         decided: Controls | None = None
         reports = dict(self._snapshot.reports)
-        lost: dict[str, Copies] = {}  # by region, where its Redis lacks some
+        lost: dict[str, Copies] = {}  # of regions whose Redis lacks some
         for url, names in by_url.items():
             if self._clock() < self._resting.get(url, 0.0):
                 continue
@@ -123,7 +123,7 @@ class Traffic:
                 copies = traffic.read(self._regions.of(names[0]), names)
             except redis.RedisError as error:
                 self._resting[url] = self._clock() + REST_S
-                log.warning("traffic unknown for a moment", regions=names, error=str(error))
+                log.warning("traffic_unknown", regions=names, error=str(error))
                 continue
             if url == own:
                 table, decided = copies.table, _controls(copies.controls)
@@ -147,7 +147,7 @@ class Traffic:
         try:
             new = RegionReport.from_json(text)
             if last is None or new.report != last.report:
-                # A report that is no longer believed stands in no other's way.
+                # A stale report must not block a new one.
                 before = last.report if last is not None and fresh(last.report, now) else None
                 accept(new.report, before, now, self._topology)
                 reports[name] = new
@@ -163,18 +163,18 @@ class Traffic:
             table = Table.from_json(text)
             if old is not None and table.version == old.version:
                 return old
-            # Versions start anew in a restored database; a table that counts for nothing may go.
+            # Versions start over in a restored database; an expired table may be replaced by any.
             worthless = self._snapshot.mode(self._clock()) is Mode.LOCAL
             check_published(table, self._topology, previous=None if worthless else old)
         except TableRefused as error:
             self._refused = text
             telemetry.tables_refused.labels("read", error.reason).inc()
-            log.warning("routing table refused, the old one stays", sentence=str(error))
+            log.warning("table_refused", where="read", error=str(error))
             return old
         return table
 
     def _restore(self, lost: dict[str, Copies]) -> tuple[str | None, Controls] | None:
-        """(table, controls) from Postgres; what the Redis of a region lacks is put back."""
+        """(table, controls) from Postgres; restores the copies that a region's Redis lacks."""
         try:
             with self._store.autocommit() as conn:
                 table, decided = tables.latest(conn), controls.read(conn)
@@ -188,11 +188,11 @@ class Traffic:
                     decided if copies.controls is None else None,
                 )
             except redis.RedisError as error:
-                log.warning("copies not put back", region=name, error=str(error))
+                log.warning("copies_not_restored", region=name, error=str(error))
         return table, decided
 
     def copy_out(self, region: str, table: str | None, decided: Controls | None) -> None:
-        """Put copies into one region's Redis, those that are given. Raises redis.RedisError."""
+        """Put the copies that are given into one region's Redis. Raises redis.RedisError."""
         client = self._regions.of(region)
         if decided is not None:
             traffic.write_controls(client, decided)
@@ -201,9 +201,9 @@ class Traffic:
 
 
 def _controls(text: str | None) -> Controls | None:
-    """What Redis has of the operators' decisions; None if that is nothing, or makes no sense."""
+    """The operators' decisions in Redis; None if it has none, or they are unreadable."""
     try:
         return None if text is None else Controls.from_json(text)
     except ValueError as error:
-        log.warning("controls not readable, asking the database", error=str(error))
+        log.warning("controls_unreadable", error=str(error))
         return None

@@ -1,1 +1,1 @@
-"""Celery and Redis: hints, claims and progress. Everything here may be lost."""
+"""Celery and Redis: messages, claims and progress. All of it may be lost."""

@@ -1,8 +1,8 @@
-"""Celery as this service uses it: a way to hand ids to an idle process, and nothing more.
+"""Celery, used only to hand ids to an idle process.
 
-No setting here makes delivery exact, and none has to: the fence in Postgres decides. What the
-settings do is bound waits, keep exactly one message in a busy worker, and keep Celery from
-retrying, storing results or delaying anything by itself.
+No setting makes delivery exact, and none has to: the fence in Postgres decides. The settings bound
+waits, keep exactly one message in a busy worker, and keep Celery from retrying, storing results or
+delaying anything by itself.
 """
 
 import signal
@@ -18,13 +18,13 @@ from app.domain.job.messages import HOUSEKEEPING_QUEUE
 
 EX_CONFIG = 78  # sysexits.h
 REDIS_OPTIONS = {
-    # The reaper recovers lost work within seconds; redelivery by the broker only doubles messages,
-    # so it is kept far beyond every attempt limit. The two restore settings keep it from also
-    # being 100 s late.
+    # The reaper recovers lost work within seconds; redelivery by the broker would only double
+    # messages, so it comes long after every attempt limit. The two restore settings keep it from
+    # also being 100 s late.
     "visibility_timeout": 3600,
     "unacked_restore_interval": 10,
     "unacked_restore_throttle": 1,
-    # Without these a half-open connection wedges a worker for ever.
+    # Without these a half-open connection blocks a worker for ever.
     "socket_timeout": 10,
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
@@ -59,7 +59,7 @@ def make_celery(config: Settings, region: str | None = None) -> Celery:
         task_reject_on_worker_lost=True,
         task_acks_on_failure_or_timeout=True,
         task_publish_retry=False,  # a failed publish is undone by fence, at once
-        # A message is taken within milliseconds of being sent; an event about it says nothing.
+        # A message is taken within milliseconds of being sent; an event about it is useless.
         task_send_sent_event=False,
         worker_send_task_events=True,
         worker_prefetch_multiplier=1,
@@ -88,7 +88,7 @@ def node_name(kind: str) -> str:
 def run_worker(
     app: Celery, name: str, queues: Sequence[str], *, threads: int, log_level: str
 ) -> None:
-    """Consume until SIGTERM, in this process; what every worker of this service has in common."""
+    """Consume until SIGTERM, in this process, as every worker of this service does."""
     # A closed terminal must not make Celery drop work that is under way.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     app.worker_main(

@@ -2,9 +2,9 @@
 
 `ready` holds a worker while it is warm, not draining and seen alive; `idle` only while it is also
 empty-handed; `claims` holds placements that have not begun. A claim is granted while there are
-fewer claims than idle workers, so a busy, dead, warming or unknown worker is never counted. Redis
-may be flushed at any time: workers announce themselves again within a second, and the fence in
-Postgres catches what a doubled claim would do.
+fewer claims than idle workers, so busy, dead, warming or unknown workers never count. Redis may be
+flushed at any time: workers announce themselves again within a second, and the fence in Postgres
+makes a doubled claim harmless.
 
 Every function raises redis.RedisError; a region that does not answer is unknown, not full.
 """
@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import redis
 
+from app.broker import keys
 from app.domain.job.lease import CLAIM_S, IDLE_S
 from app.domain.routing.topology import Pool
 
@@ -23,29 +24,11 @@ _CLAIM, _ANNOUNCE, _LOOK = (
     files("app.broker").joinpath(f"{name}.lua").read_text()
     for name in ("claim", "announce", "look")
 )
-DRAINED_WORKERS = "stillmotion:drained_workers"
-
-
-def _idle(pool: Pool) -> str:
-    # The braces keep one pool's keys on one shard of a Redis cluster.
-    return f"{{{pool}}}:idle"
-
-
-def _claims(pool: Pool) -> str:
-    return f"{{{pool}}}:claims"
-
-
-def _ready(pool: Pool) -> str:
-    return f"{{{pool}}}:ready"
-
-
-def _served(pool: Pool) -> str:
-    return f"{{{pool}}}:served"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Of the tokens offered, those that were granted; `left`: idle workers nobody has claimed."""
+class ClaimResult:
+    """The tokens that were granted. `left`: idle workers that nobody has claimed."""
 
     granted: list[str]
     left: int = 0
@@ -53,12 +36,12 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """Why there were no more, as hops have it."""
+        """Why no more were granted, as written into hops."""
         return "capped" if self.capped else "no_idle_worker"
 
 
-class Seen(NamedTuple):
-    """What a pool looks like. `jobs` and `busy_ms` grow: what its workers have served."""
+class PoolState(NamedTuple):
+    """A pool's workers. `jobs` and `busy_ms` only grow: what they have served."""
 
     ready: int
     free: int  # idle and not claimed
@@ -82,24 +65,28 @@ class Claims:
         *,
         cap: int | None = None,
         others: Iterable[Pool] = (),
-    ) -> Answer:
+    ) -> ClaimResult:
         """Offer random tokens, one for each worker wanted.
 
         `cap`: of the busy workers of the region, whose other pools are `others`.
         """
         if not tokens:
-            return Answer([])
+            return ClaimResult([])
         pools = [pool] if cap is None else [pool, *others]
         granted, left, capped = self._claim(
-            keys=[key for each in pools for key in (_idle(each), _claims(each), _ready(each))],
+            keys=[
+                key
+                for each in pools
+                for key in (keys.idle(each), keys.claims(each), keys.ready(each))
+            ],
             args=[int(CLAIM_S * 1000), -1 if cap is None else cap, *tokens],
         )
-        return Answer(list(tokens[:granted]), left, bool(capped))
+        return ClaimResult(list(tokens[:granted]), left, bool(capped))
 
     def give_back(self, pool: Pool, tokens: Sequence[str]) -> None:
         """Return claims that placed nothing."""
         if tokens:
-            self._client.zrem(_claims(pool), *tokens)
+            self._client.zrem(keys.claims(pool), *tokens)
 
     def announce(
         self, pool: Pool, worker: str, *, idle: bool = True, jobs: int = 0, busy_ms: int = 0
@@ -108,38 +95,42 @@ class Claims:
 
         `jobs` and `busy_ms`: served since the last call that did not raise.
         """
-        keys = [_idle(pool), _ready(pool), DRAINED_WORKERS, _served(pool)]
-        args = [worker, int(IDLE_S * 1000), int(idle), jobs, busy_ms]
-        return self._announce(keys=keys, args=args) == 1
+        names = [keys.idle(pool), keys.ready(pool), keys.DRAINED_WORKERS, keys.served(pool)]
+        args: list[str | int] = [worker, int(IDLE_S * 1000), int(idle), jobs, busy_ms]
+        return bool(self._announce(keys=names, args=args) == 1)
 
     def withdraw(self, pool: Pool, worker: str) -> None:
-        """Take a worker out: it is draining, paused, or cut off."""
+        """Remove a worker that is draining, paused or cut off."""
         pipe = self._client.pipeline(transaction=False)
-        pipe.zrem(_idle(pool), worker)
-        pipe.zrem(_ready(pool), worker)
+        pipe.zrem(keys.idle(pool), worker)
+        pipe.zrem(keys.ready(pool), worker)
         pipe.execute()
 
     def begun(self, pool: Pool, worker: str, token: str) -> None:
         """The worker has begun the claimed attempt: both entries go in one transaction."""
         pipe = self._client.pipeline(transaction=True)
-        pipe.zrem(_idle(pool), worker)
-        pipe.zrem(_claims(pool), token)
+        pipe.zrem(keys.idle(pool), worker)
+        pipe.zrem(keys.claims(pool), token)
         pipe.execute()
 
     def counts(self, pool: Pool) -> tuple[int, int]:
         """(idle workers, claims), expired entries included until the next claim."""
         pipe = self._client.pipeline(transaction=False)
-        pipe.zcard(_idle(pool))
-        pipe.zcard(_claims(pool))
+        pipe.zcard(keys.idle(pool))
+        pipe.zcard(keys.claims(pool))
         idle, claims = pipe.execute()
         return idle, claims
 
     def is_ready(self, pool: Pool, worker: str) -> bool:
-        """Whether a worker of this name is, or was a moment ago."""
-        return self._client.zscore(_ready(pool), worker) is not None
+        """Whether a worker of this name is, or was a moment ago, ready."""
+        return self._client.zscore(keys.ready(pool), worker) is not None
 
-    def look(self, pool: Pool) -> Seen:
+    def look(self, pool: Pool) -> PoolState:
         """Count a pool's workers, and what they have served."""
-        idle, claims, ready = self._look(keys=[_idle(pool), _claims(pool), _ready(pool)])
-        jobs, busy_ms = self._client.hmget(_served(pool), "jobs", "ms")
-        return Seen(ready, max(0, min(idle, ready) - claims), int(jobs or 0), int(busy_ms or 0))
+        idle, claims, ready = self._look(
+            keys=[keys.idle(pool), keys.claims(pool), keys.ready(pool)]
+        )
+        jobs, busy_ms = self._client.hmget(keys.served(pool), "jobs", "ms")
+        return PoolState(
+            ready, max(0, min(idle, ready) - claims), int(jobs or 0), int(busy_ms or 0)
+        )

@@ -7,17 +7,17 @@ from threading import Event
 import redis
 import structlog
 
+from app.broker import keys
 from app.config.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-WAKE = "stillmotion:wake"
-# What travels on it.
+# The messages on the wake-up channel.
 JOB_QUEUED = "job"
 WEBHOOK_DUE = "webhook"
-POOL_IDLE = "idle:"  # and the pool: one of its workers turned idle
+POOL_IDLE = "idle:"  # and the pool: one of its workers became idle
 TRAFFIC_CHANGED = "traffic"  # a new table, or an operator's decision: for every listener
-TAKEN_MS = 5000  # far longer than the slowest dispatcher takes to hear of it
+TAKEN_MS = 5000  # far longer than the slowest dispatcher takes to receive a message
 
 
 def connect(url: str, timeout_s: float, *, pool_size: int = 20) -> redis.Redis:
@@ -60,34 +60,35 @@ class RegionRedis:
 
 def send_wake(client: redis.Redis, message: str) -> None:
     """Tell one of the dispatchers to look now. Raises redis.RedisError."""
-    client.publish(WAKE, f"{message}#{secrets.token_hex(8)}")
+    client.publish(keys.WAKE, f"{message}#{secrets.token_hex(8)}")
 
 
 def wake(client: redis.Redis, message: str = JOB_QUEUED) -> None:
-    """The same, lossy on purpose: the dispatchers also poll."""
+    """`send_wake`, lossy on purpose: the dispatchers also poll."""
     try:
         send_wake(client, message)
     except redis.RedisError as error:
-        log.warning("wake-up not sent", error=str(error))
+        log.warning("wake_not_sent", error=str(error))
 
 
 def listen(client: redis.Redis, heard: Callable[[str, bool], None], stopping: Event) -> None:
-    """Call `heard(message, first)` with wake-ups until `stopping` is set; survives a Redis that
-    goes away.
+    """Call `heard(message, first)` with wake-ups until `stopping` is set; survives Redis outages.
 
-    Every dispatcher hears every wake-up, and `first` is true for the one that took it and acts: two
-    that count, claim and lock for the same job cost as much as two jobs. One that dies after taking
-    it costs a poll.
+    Every dispatcher hears every wake-up. `first` is true for the one that took it and acts: two
+    that count, claim and lock for one job cost as much as two jobs. If that one dies, the next
+    poll finds the job.
     """
     while not stopping.is_set():
         try:
-            with client.pubsub(ignore_subscribe_messages=True) as channel:
-                channel.subscribe(WAKE)
+            channel = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+            with channel:
+                channel.subscribe(keys.WAKE)
                 while not stopping.is_set():
                     message = channel.get_message(timeout=1.0)
                     if message is not None:
                         text, _, nonce = message["data"].partition("#")
-                        heard(text, bool(client.set(f"{WAKE}:{nonce}", 1, nx=True, px=TAKEN_MS)))
+                        taken = client.set(keys.wake_taken(nonce), 1, nx=True, px=TAKEN_MS)
+                        heard(text, bool(taken))
         except redis.RedisError as error:
-            log.warning("wake-up channel lost", error=str(error))
+            log.warning("wake_channel_lost", error=str(error))
             stopping.wait(1.0)

@@ -1,5 +1,6 @@
-"""Publishing ids, with producers that are held open and waits that are bounded."""
+"""Publishing ids, with producers held open and bounded waits."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Any
@@ -14,6 +15,13 @@ from app.domain.errors import Transient
 from app.domain.job.messages import RENDER, task_id
 from app.domain.routing.topology import Pool
 
+TIMEOUT_S = 2.0  # of connecting, and of each answer
+# Consumers need longer waits; they must not make a publisher of other regions' messages wait.
+BOUNDED = {
+    "redis": {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S},
+    "amqp": {"connect_timeout": TIMEOUT_S, "read_timeout": TIMEOUT_S, "write_timeout": TIMEOUT_S},
+}
+
 
 class PublishFailed(Transient):
     """The broker did not take the message; it may or may not be in the queue."""
@@ -22,18 +30,22 @@ class PublishFailed(Transient):
 
 
 class Publisher:
-    """One producer per broker. Celery's own pool would open and check one for every message."""
+    """One producer per broker; safe for threads.
+
+    Celery's own pool would open and check a producer for every message.
+    """
 
     def __init__(self, config: Settings):
         self._config = config
-        self._lock = Lock()
+        # One per broker: a producer's channel is not safe to share between threads, and a broker
+        # that does not answer must not block the others.
+        self._locks: defaultdict[str, Lock] = defaultdict(Lock)
         self._open: dict[str, tuple[Celery, Producer]] = {}
 
     def render(self, pool: Pool, attempts: Iterable[tuple[UUID, int]]) -> None:
-        """Hint at attempts, each a job and its fence, to a pool's workers: one round trip for all
-        of them where the transport can (Redis).
+        """Publish attempts, each a job and its fence, to a pool; on Redis in one round trip.
 
-        Raises PublishFailed; some of the hints may be in the queue then.
+        Raises PublishFailed; some of the messages may be in the queue then.
         """
         self._send(
             RENDER,
@@ -57,11 +69,10 @@ class Publisher:
         region: str,
     ) -> None:
         broker = self._config.broker_of(region)
-        # A producer's channel is not safe to share between threads.
-        with self._lock:
+        with self._locks[broker]:
             try:
                 app, producer = self._open.get(broker) or self._connect(broker, region)
-                with producer.batch():
+                with producer.batch():  # type: ignore[no-untyped-call]
                     for args, message_id in messages:
                         app.send_task(
                             *(task, args),
@@ -75,14 +86,15 @@ class Publisher:
                 raise PublishFailed(f"The broker did not take a message for {queue}.") from error
 
     def close(self) -> None:
-        with self._lock:
-            for broker in list(self._open):
+        for broker in list(self._open):
+            with self._locks[broker]:
                 self._drop(broker)
 
     def _connect(self, broker: str, region: str) -> tuple[Celery, Producer]:
         app = make_celery(self._config, region)
-        connection = app.connection_for_write()
-        connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=2)
+        options = BOUNDED["redis" if broker.startswith("redis") else "amqp"]
+        connection = app.connection_for_write(connect_timeout=TIMEOUT_S, transport_options=options)
+        connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=TIMEOUT_S)
         self._open[broker] = app, app.amqp.Producer(connection)
         return self._open[broker]
 

@@ -1,4 +1,4 @@
-"""The regions' Redis as the place where traffic's facts are passed on: reports, table, controls.
+"""Reports, routing table and controls in the regions' Redis.
 
 All of it may be lost: reports are made again within seconds, and the table and the controls are
 copies of rows in Postgres.
@@ -9,20 +9,15 @@ Every function raises redis.RedisError.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import redis
 
-from app.broker.claims import DRAINED_WORKERS
+from app.broker import keys
 from app.domain.routing.controls import Controls
 from app.domain.routing.load import Report, ReportRefused
 
-TABLE, CONTROLS = "stillmotion:table", "stillmotion:controls"
 REPORT_KEPT_S = 120
-
-
-def _report(region: str) -> str:
-    return f"stillmotion:report:{region}"
 
 
 @dataclass(frozen=True)
@@ -36,11 +31,11 @@ class Totals:
 
 @dataclass(frozen=True)
 class RegionReport:
-    """A region's report, and what else its readers want to know of it."""
+    """A region's report, with further figures for its readers."""
 
     report: Report
     totals: Totals = Totals()
-    measured: bool = False  # the service time is; else it is assumed
+    measured: bool = False  # else the service time is assumed
     # Jobs/s submitted, by the job's priority as text: JSON has no other keys.
     classes: Mapping[str, float] = field(default_factory=dict)
 
@@ -49,17 +44,20 @@ class RegionReport:
 
     @classmethod
     def from_json(cls, text: str) -> "RegionReport":
-        """Raises ReportRefused if this is no report; whether to believe it is another question."""
+        """Raises ReportRefused if it is unreadable; `load.accept` decides whether to believe it."""
         try:
             raw: dict[str, Any] = json.loads(text)
             values = raw["report"]
             report = Report(
                 region=str(values["region"]),
-                **{name: int(values[name]) for name in ("sequence", "ready", "busy", "waiting")},
-                **{
-                    name: float(values[name])
-                    for name in ("sent_at", "demand", "service_s", "pinned")
-                },
+                sequence=int(values["sequence"]),
+                sent_at=float(values["sent_at"]),
+                ready=int(values["ready"]),
+                busy=int(values["busy"]),
+                waiting=int(values["waiting"]),
+                demand=float(values["demand"]),
+                service_s=float(values["service_s"]),
+                pinned=float(values["pinned"]),
             )
             classes = {str(name): float(rate) for name, rate in raw["classes"].items()}
             totals = Totals(**{name: int(number) for name, number in raw["totals"].items()})
@@ -72,7 +70,7 @@ class RegionReport:
 
 @dataclass(frozen=True)
 class Copies:
-    """What one Redis holds; None: nothing."""
+    """What one Redis holds; None where it has nothing."""
 
     table: str | None
     controls: str | None
@@ -81,44 +79,45 @@ class Copies:
 
 def read(client: redis.Redis, regions: Sequence[str]) -> Copies:
     """The table, the controls, and the reports of these regions, in one round trip."""
-    table, controls, *reports = client.mget([TABLE, CONTROLS, *map(_report, regions)])
+    # The clients decode; redis-py's types cannot say so.
+    names = [keys.TABLE, keys.CONTROLS, *map(keys.report, regions)]
+    table, controls, *reports = cast("list[str | None]", client.mget(names))
     found = {name: text for name, text in zip(regions, reports, strict=True) if text is not None}
     return Copies(table, controls, found)
 
 
 def write_report(client: redis.Redis, report: RegionReport) -> None:
-    client.set(_report(report.report.region), report.to_json(), ex=REPORT_KEPT_S)
+    client.set(keys.report(report.report.region), report.to_json(), ex=REPORT_KEPT_S)
 
 
 def read_report(client: redis.Redis, region: str) -> str | None:
-    return client.get(_report(region))
+    return cast("str | None", client.get(keys.report(region)))
 
 
 def take_turn(client: redis.Redis, region: str, for_s: float) -> bool:
-    """Whether this process is to report on the region now: one of all dispatchers is."""
-    key = f"stillmotion:reporter:{region}"
-    return bool(client.set(key, 1, nx=True, px=max(1, int(for_s * 1000))))
+    """Whether this process, of all dispatchers, is to report on the region now."""
+    return bool(client.set(keys.reporter(region), 1, nx=True, px=max(1, int(for_s * 1000))))
 
 
 def write_table(client: redis.Redis, table: str) -> None:
-    client.set(TABLE, table)
+    client.set(keys.TABLE, table)
 
 
 def write_controls(client: redis.Redis, controls: Controls) -> None:
-    """The controls for dispatchers, and the drained workers where workers' announcements look."""
+    """The controls for dispatchers, and drained workers in the key that announcements check."""
     pipe = client.pipeline(transaction=True)
-    pipe.set(CONTROLS, controls.to_json())
-    pipe.delete(DRAINED_WORKERS)
+    pipe.set(keys.CONTROLS, controls.to_json())
+    pipe.delete(keys.DRAINED_WORKERS)
     if controls.drained_workers:
-        pipe.sadd(DRAINED_WORKERS, *controls.drained_workers)
+        pipe.sadd(keys.DRAINED_WORKERS, *controls.drained_workers)
     pipe.execute()
 
 
 def count_refused(client: redis.Redis, region: str) -> None:
-    """A submit with this home was refused: it is demand all the same."""
-    client.incr(f"stillmotion:refused:{region}")
+    """A submit with this home was refused; it counts as demand all the same."""
+    client.incr(keys.refused(region))
 
 
 def refused(client: redis.Redis, region: str) -> int:
     """How many submits with this home were refused."""
-    return int(client.get(f"stillmotion:refused:{region}") or 0)
+    return int(client.get(keys.refused(region)) or 0)

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from app.domain.routing.topology import Region, Rings, Topology, faults
+from app.domain.routing.topology import Region, Rings, Topology, errors_in
 
 REDIS = ("redis", "rediss")
 BROKERS = (*REDIS, "amqp", "amqps")
@@ -111,7 +111,7 @@ def read(path: Path) -> Topology:
     else:
         regions = [Region(**dict(region)) for region in file.regions]
         rings = Rings(**dict(file.rings))
-        found = [(fault.sentence, fault.where) for fault in faults(regions, rings)]
+        found = [(error.sentence, error.where) for error in errors_in(regions, rings)]
     if not found:
         return Topology(regions, rings)
     lines = _Lines(text, tables)

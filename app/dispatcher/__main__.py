@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from threading import Event, Thread
 
 import structlog
@@ -27,7 +28,7 @@ EX_CONFIG, EX_SOFTWARE = 78, 70  # sysexits.h
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT. A thread that breaks ends the process: half of one is worse."""
+    """Run until SIGTERM or SIGINT. A broken thread ends the process: half a dispatcher is worse."""
     try:
         config = settings()
         topology = config.topology
@@ -66,7 +67,7 @@ def main() -> int:
             try:
                 work()
             except Exception:
-                log.exception("a dispatcher thread broke")
+                log.exception("dispatcher_thread_broke")
                 broken.set()
                 stopping.set()
                 placer.kick()
@@ -81,18 +82,18 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     work: dict[str, Callable[[], None]] = {
-        "reaper": lambda: reaper.run(stopping),
-        "deliveries": lambda: deliveries.run(stopping),
-        "reporter": lambda: reporter.run(stopping),
-        "controller": lambda: controller.run(stopping),
+        "reaper": partial(reaper.run, stopping),
+        "deliveries": partial(deliveries.run, stopping),
+        "reporter": partial(reporter.run, stopping),
+        "controller": partial(controller.run, stopping),
     }
     for index, client in enumerate(regions.urls().values()):
-        work[f"wake-{index}"] = lambda client=client: listen(client, heard, stopping)
+        work[f"wake-{index}"] = partial(listen, client, heard, stopping)
     threads = [Thread(target=guarded(body), name=name, daemon=True) for name, body in work.items()]
     for thread in threads:
         thread.start()
-    log.info("dispatcher started", regions=topology.names, profiles=config.served_profiles)
-    guarded(lambda: placer.run(stopping))()
+    log.info("dispatcher_started", regions=topology.names, profiles=config.served_profiles)
+    guarded(partial(placer.run, stopping))()
     for thread in threads:
         thread.join(timeout=3.0)
     traffic.close()

@@ -1,7 +1,7 @@
-"""Tells the CPU workers which webhooks are due, and now and then to sweep.
+"""Publishes due webhook deliveries to the CPU workers, and now and then a sweep.
 
-Any number of dispatchers run this. A delivery's lease in Postgres, and for the sweep a key in
-Redis, keep them from doing the same thing twice.
+Any number of dispatchers run this. A delivery's lease in Postgres keeps two of them from publishing
+it twice; for the sweep a key in Redis does.
 """
 
 from threading import Event
@@ -10,6 +10,7 @@ from time import monotonic
 import redis
 import structlog
 
+from app.broker import keys
 from app.broker.publish import Publisher, PublishFailed
 from app.domain.errors import DatabaseUnavailable
 from app.domain.job.messages import DELIVER, HOUSEKEEPING_QUEUE, SWEEP, WEBHOOKS_QUEUE
@@ -19,14 +20,13 @@ from app.store.webhooks.deliveries import Due
 
 log = structlog.get_logger(__name__)
 
-POLL_S = 1.0  # a kick that got lost, and every retry, waits at most this much longer
-GAP_S = 0.02  # between two looks, however often jobs end
-CROWDED_S = 0.1  # between two looks while workers have enough to do
-# Published and not begun, by one dispatcher. What waits, waits in Postgres: a queue that workers
-# cannot empty would otherwise get every waiting delivery again each time the leases run out.
+POLL_S = 1.0  # the most that a lost kick, or a retry, waits longer
+GAP_S = 0.02  # between looks, however often jobs end
+CROWDED_S = 0.1  # between looks while workers have enough to do
+# Deliveries that one dispatcher has published and no worker has begun. The rest wait in Postgres: a
+# queue that workers cannot empty would else get all of them again each time the leases run out.
 WINDOW = 256
 
-SWEEP_KEY = "stillmotion:sweep"
 SWEEP_EVERY_S = 600
 
 
@@ -51,19 +51,19 @@ class DeliveryLoop:
     def run(self, stopping: Event) -> None:
         """Publish until `stopping` is set; survives a database, broker or Redis that goes away."""
         while not stopping.is_set():
-            # Before the look: a kick that comes during it is then not forgotten.
+            # Clear before looking, so that a kick during the look is not lost.
             self._kicked.clear()
             try:
                 wait_s = self.publish_due()
                 self._ask_for_sweep()
             except DatabaseUnavailable as error:
-                log.warning("due webhooks unknown", error=error.detail)
+                log.warning("deliveries_paused", error=error.detail)
                 wait_s = POLL_S
             stopping.wait(GAP_S)
             self._kicked.wait(wait_s)
 
     def publish_due(self) -> float:
-        """Lease and publish what is due and fits. Returns seconds until the next look.
+        """Lease and publish the due deliveries that fit. Returns seconds until the next look.
 
         Raises DatabaseUnavailable.
         """
@@ -81,7 +81,7 @@ class DeliveryLoop:
                     message_id=f"{one.delivery_id}:{one.tries}",
                 )
             except PublishFailed as error:
-                log.warning("webhooks not published", count=len(due) - n, error=error.detail)
+                log.warning("deliveries_not_published", count=len(due) - n, error=error.detail)
                 with self._store.autocommit() as conn:
                     deliveries.put_back(conn, due[n:])
                 return POLL_S
@@ -89,14 +89,14 @@ class DeliveryLoop:
         return CROWDED_S if len(due) == room else POLL_S
 
     def _ask_for_sweep(self) -> None:
-        """Publish a sweep every SWEEP_EVERY_S, counted over all dispatchers."""
+        """Publish a sweep every SWEEP_EVERY_S across all dispatchers."""
         if monotonic() < self._sweep_at:
             return
         self._sweep_at = monotonic() + SWEEP_EVERY_S
         try:
-            # A little shorter than the period, or a dispatcher that asks on the dot would find its
-            # own key and skip every second time.
-            if self._client.set(SWEEP_KEY, "1", nx=True, ex=SWEEP_EVERY_S - 10):
+            # A little shorter than the period, or a punctual dispatcher would find its own key and
+            # skip every second sweep.
+            if self._client.set(keys.SWEEP, "1", nx=True, ex=SWEEP_EVERY_S - 10):
                 self._publisher.send(SWEEP, [], queue=HOUSEKEEPING_QUEUE)
         except (redis.RedisError, PublishFailed) as error:
-            log.warning("sweep not asked for", error=str(error))
+            log.warning("sweep_not_requested", error=str(error))

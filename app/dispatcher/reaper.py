@@ -1,4 +1,4 @@
-"""Takes back what was lost: placements nobody began, leases nobody renews, jobs past a deadline."""
+"""Takes back unbegun placements and expired leases, and ends jobs past a deadline."""
 
 from collections.abc import Callable, Iterable
 from threading import Event
@@ -51,7 +51,7 @@ class Reaper:
             try:
                 wait_s = self.tick()
             except DatabaseUnavailable as error:
-                log.warning("cannot reap", error=str(error))
+                log.warning("reaping_paused", error=str(error))
                 self._answering_since = None
                 wait_s = FAST_S
 
@@ -67,11 +67,11 @@ class Reaper:
         with self._store.autocommit() as conn:
             owners = slots.waiting_owners(conn)
         if owners:
-            # Workers pass on what they free; this finds the slots of jobs that ended otherwise.
+            # Workers pass on the slots that they free; this finds all others.
             with self._store.begin() as tx:
                 released += slots.grant_all(tx, owners, self._key_concurrency or None)
         if unbegun:
-            log.warning("placements not begun", count=len(unbegun))
+            log.warning("placements_not_begun", count=len(unbegun))
             reaped.labels("not_begun").inc(len(unbegun))
             self._give_back(unbegun)
         if now >= self._slow_due:
@@ -82,14 +82,14 @@ class Reaper:
         return min(FAST_S, FAST_S if next_due_s is None else next_due_s + 0.005)
 
     def _slow_tick(self, answering_s: float) -> int:
-        """Returns how many jobs wait again."""
+        """Returns how many jobs are waiting again."""
         lost: list[Row[Any]] = []
-        # While the database was away no worker could renew: give them one lease time to do so.
+        # No worker could renew while the database was away: give them one lease time to do so.
         if answering_s >= LEASE_S:
             with self._store.begin() as tx:
                 by_state = reaping.reap_lost(tx)
             for state, rows in by_state.items():
-                log.warning("attempts lost", count=len(rows), now=state)
+                log.warning("attempts_lost", count=len(rows), state=state)
                 reaped.labels("lost").inc(len(rows))
                 lost += rows
         with self._store.begin() as tx:
@@ -109,12 +109,12 @@ class Reaper:
                 claims.give_back(pool, [row.token])
                 wake(self._regions.of(row.region), f"{POOL_IDLE}{pool}")
             except redis.RedisError as error:
-                log.warning("claim not returned; it expires", region=row.region, error=str(error))
+                log.warning("claims_not_returned", region=row.region, error=str(error))
 
     def _ask_to_stop(self, rows: Iterable[Row[Any]]) -> None:
-        """Spare the GPU work that can no longer count. The fence is what keeps it from counting."""
+        """Save GPU work that can no longer count; the fence keeps it from counting."""
         for row in rows:
             try:
                 progress.ask_stop(self._regions.of(row.region), row.id, row.fence)
             except redis.RedisError as error:
-                log.warning("stop request not sent", region=row.region, error=str(error))
+                log.warning("stop_not_sent", region=row.region, error=str(error))

@@ -1,1 +1,1 @@
-"""Computing without I/O that needs scipy: the auditor, the simulator, the capacity planner."""
+"""Pure computation that needs scipy: the auditor, the simulator, the capacity planner."""

@@ -1,6 +1,6 @@
 """The arms of a comparison: ways in which a job finds a worker.
 
-`Ours` runs the domain's functions as the dispatcher does. The others are what it replaces: all the
+`Ours` runs the domain's functions as the dispatcher does. The others are alternatives: the whole
 world as one pool, home only, and Meta-style polling (a routing table, then blind tries at random
 workers), without and with backoff and start delay.
 """
@@ -16,14 +16,14 @@ from app.planning.simulator import Simulation, Try
 from stillmotion.backoff import full_jitter
 from stillmotion.states import Policy
 
-POLL_ROUND_S = 0.002  # asking a worker that says no
+POLL_ROUND_S = 0.002  # asking a worker that refuses
 
 
 class Queued:
     """Asks each of a job's regions once, then waits in the first one's queue.
 
-    A pool that refused is not asked again until a worker of it turns idle; that worker takes the
-    first job in its own region's queue, or of the nearest queue whose head may come.
+    A pool that refused is not asked again until one of its workers becomes idle. That worker takes
+    the first job in its own region's queue, or of the nearest queue whose head may come.
     """
 
     routed = False
@@ -51,7 +51,7 @@ class Queued:
                 continue
             sim.attempt()
             if site.idle > 0:
-                job.spilled = region not in (first, job.home)
+                job.overflow = region not in (first, job.home)
                 sim.start(job, region)
                 return
             site.full = True
@@ -102,7 +102,7 @@ class Queued:
             own = job.target == region
             if own or any(r == site.name for r in self.regions(job)):
                 sim.sites[job.target].queue.popleft()
-                job.spilled = not own and region != job.home
+                job.overflow = not own and region != job.home
                 sim.attempt()
                 sim.start(job, region)
                 return
@@ -121,18 +121,18 @@ class RandomGlobal(Queued):
     """No routing: the world is one pool, a region is as likely as it is large."""
 
     def regions(self, job: Try) -> Iterator[str]:
-        yield drawn(self.sim.ready, job.order.draw) or job.order.home
+        yield drawn(self.sim.ready, job.request.draw) or job.request.home
 
 
 class HomeOnly(Queued):
-    """Nearest only: jobs wait at home, whatever happens there."""
+    """Home only: jobs wait at home, whatever happens there."""
 
     def regions(self, job: Try) -> Iterator[str]:
-        yield job.order.home
+        yield job.request.home
 
 
 class Ours(Queued):
-    """Candidates by table, rings and spill; claims on idle workers only; bounded waiting."""
+    """Candidates by table, rings and overflow; claims on idle workers only; bounded waiting."""
 
     routed = True
 
@@ -183,9 +183,9 @@ class Ours(Queued):
 
     def regions(self, job: Try, rounds: int = 0) -> Iterator[str]:
         sim = self.sim
-        home, table = job.order.home, sim.table
+        home, table = job.request.home, sim.table
         return candidates(
-            job.order,
+            job.request,
             sim.topology,
             table,
             None if table is None else sim.now - table.created_at,
@@ -250,4 +250,4 @@ class Polling:
             self.sim.expire(job)
 
     def idle(self, region: int) -> None:
-        """Nobody is told: that is the design's point."""
+        """Notifies nobody, by design."""

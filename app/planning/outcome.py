@@ -93,7 +93,7 @@ class Record:
         return load
 
     def goodput(self, window_s: float) -> Series:
-        """(buckets,): tries served over users who came, in the last `window_s`. Not above 1.
+        """(buckets,): tries served over users who arrived, in the last `window_s`, at most 1.
 
         Not per try: a user who is refused ten times and served once was served.
         """

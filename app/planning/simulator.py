@@ -1,7 +1,7 @@
 """A discrete-event simulation of regions, workers, users and the controller.
 
-It drives the domain's own functions (candidates, admission, tables, backoff), so that what is
-measured here is what runs in the dispatcher. Deterministic by seed; about 100,000 jobs in some
+It drives the domain's own functions (candidates, admission, tables, backoff), so it
+measures the code that the dispatcher runs. Deterministic by seed; about 100,000 jobs in a few
 seconds. How an arm routes and retries is in `arms.py`.
 """
 
@@ -16,7 +16,7 @@ from uuid import UUID
 import numpy as np
 
 from app.domain.job.lease import IDLE_S, LEASE_S
-from app.domain.routing.candidates import Order
+from app.domain.routing.candidates import RoutingRequest
 from app.domain.routing.capacity import ramp
 from app.domain.routing.damping import PERIOD_S, next_table, smooth
 from app.domain.routing.load import REPORT_FRESH_S, Load, RegionLoad
@@ -31,7 +31,7 @@ REENTER = 0.05  # expired leases re-enter at this part of the lost region's capa
 
 @dataclass(frozen=True)
 class Outage:
-    """The workers of a region die at `start_s` with what they do, and are back at `end_s`."""
+    """A region's workers die at `start_s` with their jobs, and are back at `end_s`."""
 
     region: str
     start_s: float
@@ -45,7 +45,7 @@ class Scenario:
     `service_scv`: squared coefficient of variation of the (gamma) service time; 1 is exponential,
     0 constant. `router_per_s`: attempts that all dispatchers together can make; None: any number.
     `patience_s`: how long a user waits for a start. `deadline_s`: how long the try itself lives on
-    without its user; None: no longer than that.
+    without its user; None: exactly that long.
     `resubmits`: how often a user whose try failed submits again.
     """
 
@@ -68,14 +68,14 @@ class Scenario:
 class Try:
     """One submission of one user."""
 
-    order: Order
+    request: RoutingRequest
     home: int
     submitted: float
     submission: int  # 0: the user's first
     target: int = -1  # whose queue it waits in, or where it runs
-    spilled: bool = False  # runs where its share did not send it
+    overflow: bool = False  # runs where its share did not send it
     left: bool = False  # its user has gone, perhaps to submit again; the try may live on
-    spilled_by: int = 0  # version of the table then
+    overflow_table: int = 0  # version of the table then
     served: bool = False  # a worker has taken it before
     asked: int = 0  # probe rounds, or attempts of a polling arm
     state: str = "new"  # waiting, running, lost (to be placed again), over
@@ -93,7 +93,7 @@ class Site:
     boot: int = 0  # grows when the workers die; a job of an older boot is lost
     waiting: int = 0
     queue: deque[Try] = field(default_factory=deque)
-    full: bool = False  # refused, and no worker turned idle since: not worth asking
+    full: bool = False  # refused, and no worker has become idle since: not worth asking
     counted_to: float = 0.0
     down_since: float | None = None
     back_since: float | None = None
@@ -123,7 +123,7 @@ class Simulation:
         self.ready = {name: scenario.gpus[name] for name in self.names}  # as dispatchers see it
         self.record = Record(self.names, scenario.duration_s)
         self.table: Table | None = None
-        self.in_flight: list[dict[str, int]] = [{} for _ in self.names]  # spilled, per home
+        self.in_flight: list[dict[str, int]] = [{} for _ in self.names]  # overflow, per home
         self.waiting = 0  # in all queues
         self.service_s = scenario.service_s
         self._events: list[tuple[float, int, Callable[[Any], None], Any]] = []
@@ -186,11 +186,11 @@ class Simulation:
         self._origin[self.names[home]] += 1
         # Ids of a real service are random in their low bits; a multiple spreads these.
         job_id = UUID(int=next(self._ids) * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128))
-        order = Order(job_id, self.names[home], self.arm.policy)
-        self.arm.submit(Try(order, home, self.now, submission))
+        request = RoutingRequest(job_id, self.names[home], self.arm.policy)
+        self.arm.submit(Try(request, home, self.now, submission))
 
     def shed(self, job: Try, retry_after_s: float) -> None:
-        """Refuse a try at submit; its user may come back when told."""
+        """Refuse a try at submit; its user may come back after `retry_after_s`."""
         self.record.shed[int(job.submitted / BUCKET_S)] += 1
         job.state = "over"
         self._leave(job, retry_after_s)
@@ -262,10 +262,10 @@ class Simulation:
         first = not job.served and not job.left
         job.served = True
         job.state, job.target = "running", region
-        if job.spilled:
+        if job.overflow:
             flights = self.in_flight[job.home]
             flights[site.name] = flights.get(site.name, 0) + 1
-            job.spilled_by = self._version()
+            job.overflow_table = self._version()
         if first:
             record, bucket = self.record, int(self.now / BUCKET_S)
             record.served[bucket] += 1
@@ -279,11 +279,11 @@ class Simulation:
     def _finish(self, ended: tuple[Try, int, int]) -> None:
         job, region, boot = ended
         site = self.sites[region]
-        if job.spilled:
+        if job.overflow:
             flights = self.in_flight[job.home]
-            if flights.get(site.name) and job.spilled_by == self._version():
+            if flights.get(site.name) and job.overflow_table == self._version():
                 flights[site.name] -= 1
-            job.spilled = False
+            job.overflow = False
         if boot != site.boot:
             # Its worker died: the lease runs out, and jobs come back at a bounded rate.
             job.state = "lost"
@@ -378,5 +378,5 @@ class Simulation:
         if self.table is not None and table.changed:
             self.record.table_changes.append(self.now)
         self.table = table
-        # What was spilled before counts as busy in the new table's spare workers.
+        # Earlier overflow counts as busy in the new table's spare workers.
         self.in_flight = [{} for _ in self.names]

@@ -40,12 +40,6 @@ class Requests:
         """Requests per second."""
         return (len(self.times) - 1) / float(self.times[-1])
 
-    @property
-    def gap_cv(self) -> float:
-        """Coefficient of variation of the gaps between requests; 1 for Poisson arrivals."""
-        gaps = np.diff(self.times)
-        return float(gaps.std() / gaps.mean())
-
 
 @dataclass(frozen=True)
 class Rates:
@@ -62,10 +56,10 @@ class Rates:
 
 
 def read(path: Path) -> Requests | Rates:
-    """Read any of these traces; its content tells which. Raises TraceError, OSError."""
+    """Read any of these traces, recognised by content. Raises TraceError, OSError."""
     if tarfile.is_tarfile(path):
         return servegen(path)
-    with _opened(path) as lines, _damage_told(path):
+    with _opened(path) as lines, _damage_reported(path):
         header = next(csv.reader(lines), None)
     return mooncake(path) if header == MOONCAKE_HEADER else azure(path)
 
@@ -88,7 +82,7 @@ S = TypeVar("S", datetime, timedelta)
 def _requests(path: Path, header: list[str], stamp: Callable[[str], S]) -> Requests:
     stamps: list[S] = []
     tokens = []
-    with _opened(path) as lines, _damage_told(path):
+    with _opened(path) as lines, _damage_reported(path):
         rows = csv.reader(lines)
         if next(rows, None) != header:
             raise TraceError(f"{path}, line 1: the header is not {','.join(header)}.")
@@ -111,7 +105,7 @@ def _opened(path: Path) -> TextIO:
 
 
 @contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
+def _damage_reported(path: Path) -> Iterator[None]:
     try:
         yield
     except (gzip.BadGzipFile, EOFError, UnicodeDecodeError, zlib.error) as error:

@@ -64,7 +64,7 @@ def test_a_drained_region_finishes_what_it_does_and_gets_nothing_more(fleet):
     with fleet.store.begin() as tx:
         operator = keys.find(tx, keys.create(tx, "operator", ("admin",))[1])
         controls.change(tx, operator, "regions.drain", "drained", "us-east", True)
-    # Nobody tells the dispatchers: within a period the controller does.
+    # No wake-up is sent: the controller passes it on within a period.
     wait_for(lambda: '"us-east"' in (fleet.redis.get("stillmotion:controls") or ""), timeout_s=30)
     fleet.worker("us-west").wait_ready()
     assert fleet.wait(first, "succeeded", timeout_s=60).region == "us-east"

@@ -54,7 +54,7 @@ def report(region: str, sequence: int = 1, **values: object) -> RegionReport:
 
 
 def table(version: int = 1, age_s: float = 0.0, **values: object) -> Table:
-    """Everybody at home, and everything open to spill; change what matters."""
+    """Everybody at home, and everything open to overflow; change what matters."""
     fields = {
         "shares": {name: {name: 1.0} for name in NAMES},
         "reach": dict.fromkeys(NAMES, 1),

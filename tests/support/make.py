@@ -86,14 +86,14 @@ def place(
     hops: Sequence[dict[str, Any]] = (),
 ) -> list[Placed]:
     """Place the first jobs that wait for `source` and may go to `target`, one for each token."""
-    waiting = placing.peek(tx, profile, [source], open_=[target], limit=seen)
+    waiting = placing.peek(tx, profile, [source], open_regions=[target], limit=seen)
     offers = [
         Offer(job.job_id, list(hops))
         for job in waiting
         if source == target
         or (
-            job.order.policy is not Policy.STRICT
-            and (job.order.allowed is None or target in job.order.allowed)
+            job.request.policy is not Policy.STRICT
+            and (job.request.allowed is None or target in job.request.allowed)
         )
     ]
     return placing.place(tx, target, offers, tokens)

@@ -9,12 +9,12 @@ from time import monotonic, time
 import redis
 
 from app.broker import traffic
-from app.broker.claims import Claims, Seen
+from app.broker.claims import Claims, PoolState
 from app.broker.connections import RegionRedis
 from app.config.settings import Settings
 from app.domain.errors import DatabaseUnavailable, Overloaded
 from app.domain.routing.admission import CLASSES, Bounds, Class, admit, shed_shares, wait_among
-from app.domain.routing.candidates import Order, candidates
+from app.domain.routing.candidates import RoutingRequest, candidates
 from app.domain.routing.load import SMALL_POOL
 from app.domain.routing.pacing import execution_delay
 from app.domain.routing.table import Mode
@@ -50,7 +50,7 @@ class Admission:
     _live: dict[str, tuple[float, Region]] = field(default_factory=dict)
 
     def check(
-        self, order: Order, priority: int, max_queue_s: float, *, dry_run: bool = False
+        self, order: RoutingRequest, priority: int, max_queue_s: float, *, dry_run: bool = False
     ) -> float:
         """Seconds to hold the job back before it is placed, mostly 0. Raises Overloaded.
 
@@ -64,7 +64,7 @@ class Admission:
                 self._count_refused(order.home, error.code)
             raise
 
-    def _check(self, order: Order, priority: int, max_queue_s: float) -> float:
+    def _check(self, order: RoutingRequest, priority: int, max_queue_s: float) -> float:
         snapshot = self.traffic.current()
         now = time()
         if not self.settings.admission or order.home not in snapshot.known(now):
@@ -82,7 +82,7 @@ class Admission:
         home = regions.get(order.home)
         return 0.0 if home is None else self._delay(CLASSES[priority], home)
 
-    def _regions(self, order: Order, snapshot: Snapshot, now: float) -> dict[str, Region]:
+    def _regions(self, order: RoutingRequest, snapshot: Snapshot, now: float) -> dict[str, Region]:
         """The regions that may serve the job in the end, in their order; its home as it is now."""
         known, decided = snapshot.known(now), snapshot.controls
         found = {}
@@ -124,7 +124,7 @@ class Admission:
                     waiting = demand.waiting(conn, [name], profiles)[name]
             except (redis.RedisError, DatabaseUnavailable):
                 return Region(0, 0, 0, service_s)  # not known: nobody is refused for it
-            seen = Seen(*map(sum, zip(*pools, strict=True)))
+            seen = PoolState(*map(sum, zip(*pools, strict=True)))
             ready = min(seen.ready, cap)
             region = Region(ready, max(0, ready - seen.ready + seen.free), waiting, service_s)
             self._live[name] = monotonic() + LIVE_S, region

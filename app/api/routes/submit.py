@@ -25,7 +25,7 @@ from app.api.request.gone import refuse_gone
 from app.api.request.submission import Plan, Submission, idempotency_key, make_plan, read_submission
 from app.domain.errors import BadRequest, StorageUnavailable
 from app.domain.job.state import uuid7
-from app.domain.routing.candidates import Order
+from app.domain.routing.candidates import RoutingRequest
 from app.pictures.normaliser import Picture
 from app.store.job import fair, jobs, slots
 from app.store.job.jobs import NewJob
@@ -125,7 +125,7 @@ def _new_id() -> UUID:
 def _admitted(parts: Services, plan: Plan, job_id: UUID, *, dry_run: bool = False) -> float:
     """Seconds to hold the job back, mostly 0. Raises Overloaded."""
     order = plan.order
-    asked = Order(job_id, plan.region, order.policy, order.allowed_regions)
+    asked = RoutingRequest(job_id, plan.region, order.policy, order.allowed_regions)
     return parts.admission.check(asked, order.priority, order.max_queue_seconds, dry_run=dry_run)
 
 

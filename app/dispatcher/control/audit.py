@@ -1,7 +1,7 @@
 """The optimality gap of the table in force, by the linear program of `app.planning`.
 
-scipy is imported when the leader needs it, in the controller's thread: other dispatchers never pay
-for it, and no placement waits for its second of importing.
+The leader imports scipy when it needs it, in the controller's thread: other dispatchers never pay
+for the import, and no placement waits the second that it takes.
 """
 
 from dataclasses import replace
@@ -21,12 +21,12 @@ log = structlog.get_logger(__name__)
 def gap_of(table: Table, load: Load, topology: Topology) -> Any | None:
     """`app.planning.lp.Gap` between the table and the best routing of `load`; None if unknown.
 
-    Both route what was routed here: smoothed demand, under the reach that the table has given.
+    Both route the smoothed demand within the table's reach.
     """
     try:
         return import_module("app.planning.lp").gap(_shares(table, load, topology), load, topology)
     except RuntimeError as error:
-        log.warning("no optimality gap", error=str(error))
+        log.warning("audit_failed", error=str(error))
         return None
 
 

@@ -1,7 +1,7 @@
-"""The controller: every ten seconds a routing table from what the regions report.
+"""The controller: makes a routing table every ten seconds from the regions' reports.
 
-It runs in every dispatcher, and in one of them at a time it leads. Nothing waits for it: without a
-table dispatchers route by round trip.
+It runs in every dispatcher; one of them leads at a time. Nothing waits for it: without a table,
+dispatchers route by round trip.
 """
 
 import random
@@ -36,12 +36,12 @@ log = structlog.get_logger(__name__)
 
 SAMPLES = 60  # (jobs/s, utilisation) kept of every region: five minutes and more
 FIRST_S = 1.0
-IDLE_PERIODS = 1.2  # a leader silent for so many periods is replaced
-IDLE_LEAST_S = 8.0  # importing scipy takes some of them where processors are scarce
+IDLE_PERIODS = 1.2  # a leader that is silent for this many periods is replaced
+IDLE_LEAST_S = 8.0  # importing scipy takes seconds where processors are scarce
 
 
 class Controller:
-    """Makes tables while it leads. `name` goes into the tables' history."""
+    """Makes tables while it leads. `name` is recorded in the tables' history."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Controller:
         self._forget()
 
     def _forget(self) -> None:
-        """What a new leader knows: nothing but the last table."""
+        """Start over as a new leader, which knows only the last table."""
         self._reports: dict[str, RegionReport] = {}
         self._rejected: dict[str, str] = {}  # the report last refused, counted once
         self._demand: dict[str, float] = {}
@@ -87,7 +87,7 @@ class Controller:
         made = self.cycle(session)
         if made is None and self._previous is None:
             return FIRST_S  # the first reports are under way
-        # Jitter: other things happen every ten seconds, too.
+        # Jitter: other things also happen every ten seconds.
         return self._config.controller_period_s * random.uniform(0.9, 1.1)
 
     def cycle(self, session: Connection) -> Table | None:
@@ -101,7 +101,7 @@ class Controller:
         decided = controls.read(session)
         self._read_reports(now)
         load = self.load(now, decided)
-        # Its own number also where the last table could not be read.
+        # The version also counts up where the last table could not be read.
         table = replace(self._make(load, now, decided), version=self._version + 1)
         known = sum(fresh(self._report(name), now) for name in self._topology.names)
         try:
@@ -109,23 +109,23 @@ class Controller:
                 table,
                 load,
                 self._topology,
-                # A jump of demand that lasts is no fault: by then the old table is stale.
+                # A jump of demand that lasts is real: by then the old table is stale.
                 previous=self._previous if self._young(now) else None,
                 fresh=known,
             )
             tables.publish(session, table, self._name)
         except TableRefused as error:
             telemetry.tables_refused.labels("made", error.reason).inc()
-            log.warning("routing table refused, the old one stays", sentence=str(error))
+            log.warning("table_refused", where="made", error=str(error))
             self._copy_out(None, decided)
             return None
         except IntegrityError:
-            # Another leader was here, or the tables were deleted: start from what is there.
-            log.warning("a routing table of this version exists", version=table.version)
+            # Another leader was here, or the tables were deleted: start from those that exist.
+            log.warning("table_version_taken", version=table.version)
             self._session = None
             return None
         if table.changed:
-            log.info("routing table changed", version=table.version, shares=table.shares)
+            log.info("table_changed", version=table.version, shares=table.shares)
         self._previous, self._version = table, table.version
         telemetry.table_version.set(table.version)
         self._copy_out(table, decided)
@@ -138,38 +138,38 @@ class Controller:
             return None if text is None else Table.from_json(text)
         except TableRefused as error:
             telemetry.tables_refused.labels("read", error.reason).inc()
-            log.warning("the last routing table cannot be read", sentence=str(error))
+            log.warning("table_refused", where="read", error=str(error))
             return None
 
     def _young(self, now: float) -> bool:
         return self._previous is not None and now - self._previous.created_at <= NORMAL_S
 
-    # --- what the regions say ---------------------------------------------------------------------
+    # --- reports ---------------------------------------------------------------------
 
     def _read_reports(self, now: float) -> None:
         for name in self._topology.names:
             try:
                 text = traffic.read_report(self._regions.of(name), name)
             except redis.RedisError as error:
-                log.warning("a region does not answer", region=name, error=str(error))
+                log.warning("region_unreachable", region=name, error=str(error))
                 continue
             if text is not None and text != self._rejected.get(name):
                 self.take(name, text, now)
 
     def take(self, name: str, text: str, now: float) -> None:
-        """Believe a report, or count it as refused; the last good one then stays."""
+        """Accept a report, or count it as refused and keep the last good one."""
         last = self._reports.get(name)
         try:
             new = RegionReport.from_json(text)
             if last is not None and new == last:
                 return
-            # A report that is no longer believed stands in no other's way.
+            # A stale report must not block a new one.
             before = last.report if last is not None and fresh(last.report, now) else None
             accept(new.report, before, now, self._topology)
         except ReportRefused as error:
             self._rejected[name] = text
             telemetry.reports_refused.labels(error.reason).inc()
-            log.warning("report refused", region=name, sentence=str(error))
+            log.warning("report_refused", region=name, error=str(error))
             return
         self._reports[name] = new
         if last is not None:
@@ -186,14 +186,14 @@ class Controller:
         found = self._reports.get(name)
         return None if found is None else found.report
 
-    # --- what is made of it -----------------------------------------------------------------------
+    # --- load and table ---------------------------------------------------------------------
 
     def load(self, now: float, decided: Controls) -> Load:
-        """Every region's load, with smoothed demand; a region that is silent has no workers."""
+        """Every region's load, with smoothed demand. A silent region has no workers."""
         known = {
             name: report
             for name in self._topology.names
-            if fresh(report := self._report(name), now)
+            if (report := self._report(name)) is not None and fresh(report, now)
         }
         self._smooth({name: report.demand for name, report in known.items()}, now)
         return Load(
@@ -250,12 +250,12 @@ class Controller:
             gap_points=self._gap_points,
             changed=rows != previous.shares,
         )
-        # What the operator has pinned goes before ceilings, and readers hold it to what they read.
+        # A pinned table takes precedence over ceilings, and readers check it against those in it.
         tops = {name: max(top, table.load[name]) for name, top in table.ceilings.items()}
         return replace(table, ceilings=tops, reach=previous.reach)
 
     def _living(self, home: str, row: Mapping[str, float], load: Load) -> dict[str, float]:
-        """A pinned row without the regions that are down: even pinned jobs need workers."""
+        """A pinned row without regions that are down: pinned jobs need workers, too."""
         kept = {
             name: share
             for name, share in row.items()
@@ -266,10 +266,10 @@ class Controller:
             return {home: 1.0}
         return {name: share / total for name, share in kept.items()}
 
-    # --- telling ----------------------------------------------------------------------------------
+    # --- publishing -------------------------------------------------------------------------------
 
     def _copy_out(self, table: Table | None, decided: Controls) -> None:
-        """To every region's Redis; one that does not answer gets it from its dispatchers later."""
+        """Copy to every region's Redis. Dispatchers later fill in one that does not answer."""
         text = None if table is None else table.to_json()
         for client in self._regions.urls().values():
             try:
@@ -277,7 +277,7 @@ class Controller:
                 if text is not None:
                     traffic.write_table(client, text)
             except redis.RedisError as error:
-                log.warning("routing table not copied", error=str(error))
+                log.warning("table_not_copied", error=str(error))
                 continue
             if table is not None and table.changed:
                 wake(client, TRAFFIC_CHANGED)

@@ -1,4 +1,4 @@
-"""One leader among all dispatchers, for as long as its session of the database lives."""
+"""One leader among all dispatchers, for as long as its database session lives."""
 
 from collections.abc import Callable
 from threading import Event
@@ -13,8 +13,8 @@ from app.telemetry import leading
 
 log = structlog.get_logger(__name__)
 
-CANDIDATE_S = 2.0  # between two tries to become the leader
-WATCH_S = 1.0  # between two signs of life
+CANDIDATE_S = 2.0  # between attempts to become the leader
+WATCH_S = 1.0  # between signs of life
 
 
 def lead(
@@ -27,7 +27,7 @@ def lead(
 ) -> None:
     """Call `work(session)` again and again while `name` leads, until `stopping` is set.
 
-    `work` returns the seconds to its next turn. In between the session is kept alive: a leader
+    `work` returns the seconds to its next turn. In between it keeps the session alive: a leader
     that is silent for `idle_s` loses the lead, a dead one at once.
     """
     while not stopping.is_set():
@@ -39,7 +39,7 @@ def lead(
                     stopping.wait(CANDIDATE_S)
                 else:
                     return
-                log.info("this controller leads", name=name)
+                log.info("lead_taken", name=name)
                 leading.set(1)
                 while not stopping.is_set():
                     pause_s = work(session)
@@ -47,7 +47,7 @@ def lead(
                         pause_s -= WATCH_S
                         tables.still_leads(session)
         except DatabaseUnavailable as error:
-            log.warning("the lead is lost, or cannot be had", error=str(error))
+            log.warning("lead_lost", error=str(error))
             stopping.wait(CANDIDATE_S)
         finally:
             leading.set(0)

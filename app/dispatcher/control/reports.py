@@ -1,6 +1,6 @@
-"""Regional reports: what every region's Redis and Postgres say of it, every few seconds.
+"""Regional reports, every few seconds, from each region's Redis and from Postgres.
 
-Any number of dispatchers run this; for each region one of them reports at a time.
+Any number of dispatchers run this; one at a time reports on each region.
 """
 
 import random
@@ -12,7 +12,7 @@ import redis
 import structlog
 
 from app.broker import traffic
-from app.broker.claims import Claims, Seen
+from app.broker.claims import Claims, PoolState
 from app.broker.connections import RegionRedis
 from app.broker.traffic import RegionReport, Totals
 from app.config.settings import Settings
@@ -31,7 +31,7 @@ SERVICE_HALF_LIFE_S = 60.0
 
 
 class Reporter:
-    """Writes reports until told to stop."""
+    """Writes the reports on the regions whose turn it gets."""
 
     def __init__(
         self,
@@ -53,21 +53,21 @@ class Reporter:
             try:
                 self.tick()
             except DatabaseUnavailable as error:
-                log.warning("cannot report", error=str(error))
+                log.warning("reports_paused", error=str(error))
             stopping.wait(every_s * random.uniform(0.9, 1.1))
 
     def tick(self) -> None:
         """Report on every region whose turn this process gets. Raises DatabaseUnavailable."""
-        seen: dict[str, Seen] = {}
+        seen: dict[str, PoolState] = {}
         for name in self._names:
             try:
-                # Shorter than the shortest period, or a reporter would meet its own turn.
+                # Shorter than the shortest period, or a reporter would find its own turn taken.
                 if traffic.take_turn(
                     self._regions.of(name), name, 0.8 * self._config.report_every_s
                 ):
                     seen[name] = self._look(name)
             except redis.RedisError as error:
-                log.warning("no report of a region", region=name, error=str(error))
+                log.warning("region_not_reported", region=name, error=str(error))
         if not seen:
             return
         now = self._clock()
@@ -81,24 +81,24 @@ class Reporter:
                 report = self._report(name, sequence, pools, waiting.get(name, 0), recent)
                 traffic.write_report(self._regions.of(name), report)
             except redis.RedisError as error:
-                log.warning("no report of a region", region=name, error=str(error))
+                log.warning("region_not_reported", region=name, error=str(error))
 
-    def _look(self, region: str) -> Seen:
+    def _look(self, region: str) -> PoolState:
         """The region's workers over all its pools. Raises redis.RedisError."""
         claims = Claims(self._regions.of(region))
         pools = [claims.look(Pool(region, profile)) for profile in self._config.served_profiles]
-        return Seen(*map(sum, zip(*pools, strict=True)))
+        return PoolState(*map(sum, zip(*pools, strict=True)))
 
     def _report(
-        self, name: str, sequence: int, seen: Seen, waiting: int, demand: Demand
+        self, name: str, sequence: int, seen: PoolState, waiting: int, demand: Demand
     ) -> RegionReport:
-        """The next report, which continues the counters of the last. Raises redis.RedisError."""
+        """The next report; it continues the last one's counters. Raises redis.RedisError."""
         client, now = self._regions.of(name), self._clock()
         totals = Totals(seen.jobs, seen.busy_ms, traffic.refused(client, name))
         last = self._last(client, name)
         elapsed_s = DEMAND_WINDOW_S if last is None else max(1e-3, now - last.report.sent_at)
         before = totals if last is None else last.totals
-        # A flush sets counters back; what was counted before it is then unknown.
+        # A flush resets the counters; the counts before it are then unknown.
         refused = max(0, totals.refused - before.refused) / elapsed_s
         service_s, measured = self._config.assumed_service_s, False
         if last is not None:

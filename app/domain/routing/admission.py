@@ -1,7 +1,7 @@
-"""At submit: how long would this job wait, and is it better refused now than late?
+"""At submit: how long would this job wait, and is refusing it now better than serving it late?
 
-Refusing at a bounded predicted wait costs no goodput in overload (the workers stay busy) and keeps
-the wait of those who are admitted short. An accepted job is never shed.
+Refusing beyond a bounded predicted wait costs no goodput in overload (the workers stay busy) and
+keeps the wait of admitted jobs short. An accepted job is never shed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,18 +15,17 @@ INTERACTIVE_WAIT_LEAST_S, INTERACTIVE_WAIT_MOST_S = 1.0, 5.0
 
 
 class Class(IntEnum):
-    """How much a job matters: the highest number is shed first."""
+    """A job's importance: the highest number is shed first."""
 
     PAID = 0
     INTERACTIVE = 1
-    FREE = 2
-    BATCH = 3
+    BATCH = 2
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How long a job may be predicted to wait, seconds; interactive ones half a service time, but
-    no less than the least and no more than the most."""
+    """The longest predicted wait, seconds. For interactive jobs half a service time, between the
+    least and the most."""
 
     interactive_least_s: float = INTERACTIVE_WAIT_LEAST_S
     interactive_most_s: float = INTERACTIVE_WAIT_MOST_S
@@ -68,9 +67,9 @@ def wait_among(
 ) -> float:
     """Predicted wait, seconds, of a job with these candidates, best first.
 
-    0 if any of them has a worker free, else the wait in the queue of the first that has workers:
-    that is where the job will stand. The shortest of all queues would promise it a place that
-    others are in. `waiting`: jobs per region that wait there.
+    0 if any has a free worker, else the wait in the queue of the first that has workers, where the
+    job will wait. The shortest of all queues would promise it a place that others hold.
+    `waiting`: waiting jobs per region.
     """
     first = float("inf")
     for region in regions:
@@ -95,13 +94,13 @@ def wait_bound(kind: Class, service_s: float, bounds: Bounds = DEFAULT_BOUNDS) -
 def retry_after(drain_s: float, draw: float) -> float:
     """Seconds for the Retry-After header: the predicted drain, spread by half either way.
 
-    `draw` in [0, 1). Without the spread everyone who was refused would return together.
+    `draw` in [0, 1). Without the spread all refused clients would return together.
     """
     return min(RETRY_AFTER_MOST_S, max(RETRY_AFTER_LEAST_S, drain_s * (0.5 + draw)))
 
 
 def shed_shares(demand: Mapping[Class, float], shed: float) -> dict[Class, float]:
-    """The part of each class to refuse, so that `shed` of all demand is: the least first.
+    """The part of each class to refuse so that `shed` of all demand is, least important first.
 
     `demand` in jobs/s, `shed` in [0, 1].
     """
@@ -126,8 +125,8 @@ def admit(
 ) -> Verdict:
     """Accept or refuse a job at submit. `shed_share`: of its class, by the table's total overload.
 
-    `draw` decides about shedding, `spread` about Retry-After; both in [0, 1). A job for which a
-    worker is free is never refused.
+    `draw` decides about shedding, `spread` about Retry-After; both in [0, 1). A job
+    for which a worker is free is never refused.
     """
     bound = wait_bound(kind, service_s, bounds)
     if predicted_wait_s <= 0.0 or (predicted_wait_s <= bound and draw >= shed_share):

@@ -1,4 +1,4 @@
-"""At placement: the regions one job may be placed in, in the order to ask them for a worker."""
+"""At placement: the regions that one job may use, in the order in which to ask for a worker."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from stillmotion.states import Policy
 
 
 @dataclass(frozen=True)
-class Order:
-    """What routing needs to know of a job. `allowed` None: every region."""
+class RoutingRequest:
+    """What routing needs to know about a job. `allowed` None means every region."""
 
     job_id: UUID
     home: str
@@ -23,7 +23,7 @@ class Order:
 
     @cached_property
     def draw(self) -> float:
-        """A number in [0, 1) that belongs to the job, so that every dispatcher draws the same."""
+        """A number in [0, 1) derived from the job's id, so that every dispatcher draws the same."""
         digest = blake2b(self.job_id.bytes, digest_size=8).digest()
         return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
 
@@ -46,7 +46,7 @@ def drawn(row: Mapping[str, float], draw: float) -> str | None:
 
 
 def candidates(
-    order: Order,
+    request: RoutingRequest,
     topology: Topology,
     table: Table | None,
     age_s: float | None,
@@ -56,31 +56,32 @@ def candidates(
     rounds: int = 0,
     unlisted_spare: int = 1,
 ) -> Iterator[str]:
-    """Regions to ask for a worker, best first, each once. Pure: the caller knows time and pools.
+    """Regions to ask for a worker, best first, each once. Pure: the caller supplies time and pools.
 
     `age_s`: of the table. `ready`: workers per region as the dispatcher sees them; a region missing
-    from it is unknown, one at 0 is down. `in_flight`: workers per region that jobs spilled from
-    this home *since the table was made* still hold (the table's spare knows of older ones); they
-    count against its spare ones, or every dispatcher would send its overflow to the same idle
-    workers. Without a table, all that were spilled. `rounds`: probe rounds in which everything
-    asked has refused; each opens one ring more to a `ring` job. `unlisted_spare`: workers per
-    region that this home may use when no table says what is spare (`table.local_spare`).
+    from it is unknown, one at 0 is down.
+    `in_flight`: workers per region that overflow of this home still holds, sent *since the table
+    was made* (the table's spare accounts for older overflow); without a table, all of it. They
+    count against spare workers, or every dispatcher would send its overflow to the same idle ones.
+    `rounds`: probe rounds in which every region asked has refused; each opens one more ring to a
+    `ring` job. `unlisted_spare`: workers per region that this home may use when no table lists the
+    spare ones (`table.local_spare`).
 
-    Yields at least one region, unless the allow-list holds none: where the job waits if all refuse.
-    An iterator, because most jobs are taken by the first.
+    Yields at least one region, where the job waits if all refuse, unless the allow-list is empty.
+    An iterator, because the first region takes most jobs.
     """
     found = False
-    for region in _all(order, topology, table, age_s, ready, in_flight, rounds, unlisted_spare):
-        if order.allowed is None or region in order.allowed:
+    for region in _all(request, topology, table, age_s, ready, in_flight, rounds, unlisted_spare):
+        if request.allowed is None or region in request.allowed:
             found = True
             yield region
-    if not found and order.policy is not Policy.STRICT:
-        # Home is excluded, and all that is allowed is full: wait there, the nearest first.
-        yield from (r for r in topology.by_round_trip(order.home) if r in (order.allowed or ()))
+    if not found and request.policy is not Policy.STRICT:
+        # Home is not allowed and every allowed region is full: wait there, nearest first.
+        yield from (r for r in topology.by_round_trip(request.home) if r in (request.allowed or ()))
 
 
 def _all(
-    order: Order,
+    request: RoutingRequest,
     topology: Topology,
     table: Table | None,
     age_s: float | None,
@@ -89,16 +90,16 @@ def _all(
     rounds: int,
     unlisted_spare: int,
 ) -> Iterator[str]:
-    home = order.home
-    if order.policy is Policy.STRICT:
+    home = request.home
+    if request.policy is Policy.STRICT:
         yield home
         return
     rung = mode(age_s if table is not None else None)
-    first = _by_shares(order, table, rung, ready)
+    first = _by_shares(request, table, rung, ready)
     yield from first
-    # Without a table nobody knows how far is needed; with one, overload or refusals open rings.
+    # Without a table the needed reach is unknown; with one, overload or refusals open rings.
     reach = Ring.ANY
-    if order.policy is Policy.RING and table is not None and ready.get(home, 1) > 0:
+    if request.policy is Policy.RING and table is not None and ready.get(home, 1) > 0:
         reach = Ring(min(Ring.ANY, max(table.reach.get(home, 0), Ring.NEAR + rounds)))
     spare = None if table is None or rung is Mode.LOCAL else table.spare
     for region in topology.within(home, reach):
@@ -110,22 +111,22 @@ def _all(
 
 
 def _by_shares(
-    order: Order,
+    request: RoutingRequest,
     table: Table | None,
     rung: Mode,
     ready: Mapping[str, int],
 ) -> tuple[str, ...]:
-    home = order.home
+    home = request.home
     if table is None or rung is Mode.LOCAL or 0 < ready.get(home, SMALL_POOL) < SMALL_POOL:
         return (home,)
     row = table.shares.get(home)
     if row is None or (len(row) == 1 and home in row):
         return (home,)
-    if order.allowed is not None:
-        row = {region: share for region, share in row.items() if region in order.allowed}
-    target = drawn(row, order.draw) or home
-    # A region may have gone down after the table was made. Its part goes the way of the spill,
-    # where spare workers are counted: the few others of the row could be sunk by it.
+    if request.allowed is not None:
+        row = {region: share for region, share in row.items() if region in request.allowed}
+    target = drawn(row, request.draw) or home
+    # A region may have gone down after the table was made. Its share then overflows, which counts
+    # spare workers: sent to the few others of the row, it could swamp them.
     if target == home or ready.get(target, 1) == 0:
         return (home,)
     return (home, target) if rung is Mode.HOME_FIRST else (target, home)

@@ -14,7 +14,7 @@ OVERLOAD_TOP = 0.97  # where ceilings end when all regions together have too muc
 CEILING_WAIT = 0.25  # p99 wait at the ceiling, in service times
 CEILING_QUANTILE = 0.99
 
-COST_LOW, COST_HIGH = 0.5, 2.0  # a measured cost may leave Little's prior by this much
+COST_LOW, COST_HIGH = 0.5, 2.0  # a measured cost may differ from Little's prior by this factor
 COST_SAMPLES = 30  # measured points that weigh as much as the prior
 
 RAMP_START, RAMP_FACTOR, RAMP_STEP_S = 0.10, 1.5, 10.0
@@ -78,7 +78,7 @@ def ceiling(ready: int) -> float:
 
 
 def load_cost(ready: int, service_s: float, samples: Sequence[tuple[float, float]] = ()) -> float:
-    """Utilisation added per job/s: Little's law S / c, moved towards what was measured.
+    """Utilisation added per job/s: Little's law S / c, moved towards measurements.
 
     `samples`: (jobs/s served, utilisation) of the last minutes. Their slope is Theil and Sen's, the
     median over all pairs, so single outliers do not matter. Infinite without workers.
@@ -90,7 +90,7 @@ def load_cost(ready: int, service_s: float, samples: Sequence[tuple[float, float
         (u2 - u1) / (r2 - r1)
         for i, (r1, u1) in enumerate(samples)
         for r2, u2 in samples[i + 1 :]
-        # Points closer than this say nothing about a slope, only about noise.
+        # Points closer than this measure noise, not a slope.
         if abs(r2 - r1) * prior > 0.01
     ]
     if not slopes:
@@ -109,9 +109,9 @@ def ewma(previous: float | None, sample: float, elapsed_s: float, half_life_s: f
 
 
 def ramp(since_recovery_s: float | None) -> float:
-    """The part of a recovered region's capacity to count on: 10 % at once, all after a minute.
+    """The usable part of a recovered region's capacity: 10 % at once, all after a minute.
 
-    Caches, weights and connections of a region that comes back are cold. None: it never was away.
+    A region that comes back has cold caches, weights and connections. None: it never was away.
     """
     if since_recovery_s is None:
         return 1.0

@@ -1,4 +1,4 @@
-"""What operators have decided about traffic: drains, caps, the pinned table."""
+"""Operators' decisions about traffic: drains, caps, the pinned table."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Controls:
-    """Empty: nothing was decided. `caps` counts the workers of a region that may be busy."""
+    """Empty without decisions. `caps`: how many workers of a region may be busy."""
 
     drained: frozenset[str] = frozenset()
     caps: Mapping[str, int] = field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""From one routing table to the next: smoothed demand, a dead band, half steps; none in an outage.
+"""From one routing table to the next: smoothed demand, a dead band, half steps. Outages bypass it.
 
-Undamped, noise alone changes a table at every cycle (353 times an hour at a home load of 0.9); all
-of the measures here together bring that to 20-60.
+Undamped, noise alone changes a table at every cycle (353 times an hour at a home load of 0.9);
+together these measures bring that to 20-60.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ from app.domain.routing.table import DEVIATIONS, NOISE_S, Table, band, make_tabl
 from app.domain.routing.topology import Topology
 
 PERIOD_S = 10.0
-RISE_HALF_LIFE_S, FALL_HALF_LIFE_S = 30.0, 60.0  # demand that grows is believed sooner
-LEAVE = 0.03  # under the ceiling by the band and this: bring demand home
+RISE_HALF_LIFE_S, FALL_HALF_LIFE_S = 30.0, 60.0  # rising demand counts sooner
+LEAVE = 0.03  # below the ceiling by the band plus this, demand comes home
 STEP = 0.5  # of the way to the wanted table, per cycle
-MINIMUM_CHANGE = 0.02  # of a home's demand; less is not worth a table
+MINIMUM_CHANGE = 0.02  # of a home's demand; less is not worth a new table
 PACE = 0.10  # a share may grow by this much per cycle
 
 Rows = Mapping[str, Mapping[str, float]]
@@ -65,7 +65,7 @@ def next_table(
 
 
 def damp(old: Rows, wanted: Rows, load: Load, limits: Limits) -> dict[str, dict[str, float]]:
-    """Rows between `old` and `wanted`: every home that has cause to moves half-way.
+    """Rows between `old` and `wanted`: every home that has cause moves half-way.
 
     An outage or a region past 1 (while not all are) takes the wanted rows at once.
     """
@@ -83,7 +83,7 @@ def damp(old: Rows, wanted: Rows, load: Load, limits: Limits) -> dict[str, dict[
     ):
         return _plain(wanted)
     # Also when ceilings are raised: half a step would leave half of the jobs in a dead region, or
-    # in one where they may not be any more.
+    # in one that they may no longer use.
     if any(
         (load.of(target).capacity <= 0.0 or (target != home and not load.permits(home, target)))
         for home, row in old.items()

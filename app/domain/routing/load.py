@@ -1,4 +1,4 @@
-"""What the controller knows of every region: reports as they arrive, and the load made of them."""
+"""Regional reports as they arrive, and the load that the controller makes of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from app.domain.routing.topology import Topology
 
 SMALL_POOL = 8  # fewer ready workers than this: no shares
 CLOCK_SKEW_S = 5.0  # a report may seem to come from the future by this much
-REPORT_FRESH_S = 15.0  # without a report for so long, a region's state is unknown
+REPORT_FRESH_S = 15.0  # without a report for this long, a region's state is unknown
 
 
 class ReportRefused(ValueError):
@@ -23,7 +23,7 @@ class ReportRefused(ValueError):
 
 @dataclass(frozen=True)
 class Report:
-    """What one region says of itself. Rates per second, times in seconds, `sent_at` Unix time."""
+    """One region's state. Rates per second, times in seconds, `sent_at` Unix time."""
 
     region: str
     sequence: int  # grows with every report of the region
@@ -99,7 +99,7 @@ class RegionLoad:
 
     @property
     def small(self) -> bool:
-        """One busy worker of one is no overload: such a pool takes no part in shares."""
+        """One busy worker of one is not overload: such a pool takes no part in shares."""
         return self.capacity > 0.0 and self.ready < SMALL_POOL
 
 
@@ -109,7 +109,7 @@ NOTHING = RegionLoad(ready=0, demand=0.0, service_s=1.0)
 @dataclass(frozen=True)
 class Load:
     """Every region's load. `allowed`: where a home's demand may go at all (data residency);
-    a home that it does not name may use every region. Home itself is always allowed."""
+    a home missing from it may use every region. Home itself is always allowed."""
 
     regions: Mapping[str, RegionLoad]
     allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -118,7 +118,7 @@ class Load:
         return home == target or home not in self.allowed or target in self.allowed[home]
 
     def of(self, name: str) -> RegionLoad:
-        """A region's load; one that nothing is known of has neither workers nor demand."""
+        """A region's load; an unknown region has neither workers nor demand."""
         return self.regions.get(name) or NOTHING
 
     @property

@@ -14,7 +14,7 @@ from app.domain.routing.capacity import OVERLOAD_TOP
 from app.domain.routing.load import Load, RegionLoad
 from app.domain.routing.topology import Ring, Topology
 
-CHUNK = 0.01  # of the hot region's limit; 5 % gave the same tables, 1 % reads better on a plot
+CHUNK = 0.01  # of the hot region's limit; 5 % gave the same tables, 1 % plots more smoothly
 SPARSE = 1e-9  # a flow below this part of all demand is rounding
 LEAVES_HOME = 1e6  # ms; the price of taking demand out of a home that could serve it
 
@@ -23,7 +23,7 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Limits:
-    """What every region may carry. All in the order of `names`; rates in jobs/s."""
+    """The load that every region may carry. All in the order of `names`; rates in jobs/s."""
 
     names: tuple[str, ...]
     capacity: tuple[float, ...]  # at utilisation 1
@@ -64,7 +64,7 @@ class Shares:
         return rows
 
     def utilisation(self) -> dict[str, float]:
-        """What every region would carry, over its capacity; infinite where there is none."""
+        """Every region's load over its capacity; infinite where it has none."""
         carried = map(sum, zip(*self.flows, strict=True))
         return {
             name: load / c if c > 0.0 else (float("inf") if load > 0.0 else 0.0)
@@ -72,7 +72,7 @@ class Shares:
         }
 
     def over_ceiling(self) -> list[str]:
-        """Regions that carry more than their ceiling allows; small pools have no say."""
+        """Regions that carry more than their ceiling allows; small pools do not count."""
         used = self.utilisation()
         rows = zip(self.limits.names, self.limits.ceilings, self.limits.small, strict=True)
         return [name for name, top, small in rows if not small and used[name] > top * (1 + 1e-6)]
@@ -120,7 +120,7 @@ def offload(load: Load, topology: Topology) -> Shares:
         flows[i][i] = region.demand  # capacity is ignored on purpose
     carried = [region.demand for region in regions]
     movable = [region.demand - region.pinned for region in regions]
-    ways = _ways(load, topology, limits)
+    targets = _targets(load, topology, limits)
     nearest = [0] * len(names)  # targets only fill up, so those passed once stay passed
     tiny = SPARSE * max(load.demand, 1e-9)
 
@@ -136,14 +136,14 @@ def offload(load: Load, topology: Topology) -> Shares:
         excess = min(carried[i] - carry[i], movable[i])
         if excess <= tiny:
             continue
-        while nearest[i] < len(ways[i]) and (
-            carry[ways[i][nearest[i]]] - carried[ways[i][nearest[i]]] <= tiny
+        while nearest[i] < len(targets[i]) and (
+            carry[targets[i][nearest[i]]] - carried[targets[i][nearest[i]]] <= tiny
         ):
             nearest[i] += 1
-        if nearest[i] == len(ways[i]):
+        if nearest[i] == len(targets[i]):
             stuck.append(i)
             continue
-        target = ways[i][nearest[i]]
+        target = targets[i][nearest[i]]
         chunk = CHUNK * (carry[i] or regions[i].demand)
         moved = min(excess, chunk, carry[target] - carried[target])
         flows[i][i] -= moved
@@ -156,7 +156,7 @@ def offload(load: Load, topology: Topology) -> Shares:
     if stuck:
         limits, flows = _make_room(stuck, flows, pinned, limits, load, topology, tiny)
     for i, row in enumerate(flows):
-        # Rounding must not leave a share of a job per hour with a region that is down.
+        # Rounding must not leave a region that is down with a job per hour.
         if carry[i] == 0.0 and 0.0 < row[i] - pinned[i] <= 2 * tiny and max(row) > row[i]:
             row[row.index(max(row))] += row[i] - pinned[i]
             row[i] = pinned[i]
@@ -189,10 +189,10 @@ def _heat(carried: float, carry: float, demand: float) -> float:
 def _in_force(regions: Sequence[RegionLoad]) -> tuple[tuple[float, ...], float]:
     """Ceilings, and the part of all demand to shed.
 
-    When all demand together exceeds all ceilings, the ceilings rise together: whoever went over
-    first would be its neighbours' next outage. An operator's cap does not rise.
+    When all demand together exceeds all ceilings, the ceilings rise together: a region that went
+    over alone would become its neighbours' next outage. An operator's cap does not rise.
     """
-    # A small pool keeps its demand, whatever that is: neither belongs in the sum.
+    # A small pool keeps all its demand, so neither belongs in the sum.
     large = [r for r in regions if not r.small]
     demand = sum(r.demand for r in large)
     own = tuple(r.ceiling for r in regions)
@@ -220,7 +220,7 @@ def _in_force(regions: Sequence[RegionLoad]) -> tuple[tuple[float, ...], float]:
     return tuple(raised(r, high) for r in regions), 0.0
 
 
-def _ways(load: Load, topology: Topology, limits: Limits) -> list[list[int]]:
+def _targets(load: Load, topology: Topology, limits: Limits) -> list[list[int]]:
     """Per home, the regions its demand may be sent to, nearest first."""
     index = {name: i for i, name in enumerate(limits.names)}
     return [
@@ -245,14 +245,14 @@ def _make_room(
     topology: Topology,
     tiny: float,
 ) -> tuple[Limits, list[list[float]]]:
-    """Place what the nearest-first loop left over, at the least cost to the homes of others.
+    """Place what the nearest-first loop left over, at the least cost to other homes.
 
-    A near region may have filled up with demand that could as well have gone elsewhere, so other
-    overflow makes room first. Then, if the topology lets rings widen, the reach of what is still
-    stuck grows ring by ring: rings alone left a region over its ceiling in 45 of 100 random
-    geographies whose regions together had a fifth to spare. Only then is demand that its own
-    region could serve sent out for the sake of another's. What remains can be placed by no routing
-    under this reach (max-flow min-cut).
+    A near region may have filled up with demand that could also have gone elsewhere, so other
+    overflow makes room first. Then, if the topology lets rings widen, the reach of stuck demand
+    grows ring by ring: rings alone left a region over its ceiling in 45 of 100 random geographies
+    whose regions together had a fifth to spare. Only then does demand that its own region could
+    serve leave to make room for another's. No routing under this reach can place what remains
+    (max-flow min-cut).
     """
     n = len(limits.names)
     flow, carry, held = np.array(flows), np.array(limits.carry), np.diag(pinned)
@@ -264,7 +264,7 @@ def _make_room(
 
     def clear(displace: bool) -> None:
         price = np.full((n, n), np.inf)
-        for i, targets in enumerate(_ways(load, topology, replace(limits, reach=tuple(reach)))):
+        for i, targets in enumerate(_targets(load, topology, replace(limits, reach=tuple(reach)))):
             price[i, [i, *targets]] = rtt[i, [i, *targets]]
         for hot in stuck:
             for _ in range(4 * n * n):  # each path empties a flow or fills a region
@@ -318,14 +318,14 @@ def _cheapest_path(
     np.fill_diagonal(cost, np.inf)
     best = np.full(n, np.inf)
     best[start] = 0.0
-    came = np.full(n, -1)
+    previous = np.full(n, -1)
     for _ in range(n):
         through = best[:, None] + cost
         cheapest = through.min(axis=0)
         better = cheapest < best - 1e-9
         if not better.any():
             break
-        came[better] = through.argmin(axis=0)[better]
+        previous[better] = through.argmin(axis=0)[better]
         best[better] = cheapest[better]
     open_ = (room > tiny) & np.isfinite(best)
     open_[start] = False
@@ -334,7 +334,7 @@ def _cheapest_path(
     end = b = int(np.where(open_, best, np.inf).argmin())
     moves: list[tuple[int, int, int]] = []
     while b != start:
-        a = int(came[b])
+        a = int(previous[b])
         moves.append((int(owner[a, b]), a, b))
         b = a
     fits = min(float(room[end]), *(float(movable[i, a]) for i, a, _ in moves))

@@ -1,4 +1,4 @@
-"""How not to ask again too soon: full-jitter backoff, retry budget, forward throttle, start delay.
+"""Waiting before asking again: full-jitter backoff, retry budget, overflow throttle, start delay.
 
 Full jitter (AWS Architecture Blog, 2015) is uniform between 0 and a doubling ceiling. Randomness is
 passed in as `draw`, a number in [0, 1), time as `now`, in seconds.
@@ -12,7 +12,7 @@ PROBE_BASE_S, PROBE_CAP_S = 0.1, 2.0
 RETRY_BASE_S, RETRY_CAP_S = 1.0, 60.0
 RETRY_RATIO, RETRY_FLOOR, RETRY_WINDOW_S = 0.10, 3, 60.0
 THROTTLE_K, THROTTLE_WINDOW_S = 1.5, 30.0
-DELAY_FROM, DELAY_MOST = 0.85, 0.5  # utilisation where delays begin; share delayed at 1
+DELAY_FROM, DELAY_MOST = 0.85, 0.5  # utilisation at which delays begin; share delayed at 1
 
 
 def probe_delay(refusals: int, draw: float) -> float:
@@ -26,7 +26,7 @@ def retry_delay(begun: int, draw: float) -> float:
 
 
 class Window:
-    """How often something happened in the last `length_s` seconds, in slots of a tenth of that."""
+    """Counts events in the last `length_s` seconds, in slots of a tenth of that."""
 
     SLOTS = 10
 
@@ -35,7 +35,7 @@ class Window:
         self._counts: deque[tuple[int, float]] = deque()  # (slot, count), oldest first
 
     def add(self, now: float, count: float = 1.0) -> None:
-        """`now` in seconds of any clock that never goes back."""
+        """`now`: seconds of any monotonic clock."""
         slot = int(now // self._slot_s)
         if self._counts and self._counts[-1][0] >= slot:
             count += self._counts.pop()[1]
@@ -49,10 +49,11 @@ class Window:
 
 
 class RetryBudget:
-    """Retries of a pool: at most a tenth of its recent requests, but always a few at a time.
+    """Retries that may compete with fresh jobs: a tenth of recent requests, but always a few.
 
     More would multiply load exactly when the pool is in trouble (Google SRE book, chapter 21;
-    the floor is Envoy's). A retry over budget waits longer; it never fails for that.
+    the floor is Envoy's). A retry over the budget takes a worker that no other job wants, or waits;
+    it never fails for that.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class RetryBudget:
         self._requests.add(now)
 
     def take(self, now: float) -> bool:
-        """Take a retry out of the budget. False: none is left now."""
+        """Take a retry out of the budget; False if none is left now."""
         allowed = max(float(self._floor), self._ratio * self._requests.total(now))
         if self._retries.total(now) + 1.0 > allowed:
             return False
@@ -74,8 +75,8 @@ class RetryBudget:
         return True
 
 
-class ForwardThrottle:
-    """Stops sending jobs to a region that mostly refuses them, without being told to.
+class OverflowThrottle:
+    """Stops sending overflow to a region that mostly refuses it, without waiting for a new table.
 
     Adaptive throttling, Google SRE book, chapter 21. K = 1.5 and 30 s rather than 2 and two
     minutes: the routing table itself changes every ten seconds.
@@ -86,7 +87,7 @@ class ForwardThrottle:
         self._requests, self._accepts = Window(window_s), Window(window_s)
 
     def asked(self, now: float, *, accepted: bool) -> None:
-        """A forward was tried. A throttled one counts too, as not accepted."""
+        """Overflow asked for a worker. A throttled attempt counts too, as not accepted."""
         self._requests.add(now)
         if accepted:
             self._accepts.add(now)
@@ -103,10 +104,10 @@ def delayed_share(utilisation: float) -> float:
 
 
 def execution_delay(utilisation: float, service_s: float, draw: float, amount: float) -> float:
-    """Seconds to hold a job of a bulk submission back, or of a polling design; else use none.
+    """Seconds to hold back a job of a bulk submission, or of a polling design; not for others.
 
     `draw` decides whether, `amount` for how long; both in [0, 1). With an idle set and push the
-    delay only costs time: attempts are 1.0 per job already.
+    delay only costs time: there is already 1.0 attempt per job.
     """
     if draw >= delayed_share(utilisation):
         return 0.0

@@ -1,4 +1,4 @@
-"""The routing table as it is published: shares, spill order, invariants, and how it ages."""
+"""The routing table as it is published: shares, spare workers, invariants, and how it ages."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ NORMAL_S, HOME_FIRST_S = 30.0, 120.0  # ages at which a table counts for less, t
 DEMAND_JUMP = 3.0  # total demand may change by this factor between tables
 BAND_LEAST, BAND_MOST = 0.02, 0.05  # a damped table may keep a target over its ceiling by this
 DEVIATIONS = 2.5  # of the demand's estimate: a change that means something
-NOISE_S = 130.0  # how long a time of arrivals the smoothed demand averages: 2 x 45 s / ln 2
+NOISE_S = 130.0  # the span of arrivals that smoothed demand averages: 2 x 45 s / ln 2
 LOCAL_SHARE = 0.20  # without a table, of own demand to any one neighbour
 
 
@@ -33,7 +33,7 @@ class Table:
     """Where every home region's demand goes. `created_at` is Unix time, rates are jobs/s.
 
     `shares[home][region]` is a part of the home's movable demand; absent regions get none.
-    `spare` counts the workers of a region that spilled jobs may take, over and above its shares.
+    `spare` counts the workers of a region that overflow may take, beyond its shares.
     """
 
     version: int
@@ -50,14 +50,6 @@ class Table:
     gap_points: float | None = None  # the auditor's: in-region points short of the optimum
     overload: bool = False  # ceilings are raised: all regions together have too much
     changed: bool = field(default=True, compare=False)  # unlike the table before it
-
-    def spill(self, home: str, topology: Topology) -> list[tuple[str, int]]:
-        """(region, spare workers) in the order in which a refused job of `home` tries them."""
-        return [
-            (name, self.spare.get(name, 0))
-            for name in topology.by_round_trip(home)[1:]
-            if self.spare.get(name, 0) > 0
-        ]
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
@@ -127,7 +119,7 @@ def make_table(
     gap_points: float | None = None,
     changed: bool = True,
 ) -> Table:
-    """The table that publishes `rows`, with what dispatchers need beside them."""
+    """The table that publishes `rows`, with everything else that dispatchers need."""
     used = rows_applied(rows, load, limits)
     spare = {}
     for name, ceiling, capacity in zip(limits.names, limits.ceilings, limits.capacity, strict=True):
@@ -135,7 +127,7 @@ def make_table(
         # A small pool lends whatever is idle; a claim finds out.
         top = 1.0 if ready < SMALL_POOL else min(1.0, ceiling)
         # Observed, not planned: smoothed demand stays high for a minute after a burst, and jobs
-        # were refused beside idle workers. Forwards since then are counted by their senders.
+        # were refused while workers were idle. Senders count their overflow since then.
         taken = load.of(name).busy
         spare[name] = max(0, floor(top * ready - taken + 1e-9)) if ready else 0
     return Table(
@@ -167,8 +159,8 @@ def check_invariants(
 ) -> None:
     """Raise TableRefused if publishing `table` could do harm; the old one then stays in force.
 
-    `exact`: no target may be over its ceiling by a band either, as in a table that is not damped.
-    `fresh`: how many regions reported lately; below half, what the others carry is guesswork.
+    `exact`: allow no target to exceed its ceiling, not even by a band, as in an undamped table.
+    `fresh`: how many regions reported recently; below half, the load of the others is a guess.
     """
     names = set(topology.names)
     if set(table.shares) != names:
@@ -198,7 +190,7 @@ def check_invariants(
     if previous is not None:
         if table.version <= previous.version:
             raise TableRefused("version", f"Version {table.version} is not a newer one.")
-        # Below a job/s in all, three jobs instead of one are no alarm.
+        # Below one job/s in total, three jobs instead of one are not an alarm.
         low, high = sorted((max(table.demand, 1.0), max(previous.demand, 1.0)))
         if high > DEMAND_JUMP * low:
             raise TableRefused(
@@ -210,14 +202,14 @@ def check_invariants(
 def check_published(table: Table, topology: Topology, *, previous: Table | None) -> None:
     """Raise TableRefused if a published table contradicts itself, or is older than `previous`.
 
-    Who reads a table has no load to hold it against; what the table says of its own targets must
-    allow for them.
+    A reader has no load to compare a table with, so the table's own figures must allow for its
+    targets.
     """
     names = set(topology.names)
     for part in (table.ready, table.load, table.ceilings, table.reach, table.spare):
         if set(part) != names:
             raise TableRefused("regions", "The table's regions are not those of the deployment.")
-    # A tiny capacity: whoever made the table knew the true one, and so a band of at most this.
+    # A tiny capacity gives the widest band: whoever made the table knew the true one.
     load = Load(
         {name: RegionLoad(n, 0.0, 1.0, cost=1e6) for name, n in table.ready.items() if n > 0}
     )
@@ -235,9 +227,9 @@ class Mode(StrEnum):
 
 
 def mode(age_s: float | None) -> Mode:
-    """The stale-table ladder. `age_s`: seconds since the table was made; None: there is none.
+    """The stale-table ladder. `age_s`: seconds since the table was made; None without a table.
 
-    Slower with every rung, never down.
+    Each rung is slower; none stops placement.
     """
     if age_s is None or age_s > HOME_FIRST_S:
         return Mode.LOCAL

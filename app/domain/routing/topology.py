@@ -81,72 +81,80 @@ class Rings:
         return Ring.FAR if overload <= self.far_up_to else Ring.ANY
 
 
-@dataclass(frozen=True)
-class Fault:
-    """One sentence about regions that do not fit together, and which of their values it is about.
+class TopologyError(ValueError):
+    """One sentence on why regions do not fit together.
 
-    `where` is a path in the shape of a regions file: ("region", 1, "rtt_ms", "us-east").
+    `where` is the path of the value at fault, in the shape of a regions file:
+    ("region", 1, "rtt_ms", "us-east").
     """
 
-    sentence: str
-    where: tuple[str | int, ...]
+    def __init__(self, sentence: str, where: tuple[str | int, ...]):
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.where = where
 
 
-def faults(regions: Sequence[Region], rings: Rings) -> Iterator[Fault]:
-    """Everything that keeps these regions from being a topology; none if they are one."""
+def errors_in(regions: Sequence[Region], rings: Rings) -> Iterator[TopologyError]:
+    """Everything that keeps these regions from forming a topology."""
     if not regions:
-        yield Fault("no region is configured", ("region",))
+        yield TopologyError("no region is configured", ("region",))
     numbers: dict[str, int] = {}
     for n, region in enumerate(regions):
         if not REGION_NAME.fullmatch(region.name):
-            yield Fault(
+            yield TopologyError(
                 f"region name {region.name!r} must be 2-32 of a-z, 0-9 and '-', from a letter",
                 ("region", n, "name"),
             )
         if region.name in numbers:
-            yield Fault(f"two regions share one name, {region.name!r}", ("region", n, "name"))
+            yield TopologyError(
+                f"two regions share one name, {region.name!r}", ("region", n, "name")
+            )
         numbers.setdefault(region.name, n)
     for n, region in enumerate(regions):
         for other, rtt in region.rtt_ms.items():
             where = ("region", n, "rtt_ms", other)
             if other == region.name:
-                yield Fault(f"region {other!r} names itself as a neighbour", where)
+                yield TopologyError(f"region {other!r} names itself as a neighbour", where)
             elif other not in numbers:
-                yield Fault(f"region {region.name!r} names unknown neighbour {other!r}", where)
+                yield TopologyError(
+                    f"region {region.name!r} names unknown neighbour {other!r}", where
+                )
             elif not 0 <= rtt < inf:
-                yield Fault(f"the round trip {region.name!r}-{other!r} must be >= 0 ms", where)
+                yield TopologyError(
+                    f"the round trip {region.name!r}-{other!r} must be >= 0 ms", where
+                )
     for a, b in combinations(numbers, 2):
         there, back = (regions[numbers[x]].rtt_ms.get(y) for x, y in ((a, b), (b, a)))
         if there is None or back is None:
             silent = a if there is None else b
-            yield Fault(
+            yield TopologyError(
                 f"the round trip between {a!r} and {b!r} is missing at {silent!r}",
                 ("region", numbers[silent], "rtt_ms"),
             )
         elif there != back:
-            yield Fault(
+            yield TopologyError(
                 f"the round trips {a!r}-{b!r} and back differ: {there:g} and {back:g} ms",
                 ("region", numbers[b], "rtt_ms", a),
             )
     if not 0 <= rings.near_ms <= rings.far_ms < inf:
-        yield Fault("the rings need 0 <= near_ms <= far_ms", ("rings", "far_ms"))
+        yield TopologyError("the rings need 0 <= near_ms <= far_ms", ("rings", "far_ms"))
     if not 1.0 <= rings.near_up_to <= rings.far_up_to < inf:
-        yield Fault("the rings need 1 <= near_up_to <= far_up_to", ("rings", "far_up_to"))
+        yield TopologyError("the rings need 1 <= near_up_to <= far_up_to", ("rings", "far_up_to"))
 
 
 class Topology:
     """Every region of the deployment and the round trips between them.
 
-    Raises ValueError with one sentence when names or round trips do not fit together.
+    Raises TopologyError if names or round trips do not fit together.
     """
 
     def __init__(self, regions: Iterable[Region], rings: Rings | None = None):
         self.rings = rings or Rings()
         listed = list(regions)
-        for fault in faults(listed, self.rings):
-            raise ValueError(fault.sentence)
+        for error in errors_in(listed, self.rings):
+            raise error
         self._regions = {region.name: region for region in listed}
-        # Asked for every job, so worked out once.
+        # Computed once: every job asks.
         self._outwards = {name: self._sorted_outwards(name) for name in self._regions}
         self._within = {
             (name, ring): tuple(o for o in self._outwards[name][1:] if self.ring(name, o) <= ring)

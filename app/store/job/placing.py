@@ -1,4 +1,4 @@
-"""Placement's two statements: who waits, and putting chosen jobs on claimed workers."""
+"""Placement's two statements: which jobs wait, and putting chosen ones on claimed workers."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,31 +10,29 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Connection, Row, Text, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app.domain.routing.candidates import Order
+from app.domain.routing.candidates import RoutingRequest
 from app.store.job.attempts import NO_WAIT
 from app.store.models import WAITING_SQL
 from stillmotion.states import Policy
-
-TAKEN_FIRST = "priority, vstart, id"  # the indexes' order
 
 
 @dataclass(frozen=True)
 class Waiting:
     """A job that may be placed now."""
 
-    order: Order
+    request: RoutingRequest
     next_region: str  # where placement is tried first: home, or elsewhere after a failure
     priority: int
     begun: int  # attempts that started; above 0 this is a retry
 
     @property
     def job_id(self) -> UUID:
-        return self.order.job_id
+        return self.request.job_id
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A job that would take a worker of the target, and the way it came there."""
+    """A job that would take a worker of the target, and the hops that led there."""
 
     job_id: UUID
     hops: list[dict[str, Any]] = field(default_factory=list)
@@ -47,51 +45,54 @@ class Placed:
     token: str
 
 
-PEEK = """
+_HEAD = f"""
     SELECT w.* FROM unnest(:regions) AS r(name), LATERAL (
         SELECT id, home_region, next_region, policy, allowed_regions, priority, vstart, begun
         FROM jobs
-        WHERE {waiting} AND profile = :profile AND next_region = r.name {and_}
-        ORDER BY {order} LIMIT :most
+        WHERE {WAITING_SQL} AND profile = :profile AND next_region = r.name {{only}}
+        ORDER BY priority, vstart, id LIMIT :most
     ) AS w
 """
-FIRST = text(PEEK.format(waiting=WAITING_SQL, order=TAKEN_FIRST, and_="")).bindparams(
-    bindparam("regions", type_=ARRAY(Text))
-)
+_REGIONS = bindparam("regions", type_=ARRAY(Text))
+# Each walks the start of ix_jobs_fair (MOVABLE: of ix_jobs_fair_movable) once per region.
+FIRST = text(_HEAD.format(only="")).bindparams(_REGIONS)
+FRESH = text(_HEAD.format(only="AND begun = 0")).bindparams(_REGIONS)
 MOVABLE = text(
-    PEEK.format(
-        waiting=WAITING_SQL,
-        order=TAKEN_FIRST,
-        and_="AND policy <> 'strict' AND (allowed_regions IS NULL OR allowed_regions && :open)",
+    _HEAD.format(
+        only="AND policy <> 'strict' AND (allowed_regions IS NULL OR allowed_regions && :open)"
     )
-).bindparams(bindparam("regions", type_=ARRAY(Text)), bindparam("open", type_=ARRAY(Text)))
+).bindparams(_REGIONS, bindparam("open", type_=ARRAY(Text)))
 
 
 def peek(
-    tx: Connection, profile: str, regions: Sequence[str], *, open_: Sequence[str], limit: int
+    tx: Connection, profile: str, regions: Sequence[str], *, open_regions: Sequence[str], limit: int
 ) -> list[Waiting]:
     """The jobs that come first, over all regions: at most `limit` of each.
 
-    Within a queue in its fair order; virtual times of two queues do not compare, so of what stands
-    first in each the older goes before.
+    Each queue is in its fair order. Virtual times of two queues do not compare, so of the two
+    jobs at their heads the older goes first.
 
-    Where the head of a queue is full and holds jobs that may not go everywhere, also the first
-    `limit` behind them that may leave for one of `open_`: regions that may have a worker. Nothing
-    is locked: `place` finds out who is still there.
+    What may not run must not hide what may. Where a full head holds jobs that may not go
+    everywhere, the first `limit` that may leave for one of `open_regions` (which may have a worker)
+    are added; where at least half of a full head are retries, which a budget may hold back, the
+    first `limit` fresh jobs are. Nothing is locked: `place` finds out which still wait.
     """
-    asked = {"profile": profile, "regions": list(regions), "most": limit}
-    rows = tx.execute(FIRST, asked).fetchall()
+    values = {"profile": profile, "regions": list(regions), "most": limit}
+    rows = tx.execute(FIRST, values).fetchall()
     if len(rows) >= limit:
         counts = Counter(row.next_region for row in rows)
+        full = {name for name, count in counts.items() if count >= limit}
         bound = {row.next_region for row in rows if row.policy == "strict" or row.allowed_regions}
-        full = [name for name in bound if counts[name] >= limit]
-        if full:
-            more = tx.execute(MOVABLE, asked | {"regions": full, "open": list(open_)})
-            rows = [*rows, *more]
+        if movable := full & bound:
+            movable_values = {"regions": list(movable), "open": list(open_regions)}
+            rows = [*rows, *tx.execute(MOVABLE, values | movable_values)]
+        retries = Counter(row.next_region for row in rows if row.begun > 0)
+        if hidden := {name for name in full if 2 * retries[name] >= limit}:
+            rows = [*rows, *tx.execute(FRESH, values | {"regions": list(hidden)})]
     queues: dict[str, list[Waiting]] = {}
     for row in sorted({row.id: row for row in rows}.values(), key=_place_in_queue):
-        order = Order(row.id, row.home_region, Policy(row.policy), row.allowed_regions)
-        job = Waiting(order, row.next_region, row.priority, row.begun)
+        request = RoutingRequest(row.id, row.home_region, Policy(row.policy), row.allowed_regions)
+        job = Waiting(request, row.next_region, row.priority, row.begun)
         queues.setdefault(row.next_region, []).append(job)
     return list(merge(*queues.values(), key=lambda job: (job.priority, job.job_id)))
 
@@ -100,15 +101,14 @@ def _place_in_queue(row: Row[Any]) -> tuple[int, float, UUID]:
     return row.priority, row.vstart, row.id
 
 
-# `state || ''` keeps the planner at the primary key: with statistics of a minute ago it may take
-# the queue for empty, and walk all of it for every job.
+# An expression that no index has keeps the planner at the primary key. With statistics from a
+# minute ago it may take the queue for empty, and walk all of it for every job.
+_WAITING_BY_ID = WAITING_SQL.replace("state =", "state || '' =")
 PLACE = text(
     f"""
     WITH picked AS MATERIALIZED (
         SELECT locked.id, offered.n FROM unnest(:ids) WITH ORDINALITY AS offered(id, n), LATERAL (
-            SELECT id FROM jobs
-            WHERE jobs.id = offered.id
-              AND state || '' = 'queued' AND not_before IS NULL AND slot IS NOT FALSE
+            SELECT id FROM jobs WHERE jobs.id = offered.id AND {_WAITING_BY_ID}
             FOR UPDATE SKIP LOCKED
         ) AS locked
         LIMIT :most
@@ -132,8 +132,8 @@ def place(
 ) -> list[Placed]:
     """Place the first of these jobs that still wait on `target`, one for each claim token.
 
-    Rows that another dispatcher is placing are skipped, not waited for. That a job may go to
-    `target` is the caller's to know.
+    Skips rows that another dispatcher is placing. The caller must know that each job may go to
+    `target`.
     """
     if not offers or not tokens:
         return []

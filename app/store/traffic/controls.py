@@ -1,6 +1,6 @@
-"""Operators' decisions about traffic, each change with its line in the audit.
+"""Operators' decisions about traffic; each change has its line in the audit.
 
-Redis has copies for the dispatchers and workers; these rows are the truth.
+Redis has copies for dispatchers and workers; these rows are authoritative.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def change(
 ) -> Controls:
     """Put a decision in force (False, or None for a cap, lifts it) and write it into the audit.
 
-    Returns what is in force then.
+    Returns the decisions then in force.
     """
     # One change at a time: the old value in the audit is the one that this change replaced.
     tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CONTROLS_LOCK})

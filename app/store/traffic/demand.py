@@ -1,4 +1,4 @@
-"""What Postgres knows of every region's traffic, for the regional reports."""
+"""Every region's waiting jobs and demand in Postgres, for the regional reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +9,8 @@ from sqlalchemy import ARRAY, Connection, Text, bindparam, text
 from app.domain.job.state import uuid7
 from app.store.models import WAITING_SQL
 
-COUNT_LIMIT = 10_000  # a longer queue is reported as this long
-# A job's id is made before its row is committed; the window ends this long ago to miss none.
+COUNT_LIMIT = 10_000  # longer queues are reported as this long
+# A job gets its id before its row is committed; the window ends this long ago so as to miss none.
 SETTLE_S = 1.0
 
 WAITING = text(
@@ -43,7 +43,7 @@ class Demand:
 
 
 def waiting(tx: Connection, regions: Sequence[str], profiles: Sequence[str]) -> dict[str, int]:
-    """Jobs that wait for each region, counted up to COUNT_LIMIT for each profile."""
+    """Waiting jobs of each region, counted up to COUNT_LIMIT per profile."""
     rows = tx.execute(
         WAITING, {"regions": list(regions), "profiles": list(profiles), "most": COUNT_LIMIT}
     )
@@ -68,5 +68,5 @@ def submitted(tx: Connection, now: float, window_s: float) -> Mapping[str, Deman
 
 
 def next_sequence(tx: Connection) -> int:
-    """A number that every report of any region has alone, and that no flush sets back."""
+    """A number unique to each report of any region, which no flush of Redis resets."""
     return int(tx.execute(text("SELECT nextval('report_sequence')")).scalar_one())

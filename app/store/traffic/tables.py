@@ -1,7 +1,7 @@
 """Versions of the routing table, and the lock that makes one controller the leader.
 
 The lock belongs to a session of the database, and tables are written in that session: a leader
-that lost its session, for whatever reason, can write none.
+that has lost its session, for whatever reason, can write none.
 """
 
 from sqlalchemy import Connection, insert, select, text
@@ -36,7 +36,7 @@ def lead(session: Connection, *, idle_s: float) -> bool:
 
 
 def still_leads(session: Connection) -> None:
-    """Show the server that the leader lives. Raises what a lost session raises."""
+    """Keep the session alive. Raises the errors of a lost session."""
     session.execute(text("SELECT 1"))
 
 
@@ -47,13 +47,13 @@ def latest(tx: Connection) -> str | None:
 
 
 def newest_version(tx: Connection) -> int:
-    """The number of the newest version, readable or not; 0: there is none."""
+    """The number of the newest version, readable or not; 0 without any."""
     newest = select(RoutingTableRow.version).order_by(RoutingTableRow.version.desc()).limit(1)
     return tx.execute(newest).scalar_one_or_none() or 0
 
 
 def publish(session: Connection, table: Table, made_by: str) -> None:
-    """Write a version. Raises IntegrityError if there is one of this number."""
+    """Write a version. Raises IntegrityError if the number is taken."""
     session.execute(
         insert(RoutingTableRow).values(version=table.version, made_by=made_by, body=table.to_json())
     )

@@ -224,7 +224,7 @@ def test_a_placement_that_nobody_began_gives_its_claim_back(
     make.backdate(store, job, "placed_at", BEGIN_WITHIN_S + 0.1)
     Reaper(store, RegionRedis(settings), placer.kick).tick()
     assert claims.counts(EAST) == (1, 0)
-    make_placer.clock[0] += PROBE_BASE_S  # or less, where the dispatcher hears of it
+    make_placer.clock[0] += PROBE_BASE_S  # or sooner, if the wake-up arrives
     placer.place("noop")
     assert make.read(store, job).fence == 2
 

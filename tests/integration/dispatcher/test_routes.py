@@ -4,12 +4,11 @@ import time
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text
 
 from app.broker import traffic
 from app.broker.publish import Publisher
 from app.dispatcher.placement.loop import Placer
-from app.domain.routing.candidates import Order, drawn
+from app.domain.routing.candidates import RoutingRequest, drawn
 from app.domain.routing.controls import Controls
 from app.domain.routing.topology import Pool
 from app.traffic import Traffic
@@ -54,7 +53,7 @@ def test_every_job_goes_where_its_own_draw_of_the_shares_sends_it(deployment, ma
     deployment.idle("near", 20)
     ids = deployment.submit(20)
     make_placer().place("noop")
-    drawn_regions = [drawn(HALF, Order(job, "home").draw) for job in ids]
+    drawn_regions = [drawn(HALF, RoutingRequest(job, "home").draw) for job in ids]
     assert set(drawn_regions) == {"home", "near"}
     placed = dict(zip(ids, deployment.regions_of(ids), strict=True))
     # Workers enough for all in each: nobody was refused, so nobody went anywhere else.
@@ -93,7 +92,7 @@ def test_a_hot_home_overflows_to_its_near_ring_and_wider_only_with_refusals(
     assert deployment.regions_of(ids) == ["near", "middle"], "one round of refusals opens one ring"
 
 
-def test_spill_takes_no_more_than_the_spare_workers_of_a_region(deployment, make_placer):
+def test_overflow_takes_no_more_than_the_spare_workers_of_a_region(deployment, make_placer):
     """In flight counts: the claims would be granted, and are meant for the region's own demand."""
     deployment.publish(table(spare=dict.fromkeys(NAMES, 2)))
     deployment.reports(home={"busy": 20}, near={"busy": 16})  # 0.9 x 20 - 16 = 2
@@ -170,29 +169,15 @@ def test_without_a_table_overflow_goes_outwards_a_few_at_a_time(deployment, make
     assert [placed.count(name) for name in ("home", *NAMES[1:])] == [0, 4, 4, 4]
 
 
-def test_retries_over_the_budget_wait_and_first_tries_do_not(deployment, make_placer):
-    deployment.publish(table())
-    deployment.reports()
-    deployment.idle("home", 6)
-    retries = deployment.submit(3, policy="strict")
-    with deployment.store.begin() as tx:
-        tx.execute(text("UPDATE jobs SET begun = 1, fence = 1"))
-    [first] = deployment.submit(1, policy="strict")
-    make_placer(retry_floor=1).place("noop")
-    placed = deployment.regions_of([*retries, first])
-    assert placed == ["home", None, None, "home"]
-    assert deployment.claims.counts(Pool("home", "noop")) == (6, 2), "unused claims went back"
-
-
-def test_a_claim_s_answer_says_whether_another_try_is_worth_it(deployment, make_placer):
-    """The second job is not offered to a pool that said that it has no worker left."""
+def test_a_claim_s_result_shows_whether_another_try_is_worth_it(deployment, make_placer):
+    """The second job is not offered to a pool that reported no worker left."""
     deployment.idle("home", 1)
     first = deployment.submit(1, policy="strict")
     placer = make_placer()
     placer.place("noop")
     second = deployment.submit(1, policy="strict")
     placer.kick()
-    deployment.idle("home", 2)  # silently: nobody was told
+    deployment.idle("home", 2)  # silently: no wake-up
     placer.place("noop")
     assert deployment.regions_of([*first, *second]) == ["home", None]
     placer.pool_idle("home/noop")

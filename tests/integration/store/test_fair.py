@@ -132,14 +132,14 @@ def test_queues_of_two_regions_take_turns_by_age_and_not_by_virtual_time(store):
     elsewhere = make.submit(store, owner, home_region="eu-west", vstart=1.0)
     early = make.submit(store, owner, vstart=800.0)
     with store.autocommit() as conn:
-        waiting = placing.peek(conn, "noop", ["us-east", "eu-west"], open_=[], limit=9)
+        waiting = placing.peek(conn, "noop", ["us-east", "eu-west"], open_regions=[], limit=9)
     assert [job.job_id for job in waiting] == [elsewhere, early, late]
 
 
 def test_what_waits_for_a_slot_is_neither_seen_nor_placed(store, limited):
     waits = make.submit(store, limited[0], slot=False)
     with store.begin() as tx:
-        assert placing.peek(tx, "noop", ["us-east"], open_=["us-east"], limit=9) == []
+        assert placing.peek(tx, "noop", ["us-east"], open_regions=["us-east"], limit=9) == []
         assert placing.place(tx, "us-east", [Offer(waits)], ["t"]) == []
         assert demand.waiting(tx, ["us-east"], ["noop"]) == {"us-east": 0}
 

@@ -84,7 +84,7 @@ def plans(store, work):
 
 
 def peek(tx):
-    return placing.peek(tx, "noop", ["us-east", "eu-west"], open_=["us-west"], limit=64)
+    return placing.peek(tx, "noop", ["us-east", "eu-west"], open_regions=["us-west"], limit=64)
 
 
 def offers(tx):

@@ -146,7 +146,7 @@ def test_a_deadline_that_passed_ends_the_job(store, impatient, owner, prepare, m
     """Whatever slips through one pass of the reaper, the next one takes; nothing is rendered."""
     job_id = make.submit(store, owner)
     one = prepare(store)
-    make.make_late(store, job_id, "deadline")
+    make.backdate(store, job_id, "deadline")
     with_window(store, reaping.reap_deadlines, after, lambda: meanwhile(impatient, one))
     with store.begin() as tx:
         reaping.reap_deadlines(tx)

@@ -71,14 +71,14 @@ def test_a_batch_job_waits_where_an_interactive_one_is_refused():
 
 
 def test_a_free_worker_is_never_refused():
-    assert admit(Class.FREE, 0.0, 4.0, shed_share=1.0, draw=0.0, spread=0.5).admitted
+    assert admit(Class.INTERACTIVE, 0.0, 4.0, shed_share=1.0, draw=0.0, spread=0.5).admitted
 
 
 def test_the_least_important_are_shed_first():
-    demand = {Class.PAID: 40.0, Class.FREE: 40.0, Class.BATCH: 20.0}
+    demand = {Class.PAID: 40.0, Class.INTERACTIVE: 40.0, Class.BATCH: 20.0}
     assert shed_shares(demand, 0.4) == {
         Class.BATCH: 1.0,
-        Class.FREE: pytest.approx(0.5),
+        Class.INTERACTIVE: pytest.approx(0.5),
         Class.PAID: 0.0,
     }
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.routing.candidates import Order, candidates, drawn
+from app.domain.routing.candidates import RoutingRequest, candidates, drawn
 from app.domain.routing.damping import next_table
 from app.domain.routing.load import Load, RegionLoad
 from app.domain.routing.topology import Region, Topology
@@ -33,8 +33,8 @@ JOBS = [UUID(int=n) for n in range(400)]
 
 def asked(table=TABLE, age_s=0.0, *, job=JOBS[0], policy=Policy.RING, allowed=None, **more):
     facts = {"ready": READY, "in_flight": {}, **more}
-    order = Order(job, "home", policy, allowed)
-    return list(candidates(order, TOPOLOGY, table, age_s, **facts))
+    request = RoutingRequest(job, "home", policy, allowed)
+    return list(candidates(request, TOPOLOGY, table, age_s, **facts))
 
 
 def test_home_comes_first_then_the_near_ring():
@@ -105,7 +105,7 @@ def test_without_a_table_one_neighbour_takes_only_so_many():
     assert asked(None, None, in_flight={"near": 5}, unlisted_spare=5) == ["home", "far", "away"]
 
 
-def test_forwards_in_flight_count_against_spare_workers():
+def test_overflow_in_flight_counts_against_spare_workers():
     assert asked(in_flight={"near": TABLE.spare["near"]}) == ["home"]
 
 

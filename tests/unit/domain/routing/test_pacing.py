@@ -1,4 +1,4 @@
-"""Full-jitter backoff, retry budget, forward throttle, start delay."""
+"""Full-jitter backoff, retry budget, overflow throttle, start delay."""
 
 import pytest
 from hypothesis import given
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from app.domain.routing.pacing import (
     PROBE_CAP_S,
     RETRY_CAP_S,
-    ForwardThrottle,
+    OverflowThrottle,
     RetryBudget,
     Window,
     delayed_share,
@@ -65,21 +65,21 @@ def test_the_retry_budget_comes_back():
 
 
 def test_a_region_that_accepts_is_not_throttled():
-    throttle = ForwardThrottle()
+    throttle = OverflowThrottle()
     for n in range(100):
         throttle.asked(n * 0.1, accepted=True)
     assert throttle.refusal(10.0) == 0.0
 
 
 def test_a_region_that_refuses_everything_is_asked_rarely():
-    throttle = ForwardThrottle()
+    throttle = OverflowThrottle()
     for n in range(100):
         throttle.asked(n * 0.1, accepted=False)
     assert throttle.refusal(10.0) > 0.95
 
 
 def test_a_throttled_region_is_tried_again_after_a_while():
-    throttle = ForwardThrottle()
+    throttle = OverflowThrottle()
     throttle.asked(0.0, accepted=False)
     assert throttle.refusal(40.0) == 0.0
 

@@ -125,10 +125,6 @@ def test_idle_workers_are_spare_although_the_plan_is_still_high():
     assert next_table(None, full, TOPOLOGY, 0.0).spare["bb"] > 70
 
 
-def test_spill_goes_to_regions_with_spare_workers_only():
-    assert [name for name, _ in TABLE.spill("aa", TOPOLOGY)] == ["bb"]
-
-
 @pytest.mark.parametrize(
     ("age_s", "rung"),
     [

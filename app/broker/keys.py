@@ -1,0 +1,66 @@
+"""The names of every Redis key and channel that dispatchers, workers and the API share."""
+
+from uuid import UUID
+
+from app.domain.routing.topology import Pool
+
+# Channel of the wake-ups; `wake_taken` says which dispatcher acts on one.
+WAKE = "stillmotion:wake"
+# Workers that operators have drained; a worker's announcement looks here.
+DRAINED_WORKERS = "stillmotion:drained_workers"
+# Copies of rows in Postgres: the routing table in force, and the operators' decisions.
+TABLE, CONTROLS = "stillmotion:table", "stillmotion:controls"
+# There while a sweep was asked for not long ago.
+SWEEP = "stillmotion:sweep"
+
+
+def wake_taken(nonce: str) -> str:
+    return f"{WAKE}:{nonce}"
+
+
+# The braces keep one pool's keys on one shard of a Redis cluster.
+
+
+def idle(pool: Pool) -> str:
+    """Sorted set of workers that are ready and empty-handed, by the end of their entry."""
+    return f"{{{pool}}}:idle"
+
+
+def ready(pool: Pool) -> str:
+    """Sorted set of workers that are warm and not draining, busy ones included."""
+    return f"{{{pool}}}:ready"
+
+
+def claims(pool: Pool) -> str:
+    """Sorted set of the tokens of placements that have not begun."""
+    return f"{{{pool}}}:claims"
+
+
+def served(pool: Pool) -> str:
+    """Hash: jobs served, and the ms that they took."""
+    return f"{{{pool}}}:served"
+
+
+def report(region: str) -> str:
+    """The region's newest report, as JSON."""
+    return f"stillmotion:report:{region}"
+
+
+def reporter(region: str) -> str:
+    """There while one dispatcher has the turn to report on the region."""
+    return f"stillmotion:reporter:{region}"
+
+
+def refused(region: str) -> str:
+    """Counts the submits with this home that admission refused."""
+    return f"stillmotion:refused:{region}"
+
+
+def progress(job_id: UUID) -> str:
+    """Hash: the step of the running attempt, and the request to stop it."""
+    return f"progress:{job_id}"
+
+
+def job_channel(job_id: UUID) -> str:
+    """Channel of a job's steps and changes of state."""
+    return f"stillmotion:job:{job_id}"
