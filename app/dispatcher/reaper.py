@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 FAST_S = 0.5  # unbegun placements and ended backoffs: a lost message may cost 3 s in all
 SLOW_S = 2.0  # leases, attempt limits, deadlines
+# A silence of the database up to this long leaves every live worker its lease: at most RENEW_S of
+# it are gone when the silence begins, and after it a renewal comes within RENEW_S and one timeout.
+BLIP_S = 10.0
 
 
 class Reaper:
@@ -42,7 +45,8 @@ class Reaper:
         self._regions = regions
         self._kick = kick
         self._clock = clock
-        self._answering_since: float | None = None
+        self._answering_since = 0.0
+        self._answered_at: float | None = None
         self._slow_due = 0.0
 
     def run(self, stopping: Event) -> None:
@@ -52,16 +56,16 @@ class Reaper:
                 wait_s = self.tick()
             except DatabaseUnavailable as error:
                 log.warning("cannot reap", error=str(error))
-                self._answering_since = None
                 wait_s = FAST_S
 
     def tick(self) -> float:
         """Reap once; returns the seconds until the next look. Raises DatabaseUnavailable."""
-        now = self._clock()
-        if self._answering_since is None:
-            self._answering_since = now
         with self._store.begin() as tx:
             unbegun = reaping.reap_unbegun(tx)
+        now = self._clock()
+        if self._answered_at is None or now - self._answered_at > BLIP_S:
+            self._answering_since = now
+        self._answered_at = now
         with self._store.begin() as tx:
             released, next_due_s = reaping.release(tx)
         with self._store.once() as tx:
@@ -84,7 +88,8 @@ class Reaper:
     def _slow_tick(self, answering_s: float) -> int:
         """Returns how many jobs wait again."""
         lost: list[Row[Any]] = []
-        # While the database was away no worker could renew: give them one lease time to do so.
+        # While the database was away for long no worker could renew: give them one lease time to do
+        # so. A call that is lost now and then keeps nobody from it.
         if answering_s >= LEASE_S:
             with self._store.begin() as tx:
                 by_state = reaping.reap_lost(tx)
