@@ -1,0 +1,44 @@
+"""A worker whose statements reach the database later than an attempt must have begun."""
+
+import time
+
+import pytest
+
+from app.domain.job.lease import BEGIN_WITHIN_S
+from tests.support import make
+from tests.support.valve import Valve
+
+
+@pytest.fixture
+def path(settings):
+    valve = Valve(settings.database_url)
+    yield valve
+    valve.close()
+
+
+@pytest.mark.xfail(
+    strict=True, reason="every placement is taken back after the same 2 s, for ever, in one region"
+)
+def test_a_path_slower_than_the_begin_window_does_not_hold_a_job_for_ever(fleet, path):
+    fleet.dispatcher()
+    fleet.worker(database_url=path.through).wait_ready()
+    fleet.wait(fleet.submit(), "succeeded")
+    path.delay_s = BEGIN_WITHIN_S + 0.4
+    job_id = fleet.submit()
+    job = fleet.wait(job_id, "processing", "succeeded", timeout_s=25)
+    assert job.begun == 1
+
+
+@pytest.mark.xfail(strict=True, reason="a placement that was not begun goes home again, at once")
+def test_a_job_that_a_pool_does_not_begin_is_tried_in_another(fleet, path):
+    fleet.dispatcher()
+    fleet.worker(database_url=path.through).wait_ready()
+    fleet.wait(fleet.submit(), "succeeded")
+    path.delay_s = BEGIN_WITHIN_S + 0.4
+    fleet.worker("us-west").wait_ready()
+    time.sleep(1.0)
+    started = time.monotonic()
+    job_id = fleet.submit()
+    job = fleet.wait(job_id, "succeeded", timeout_s=12)
+    assert job.region == "us-west", make.attempts_of(fleet.store, job_id)
+    assert time.monotonic() - started < 8.0
