@@ -187,7 +187,10 @@ def requeue(
     delay_s: float = 0.0,
     next_region: str | None = None,
 ) -> Sequence[Row[Any]]:
-    """Back to the queue: close the attempt, note the hop, keep the fence for the next to pass."""
+    """Back to the queue: close the attempt, note the hop, keep the fence for the next to pass.
+
+    The time that an attempt ran, and the backoff after it, are no time spent waiting for a worker.
+    """
     return tx.execute(
         text(
             f"""
@@ -196,7 +199,10 @@ def requeue(
                     state = 'queued', lease_until = NULL, attempt_until = NULL, step = 0,
                     next_region = coalesce(:next_region, home_region), vstart = {_VSTART},
                     not_before = CASE WHEN :delay > 0
-                        THEN now() + make_interval(secs => :delay) END
+                        THEN now() + make_interval(secs => :delay) END,
+                    queue_deadline = queue_deadline + CASE WHEN state = 'processing'
+                        THEN now() - started_at + make_interval(secs => :delay)
+                        ELSE interval '0' END
                 WHERE {where}
                 RETURNING id, profile, region, fence
             ), closed AS (
