@@ -47,7 +47,7 @@ def test_a_worker_that_cannot_reach_the_database_is_not_claimed(fleet, settings,
     fleet.wait(fleet.submit(), "succeeded")
     path.refuse()
     fleet.worker("us-west").wait_ready()
-    time.sleep(5.0)  # enough to notice
+    time.sleep(8.0)  # enough to notice
     found = waits(fleet, 4)
     assert max(found) < 1.5, found
     assert gray.alive
@@ -68,9 +68,6 @@ def test_a_worker_whose_database_connections_fell_silent_is_not_claimed(fleet, s
     assert max(found) < 1.5, found
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a broker connection that fell silent is noticed after 11-20 s"
-)
 def test_a_worker_that_its_broker_cannot_reach_is_not_claimed_for_long(fleet, settings, valves):
     """Its announcements travel by another connection, so it looks idle."""
     path = valves(settings.redis_url)

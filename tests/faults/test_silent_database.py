@@ -93,7 +93,6 @@ def test_a_worker_begins_and_finishes_again_in_time(fleet, path):
     wait_for(lambda: worker.outcomes(job_id) == ["succeeded"])
 
 
-@pytest.mark.xfail(strict=True, reason=SILENT)
 def test_another_dispatcher_leads_when_the_leader_s_connections_fell_silent(fleet, path):
     quick = {"controller_period_s": 1.0, "report_every_s": 0.5}
     fleet.dispatcher(database_url=path.through, **quick)
