@@ -48,13 +48,22 @@ def release(tx: Connection) -> tuple[int, float | None]:
     return released, None if due is None else max(0.0, float(due))
 
 
+# The first condition on `placed_at` walks the index; this one is asked of what is late by it alone.
+_PATIENCE = """SELECT 1 << least(4, greatest(0, count(*)::int - 1)) FROM attempts
+    WHERE job_id = jobs.id AND outcome = 'not_begun'"""
+
+
 def reap_unbegun(tx: Connection) -> Sequence[Row[Any]]:
     """Put back placements that no worker has begun in time; counts against nothing.
 
+    A job that was not begun twice gets twice the time, and so on up to 16 times: a path to the
+    database that takes longer than BEGIN_WITHIN_S would else begin nothing, ever.
     Returns (id, profile, region, fence, token) of each.
     """
     late = _batch(
-        "state = 'starting' AND placed_at < now() - make_interval(secs => :within)", "placed_at"
+        f"""state = 'starting' AND placed_at < now() - make_interval(secs => :within)
+        AND placed_at < now() - make_interval(secs => :within * ({_PATIENCE}))""",
+        "placed_at",
     )
     return requeue(
         tx, late, {"within": BEGIN_WITHIN_S, "most": REAP_BATCH}, "not_begun", "not_begun"
