@@ -16,9 +16,6 @@ def database(settings):
     valve.close()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="every failed call starts the patience of one lease time anew"
-)
 def test_lost_calls_do_not_keep_the_leases_of_dead_workers_alive(fleet, database):
     """A connection that breaks for a moment gives no worker a reason to be late."""
     worker = fleet.worker(noop_step_s=5.0).wait_ready()

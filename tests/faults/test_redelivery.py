@@ -17,7 +17,9 @@ def send_again(fleet, job_id, fence):
 
 def dropped(worker, job_id):
     """How often a worker dropped a message of this job as stale."""
-    return sum("stale" in str(line.get("event")) and str(job_id) in str(line) for line in worker.log)
+    return sum(
+        "stale" in str(line.get("event")) and str(job_id) in str(line) for line in worker.log
+    )
 
 
 def test_a_second_delivery_while_the_first_still_runs_begins_nothing(fleet):

@@ -37,9 +37,7 @@ def test_a_retry_that_was_sent_to_a_region_that_left_goes_home(fleet):
     job_id = fleet.submit()
     # As a dispatcher that still knew the region left it after a failed attempt at home.
     with fleet.store.begin() as tx:
-        tx.execute(
-            text("UPDATE jobs SET next_region = 'eu-west' WHERE id = :id"), {"id": job_id}
-        )
+        tx.execute(text("UPDATE jobs SET next_region = 'eu-west' WHERE id = :id"), {"id": job_id})
     fleet.worker().wait_ready()
     assert fleet.wait(job_id, "succeeded", timeout_s=12).region == "us-east"
     assert dispatcher.alive

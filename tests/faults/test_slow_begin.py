@@ -16,9 +16,6 @@ def path(settings):
     valve.close()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="every placement is taken back after the same 2 s, for ever, in one region"
-)
 def test_a_path_slower_than_the_begin_window_does_not_hold_a_job_for_ever(fleet, path):
     fleet.dispatcher()
     fleet.worker(database_url=path.through).wait_ready()
@@ -29,7 +26,6 @@ def test_a_path_slower_than_the_begin_window_does_not_hold_a_job_for_ever(fleet,
     assert job.begun == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a placement that was not begun goes home again, at once")
 def test_a_job_that_a_pool_does_not_begin_is_tried_in_another(fleet, path):
     fleet.dispatcher()
     fleet.worker(database_url=path.through).wait_ready()

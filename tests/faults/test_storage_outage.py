@@ -24,10 +24,6 @@ def fleet(storage, change, store, tmp_path):
         yield fleet
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="each attempt within an outage counts as begun, and three of them fail the job",
-)
 def test_an_outage_of_storage_fails_no_accepted_job(fleet, storage):
     fleet.dispatcher()
     for _ in range(2):
@@ -47,11 +43,6 @@ def test_an_outage_of_storage_fails_no_accepted_job(fleet, storage):
         assert fleet.objects.get(job.output_key)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="workers whose attempts failed of storage pause for 30 s, and the retry budget of the"
-    " dispatcher holds their jobs back",
-)
 def test_after_an_outage_of_storage_jobs_run_within_seconds(fleet, storage):
     """The pool must not be out for longer than what it depends on."""
     fleet.dispatcher()
