@@ -1,6 +1,6 @@
 """Takes back what was lost: placements nobody began, leases nobody renews, jobs past a deadline."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from threading import Event
 from time import monotonic
 from typing import Any
@@ -23,13 +23,17 @@ log = structlog.get_logger(__name__)
 
 FAST_S = 0.5  # unbegun placements and ended backoffs: a lost message may cost 3 s in all
 SLOW_S = 2.0  # leases, attempt limits, deadlines
+REHOME_EVERY_S = 15.0  # reads every waiting job
 # A silence of the database up to this long leaves every live worker its lease: at most RENEW_S of
 # it are gone when the silence begins, and after it a renewal comes within RENEW_S and one timeout.
 BLIP_S = 10.0
 
 
 class Reaper:
-    """Any number may run: every statement skips rows that another one has locked."""
+    """Any number may run: every statement skips rows that another one has locked.
+
+    `known`: the regions of the deployment; jobs of others move to `region`.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,8 @@ class Reaper:
         kick: Callable[[], None],
         *,
         key_concurrency: int = 0,
+        region: str = "",
+        known: Collection[str] = (),
         clock: Callable[[], float] = monotonic,
     ):
         self._store = store
@@ -48,6 +54,8 @@ class Reaper:
         self._answering_since = 0.0
         self._answered_at: float | None = None
         self._slow_due = 0.0
+        self._region, self._known = region, known
+        self._rehome_due = 0.0
 
     def run(self, stopping: Event) -> None:
         wait_s = 0.0
@@ -81,6 +89,9 @@ class Reaper:
         if now >= self._slow_due:
             self._slow_due = now + SLOW_S
             released += self._slow_tick(now - self._answering_since)
+        if self._known and now >= self._rehome_due:
+            self._rehome_due = now + REHOME_EVERY_S
+            released += self._rehome()
         if unbegun or released:
             self._kick()
         return min(FAST_S, FAST_S if next_due_s is None else next_due_s + 0.005)
@@ -101,6 +112,14 @@ class Reaper:
             late = reaping.reap_deadlines(tx)
         self._ask_to_stop([*lost, *late])
         return len(lost)
+
+    def _rehome(self) -> int:
+        """Returns how many jobs wait for a region that exists, and did not before."""
+        with self._store.begin() as tx:
+            moved = reaping.rehome(tx, self._known, self._region)
+        if moved:
+            log.warning("jobs_rehomed", count=moved, fallback=self._region)
+        return moved
 
     def _give_back(self, rows: Iterable[Row[Any]]) -> None:
         """Return the claims of placements taken back: an idle worker must not wait for their end.

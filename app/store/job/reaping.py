@@ -3,11 +3,11 @@
 All times are the database's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import ARRAY, Connection, Row, Text, bindparam, text
 
 from app.domain.job.lease import BEGIN_WITHIN_S
 from app.domain.job.state import MAX_BEGUN, Event, move
@@ -68,6 +68,43 @@ def reap_unbegun(tx: Connection) -> Sequence[Row[Any]]:
     return requeue(
         tx, late, {"within": BEGIN_WITHIN_S, "most": REAP_BATCH}, "not_begun", "not_begun"
     )
+
+
+# Which regions there are differs between processes while an operator adds one. A minute later those
+# that have not heard of it are few.
+REHOME_AFTER_S = 60.0
+
+
+def rehome(tx: Connection, regions: Collection[str], fallback: str) -> int:
+    """Let jobs that wait for a region which is no more wait elsewhere; returns how many.
+
+    A retry that was sent there goes home. A job whose home is gone gets `fallback` for its home, if
+    its policy and its allow-list let it; else it waits until an operator acts, or it expires.
+    """
+    return tx.execute(
+        text(
+            """
+            UPDATE jobs SET
+                next_region = CASE WHEN home_region = ANY(:regions)
+                    THEN home_region ELSE :fallback END,
+                home_region = CASE WHEN home_region = ANY(:regions)
+                    THEN home_region ELSE :fallback END
+            WHERE id IN (
+                SELECT id FROM jobs
+                WHERE state = 'queued' AND created_at < now() - make_interval(secs => :age)
+                  AND (home_region <> ALL(:regions) OR next_region <> ALL(:regions))
+                  AND (home_region = ANY(:regions) OR (policy <> 'strict'
+                    AND (allowed_regions IS NULL OR :fallback = ANY(allowed_regions))))
+                ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED)
+            """
+        ).bindparams(bindparam("regions", type_=ARRAY(Text))),
+        {
+            "regions": list(regions),
+            "fallback": fallback,
+            "age": REHOME_AFTER_S,
+            "most": REAP_BATCH,
+        },
+    ).rowcount
 
 
 def reap_lost(tx: Connection) -> dict[JobState, Sequence[Row[Any]]]:
