@@ -115,6 +115,8 @@ class Stage:
         self.broken: BaseException | None = None
         self.failures: list[tuple[str, str]] = []
         self.actors = [Actor(self, "a"), Actor(self, "b")]
+        self.commits = 0
+        self.keeps_history = False
         self._history: list[dict[str, Any]] = []
         event.listen(self.engine, "before_cursor_execute", self._before)
 
@@ -139,6 +141,9 @@ class Stage:
         self.query("SELECT pg_terminate_backend(:pid)", pid=pid)
 
     def committed(self, lazy: bool) -> None:
+        self.commits += 1
+        if not self.keeps_history:
+            return
         if not lazy:
             self._history.clear()
         self._history.append(self._snapshot())
@@ -176,8 +181,8 @@ class Stage:
             for table, rows in snapshot["rows"].items():
                 connection.execute(
                     text(
-                        f"INSERT INTO {table} OVERRIDING SYSTEM VALUE"
-                        f" SELECT * FROM json_populate_recordset(NULL::{table}, CAST(:rows AS json))"
+                        f"INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM"
+                        f" json_populate_recordset(NULL::{table}, CAST(:rows AS json))"
                     ),
                     {"rows": rows},
                 )

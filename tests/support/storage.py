@@ -1,6 +1,5 @@
 """Local object storage that a test can take away and give back."""
 
-import os
 from pathlib import Path
 
 
@@ -23,5 +22,5 @@ class Storage:
 
     def _point_at(self, target: Path) -> None:
         draft = self._link.with_name("objects-next")
-        os.symlink(target, draft)
-        os.replace(draft, self._link)
+        draft.symlink_to(target)
+        draft.replace(self._link)

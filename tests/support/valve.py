@@ -1,4 +1,4 @@
-"""A TCP proxy whose connections can fall silent, be cut, be slow or be refused, one path at a time."""
+"""A TCP proxy whose connections can fall silent, be cut, slow or refused, one path at a time."""
 
 import contextlib
 import socket

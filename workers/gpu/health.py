@@ -1,4 +1,4 @@
-"""Whether what a worker cannot work without answers: the database always, storage once it failed."""
+"""Whether a worker reaches what it needs: the database always, storage after a failure."""
 
 from collections.abc import Callable
 from threading import Event, Thread
