@@ -32,8 +32,8 @@ from tests.support.interleave import Actor, Stage
 LIMIT = 2  # slots of the limited key
 TERMINAL = ("canceled", "expired", "failed", "succeeded")
 BUDGET = settings(
-    max_examples=40,
-    stateful_step_count=35,
+    max_examples=30,
+    stateful_step_count=25,
     deadline=None,
     derandomize=True,
     database=None,
@@ -207,6 +207,48 @@ class Protocol(RuleBasedStateMachine):
         *("renew", "purge", "take_back", "pass_deadline", "grant", "finish", "fail", "cancel"),
     )
 
+    def complete(self, who: int, verb: str = "", pick: int = 0) -> None:
+        """Let an actor end what it does, and then do one more thing, unless the other blocks it."""
+        actor = self.stage.actors[who]
+        for begin in (False, True):
+            if begin and verb and not actor.busy:
+                actor.start(lambda actor: getattr(self, verb)(actor, pick))
+            for _ in range(12):
+                actor.step()
+
+    @rule(depth=st.integers(1, 3), limited=st.booleans())
+    def prepare(self, depth: int, limited: bool) -> None:
+        """A new job, as far on its way as `depth`: what most of the protocol is about."""
+        if len(self.jobs) >= 5:
+            return
+        self.complete(1)
+        self.complete(0, "submit", int(not limited))
+        for verb in ("place", "begin")[: depth - 1]:
+            self.complete(0, verb, len(self.messages) - 1)
+
+    # What meets in the store within one transaction's time.
+    meeting = ("fail", "cancel", "finish", "lose", "begin", "take_back", "pass_deadline", "place")
+
+    @rule(
+        which=st.integers(0, 999),
+        after=st.integers(1, 3),
+        pick=st.integers(0, 3),
+        other=st.integers(0, 3),
+    )
+    def cross(self, which: int, after: int, pick: int, other: int) -> None:
+        """All of the second between two statements of the first, and then the rest of it."""
+        verbs = [verb for verb in self.meeting if verb != "cancel" or self.cancels]
+        first, second = verbs[which % len(verbs)], verbs[which // 31 % len(verbs)]
+        self.complete(1)
+        self.complete(0)
+        actor = self.stage.actors[0]
+        if not actor.busy:
+            actor.start(lambda actor: getattr(self, first)(actor, pick))
+            for _ in range(after):
+                actor.step()
+            self.complete(1, second, other)
+            self.complete(0)
+
     @rule(who=st.integers(0, 1), verb=st.sampled_from(VERBS), pick=st.integers(0, 7))
     def act(self, who: int, verb: str, pick: int) -> None:
         actor = self.stage.actors[who]
@@ -308,7 +350,7 @@ def test_without_crashes_and_cancels_nothing_is_lost_or_doubled(stage, store):
 
 @pytest.mark.xfail(strict=True, reason="a cancel is two statements, and a job moves between them")
 def test_every_answer_to_a_cancel_holds(stage, store):
-    check(stage, store)
+    check(stage, store, meeting=("cancel", "fail", "cancel", "lose", "take_back", "begin"))
 
 
 @pytest.mark.xfail(
