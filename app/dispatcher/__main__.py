@@ -47,7 +47,14 @@ def main() -> int:
     placer = Placer(config, store, publisher, traffic)
     controller = Controller(config, store, regions, node_name("dispatcher"))
     reporter = Reporter(config, store, regions)
-    reaper = Reaper(store, regions, placer.kick, key_concurrency=config.key_concurrency)
+    reaper = Reaper(
+        store,
+        regions,
+        placer.kick,
+        key_concurrency=config.key_concurrency,
+        region=config.region,
+        known=topology.names,
+    )
     deliveries = DeliveryLoop(store, publisher, regions.of(config.region))
 
     def heard(message: str, first: bool) -> None:

@@ -1,13 +1,11 @@
 """Takes back unbegun placements and expired leases, and ends jobs past a deadline."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from threading import Event
 from time import monotonic
-from typing import Any
 
 import redis
 import structlog
-from sqlalchemy import Row
 
 from app.broker import progress
 from app.broker.claims import Claims
@@ -16,6 +14,7 @@ from app.domain.errors import DatabaseUnavailable
 from app.domain.job.lease import LEASE_S
 from app.domain.routing.topology import Pool
 from app.store.job import reaping, slots
+from app.store.job.records import AttemptRef, RequeuedJob
 from app.store.session import Store
 from app.telemetry import reaped
 
@@ -23,10 +22,17 @@ log = structlog.get_logger(__name__)
 
 FAST_S = 0.5  # unbegun placements and ended backoffs: a lost message may cost 3 s in all
 SLOW_S = 2.0  # leases, attempt limits, deadlines
+REHOME_EVERY_S = 15.0  # reads every waiting job
+# A silence of the database up to this long leaves every live worker its lease: at most RENEW_S of
+# it are gone when the silence begins, and after it a renewal comes within RENEW_S and one timeout.
+BLIP_S = 10.0
 
 
 class Reaper:
-    """Any number may run: every statement skips rows that another one has locked."""
+    """Any number may run: every statement skips rows that another one has locked.
+
+    `known`: the regions of the deployment; jobs of others move to `region`.
+    """
 
     def __init__(
         self,
@@ -35,6 +41,8 @@ class Reaper:
         kick: Callable[[], None],
         *,
         key_concurrency: int = 0,
+        region: str = "",
+        known: Collection[str] = (),
         clock: Callable[[], float] = monotonic,
     ):
         self._store = store
@@ -42,8 +50,11 @@ class Reaper:
         self._regions = regions
         self._kick = kick
         self._clock = clock
-        self._answering_since: float | None = None
+        self._answering_since = 0.0
+        self._answered_at: float | None = None
         self._slow_due = 0.0
+        self._region, self._known = region, known
+        self._rehome_due = 0.0
 
     def run(self, stopping: Event) -> None:
         wait_s = 0.0
@@ -52,16 +63,16 @@ class Reaper:
                 wait_s = self.tick()
             except DatabaseUnavailable as error:
                 log.warning("reaping_paused", error=str(error))
-                self._answering_since = None
                 wait_s = FAST_S
 
     def tick(self) -> float:
         """Reap once; returns the seconds until the next look. Raises DatabaseUnavailable."""
-        now = self._clock()
-        if self._answering_since is None:
-            self._answering_since = now
         with self._store.begin() as tx:
             unbegun = reaping.reap_unbegun(tx)
+        now = self._clock()
+        if self._answered_at is None or now - self._answered_at > BLIP_S:
+            self._answering_since = now
+        self._answered_at = now
         with self._store.begin() as tx:
             released, next_due_s = reaping.release(tx)
         with self._store.autocommit() as conn:
@@ -77,14 +88,18 @@ class Reaper:
         if now >= self._slow_due:
             self._slow_due = now + SLOW_S
             released += self._slow_tick(now - self._answering_since)
+        if self._known and now >= self._rehome_due:
+            self._rehome_due = now + REHOME_EVERY_S
+            released += self._rehome()
         if unbegun or released:
             self._kick()
         return min(FAST_S, FAST_S if next_due_s is None else next_due_s + 0.005)
 
     def _slow_tick(self, answering_s: float) -> int:
         """Returns how many jobs are waiting again."""
-        lost: list[Row[Any]] = []
-        # No worker could renew while the database was away: give them one lease time to do so.
+        lost: list[AttemptRef] = []
+        # No worker could renew while the database was away: give them one lease time to do so. A
+        # single call that fails is not such an outage.
         if answering_s >= LEASE_S:
             with self._store.begin() as tx:
                 by_state = reaping.reap_lost(tx)
@@ -97,7 +112,15 @@ class Reaper:
         self._ask_to_stop([*lost, *late])
         return len(lost)
 
-    def _give_back(self, rows: Iterable[Row[Any]]) -> None:
+    def _rehome(self) -> int:
+        """Returns how many jobs wait for a region that exists, and did not before."""
+        with self._store.begin() as tx:
+            moved = reaping.rehome(tx, self._known, self._region)
+        if moved:
+            log.warning("jobs_rehomed", count=moved, fallback=self._region)
+        return moved
+
+    def _give_back(self, rows: Iterable[RequeuedJob]) -> None:
         """Return the claims of placements taken back: an idle worker must not wait for their end.
 
         The message may still come, but its fence is stale.
@@ -111,9 +134,11 @@ class Reaper:
             except redis.RedisError as error:
                 log.warning("claims_not_returned", region=row.region, error=str(error))
 
-    def _ask_to_stop(self, rows: Iterable[Row[Any]]) -> None:
+    def _ask_to_stop(self, rows: Iterable[AttemptRef]) -> None:
         """Save GPU work that can no longer count; the fence keeps it from counting."""
         for row in rows:
+            if row.region is None:
+                continue  # never placed
             try:
                 progress.ask_stop(self._regions.of(row.region), row.id, row.fence)
             except redis.RedisError as error:

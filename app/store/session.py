@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.domain.errors import DatabaseUnavailable
+from app.store.bounded import BoundedConnection
 
 
 class Store:
@@ -34,6 +35,13 @@ class Store:
                 "keepalives_count": 3,
                 "application_name": "stillmotion",
             },
+        )
+        event.listen(
+            self.engine,
+            "do_connect",
+            lambda dialect, record, args, options: BoundedConnection.within(
+                timeout_s, *args, **options
+            ),
         )
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 

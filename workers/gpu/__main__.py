@@ -34,6 +34,7 @@ from app.telemetry import configure_logs
 from stillmotion.errors import StillmotionError
 from workers.engines.base import load_engine
 from workers.gpu import attempt
+from workers.gpu.health import Health
 from workers.gpu.presence import Presence
 from workers.media import provenance
 
@@ -60,13 +61,17 @@ def build_worker(config: Settings) -> attempt.Worker:
     engine.warm_up()
     pool = Pool(config.region, profile.name)
     name = node_name(f"gpu-{config.region}")
+    store = Store(config.sqlalchemy_url, pool_size=4, timeout_s=config.database_timeout_s)
+    objects = objects_for(config)
+    health = Health(store, objects, name)
     return attempt.Worker(
         name=name,
         pool=pool,
         profile=profile,
         settings=config,
-        store=Store(config.sqlalchemy_url, pool_size=3, timeout_s=config.database_timeout_s),
-        objects=objects_for(config),
+        store=store,
+        objects=objects,
+        health=health,
         client=client,
         engine=engine,
         credentials=credentials,
@@ -75,6 +80,7 @@ def build_worker(config: Settings) -> attempt.Worker:
             pool,
             name,
             holding=lambda: len(state.reserved_requests),
+            healthy=lambda: health.good,
             alive_file=config.ready_file,
         ),
         on_stall=end_process,
@@ -161,6 +167,7 @@ def main() -> None:
     register(app, worker)
     worker_shutting_down.connect(lambda **_: worker.presence.drain(), weak=False)
     worker.presence.start()
+    worker.health.start(worker.presence.look)
     run_worker(app, worker.name, [worker.pool.queue], threads=1, log_level=config.log_level)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from time import monotonic, sleep
 from typing import Any, TypeVar
 from uuid import UUID
@@ -36,6 +37,7 @@ from stillmotion.backoff import full_jitter
 from stillmotion.errors import StillmotionError
 from stillmotion.states import JobState, Policy
 from workers.engines.base import Engine, Order
+from workers.gpu.health import Health
 from workers.gpu.lease_keeper import LeaseKeeper
 from workers.gpu.presence import Presence
 from workers.media import provenance
@@ -44,7 +46,7 @@ from workers.media.decode import decode_mp4, watched
 log = structlog.get_logger(__name__)
 
 BEGIN_PATIENCE_S = 20.0  # for a database that does not answer, before the message goes back
-UPLOAD_TRIES = 4
+UPLOAD_PATIENCE_S = 60.0  # for storage that does not take a clip, before the render is given up
 PROGRESS_PAUSE_S = 5.0  # after a Redis that did not answer
 T = TypeVar("T")
 
@@ -63,6 +65,7 @@ class Worker:
     engine: Engine
     credentials: provenance.Credentials | None
     presence: Presence
+    health: Health
     on_stall: Callable[[str], None]
     safety: Safety | None = None
 
@@ -203,14 +206,16 @@ class _Stopwatch:
 
 def _upload(objects: Objects, key: str, video: bytes, keeper: LeaseKeeper) -> None:
     """Put the clip; a storage that hiccups costs a wait, not another render."""
-    for failures in range(UPLOAD_TRIES):
+    until = monotonic() + min(UPLOAD_PATIENCE_S, keeper.remaining_s)
+    for failures in count():
         try:
             objects.put(key, video, "video/mp4")
             return
         except StorageUnavailable:
-            if failures + 1 == UPLOAD_TRIES:
+            wait_s = full_jitter(failures, random.random(), base_s=0.5, cap_s=5.0)
+            if monotonic() + wait_s > until:
                 raise
-            sleep(full_jitter(failures, random.random(), base_s=0.5, cap_s=5.0))
+            sleep(wait_s)
             keeper.advance()
 
 
@@ -262,7 +267,12 @@ def _stop(worker: Worker, job: Row[Any], keeper: LeaseKeeper) -> str:
 def _fail(worker: Worker, job: Row[Any], keeper: LeaseKeeper, error: StillmotionError) -> str:
     """Report the failure; the dispatcher decides when and where the job goes next."""
     log.warning("attempt failed", code=error.code, error=str(error))
-    worker.presence.failed()
+    # Storage that fails is neither the job's fault nor this machine's.
+    excused = isinstance(error, StorageUnavailable)
+    if excused:
+        worker.health.storage_failed()
+    else:
+        worker.presence.failed()
     topology = worker.settings.topology
 
     def report(tx: Connection) -> JobState | None:
@@ -276,6 +286,7 @@ def _fail(worker: Worker, job: Row[Any], keeper: LeaseKeeper, error: Stillmotion
                 worker.pool.region, job.home_region, Policy(job.policy), job.allowed_regions
             ),
             lease_token=job.lease_token,
+            excused=excused,
         )
 
     def in_transaction() -> JobState | None:

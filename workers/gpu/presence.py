@@ -29,7 +29,8 @@ class Presence:
     """One worker's entry in its pool's idle set.
 
     It is there only while the worker is warm (this object is made after the warm-up), empty-handed,
-    not draining, not paused after failures, and its consumer loop was seen alive within IDLE_S.
+    not draining, not paused after failures, `healthy`, and its consumer loop was seen alive within
+    IDLE_S.
     All but the empty hands make it ready, which is the capacity that the controller counts.
     `holding` tells how many messages Celery has reserved.
     """
@@ -41,6 +42,7 @@ class Presence:
         worker: str,
         *,
         holding: Callable[[], int],
+        healthy: Callable[[], bool] = lambda: True,
         alive_file: Path | None = None,
     ):
         self._client = client
@@ -48,6 +50,7 @@ class Presence:
         self._pool = pool
         self._worker = worker
         self._holding = holding
+        self._healthy = healthy
         self._alive_file = alive_file
         # Held while announcing and while a task starts: an announcement that crosses a Begin would
         # count a busy worker as idle.
@@ -103,6 +106,10 @@ class Presence:
         self._draining = True
         self._kick.set()
 
+    def look(self) -> None:
+        """Announce anew, now: what makes the worker ready may have changed."""
+        self._kick.set()
+
     def failed(self) -> None:
         """An attempt failed here. Too many in a row, and the fault may be this machine's."""
         now = monotonic()
@@ -123,7 +130,8 @@ class Presence:
     @property
     def ready(self) -> bool:
         now = monotonic()
-        return not self._draining and now >= self._paused_until and now - self._loop_seen < IDLE_S
+        hears = now - self._loop_seen < IDLE_S
+        return not self._draining and now >= self._paused_until and hears and self._healthy()
 
     @property
     def idle(self) -> bool:

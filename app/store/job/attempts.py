@@ -172,9 +172,11 @@ def fail(
     delay_s: float,
     next_region: str,
     lease_token: str = "",
+    excused: bool = False,
 ) -> JobState | None:
     """Close a failed attempt; the job waits `delay_s` for another, or ends.
 
+    `excused`: neither the job nor its worker was at fault, so the attempt does not count as begun.
     Returns the job's new state, or None if the attempt was superseded.
     """
     owned = {"id": job_id, "fence": fence, "lease_token": lease_token}
@@ -187,7 +189,7 @@ def fail(
         stop(tx, job_id, fence, lease_token=lease_token)
         return JobState.CANCELED
     event = Event.FAIL_TRANSIENT if error.retryable else Event.FAIL_PERMANENT
-    after = move(JobState.PROCESSING, event, begun=row.begun)
+    after = move(JobState.PROCESSING, event, begun=row.begun - int(excused))
     if after is JobState.FAILED:
         end(
             tx,
@@ -199,7 +201,16 @@ def fail(
             error_detail=error.detail,
         )
     else:
-        requeue(tx, OWNED, owned, "failed", error.code, delay_s=delay_s, next_region=next_region)
+        requeue(
+            tx,
+            OWNED,
+            owned,
+            "failed",
+            error.code,
+            delay_s=delay_s,
+            next_region=next_region,
+            excused=excused,
+        )
     return after
 
 
@@ -218,8 +229,13 @@ def requeue(
     *,
     delay_s: float = 0.0,
     next_region: str | None = None,
+    excused: bool = False,
 ) -> Sequence[RequeuedJob]:
-    """Back to the queue: close the attempt, note the hop, keep the fence for the next to pass."""
+    """Back to the queue: close the attempt, note the hop, keep the fence for the next to pass.
+
+    The time that an attempt ran is no time spent waiting, unless the attempt was excused: then the
+    queue's deadline is what bounds an outage.
+    """
     rows = tx.execute(
         text(
             f"""
@@ -229,7 +245,12 @@ def requeue(
                     lease_token = NULL, step = 0,
                     next_region = coalesce(:next_region, home_region), vstart = {_VSTART},
                     not_before = CASE WHEN :delay > 0
-                        THEN now() + make_interval(secs => :delay) END
+                        THEN now() + make_interval(secs => :delay) END,
+                    begun = begun - :excused,
+                    queue_deadline = queue_deadline + CASE
+                        WHEN state = 'processing' AND :excused = 0
+                        THEN now() - started_at + make_interval(secs => :delay)
+                        ELSE interval '0' END
                 WHERE {where}
                 RETURNING id, profile, region, fence
             ), closed AS (
@@ -249,6 +270,7 @@ def requeue(
             "outcome": outcome,
             "error_code": error_code,
             "delay": delay_s,
+            "excused": int(excused),
             "next_region": next_region,
             **values,
         },

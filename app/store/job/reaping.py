@@ -3,10 +3,10 @@
 All times are the database's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import ARRAY, Connection, Text, bindparam, text
 
 from app.domain.job.lease import BEGIN_WITHIN_S
 from app.domain.job.state import MAX_BEGUN, Event, move
@@ -48,14 +48,62 @@ def release(tx: Connection) -> tuple[int, float | None]:
     return released, None if due is None else max(0.0, float(due))
 
 
+# The first condition on `placed_at` walks the index; this one is asked of what is late by it alone.
+_PATIENCE = """SELECT 1 << least(4, greatest(0, count(*)::int - 1)) FROM attempts
+    WHERE job_id = jobs.id AND outcome = 'not_begun'"""
+
+
 def reap_unbegun(tx: Connection) -> Sequence[RequeuedJob]:
-    """Put back placements that no worker has begun in time; counts against nothing."""
+    """Put back placements that no worker has begun in time; counts against nothing.
+
+    A job that was not begun twice gets twice the time, and so on up to 16 times: a path to the
+    database that takes longer than BEGIN_WITHIN_S would else begin nothing, ever.
+    """
     late = _batch(
-        "state = 'starting' AND placed_at < now() - make_interval(secs => :within)", "placed_at"
+        f"""state = 'starting' AND placed_at < now() - make_interval(secs => :within)
+        AND placed_at < now() - make_interval(secs => :within * ({_PATIENCE}))""",
+        "placed_at",
     )
     return requeue(
         tx, late, {"within": BEGIN_WITHIN_S, "most": REAP_BATCH}, "not_begun", "not_begun"
     )
+
+
+# Which regions there are differs between processes while an operator adds one. A minute later those
+# that have not heard of it are few.
+REHOME_AFTER_S = 60.0
+
+
+def rehome(tx: Connection, regions: Collection[str], fallback: str) -> int:
+    """Let jobs that wait for a region which is no more wait elsewhere; returns how many.
+
+    A retry that was sent there goes home. A job whose home is gone gets `fallback` for its home, if
+    its policy and its allow-list let it; else it waits until an operator acts, or it expires.
+    """
+    return tx.execute(
+        text(
+            """
+            UPDATE jobs SET
+                next_region = CASE WHEN home_region = ANY(:regions)
+                    THEN home_region ELSE :fallback END,
+                home_region = CASE WHEN home_region = ANY(:regions)
+                    THEN home_region ELSE :fallback END
+            WHERE id IN (
+                SELECT id FROM jobs
+                WHERE state = 'queued' AND created_at < now() - make_interval(secs => :age)
+                  AND (home_region <> ALL(:regions) OR next_region <> ALL(:regions))
+                  AND (home_region = ANY(:regions) OR (policy <> 'strict'
+                    AND (allowed_regions IS NULL OR :fallback = ANY(allowed_regions))))
+                ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED)
+            """
+        ).bindparams(bindparam("regions", type_=ARRAY(Text))),
+        {
+            "regions": list(regions),
+            "fallback": fallback,
+            "age": REHOME_AFTER_S,
+            "most": REAP_BATCH,
+        },
+    ).rowcount
 
 
 def reap_lost(tx: Connection) -> dict[JobState, Sequence[AttemptRef]]:
