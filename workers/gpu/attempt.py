@@ -15,7 +15,6 @@ from sqlalchemy import Connection, Row
 
 from app.broker import progress
 from app.broker.connections import WEBHOOK_DUE, wake
-from app.config.settings import Settings
 from app.domain.errors import (
     Canceled,
     DatabaseUnavailable,
@@ -23,22 +22,18 @@ from app.domain.errors import (
     Superseded,
     classify,
 )
-from app.domain.job.profiles import Profile
 from app.domain.routing.pacing import retry_delay
-from app.domain.routing.topology import Pool
 from app.objects import Objects
-from app.safety import Safety
 from app.store.job import attempts, jobs, slots
-from app.store.session import Store
 from app.telemetry import attempts_ended, eta_error
 from stillmotion.backoff import full_jitter
 from stillmotion.errors import StillmotionError
 from stillmotion.states import JobState, Policy
-from workers.engines.base import Engine, Order
+from workers.engines.base import RenderSpec
 from workers.gpu.lease_keeper import LeaseKeeper
-from workers.gpu.presence import Presence
+from workers.gpu.worker import Worker
 from workers.media import provenance
-from workers.media.decode import decode_mp4, watched
+from workers.media.decode import decode_mp4, report_frames
 
 log = structlog.get_logger(__name__)
 
@@ -46,24 +41,6 @@ BEGIN_PATIENCE_S = 20.0  # for a database that does not answer, before the messa
 UPLOAD_TRIES = 4
 PROGRESS_PAUSE_S = 5.0  # after a Redis that did not answer
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Worker:
-    """What a GPU worker process holds for all its attempts."""
-
-    name: str
-    pool: Pool
-    profile: Profile
-    settings: Settings
-    store: Store
-    objects: Objects
-    client: redis.Redis
-    engine: Engine
-    credentials: provenance.Credentials | None
-    presence: Presence
-    on_stall: Callable[[str], None]
-    safety: Safety | None = None
 
 
 def run(worker: Worker, job_id: UUID, fence: int) -> str:
@@ -145,7 +122,7 @@ def _render(worker: Worker, job: Row[Any], keeper: LeaseKeeper) -> str:
     picture = worker.objects.get(job.input_key)
     watch.lap("fetch")
     video = worker.engine.render(
-        Order(
+        RenderSpec(
             prompt=job.prompt,
             seed=job.seed,
             frames=job.frames,
@@ -161,7 +138,7 @@ def _render(worker: Worker, job: Row[Any], keeper: LeaseKeeper) -> str:
     keeper.advance()
     watch.lap("render")
     if worker.safety is not None:
-        worker.safety.refuse_clip(watched(decode_mp4(video), reporter))
+        worker.safety.refuse_clip(report_frames(decode_mp4(video), reporter))
         watch.lap("check")
     video = provenance.signed(worker.credentials, video)
     watch.lap("sign")

@@ -16,7 +16,7 @@ def decode_mp4(video: bytes) -> Iterator[np.ndarray]:
             yield frame.to_ndarray(format="rgb24")
 
 
-def watched(
+def report_frames(
     frames: Iterator[np.ndarray], on_step: Callable[[int | None], None]
 ) -> Iterator[np.ndarray]:
     """The same frames; every one of them is progress, and a chance to stop."""

@@ -50,7 +50,7 @@ def load(config: Settings, profile: Profile, model_version: str) -> "Credentials
         source_type=GENERATED if profile.network else COMPUTED,
     )
     try:
-        credentials.sign(files("workers.engines").joinpath("noop.mp4").read_bytes())
+        credentials.sign(files("workers.engines.noop").joinpath("noop.mp4").read_bytes())
     except c2pa.C2paError as error:
         raise ConfigError(f"PROVENANCE_CERT cannot sign clips: {error}") from None
     return credentials

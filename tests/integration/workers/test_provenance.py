@@ -8,8 +8,9 @@ import av
 import c2pa
 import pytest
 
+from app.config.profiles_file import PROFILES
 from app.config.settings import ConfigError, Settings
-from app.domain.job.profiles import DEFAULT_PROFILE, PROFILES
+from app.domain.job.profiles import DEFAULT_PROFILE
 from scripts.stack.certificate import KEY, ROOT, signing_certificate
 from stillmotion.cli import ExitStatus, run
 from tests.support.fleet import fleet as make_fleet
