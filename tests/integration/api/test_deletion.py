@@ -44,7 +44,7 @@ def test_deleting_a_finished_job_removes_all_that_it_held(
     calls.assert_problem(api.delete(f"/v1/jobs/{finished}"), 410, "job_deleted")
     assert api.get("/v1/jobs").get_json()["data"] == []
     row = make.read(store, finished)
-    assert (row.prompt, row._mapping["metadata"]) == ("", {})
+    assert (row.prompt, row.metadata) == ("", {})
 
 
 def test_a_replay_after_the_deletion_is_410_and_makes_no_second_job(
