@@ -178,8 +178,8 @@ class Warp:
         """picture (H, W, 3) uint8; motion (2, T, g, g) in half sides, float32.
 
         With `loop` the motion goes there and back, slowing down at both ends. With `yuv` the
-        picture is converted to YUV 4:2:0 once, which halves the work of warping and spares the encoder a
-        conversion per frame; frames are then (H * 3 / 2, W) uint8: Y, below it U, then V.
+        picture is converted to YUV 4:2:0 once, which halves the work of warping and spares the
+        encoder a conversion per frame; frames are then (H * 3 / 2, W) uint8: Y, below it U, then V.
         """
         height, width = picture.shape[:2]
         from_rest = torch.cat([torch.zeros_like(motion[:, :1]), motion], 1).cpu()  # u_0 = 0
