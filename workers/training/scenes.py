@@ -126,8 +126,9 @@ def wave() -> np.ndarray:
     # into zigzags.
     phase = 2 * np.pi * (_X / 0.9 - 1.25 * _TIME + 0.25 * _Y)
     swell = np.minimum(1.0, 3 * _TIME)
-    height: np.ndarray = OBJECT_AMPLITUDE["ripple"] * swell
-    return height * np.stack([0.5 * np.cos(phase), np.sin(phase)])
+    height = OBJECT_AMPLITUDE["ripple"] * swell
+    field: np.ndarray = height * np.stack([0.5 * np.cos(phase), np.sin(phase)])
+    return field
 
 
 def motion_field(
