@@ -1,8 +1,8 @@
-"""What a scene does, in words: a small paraphrase grammar.
+"""Describes a scene's motion in words: a small paraphrase grammar.
 
-Every motion has phrases to train on and phrases that are held out to measure how well the text
-encoder carries over. Subjects, fillers and invented words stand around them and mean nothing, so
-that the encoder learns to pass over what it does not know.
+Every motion has phrases for training and held-out phrases, which measure how well the text encoder
+generalises. Subjects, fillers and invented words around them mean nothing, so that the encoder
+learns to ignore unknown words.
 """
 
 from dataclasses import dataclass
@@ -33,12 +33,12 @@ class Motion:
     strength: str
 
 
-# What AMBIENT, a prompt of unknown words alone, and an empty prompt mean.
+# The meaning of AMBIENT, of a prompt with only unknown words, and of an empty prompt.
 AMBIENT_MOTION = Motion("zoom in", "sway", "gentle")
 
 
 def caption(motion: Motion, rng: np.random.Generator, *, held_out: bool = False) -> str:
-    """Say a motion in one of many ways: phrases, their order, adverbs, subjects and fillers."""
+    """Describe a motion; draws phrases, their order, adverbs, subjects and fillers."""
     cameras = HELD_OUT_CAMERA if held_out else CAMERA
     objects = HELD_OUT_OBJECT if held_out else OBJECT
     if motion == AMBIENT_MOTION and not held_out and rng.random() < 0.7:
@@ -57,8 +57,8 @@ def caption(motion: Motion, rng: np.random.Generator, *, held_out: bool = False)
     if adverbs:
         adverb = str(rng.choice(adverbs))
         part = int(rng.integers(len(parts)))
-        said = [adverb, parts[part]] if rng.random() < 0.6 else [parts[part], adverb]
-        parts[part] = " ".join(said)
+        pair = [adverb, parts[part]] if rng.random() < 0.6 else [parts[part], adverb]
+        parts[part] = " ".join(pair)
     return _among_fillers(parts, rng)
 
 
@@ -90,7 +90,7 @@ def _invented(rng: np.random.Generator) -> str:
 
 
 def vocabulary() -> list[str]:
-    """Every word that names a motion, sorted: what a prompt keeps first when it is too long."""
+    """Every word that names a motion, sorted: the words that a long prompt keeps."""
     groups = [*CAMERA.values(), *OBJECT.values(), *STRENGTH.values(), NOTHING, AMBIENT]
     words = {word for phrases in groups for phrase in phrases for word in phrase.split()}
     return sorted(words - STOP_WORDS)

@@ -1,14 +1,14 @@
-"""Distil guidance and steps at once: a student whose one pass does what the teacher's many do.
+"""Distil guidance and steps at once: one pass of the student replaces many of the teacher's.
 
     python -m workers.training.distill --teacher runs/motion/model --out runs/student
     python -m workers.training.distill --teacher runs/motion/model --out runs/student --resume
 
 The student starts as a copy of the teacher and is sampled with DDIM at every (32 / steps)-th of the
 teacher's 32 noise levels. From such a level the teacher takes its own DDIM steps, with full
-guidance, to the student's next level; the student's target is the x0 with which one DDIM step
-lands there, too (Meng et al. 2022, arXiv:2210.03142, both stages in one; Salimans & Ho 2022,
+guidance, to the student's next level. The student's target is the x0 with which one DDIM step
+arrives there, too (Meng et al. 2022, arXiv:2210.03142, both stages in one; Salimans & Ho 2022,
 arXiv:2202.00512, for the inverted step). With some probability the starting point lies on the
-student's own path instead of on noised data, so that it learns to mend its own errors ("backward
+student's own path instead of on noised data, so that it learns to correct its own errors ("backward
 distillation", Kohler et al. 2024, arXiv:2405.05224).
 """
 
@@ -27,7 +27,7 @@ from workers.pipeline.loader import STUDENT, TEACHER, Sampling, load_config, loa
 from workers.pipeline.noise import MotionNoise
 from workers.pipeline.sampler import TEACHER_STEPS, DPMSolver, sigmas_for
 from workers.pipeline.text import Tokeniser
-from workers.training.run import add_arguments, device, optimise
+from workers.training.run import State, add_arguments, device, optimise
 from workers.training.train import SAMPLING, fast, make_batch, motion_error
 
 OWN_PATH = 0.3  # share of the batches that start on the student's own path
@@ -44,7 +44,7 @@ def one_step_target(x: Tensor, landed: Tensor, start: Tensor, end: Tensor) -> Te
 
 @torch.no_grad()
 def land(denoise: ClipDenoiser, x: Tensor, levels: Tensor, first: int, substeps: int) -> Tensor:
-    """Where the teacher comes out: `substeps` DDIM steps from levels[first]."""
+    """Where the teacher arrives: `substeps` DDIM steps from levels[first]."""
     return DPMSolver(levels[first : first + substeps + 1], order=1).sample(denoise, x)
 
 
@@ -62,10 +62,10 @@ def distillation_loss(
 ) -> Tensor:
     """Squared error of the student's x0 against the target, measured as in training.
 
-    `teacher` must share its context; `guidance` tells its scales, or that it has none. One noise
-    level per call: all scenes of a batch start at the same one.
+    `teacher` must share its context; `guidance` is how it is sampled. All scenes of a batch start
+    at the same noise level.
 
-    Raises ValueError where `steps` does not divide `teacher_steps`.
+    Raises ValueError if `steps` does not divide `teacher_steps`.
     """
     place = next(student.parameters()).device
     motion, picture, tokens = (x.to(place) for x in batch)
@@ -101,7 +101,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.set_defaults(ema=0.99, warmup_steps=20)
     add = parser.add_argument
     add("--teacher", type=Path, required=True, help="a model directory")
-    add("--student-steps", type=int, default=8, help="that it is trained for")
+    add("--student-steps", type=int, default=8, help="steps to train the student for")
     add("--init", type=Path, help="start from this model's student; default: from the teacher")
     add("--picture-scale", type=float, help="guidance of the teacher; default: its own")
     add("--text-scale", type=float)
@@ -109,8 +109,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def distil(args: argparse.Namespace) -> dict:
-    """Distil as told. Returns the state that was saved last. Raises CheckpointError."""
+def distil(args: argparse.Namespace) -> State:
+    """Distil. Returns the last saved state. Raises CheckpointError."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     config = load_config(args.teacher)
@@ -120,7 +120,7 @@ def distil(args: argparse.Namespace) -> dict:
         if getattr(args, name) is not None
     }
     guidance = replace(config.sampling[TEACHER], **given)
-    # Half of the steps that it was trained for turned out better: the model card has the table.
+    # Serving half of the trained steps turned out better; the model card has the table.
     served = SAMPLING[STUDENT]
     plain = replace(served, steps=min(served.steps, args.student_steps))
     config = replace(config, sampling={TEACHER: guidance, STUDENT: plain})
@@ -134,7 +134,7 @@ def distil(args: argparse.Namespace) -> dict:
     share_context(teacher.unet)
     noise = MotionNoise(config.network.frames, config.network.grid, place)
     tokenise = Tokeniser(config.network.caption_length, config.network.buckets)
-    # Scenes that neither the teacher nor an evaluation has seen.
+    # Neither the teacher's training nor an evaluation uses these scenes.
     series = args.seed + 1
 
     def loss_of(step: int, draw: torch.Generator) -> Tensor:

@@ -1,12 +1,12 @@
-"""Measure networks on scenes that training never drew, whose true motion is known.
+"""Measure networks on scenes that training never drew and whose true motion is known.
 
     python -m workers.training.evaluate                          # everything, into eval/
     python -m workers.training.evaluate --quick                  # few scenes, minutes
     python -m workers.training.evaluate --samplings 15,2,1.5,2,0.5,log-snr    # only these
 
-Every arm (a network and how it is sampled) meets the same scenes with the same noise, so arms are
-compared in pairs. What an arm sampled is kept in --cache and made again only when its weights or
-its sampling change.
+Every arm (a network and how it is sampled) gets the same scenes and the same noise, so arms are
+compared in pairs. Samples are kept in --cache and made again only if an arm's weights or sampling
+change.
 """
 
 import argparse
@@ -35,7 +35,7 @@ BATCH = 16
 HALF_SIDE_PX = 256  # of a 512 px picture
 STILL = ("still", "still")
 PAIRS = [pair for pair in product(CAMERA, OBJECT) if pair != STILL]  # the vocabulary
-# Below this length a motion is none at all: half of the weakest of the vocabulary.
+# A shorter motion counts as nothing: half of the vocabulary's weakest.
 NOTHING = 0.004
 
 
@@ -66,11 +66,12 @@ class Measured:
 
     @property
     def hit(self) -> np.ndarray:
-        return (self.found == self.asked).astype(float)
+        hits: np.ndarray = self.found == self.asked
+        return hits.astype(float)
 
 
 def test_scenes(count: int, *, held_out: bool = False) -> list[Scene]:
-    """`count` scenes that go through the whole vocabulary in a fixed, shuffled order."""
+    """`count` scenes that cover the vocabulary in a fixed, shuffled order."""
     kinds = [Motion(*pair, strength) for strength, pair in product(STRENGTH, PAIRS)]
     order = np.random.default_rng(SEED).permutation(len(kinds))
     return [
@@ -83,7 +84,8 @@ def sample(arm: Arm, scenes: Sequence[Scene], cache_dir: Path | None) -> np.ndar
     """The motions that an arm samples, (N, 2, T, g, g) float32 in half sides."""
     file = cache_dir / f"{_fingerprint(arm, scenes)}.npy" if cache_dir else None
     if file is not None and file.exists():
-        return np.load(file)
+        cached: np.ndarray = np.load(file)
+        return cached
     animation = Animation(arm.animation.network, arm.animation.config, arm.sampling)
     draw = torch.Generator().manual_seed(SEED)
     noise = animation.noise.draw(len(scenes), draw)
@@ -112,13 +114,13 @@ def _measure_one(u: np.ndarray, scene: Scene) -> tuple[float, ...]:
     length, truth = _length(u), _length(true)
     cosine = float((u * true).mean() / max(length * truth, 1e-12))
     error = float(np.linalg.norm(u - true, axis=0).mean() * HALF_SIDE_PX)
-    rough = _length(_bend(u) - _bend(true)) * HALF_SIDE_PX
+    rough = _length(_second_difference(u) - _second_difference(true)) * HALF_SIDE_PX
     pair = (scene.kind.camera, scene.kind.object)
     return cosine, length / truth, error, rough, _nearest(u, scene), PAIRS.index(pair)
 
 
 def _nearest(u: np.ndarray, scene: Scene) -> int:
-    """Which pair of the vocabulary, done to this scene, comes nearest by flow cosine."""
+    """The pair of the vocabulary whose motion in this scene is nearest by flow cosine."""
     if _length(u) < NOTHING:
         return -1
     fields = np.stack(
@@ -132,7 +134,7 @@ def _length(u: np.ndarray) -> float:
     return float(np.sqrt(np.square(u).mean()))
 
 
-def _bend(u: np.ndarray) -> np.ndarray:
+def _second_difference(u: np.ndarray) -> np.ndarray:
     """Second differences over time of (2, T, g, g), the field at time 0 included."""
     return np.diff(u, n=2, axis=1, prepend=0)
 
@@ -175,16 +177,16 @@ def _weights_hash(animation: Animation) -> str:
 
 
 def _fingerprint(arm: Arm, scenes: Sequence[Scene]) -> str:
-    """Everything that decides what an arm samples."""
-    said = [scene.caption for scene in scenes]
-    told = [_weights_hash(arm.animation), asdict(arm.sampling), said, SEED]
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:20]
+    """A hash of everything that decides an arm's samples."""
+    captions = [scene.caption for scene in scenes]
+    inputs = [_weights_hash(arm.animation), asdict(arm.sampling), captions, SEED]
+    return hashlib.sha256(repr(inputs).encode()).hexdigest()[:20]
 
 
 def arms(
     student: Animation, teacher: Animation, student_fp32: Animation
 ) -> tuple[list[Arm], list[Arm]]:
-    """What every scene is sampled with, and what only the scenes of the curve are."""
+    """The arms for every scene, and those for the scenes of the curve only."""
     plain = student.sampling
     guided = replace(teacher.sampling, order=1)  # DDIM, as in distillation
     fast = teacher.sampling
@@ -204,7 +206,7 @@ def arms(
         *(Arm(f"student {n} x 1", student, replace(plain, steps=n)) for n in (8, 4, 2)),
         *(Arm(f"undistilled {n} x 1", teacher, replace(plain, steps=n)) for n in (4, 2)),
     ]
-    # One arm may be several of these; `run` keeps the first of a name.
+    # Some arms occur twice; `run` keeps the first of a name.
     return main, curve
 
 
@@ -231,14 +233,14 @@ def run(
     results: dict[str, Result] = {}
     for arm, n in [(a, count) for a in main_arms] + [(a, curve_count) for a in curve_arms]:
         if arm.name in results:
-            continue  # measured already, on as many scenes or more
+            continue  # measured already, on at least as many scenes
         scenes = test_scenes(n, held_out=arm.held_out)
         results[arm.name] = Result(arm, measure(sample(arm, scenes, cache_dir), scenes))
     return results
 
 
 def served(results: dict[str, Result]) -> str:
-    """The arm that is measured in all ways: the student with the steps that it is served with."""
+    """The name of the served arm: the student with its served number of steps."""
     return next(name for name in results if f"{name}, fp32" in results)
 
 
@@ -262,7 +264,7 @@ def table(results: dict[str, Result]) -> str:
 
 
 def paired(results: dict[str, Result], a: str, b: str) -> str:
-    """How much more often a hits than b on the same scenes, in points, with its interval."""
+    """How much more often a hits than b on the same scenes: points, with their interval."""
     hits = results[a].measured.hit - results[b].measured.hit
     low, high = interval(hits)
     return f"{a} - {b}: {hits.mean() * 100:+.1f} points ({low * 100:+.1f} to {high * 100:+.1f})"
@@ -275,8 +277,8 @@ def compare_samplings(model_dir: Path | None, given: list[str], count: int) -> N
     print("| steps,order,picture,text,rescale,schedule | adherence | magnitude | error, px |")
     print("|---|---|---|---|")
     for text in given:
-        steps, order, picture, said, rescale, schedule = text.split(",")
-        scales = (float(picture), float(said), float(rescale))
+        steps, order, picture, words, rescale, schedule = text.split(",")
+        scales = (float(picture), float(words), float(rescale))
         sampling = Sampling(int(steps), True, int(order), schedule, *scales)
         s = summary(measure(sample(Arm(text, teacher, sampling), scenes, None), scenes))
         print(

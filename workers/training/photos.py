@@ -1,4 +1,4 @@
-"""Real photos: contact sheets to look at, and figures that need no truth."""
+"""Real photos: contact sheets to look at, and figures that need no ground truth."""
 
 import json
 from importlib.resources import files
@@ -38,8 +38,8 @@ def load(name: str) -> np.ndarray:
     package = files("matplotlib") / "mpl-data/sample_data"
     if name != "grace_hopper.jpg":
         package = files("skimage") / "data"
-    with (package / name).open("rb") as file, Image.open(file) as image:
-        image = image.convert("RGB")
+    with (package / name).open("rb") as file, Image.open(file) as opened:
+        image = opened.convert("RGB")
         image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
         return np.asarray(image)
 
@@ -48,9 +48,9 @@ def contact_sheets(animation: Animation, out: Path, count: int | None) -> list[s
     """Write photos.jpg, a row of frames per photo; return lines of no-reference figures.
 
     Figures, means over the photos: the motion's length in pixels of a 512 px picture; its second
-    difference over time (jerks); how unevenly it stretches the picture (wobble: the part of its
-    gradient that is no zoom or rotation of the whole, in %); folds (share of grid cells turned
-    inside out, must be 0).
+    difference over time (jerks); how unevenly it stretches the picture (wobble: its gradient
+    without zooms and rotations of the whole, in %); folds (share of grid cells turned inside out,
+    must be 0).
     """
     rows, figures = [], []
     for name, prompt in list(PHOTOS.items())[:count]:
@@ -64,14 +64,14 @@ def contact_sheets(animation: Animation, out: Path, count: int | None) -> list[s
     Image.fromarray(np.concatenate(rows)).save(out / "photos.jpg", quality=85)
     means = {key: float(np.mean([row[key] for row in figures])) for key in figures[0]}
     (out / "photos.json").write_text(json.dumps(dict(zip(PHOTOS, figures, strict=False)), indent=1))
-    told = ", ".join(f"{key} {value:.2f}" for key, value in means.items())
-    return [f"- {len(figures)} photos: {told}"]
+    listed = ", ".join(f"{key} {value:.2f}" for key, value in means.items())
+    return [f"- {len(figures)} photos: {listed}"]
 
 
 def no_reference(motion: torch.Tensor, height: int, width: int) -> dict[str, float]:
     """Figures of one motion, (2, T, g, g) in half sides, on a picture of this shape."""
-    still = torch.cat([torch.zeros_like(motion[:, :1]), motion], 1)
-    u = keep_inside(still, height, width).numpy()  # (2, T + 1, g, g)
+    path = torch.cat([torch.zeros_like(motion[:, :1]), motion], 1)
+    u = keep_inside(path, height, width).numpy()  # (2, T + 1, g, g)
     cell = 2 / u.shape[-1]
     du_dx, dv_dy = np.diff(u[0], axis=2) / cell, np.diff(u[1], axis=1) / cell
     stretch = [d - d.mean((1, 2), keepdims=True) for d in (du_dx, dv_dy)]

@@ -1,7 +1,7 @@
-"""The phrases that motions are asked for with: for training, and others to measure with.
+"""The phrases that name motions: some for training, others held out for measuring.
 
-A phrase is never in both. Words may be: what is held out is how they are put together, and some
-forms ("swayed", "leftward", "pulsates") of words that training has in others.
+No phrase is in both. Words may be: the held-out phrases combine them in new ways, and use some new
+forms ("swayed", "leftward", "pulsates") of words in the training phrases.
 """
 
 from itertools import product
@@ -154,10 +154,10 @@ STRENGTH = {
     ],
 }
 NOTHING = ["still", "static", "no motion", "nothing moves", "completely still", "frozen"]
-# Gentle life for a prompt that asks for no motion in particular.
+# Gentle motion for a prompt that asks for nothing in particular.
 AMBIENT = ["ambient motion", "subtle living motion", "bring it to life", "animate this", "alive"]
 
-# Never trained on: other orders, longer ways to say it, forms that share only their stems.
+# Never trained on: other word orders, longer phrases, forms that share only their stems.
 HELD_OUT_CAMERA = {
     "pan left": ["slow leftward pan", "the view pans over to the left"],
     "pan right": ["rightward pan", "the view pans over to the right"],

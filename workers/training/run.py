@@ -1,4 +1,4 @@
-"""What training and distillation share: learning rate, averages, a log, a state that resumes."""
+"""Shared by training and distillation: learning rate, averages, a log, a state that resumes."""
 
 import argparse
 import csv
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -15,9 +16,21 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from workers.pipeline.denoiser import MotionDenoiser
-from workers.pipeline.loader import ModelConfig, save_config, save_weights
+from workers.pipeline.loader import ModelConfig, save_config, save_weights, with_current_names
 
 LOG_COLUMNS = ["step", "loss", "grad_norm", "learning_rate", "wall_s"]
+
+
+class State(TypedDict):
+    """What state.pt holds: everything needed to go on."""
+
+    step: int
+    log: list[list[float]]  # rows of LOG_COLUMNS
+    wall_s: float
+    network: dict[str, Tensor]
+    optimizer: dict[str, Any]  # as the optimizer's own state_dict
+    ema: dict[str, Tensor]
+    config: dict[str, Any]
 
 
 def learning_rate(step: int, args: argparse.Namespace) -> float:
@@ -27,19 +40,20 @@ def learning_rate(step: int, args: argparse.Namespace) -> float:
     it with another --steps (Hägele et al. 2024, arXiv:2405.18392).
     """
     down = (args.steps - step) / (args.steps * args.decay_share)
-    return args.lr * min(1.0, (step + 1) / args.warmup_steps, max(down, 0.0))
+    rate: float = args.lr * min(1.0, (step + 1) / args.warmup_steps, max(down, 0.0))
+    return rate
 
 
 @torch.no_grad()
 def average(ema: dict[str, Tensor], network: torch.nn.Module, step: int, decay: float) -> None:
-    """Exponential moving average; short at first, when the weights still change fast."""
+    """Update an exponential moving average, short at first because weights then change fast."""
     decay = min(decay, (1 + step) / (10 + step))
     for key, value in network.state_dict().items():
         ema[key].lerp_(value, 1 - decay)
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, steps: int, batch: int, lr: float) -> None:
-    """The flags that both scripts have."""
+    """Add the flags of both scripts."""
     add = parser.add_argument
     add("--out", type=Path, required=True, help="folder for the state and the model")
     add("--resume", action="store_true", help="go on from <out>/state.pt")
@@ -47,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, steps: int, batch: int, lr
     add("--threads", type=int, default=2, help="CPU threads")
     # How long
     add("--steps", type=int, default=steps)
-    add("--minutes", type=float, default=math.inf, help="save and stop after so long")
+    add("--minutes", type=float, default=math.inf, help="save and stop after this time")
     add("--save-minutes", type=float, default=5.0)
     # How
     add("--batch", type=int, default=batch)
@@ -60,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, steps: int, batch: int, lr
 
 
 def device() -> torch.device:
-    """A GPU where there is one."""
+    """A GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -70,8 +84,8 @@ def optimise(
     config: ModelConfig,
     name: str,
     loss_of: Callable[[int, torch.Generator], Tensor],
-) -> dict:
-    """Minimise loss_of(step, draw), whose randomness must all come from its two arguments.
+) -> State:
+    """Minimise loss_of(step, draw), whose randomness must come only from its two arguments.
 
     Writes <out>/state.pt (everything needed to go on) and <out>/model/ (the averaged weights as
     `name`) every --save-minutes, at SIGTERM, SIGINT and at the end. Returns the state saved last.
@@ -79,33 +93,40 @@ def optimise(
     place = next(network.parameters()).device
     optimizer = torch.optim.AdamW(network.parameters(), lr=args.lr, weight_decay=0.01)
     ema = {key: value.clone() for key, value in network.state_dict().items()}
-    state = {"step": 0, "log": [], "wall_s": 0.0}
+    step, wall_before, log = 0, 0.0, list[list[float]]()
     if args.resume:
-        state = torch.load(args.out / "state.pt", map_location=place, weights_only=True)
-        network.load_state_dict(state["network"])
+        state: State = torch.load(args.out / "state.pt", map_location=place, weights_only=True)
+        network.load_state_dict(with_current_names(state["network"]))
         optimizer.load_state_dict(state["optimizer"])
-        ema = state["ema"]
+        ema = with_current_names(state["ema"])
+        step, wall_before, log = state["step"], state["wall_s"], state["log"]
     size = sum(p.numel() for p in network.parameters())
     print(f"{size / 1e6:.2f} M parameters on {place}; {vars(args)}", flush=True)
 
-    stopped = []
+    stopped: list[bool] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.append(True))
     start = saved = time.monotonic()
-    wall_before, running = state["wall_s"], []
+    running: list[float] = []
 
-    def save_now(step: int) -> None:
-        state.update(step=step, network=network.state_dict(), optimizer=optimizer.state_dict())
-        state.update(ema=ema, wall_s=wall_before + time.monotonic() - start)
-        state.update(config=asdict(config))
+    def save_now() -> State:
+        state = State(
+            step=step,
+            log=log,
+            wall_s=wall_before + time.monotonic() - start,
+            network=network.state_dict(),
+            optimizer=optimizer.state_dict(),
+            ema=ema,
+            config=asdict(config),
+        )
         _save(args.out, state, config, name)
+        return state
 
-    step = state["step"]
     while step < args.steps:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, args)
         loss = loss_of(step, torch.Generator().manual_seed(args.seed * 1_000_003 + step))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         grad_norm = clip_grad_norm_(network.parameters(), args.grad_clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -116,7 +137,7 @@ def optimise(
         if step % args.log_every == 0 or step == args.steps:
             wall_s = wall_before + now - start
             mean, lr = float(np.mean(running)), learning_rate(step - 1, args)
-            state["log"].append(
+            log.append(
                 [step, round(mean, 5), round(float(grad_norm), 4), round(lr, 7), round(wall_s, 1)]
             )
             running = []
@@ -126,13 +147,12 @@ def optimise(
         if stopped or now - start > args.minutes * 60:
             break
         if now - saved > args.save_minutes * 60:
-            save_now(step)
+            save_now()
             saved = now
-    save_now(step)
-    return state
+    return save_now()
 
 
-def _save(out: Path, state: dict, config: ModelConfig, name: str) -> None:
+def _save(out: Path, state: State, config: ModelConfig, name: str) -> None:
     """Write the state, then the model, atomically."""
     out.mkdir(parents=True, exist_ok=True)
     part = out / "state.pt.part"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PICTURE = 64  # the side of the picture that the network sees
+PICTURE = 64  # the side of the network's input picture
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Body:
             level = np.hypot(p, q)
             if self.kind == "blob":
                 level = level / (1 + self.depth * np.sin(self.lobes * np.arctan2(q, p)))
-        level = (level - 1) * self.radii.min()
+        distance: np.ndarray = (level - 1) * self.radii.min()
         if self.kind == "plant":  # a head on a thin stalk
             below = np.clip(dy, 0, self.stalk)
-            level = np.minimum(level, np.hypot(dx, dy - below) - 0.03)
-        return level
+            distance = np.minimum(distance, np.hypot(dx, dy - below) - 0.03)
+        return distance
 
     @property
     def stalk(self) -> float:
@@ -41,11 +41,13 @@ class Body:
         return 2.2 * float(self.radii.max())
 
     def base(self) -> float:
-        """The y of the lowest point, roughly: what a plant is rooted at."""
+        """The y of the lowest point, roughly, where a plant is rooted."""
         if self.kind == "plant":
-            return self.centre[1] + self.stalk
+            root: float = self.centre[1] + self.stalk
+            return root
         c, s = np.cos(self.angle), np.sin(self.angle)
-        return self.centre[1] + np.hypot(self.radii[0] * s, self.radii[1] * c)
+        lowest: float = self.centre[1] + np.hypot(self.radii[0] * s, self.radii[1] * c)
+        return lowest
 
     def height(self) -> float:
         """From the lowest point to the highest, roughly."""
@@ -55,20 +57,23 @@ class Body:
 def grid(side: int) -> tuple[np.ndarray, np.ndarray]:
     """x and y of the cell centres of a side x side grid over [-1, 1]^2, x right, y down."""
     line = ((np.arange(side) + 0.5) / side * 2 - 1).astype(np.float32)
-    return tuple(np.meshgrid(line, line))
+    x, y = np.meshgrid(line, line)
+    return x, y
 
 
 def smoothstep(t: np.ndarray) -> np.ndarray:
     """0 below 0, 1 above 1, smooth between."""
-    t = np.clip(t, 0, 1)
-    return t * t * (3 - 2 * t)
+    t = np.asarray(np.clip(t, 0, 1))
+    smooth: np.ndarray = t * t * (3 - 2 * t)
+    return smooth
 
 
 def _interpolation(cells: int, side: int) -> np.ndarray:
     """A (side, cells) matrix that resamples a line smoothly (Gaussian windows, rows sum to 1)."""
     at = (np.arange(side)[:, None] + 0.5) / side * cells - 0.5
     weight = np.exp(-((at - np.arange(cells)[None]) ** 2) / (2 * 0.5**2))
-    return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
+    rows: np.ndarray = weight / weight.sum(1, keepdims=True)
+    return rows.astype(np.float32)
 
 
 _OCTAVES = {cells: _interpolation(cells, PICTURE) for cells in (2, 4, 8, 16, 32)}
@@ -136,11 +141,12 @@ def draw_picture(bodies: list[Body], horizon: float | None, rng: np.random.Gener
         fill = fill + shade + texture(rng, rng.uniform(0.02, 0.15))
         picture += (fill - picture) * inside
     exposure = np.clip(rng.normal(1, 0.1), 0.8, 1.2)
-    return np.clip(picture * exposure, 0, 1).astype(np.float32)
+    exposed: np.ndarray = np.clip(picture * exposure, 0, 1)
+    return exposed.astype(np.float32)
 
 
 def _contrasting(picture: np.ndarray, inside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A colour that stands out, more or less, from what the object covers."""
+    """A colour that roughly contrasts with the area that the object covers."""
     behind = (picture * inside).sum((1, 2)) / max(float(inside.sum()), 1e-3)
     for _ in range(6):
         colour = rng.uniform(0.05, 0.95, 3)

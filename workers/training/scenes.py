@@ -1,6 +1,6 @@
-"""Procedural scenes with known motion: the only data that motion-small ever sees.
+"""Procedural scenes with known motion: the only data of motion-small.
 
-Every scene follows from (seed, number) alone, so training resumes exactly and any scene of an
+Every scene depends only on (seed, number), so training resumes exactly and any scene of an
 evaluation can be made again. A motion is a backward displacement field u in units of the picture's
 half side: frame_t(x) = picture(x + u_t(x)), x in [-1, 1]^2, x to the right, y down, u_0 = 0.
 A camera term moves everything; an object term moves the objects, fading out smoothly around them,
@@ -17,7 +17,7 @@ from workers.training.scenery import Body, draw_body, draw_picture, grid, smooth
 
 GRID = 16  # the side of a motion field
 FRAMES = 8  # predicted fields, at times 1/8, 2/8, ... 1; the field at time 0 is zero
-# How far around an object its motion fades out: so wide that only strong drifts fold the picture.
+# The distance over which an object's motion fades out: wide, so that only strong drifts fold.
 FADE = 0.4
 AMOUNT = {"gentle": 0.6, "normal": 1.0, "strong": 1.5}
 # Each at "normal" strength, over the clip, in half sides or radians.
@@ -43,7 +43,7 @@ OBJECT_AMPLITUDE = {
     "drift left": 0.2,
     "drift right": 0.2,
 }
-# Near things move more than far ones when the camera pans.
+# When the camera pans, near things move more than far ones.
 PARALLAX = 0.25
 _X, _Y = grid(GRID)
 _TIME = (np.arange(1, FRAMES + 1, dtype=np.float32) / FRAMES)[:, None, None]  # (T, 1, 1)
@@ -53,7 +53,7 @@ _ROUND = (1 - np.cos(2 * np.pi * _TIME)) / 2  # there and back
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, what is said about it, and how it moves."""
+    """A picture, its caption and its motion."""
 
     picture: np.ndarray  # (3, PICTURE, PICTURE) float32 in [0, 1]
     caption: str
@@ -61,7 +61,7 @@ class Scene:
     kind: Motion
     bodies: list[Body]
     horizon: float | None
-    amount: float  # what the amplitudes are multiplied with
+    amount: float  # multiplies all amplitudes
 
 
 def draw_motion(rng: np.random.Generator) -> Motion:
@@ -105,8 +105,8 @@ def body_field(name: str, body: Body) -> np.ndarray:
     dx, dy = _X - body.centre[0], _Y - body.centre[1]
     zero = np.zeros_like(_X)
     if name == "sway":  # rooted at its lowest point, bends more the higher it is
-        bend = np.clip((body.base() - _Y) / body.height(), 0, 1.2)
-        return a * np.stack([-_SWING * bend, _SWING * zero])
+        lean = np.clip((body.base() - _Y) / body.height(), 0, 1.2)
+        return a * np.stack([-_SWING * lean, _SWING * zero])
     if name == "bob":
         return a * np.stack([_SWING * zero, _SWING + zero])
     if name == "ripple":
@@ -126,7 +126,9 @@ def wave() -> np.ndarray:
     # into zigzags.
     phase = 2 * np.pi * (_X / 0.9 - 1.25 * _TIME + 0.25 * _Y)
     swell = np.minimum(1.0, 3 * _TIME)
-    return OBJECT_AMPLITUDE["ripple"] * swell * np.stack([0.5 * np.cos(phase), np.sin(phase)])
+    height = OBJECT_AMPLITUDE["ripple"] * swell
+    field: np.ndarray = height * np.stack([0.5 * np.cos(phase), np.sin(phase)])
+    return field
 
 
 def motion_field(
@@ -150,18 +152,18 @@ def draw_scene(
 ) -> Scene:
     """Scene `number` of an endless series. Same arguments, same scene.
 
-    `kind` tells what is to happen. With `held_out`, the same scene is described by phrases that
-    training never uses.
+    `kind` fixes what happens. With `held_out`, phrases that training never uses describe the same
+    scene.
     """
     rng = np.random.default_rng((seed, number))
     drawn = draw_motion(rng)
     kind = drawn if kind is None else kind
-    said = caption(kind, np.random.default_rng((seed, number, 1)), held_out=held_out)
+    words = caption(kind, np.random.default_rng((seed, number, 1)), held_out=held_out)
     bodies = [draw_body(rng) for _ in range(rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15]))]
-    # Water needs a place to be.
+    # Water needs an area below a horizon.
     chance = 0.7 if kind.object == "ripple" else 0.3
     horizon = float(rng.uniform(-0.3, 0.4)) if rng.random() < chance else None
     picture = draw_picture(bodies, horizon, rng)
     amount = AMOUNT[kind.strength] * rng.uniform(0.9, 1.1)
     motion = motion_field(kind.camera, kind.object, bodies, horizon, amount)
-    return Scene(picture, said, motion, kind, bodies, horizon, amount)
+    return Scene(picture, words, motion, kind, bodies, horizon, amount)

@@ -1,14 +1,14 @@
 """Train the teacher of motion-small on procedural scenes.
 
     python -m workers.training.train --out runs/motion
-    python -m workers.training.train --out runs/motion --resume    # goes on where it stopped
+    python -m workers.training.train --out runs/motion --resume    # continue
     python -m workers.training.train --out runs/more --init workers/weights/motion-small
     python -m workers.training.train --out runs/toy --toy --steps 20    # CPU, seconds
 
-Writes <out>/state.pt (everything needed to go on) and <out>/model/ (the averaged weights, ready
-for the pipeline) every --save-minutes, at SIGTERM, SIGINT and at the end. Scenes, noise and dropped
-conditions follow from (seed, step) alone, so a resumed run takes the steps that an uninterrupted
-one would have taken.
+Writes <out>/state.pt (everything needed to continue) and <out>/model/ (the averaged weights, ready
+for the pipeline) every --save-minutes, on SIGTERM and SIGINT, and at the end. Scenes, noise and
+dropped conditions depend only on (seed, step), so a resumed run takes the same steps as an
+uninterrupted one.
 """
 
 import argparse
@@ -27,27 +27,27 @@ from workers.pipeline.loader import TEACHER, ModelConfig, Sampling, load_network
 from workers.pipeline.noise import MotionNoise
 from workers.pipeline.text import PAD, Tokeniser
 from workers.training import captions, scenes
-from workers.training.run import add_arguments, device, optimise
+from workers.training.run import State, add_arguments, device, optimise
 
 VERSION = "0.3.0"
-# The standard deviation of all motion: brings it to unit variance.
+# The standard deviation of all motion; dividing by it gives unit variance.
 MOTION_SCALE = 0.067
-# Log-normal noise ratios (Karras et al. 2022, arXiv:2206.00364, Table 1). Which motion it is to be
-# is decided at high noise, and that is what has to be learnt.
+# Log-normal noise ratios (Karras et al. 2022, arXiv:2206.00364, Table 1). High noise decides which
+# motion it becomes, and that is what the network has to learn.
 NOISE_MEAN, NOISE_STD = math.log(4.0), 1.6
-# Errors are measured a quarter of the way to white: a swaying flower is a small and fine part of a
-# clip whose camera pans, and matters as much.
+# Errors are whitened by a quarter: a swaying flower is a small, fine part of a clip whose camera
+# pans, and it matters as much.
 WHITENING = 0.25
-# What the mean square of a scene's motion is compared with when scenes are weighted; and that of
-# the part of it which is no pan, zoom or rotation of the whole, and which is measured once more by
-# itself: without that, objects learn to move half as far as they should.
+# Scenes are weighted by 1 / (mean square of the motion + SMALL_MOTION). The part that is not a pan,
+# zoom or rotation of the whole counts once more by itself, weighted likewise: without that, objects
+# learn to move half as far as they should.
 SMALL_MOTION = 0.1
 SMALL_OBJECT_MOTION = 0.02
 OBJECT_SHARE = 1.0
-# Captions of real clips are often wrong; one in so many of ours tells of another motion. A network
-# that has learnt to doubt its prompt samples what was not asked for, unless it is guided.
+# Captions of real clips are often wrong; this share of ours describes another motion. A network
+# that learnt to doubt its prompt ignores it at times, unless it is guided.
 MISLABELLED = 0.06
-# Words whose own vector is hidden, so that the runs of letters in them learn what they mean.
+# Share of words whose own vector is hidden, so that their runs of letters learn the meaning.
 UNKNOWN_WORDS = 0.08
 # The three passes of guidance need the network without text, and without text and picture.
 DROP_BOTH, DROP_TEXT = 0.06, 0.10
@@ -77,7 +77,7 @@ def network_config(toy: bool) -> DenoiserConfig:
 
 
 def model_config(toy: bool) -> ModelConfig:
-    """Everything about the model but its weights; guidance and steps as ModelConfig has them."""
+    """Everything about the model except its weights."""
     return ModelConfig(
         name="motion-small",
         version=VERSION,
@@ -94,7 +94,7 @@ def make_batch(
     """The scenes of one step: motion (B, 2, T, h, w), picture (B, 3, p, p), tokens (B, L, P)."""
     batch = [scenes.draw_scene(seed, step * size + i) for i in range(size)]
     rng = np.random.default_rng((seed, step, 2))
-    said = [
+    texts = [
         captions.caption(scenes.draw_motion(rng), rng)
         if rng.random() < mislabelled
         else scene.caption
@@ -102,7 +102,7 @@ def make_batch(
     ]
     motion = torch.from_numpy(np.stack([scene.motion for scene in batch])) / MOTION_SCALE
     picture = torch.from_numpy(np.stack([scene.picture for scene in batch])) * 2 - 1
-    tokens = torch.stack([tokenise(text) for text in said])
+    tokens = torch.stack([tokenise(text) for text in texts])
     hidden = torch.from_numpy(rng.random(tokens.shape[:2])) < UNKNOWN_WORDS
     other = torch.from_numpy(rng.integers(1, tokenise.buckets + 1, tokens.shape[:2]))
     tokens[..., 0] = torch.where(hidden & (tokens[..., 0] != PAD), other, tokens[..., 0])
@@ -127,12 +127,12 @@ def diffusion_loss(
     noisy, target = cos * motion + sin * epsilon, cos * epsilon - sin * motion
     with fast(place):
         v = network(noisy, angle * (2 / math.pi), picture, tokens)
-    # sin * error of v is the error of x0: where little noise is left, little is left to learn.
+    # sin * error of v is the error of x0: with little noise left, little is left to learn.
     return motion_error(noise, sin * (v.float() - target), motion).mean()
 
 
 def motion_error(noise: MotionNoise, error: Tensor, motion: Tensor) -> Tensor:
-    """How wrong each motion is, (B,): all of it, and what is left of it without the camera's.
+    """The error of each motion, (B,): of the whole, plus of the part without the camera's motion.
 
     error and motion (B, 2, T, h, w).
     """
@@ -145,7 +145,7 @@ def motion_error(noise: MotionNoise, error: Tensor, motion: Tensor) -> Tensor:
 
 
 def without_camera(x: Tensor) -> Tensor:
-    """Take off what is constant or linear over each field: pans, zooms, rotations.
+    """Remove what is constant or linear over each field: pans, zooms, rotations.
 
     x (B, 2, T, h, w), h = w.
     """
@@ -159,12 +159,12 @@ def without_camera(x: Tensor) -> Tensor:
 
 @contextmanager
 def fast(place: torch.device) -> Iterator[None]:
-    """bf16 where there is hardware for it, and attention kernels whose backward pass is quick.
+    """bf16 if the hardware supports it, and attention kernels with a quick backward pass.
 
-    For the 8-token sequences of temporal attention the fused CPU kernel's backward pass takes
-    as long as everything else together; the plain one does not.
+    For temporal attention's sequences of 8 tokens, the fused CPU kernel's backward pass takes as
+    long as everything else together; the plain one does not.
     """
-    able = place.type == "cuda" or torch.backends.mkldnn.is_available()
+    able = place.type == "cuda" or torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     with sdpa_kernel(SDPBackend.MATH), torch.autocast(place.type, torch.bfloat16, enabled=able):
         yield
 
@@ -177,8 +177,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def train(args: argparse.Namespace) -> dict:
-    """Train as told. Returns the state that was saved last."""
+def train(args: argparse.Namespace) -> State:
+    """Train. Returns the last saved state."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     config = model_config(args.toy)

@@ -35,9 +35,9 @@ from app.api.request.job_view import poll_hint_s
 from app.api.request.submission import Submission, max_body_bytes, picture_of
 from app.api.routes import submit
 from app.api.routes.jobs import own, remove, video_url
+from app.config.profiles_file import PROFILES
 from app.config.settings import Settings
 from app.domain.errors import BadRequest
-from app.domain.job.profiles import PROFILES
 from app.store.job import jobs
 from app.store.job.jobs import Filter
 from stillmotion.states import JobState

@@ -114,6 +114,8 @@ class WholeJob(JobRecord):
 class BegunJob(JobRecord):
     """A job in the hands of the worker that has just begun it."""
 
+    lease_token: str
+
     token: str  # of the claim that placed it
     has_webhooks: bool  # whether its owner has webhook endpoints
 

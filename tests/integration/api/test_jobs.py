@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from app.broker import progress
+from app.config.profiles_file import PROFILES
 from app.domain.errors import Transient
-from app.domain.job.profiles import DEFAULT_PROFILE, PROFILES
+from app.domain.job.profiles import DEFAULT_PROFILE
 from app.store import keys
 from app.store.job import attempts, jobs
 from tests.support import calls, make

@@ -366,8 +366,8 @@ def test_a_workers_log_names_the_host_of_a_webhook_only(
     start_worker()
     start_loop()
     wait_recorded(store, ended_job(store, owner, receiver.url("/secret-path?token=hunter2")))
-    services.wait_until(lambda: "webhook tried" in log.read_text())
-    [line] = [x for x in services.log_lines(log) if x.get("event") == "webhook tried"]
+    services.wait_until(lambda: "webhook_tried" in log.read_text())
+    [line] = [x for x in services.log_lines(log) if x.get("event") == "webhook_tried"]
     assert (line["host"], line["status"], line["outcome"]) == ("127.0.0.1", 500, "retry")
     assert "hunter2" not in log.read_text()
     assert "secret-path" not in log.read_text()
