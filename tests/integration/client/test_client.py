@@ -18,6 +18,7 @@ from stillmotion import (
     AsyncClient,
     Client,
     CompletedEvent,
+    JobFailed,
     Rejected,
     UnexpectedResponse,
     Unreachable,
@@ -281,6 +282,70 @@ def test_a_download_that_fails_leaves_what_was_there(script, client, tmp_path):
         client.download("j1", target)
     assert target.read_bytes() == b"the one from before"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_run_does_it_all_and_returns_the_path(script, client, tmp_path):
+    clip = script.clip(4)
+    script.answers = [script.job(), script.job("processing"), clip, clip, (200, {}, b"clip")]
+    target = tmp_path / "a.mp4"
+    states = []
+    made = client.run(b"a", "wind", to=target, on_update=lambda job: states.append(job.state))
+    assert made == target
+    assert target.read_bytes() == b"clip"
+    assert states == ["processing", "succeeded"]
+    assert b"wind" in script.seen[0][3]
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "code", "detail"),
+    [
+        ("failed", {"code": "render_impossible", "message": "Too dark."}, None, "Too dark."),
+        ("canceled", None, "job_canceled", "Job j1 ended as canceled."),
+    ],
+)
+def test_run_raises_the_jobs_error(script, client, tmp_path, state, error, code, detail):
+    script.answers = [script.job(), script.job(state, terminal=True, error=error)]
+    with pytest.raises(JobFailed, match=f"Job j1 ended as {state}") as caught:
+        client.run(b"a", to=tmp_path / "a.mp4")
+    assert caught.value.code == (code or error["code"])
+    assert caught.value.detail == detail
+    assert caught.value.job.state == state
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_submits_nothing_that_it_could_not_write(script, client, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        client.run(b"a", to=tmp_path / "missing/a.mp4")
+    assert script.seen == []
+
+
+def test_a_job_stands_for_its_id(script, client, tmp_path):
+    clip = script.clip(4)
+    script.answers = [clip, clip, clip, (200, {}, b"clip")]
+    job = client.wait(client.get("j1"))
+    assert client.download(job, tmp_path / "a.mp4").read_bytes() == b"clip"
+    paths = [path for _, path, _, _ in script.seen]
+    assert paths == [*["/v1/jobs/j1"] * 3, "/clip?signature=s"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ((404, {}, b"<html>"), "status 404"),
+        ((405, {}, b""), "status 405"),
+        ((501, {}, b""), "status 501"),
+        ((301, {"Location": "https://x.example/"}, b""), "status 301 to https://x.example/"),
+        ((200, {}, b"<html>"), "not JSON"),
+        ((200, {}, b'{"id": 1}'), "/id: "),
+    ],
+)
+def test_a_server_that_is_not_ours_is_named(script, client, answer, problem):
+    script.answers = [answer]
+    with pytest.raises(UnexpectedResponse) as caught:
+        client.submit(b"a")
+    sentence = f"Unexpected response from {script.url}/v1/jobs; is this a Stillmotion server?"
+    assert caught.value.detail.startswith(f"{sentence} ({problem}")
+    assert len(script.seen) == 1
 
 
 def test_ids_are_quoted(script, client):
