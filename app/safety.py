@@ -53,14 +53,10 @@ class Safety:
 
         `picture_pointer`: to the field that the picture came in.
         """
-        for name, pointer, ask, what in (
-            ("prompt", "/prompt", self._check.prompt, prompt),
-            ("picture", picture_pointer, self._check.picture, jpeg),
-        ):
-            if what and (reason := _asked(ask, what)) is not None:
-                log.warning("content rejected", pointer=pointer, reason=reason)
-                detail = f"The {name} was rejected by this service's content check."
-                raise BadRequest(CODE, detail, status=422, pointer=pointer)
+        if prompt and (reason := _asked(self._check.prompt, prompt)) is not None:
+            raise _rejected("prompt", "/prompt", reason)
+        if jpeg and (reason := _asked(self._check.picture, jpeg)) is not None:
+            raise _rejected("picture", picture_pointer, reason)
 
     def refuse_clip(self, frames: Iterable[Any]) -> None:
         """Raises Permanent (content_rejected) and Transient."""
@@ -80,6 +76,12 @@ def load(name: str) -> Safety | None:
         return Safety(found[0].load()())
     except Exception as error:  # whatever a stranger's package raises
         raise ConfigError(f"SAFETY_CHECK {name!r} cannot be loaded: {error}.") from error
+
+
+def _rejected(name: str, pointer: str, reason: str) -> BadRequest:
+    log.warning("content rejected", pointer=pointer, reason=reason)
+    detail = f"The {name} was rejected by this service's content check."
+    return BadRequest(CODE, detail, status=422, pointer=pointer)
 
 
 def _asked(ask: Callable[[T], str | None], what: T) -> str | None:

@@ -1,4 +1,4 @@
-"""The states of a job, and how far it may travel: one vocabulary for clients and the service."""
+"""The states of a job and how far it may travel, shared by clients and the service."""
 
 from enum import StrEnum
 

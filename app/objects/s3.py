@@ -48,7 +48,8 @@ class S3Objects(Objects):
     def get(self, key: str) -> bytes:
         """See Objects.get."""
         with _errors(key):
-            return self._client().get_object(**self._at(key))["Body"].read()
+            data: bytes = self._client().get_object(**self._at(key))["Body"].read()
+            return data
 
     def delete(self, key: str) -> None:
         """See Objects.delete."""
@@ -90,17 +91,19 @@ class S3Objects(Objects):
             params["ResponseContentType"] = content_type
         with _errors(key):
             # The signature covers the host, so it is made for the one that clients see.
-            return self._client(self._public_endpoint_url).generate_presigned_url(
+            url: str = self._client(self._public_endpoint_url).generate_presigned_url(
                 "get_object", Params=params, ExpiresIn=expires_s
             )
+            return url
 
     def signed_put_url(self, key: str, *, expires_s: int, size: int) -> str:
         """See Objects.signed_put_url. The length is signed: a body of another one is refused."""
         check_url_options(expires_s, None, None)
         with _errors(key):
-            return self._client(self._public_endpoint_url).generate_presigned_url(
+            url: str = self._client(self._public_endpoint_url).generate_presigned_url(
                 "put_object", Params={**self._at(key), "ContentLength": size}, ExpiresIn=expires_s
             )
+            return url
 
     def check(self) -> None:
         """See Objects.check."""
@@ -169,4 +172,4 @@ def _errors(key: str) -> Iterator[None]:
 
 
 def _status(error: ClientError) -> int:
-    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -19,6 +19,8 @@ import sys
 import warnings
 
 # MPO is what phones write inside a .jpg; Pillow loads its plugin on first sight, so do it now.
+from typing import cast
+
 from PIL import (
     BmpImagePlugin,  # noqa: F401  (each plugin registers its format when imported)
     ExifTags,
@@ -127,7 +129,7 @@ def _check_size(width: int, height: int) -> None:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged EXIF is no reason to refuse a good picture
         return 1
 
@@ -154,7 +156,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _stretched(image: Image.Image) -> Image.Image:
     """Map 32-bit integer or float grey, whose range no header states, from 0..its maximum."""
-    low, high = image.getextrema()
+    low, high = cast(tuple[float, float], image.getextrema())  # of its only band
     low = min(0, low)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise Refused("unsupported_image_format")
@@ -181,8 +183,13 @@ def _to_srgb(image: Image.Image, profile: bytes | None, grey: bool) -> Image.Ima
             ):
                 # Grey with alpha is RGB by now, laid on the background.
                 image = image if image.mode == mode else image.convert(mode)
-                return ImageCms.applyTransform(image, transform)
+                return _transformed(image, transform)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _transformed(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+    # It returns None only where it works in place.
+    return cast(Image.Image, ImageCms.applyTransform(image, transform))
 
 
 @functools.lru_cache(maxsize=8)  # one camera or one editor sends the same profile every time
@@ -194,8 +201,11 @@ def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
     transform = ImageCms.buildTransform(source, SRGB, mode, "RGB")
     if mode == "RGB":
         # Most profiles are sRGB themselves, in one of many editions: try instead of comparing.
-        shades = ImageCms.applyTransform(SHADES, transform)
-        if max(high for _, high in ImageChops.difference(SHADES, shades).getextrema()) <= 2:
+        shades = _transformed(SHADES, transform)
+        bands = cast(
+            tuple[tuple[int, int], ...], ImageChops.difference(SHADES, shades).getextrema()
+        )
+        if max(high for _, high in bands) <= 2:
             return mode, None
     return mode, transform
 

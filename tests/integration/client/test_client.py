@@ -18,8 +18,9 @@ from stillmotion import (
     AsyncClient,
     Client,
     CompletedEvent,
+    JobFailed,
     Rejected,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     Unreachable,
     WaitTimeout,
     events,
@@ -217,7 +218,7 @@ def test_retry_after_is_honoured(script, client):
 def test_a_server_that_is_not_there_is_unreachable(script, make_client):
     with (
         make_client(f"http://127.0.0.1:{services.free_port()}", "k") as client,
-        pytest.raises(Unreachable, match="cannot be used"),
+        pytest.raises(Unreachable, match="is not reachable"),
     ):
         client.get("j1")
 
@@ -283,6 +284,70 @@ def test_a_download_that_fails_leaves_what_was_there(script, client, tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_run_does_it_all_and_returns_the_path(script, client, tmp_path):
+    clip = script.clip(4)
+    script.answers = [script.job(), script.job("processing"), clip, clip, (200, {}, b"clip")]
+    target = tmp_path / "a.mp4"
+    states = []
+    made = client.run(b"a", "wind", to=target, on_update=lambda job: states.append(job.state))
+    assert made == target
+    assert target.read_bytes() == b"clip"
+    assert states == ["processing", "succeeded"]
+    assert b"wind" in script.seen[0][3]
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "code", "detail"),
+    [
+        ("failed", {"code": "render_impossible", "message": "Too dark."}, None, "Too dark."),
+        ("canceled", None, "job_canceled", "Job j1 ended as canceled."),
+    ],
+)
+def test_run_raises_the_jobs_error(script, client, tmp_path, state, error, code, detail):
+    script.answers = [script.job(), script.job(state, terminal=True, error=error)]
+    with pytest.raises(JobFailed, match=f"Job j1 ended as {state}") as caught:
+        client.run(b"a", to=tmp_path / "a.mp4")
+    assert caught.value.code == (code or error["code"])
+    assert caught.value.detail == detail
+    assert caught.value.job.state == state
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_submits_nothing_that_it_could_not_write(script, client, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        client.run(b"a", to=tmp_path / "missing/a.mp4")
+    assert script.seen == []
+
+
+def test_a_job_stands_for_its_id(script, client, tmp_path):
+    clip = script.clip(4)
+    script.answers = [clip, clip, clip, (200, {}, b"clip")]
+    job = client.wait(client.get("j1"))
+    assert client.download(job, tmp_path / "a.mp4").read_bytes() == b"clip"
+    paths = [path for _, path, _, _ in script.seen]
+    assert paths == [*["/v1/jobs/j1"] * 3, "/clip?signature=s"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ((404, {}, b"<html>"), "status 404"),
+        ((405, {}, b""), "status 405"),
+        ((501, {}, b""), "status 501"),
+        ((301, {"Location": "https://x.example/"}, b""), "status 301 to https://x.example/"),
+        ((200, {}, b"<html>"), "not JSON"),
+        ((200, {}, b'{"id": 1}'), "/id: "),
+    ],
+)
+def test_a_server_that_is_not_ours_is_named(script, client, answer, problem):
+    script.answers = [answer]
+    with pytest.raises(UnexpectedResponse) as caught:
+        client.submit(b"a")
+    sentence = f"Unexpected response from {script.url}/v1/jobs; is this a Stillmotion server?"
+    assert caught.value.detail.startswith(f"{sentence} ({problem}")
+    assert len(script.seen) == 1
+
+
 def test_ids_are_quoted(script, client):
     script.answers = [script.job()]
     client.get("../../metrics")
@@ -299,7 +364,7 @@ def test_what_a_newer_server_adds_does_no_harm(script, client):
 @pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"[]", b'{"id": "j1"}'])
 def test_something_else_that_answers_is_named_as_such(script, client, body):
     script.answers = [(200, {}, body)]
-    with pytest.raises(UnexpectedAnswer, match="none of this API"):
+    with pytest.raises(UnexpectedResponse, match=r"Unexpected response from http://.*; is this"):
         client.wait("j1")
     assert len(script.seen) == 1
 
@@ -382,7 +447,7 @@ def test_events_end_when_nothing_answers_for_long(script, client, monkeypatch):
 @pytest.mark.parametrize("data", ["{", "[]", "x" * events.MAX_EVENT_BYTES])
 def test_a_stream_that_is_none_ends_the_iteration(script, client, data):
     script.answers = [(200, STREAM, f"event: status\ndata: {data}\n\n".encode())]
-    with pytest.raises(UnexpectedAnswer):
+    with pytest.raises(UnexpectedResponse):
         list(client.events("j1"))
 
 
@@ -437,7 +502,7 @@ def test_a_refusal_has_every_fault_and_the_requests_name(real, photo):
         real.submit(photo, "x" * 2000, motion=9, idempotency_key="mine")
     assert caught.value.code == "prompt_too_long"
     assert caught.value.pointer == "/prompt"
-    assert [fault.pointer for fault in caught.value.faults] == ["/prompt", "/motion"]
+    assert [error.pointer for error in caught.value.errors] == ["/prompt", "/motion"]
     assert caught.value.instance.startswith("urn:uuid:")
     with pytest.raises(Rejected) as caught:
         real.submit("https://127.0.0.1/photo.jpg")
