@@ -11,25 +11,25 @@ from app.broker.connections import connect
 from app.broker.publish import Publisher
 from app.dispatcher.deliveries import DeliveryLoop
 from app.store import keys
-from tests.support.contract import Promise
+from tests.support.contract import Contract
 from tests.support.cpu_worker import cpu_worker
 from tests.support.deployment import FILE, World
 from tests.support.receiver import Receiver
 
 
 @pytest.fixture(scope="session")
-def promise(session_settings):
-    """What the OpenAPI document promises of the API's answers."""
+def contract(session_settings):
+    """What the OpenAPI document says about the API's responses."""
     app = create_app(session_settings)
-    yield Promise(app.extensions["openapi"].value, app.url_map)
+    yield Contract(app.extensions["openapi"].value, app.url_map)
     app.extensions["services"].close()
 
 
 @pytest.fixture
-def app(settings, promise):
-    """The API; whatever a test client gets of it is held against the document."""
+def app(settings, contract):
+    """The API. Its test clients check every response against the document."""
     app = create_app(settings)
-    app.test_client_class = promise.client()
+    app.test_client_class = contract.client_class()
     yield app
     app.extensions["services"].close()
 

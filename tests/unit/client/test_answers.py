@@ -6,23 +6,23 @@ from uuid import uuid4
 
 import pytest
 
-from app.api.models import order_schema, schemas, webhook_schemas
-from app.api.routes import uploads
+from app.api.models import job_request, upload, webhook
 from app.domain.webhooks import headers, secret_for
+from app.public import job
 from stillmotion import AsyncClient, Client, Order, answers, verify_webhook
 from stillmotion.signatures import InvalidWebhook
 
 PAIRS = [
-    (answers.Job, schemas.Job),
-    (answers.Attempt, schemas.Attempt),
-    (answers.Region, schemas.Region),
-    (answers.Queue, schemas.Queue),
-    (answers.Output, schemas.Output),
-    (answers.Metrics, schemas.Metrics),
-    (answers.Webhook, webhook_schemas.Webhook),
-    (answers.Delivery, webhook_schemas.Delivery),
-    (answers.Secret, webhook_schemas.Secret),
-    (answers.Upload, uploads.Upload),
+    (answers.Job, job.Job),
+    (answers.Attempt, job.Attempt),
+    (answers.Region, job.Region),
+    (answers.Queue, job.Queue),
+    (answers.Output, job.Output),
+    (answers.Metrics, job.Metrics),
+    (answers.Webhook, webhook.Webhook),
+    (answers.Delivery, webhook.Delivery),
+    (answers.Secret, webhook.Secret),
+    (answers.Upload, upload.Upload),
 ]
 
 
@@ -34,7 +34,7 @@ def test_an_answer_has_the_apis_fields(ours, theirs):
 
 def test_an_order_has_the_apis_fields():
     named = {"prompt", "upload_id"}  # by arguments of their own
-    assert Order.__annotations__.keys() == order_schema.Order.model_fields.keys() - named
+    assert Order.__annotations__.keys() == job_request.JobRequest.model_fields.keys() - named
 
 
 def test_both_clients_have_the_same_methods():
