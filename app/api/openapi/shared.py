@@ -149,7 +149,7 @@ SUBMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
 # Sent to webhook receivers, by Standard Webhooks.
 WEBHOOK_HEADERS: dict[str, JsonSchema] = {
     "webhook-id": {
-        "description": "The message's id; it stays the same over all tries, so you can drop repeats.",
+        "description": "The message's id; all its tries carry it, so you can drop repeats.",
         "schema": {"type": "string"},
     },
     "webhook-timestamp": {
