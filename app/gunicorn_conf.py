@@ -15,17 +15,17 @@ from app.telemetry import configure_logs
 
 try:
     own = settings()
-    # Read and opened here first, so that what is wrong with them is one sentence.
+    # Read and open these first, so that a mistake in them is reported in one sentence.
     own.topology, objects_for(own), parse_allow(own.outbound_allow), safety.load(own.safety_check)
 except (ConfigError, ValueError) as error:
     print(f"app: {error}", file=sys.stderr)
     sys.exit(78)  # EX_CONFIG
 
-# One process: its counters are the process's own, and threads suffice, since waiting for the
-# database and the picture process is most of a submit. Run more API processes to scale.
-# A thread that waits for news of a job sleeps on a lock (20 kB, 30 frames deep);
-# app/api/process/gate.py keeps the number of those that work at API_THREADS.
-# gunicorn makes threads as they are needed.
+# One process, because its counters are its own. Threads suffice: a submit mostly waits for the
+# database and the picture process. Run more API processes to scale.
+# A thread that waits for a job sleeps on a lock (20 kB, 30 frames deep);
+# app/api/process/gate.py keeps the number of working threads at API_THREADS.
+# gunicorn creates threads as needed.
 workers = 1
 worker_class = "gthread"
 threads = own.api_threads + own.api_waiters
@@ -37,15 +37,17 @@ keepalive = 30  # seconds; longer than a client's pause between two polls
 limit_request_line = 4094  # a signed URL has about 300
 limit_request_fields = 64
 if Path("/dev/shm").is_dir():
-    worker_tmp_dir = "/dev/shm"  # a heartbeat on a slow disk would end a healthy worker
+    worker_tmp_dir = (
+        "/dev/shm"  # with the heartbeat on a slow disk, gunicorn would kill a healthy worker
+    )
 control_socket_disable = True
 
 
-class ErrorsOnly(Logger):
+class ErrorsOnly(Logger):  # type: ignore[misc]  # gunicorn has no type hints
     """gunicorn's own log. The application logs each request, without its query."""
 
     def access(self, *_: object) -> None:
-        """Make no line: the one that nobody writes cost 3 % of a request."""
+        """Do nothing: formatting a line that nobody writes cost 3 % of a request."""
 
 
 logger_class = ErrorsOnly
@@ -59,14 +61,14 @@ logconfig_dict = {
 
 
 def on_starting(server: object) -> None:
-    """Log as the application does, from the first line on."""
+    """Use the application's log format from the first line on."""
     configure_logs(own.log_level)
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let streams see the end of the worker; keep imports out of the collector's rounds.
+    """Let streams notice when the worker stops; keep imported objects out of garbage collection.
 
-    What was imported never becomes garbage.
+    They never become garbage.
     """
     worker.wsgi.extensions["services"].hub.alive = lambda: worker.alive
     gc.collect()
@@ -74,7 +76,7 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(server: object, worker: object) -> None:
-    """Let the picture processes go."""
+    """Stop the picture processes."""
     app = getattr(worker, "wsgi", None)
     if app is not None:
         app.extensions["services"].close()

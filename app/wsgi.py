@@ -1,4 +1,4 @@
-"""gunicorn's entry: `gunicorn -c python:app.gunicorn_conf app.wsgi:app`."""
+"""gunicorn's entry point: `gunicorn -c python:app.gunicorn_conf app.wsgi:app`."""
 
 from app.api.application import create_app
 from app.config.settings import settings

@@ -1,0 +1,1 @@
+"""How jobs, webhooks and timelines look from outside: to API clients and to webhook receivers."""

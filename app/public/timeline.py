@@ -1,19 +1,53 @@
-"""What happened to a job, made of its row and its attempts: they are kept, so this needs no log.
+"""What happened to a job, derived from its record and its attempts; no separate log is needed.
 
-Positions tell the order, and are the ids of a job's events: (fence, phase, step). A placement has a
-fence of its own and goes through the phases in order, so positions only grow over a job's life, on
-every API process alike.
+Every change of state has a position (fence, phase, step), which also serves as the id of the job's
+events. Each placement has its own fence and passes through the phases in order, so positions only
+grow over a job's life, and every API process computes the same ones.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
 
-from sqlalchemy import Row
+from pydantic import ConfigDict
 
+from app.public.response_model import ResponseModel, utc
+from app.store.job.records import AttemptJson, WholeJob
 from stillmotion.states import JobState
+
+
+class TimelineEntry(ResponseModel):
+    """One change of a job's state."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
+    at: datetime
+    event: JobState
+    seconds: float | None
+    """How long the state lasted; null for the present state and the final one."""
+    attempt: int | None = None
+    region: str | None = None
+    reason: str | None = None
+    hops: list[dict[str, str | int | float | None]] | None = None
+    """For a placement: the regions that refused the job before."""
+    worker: str | None = None
+    stages: dict[str, float] | None = None
+    """For a render: seconds by stage."""
+
+
+class Timeline(ResponseModel):
+    """What happened to a job, in order."""
+
+    object: Literal["timeline"]
+    job_id: UUID
+    data: list[TimelineEntry]
+
+    def to_json(self) -> str:
+        """Each kind of entry has its own fields; the others are omitted."""
+        return self.model_dump_json(exclude_unset=True)
 
 
 class Phase(IntEnum):
@@ -40,15 +74,15 @@ class Change:
     position: Position
     state: JobState
     at: datetime
-    attempt: Mapping[str, Any] | None = None  # the placement that it belongs to
+    attempt: AttemptJson | None = None  # the placement it belongs to
     reason: str | None = None
 
 
-def changes(row: Row[Any]) -> Iterator[Change]:
-    """Every change of state up to now, oldest first. `row` is that of `jobs.get_whole`."""
-    yield Change(Position(0, Phase.QUEUED), JobState.QUEUED, _utc(row.created_at))
-    state = JobState(row.state)
-    for attempt in row.attempts:
+def changes(job: WholeJob) -> Iterator[Change]:
+    """Every change of state so far, oldest first."""
+    yield Change(Position(0, Phase.QUEUED), JobState.QUEUED, utc(job.created_at))
+    state = JobState(job.state)
+    for attempt in job.attempts:
         fence = attempt["fence"]
         yield Change(
             Position(fence, Phase.STARTING), JobState.STARTING, _at(attempt["placed_at"]), attempt
@@ -57,55 +91,45 @@ def changes(row: Row[Any]) -> Iterator[Change]:
             began = Position(fence, Phase.PROCESSING)
             yield Change(began, JobState.PROCESSING, _at(attempt["begun_at"]), attempt)
         ended = None if attempt["ended_at"] is None else _at(attempt["ended_at"])
-        # What ended the job itself has the job's own time: both are of one statement.
-        if ended is not None and ended != row.finished_at:
+        # The attempt that ended the job carries the job's own time: one statement writes both.
+        if ended is not None and ended != job.finished_at:
             back = Position(fence, Phase.REQUEUED)
-            why = attempt["error_code"] or attempt["outcome"]
-            yield Change(back, JobState.QUEUED, ended, attempt, why)
+            reason = attempt["error_code"] or attempt["outcome"]
+            yield Change(back, JobState.QUEUED, ended, attempt, reason)
     if state.terminal:
-        end = Position(row.fence, Phase.ENDED)
-        last = row.attempts[-1] if row.attempts else None
-        yield Change(end, state, _utc(row.finished_at), last, row.error_code)
+        end = Position(job.fence, Phase.ENDED)
+        last = job.attempts[-1] if job.attempts else None
+        assert job.finished_at is not None
+        yield Change(end, state, utc(job.finished_at), last, job.error_code)
 
 
-def of(row: Row[Any]) -> list[dict[str, Any]]:
-    """The timeline as JSON values: states, every hop on the way, the stages of each attempt.
+def timeline_of(job: WholeJob) -> Timeline:
+    """A job's states, every hop on the way, and the stages of each attempt."""
+    listed = list(changes(job))
+    entries = [
+        _entry(change, following)
+        for change, following in zip(listed, [*listed[1:], None], strict=True)
+    ]
+    return Timeline(object="timeline", job_id=job.id, data=entries)
 
-    `seconds`: how long the state lasted; none yet for the present one.
-    """
-    listed = list(changes(row))
-    entries = []
-    for change, after in zip(listed, [*listed[1:], None], strict=True):
-        entry: dict[str, Any] = {
-            "at": _text(change.at),
-            "event": change.state.value,
-            "seconds": None
-            if after is None or change.state.terminal
-            else round((after.at - change.at).total_seconds(), 6),
-        }
-        attempt = change.attempt
-        if attempt is not None:
-            entry |= {"attempt": attempt["fence"], "region": attempt["region"]}
-        if change.reason is not None:
-            entry["reason"] = change.reason
-        if change.state is JobState.STARTING and attempt is not None:
-            # The last hops of an attempt tell how it ended, which the next entries say.
-            hops = [hop for hop in attempt["hops"] if hop["outcome"] in ("refused", "placed")]
-            entry["hops"] = hops
-        if change.state is JobState.PROCESSING and attempt is not None:
-            entry["worker"] = attempt["worker"]
-            entry["stages"] = attempt["timings"]
-        entries.append(entry)
-    return entries
+
+def _entry(change: Change, following: Change | None) -> TimelineEntry:
+    attempt = change.attempt
+    fields: dict[str, Any] = {}
+    if attempt is not None:
+        fields |= {"attempt": attempt["fence"], "region": attempt["region"]}
+    if change.reason is not None:
+        fields["reason"] = change.reason
+    if change.state is JobState.STARTING and attempt is not None:
+        # An attempt's later hops say how it ended, which the following entries show.
+        fields["hops"] = [hop for hop in attempt["hops"] if hop["outcome"] in ("refused", "placed")]
+    if change.state is JobState.PROCESSING and attempt is not None:
+        fields |= {"worker": attempt["worker"], "stages": attempt["timings"]}
+    lasted = None
+    if following is not None and not change.state.terminal:
+        lasted = round((following.at - change.at).total_seconds(), 6)
+    return TimelineEntry(at=change.at, event=change.state, seconds=lasted, **fields)
 
 
 def _at(value: str) -> datetime:
-    return _utc(datetime.fromisoformat(value))
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
-
-
-def _text(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
+    return utc(datetime.fromisoformat(value))

@@ -1,7 +1,7 @@
-"""The pages for people: the Studio at `/`, Operations at `/ops`, `/help`, and `/docs`.
+"""The HTML pages: the Studio at `/`, Operations at `/ops`, `/help` and `/docs`.
 
-Files as they are, no build step. Studio and Operations talk to the same API as everybody; `/docs`
-is made of the API's own document. A page tells nothing by itself, so it needs no session.
+Plain files without a build step. Studio and Operations use the same API as everybody else; `/docs`
+is rendered from the API's own document. The pages contain no data, so they need no session.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from flask import Blueprint, Response, make_response, render_template
 
 from app.web.reference import Reference, words
 
-# Everything from this service alone, and clips from where they are stored. No inline script or
-# style: what a job or a key says of itself can never run.
+# Everything comes from this service, except clips, which come from their store. No inline script
+# or style, so text in a job or a key's name can never run.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
     " img-src 'self' blob:; media-src 'self' {clips}; form-action 'self'; base-uri 'none';"
@@ -23,10 +23,8 @@ POLICY = (
 
 
 def pages(clip_url: Callable[[], str], document: Callable[[], dict[str, Any]]) -> Blueprint:
-    """All pages and their files. `clip_url` makes any URL of the kind by which clips are reached,
-    `document` the API's OpenAPI document.
-
-    What they raise, the pages raise.
+    """All pages and their files. `clip_url` makes any URL of the kind that clips have, `document`
+    returns the OpenAPI document. Their exceptions pass through the pages.
     """
     bp = Blueprint(
         "web",

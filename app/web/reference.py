@@ -1,6 +1,6 @@
-"""The OpenAPI document for people: what the page at `/docs` shows, in its order.
+"""The OpenAPI document prepared for the page at `/docs`, in the page's order.
 
-Only the document is read, so the page can say nothing that it does not.
+The document is the only source, so the page cannot contradict it.
 """
 
 import json
@@ -20,7 +20,7 @@ _BOLD = re.compile(r"\*\*([^*]+)\*\*")
 
 @dataclass(frozen=True)
 class Field:
-    """A parameter, or a field of an object. `link`: the schema that its kind names."""
+    """A parameter, or a field of an object. `link`: the schema named in `kind`."""
 
     name: str
     kind: str
@@ -37,7 +37,7 @@ class Body:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ResponseView:
     status: str
     text: str
     kind: str
@@ -56,10 +56,10 @@ class Operation:
     scope: str | None
     parameters: list[Field]
     bodies: list[Body]
-    answers: list[Answer]
+    responses: list[ResponseView]
     problems: dict[str, list[str]]  # status -> codes
     curl: str | None
-    message: str | None = None  # an example of what a webhook gets
+    message: str | None = None  # an example of what a webhook receives
 
 
 @dataclass(frozen=True)
@@ -138,28 +138,30 @@ class Reference:
                 Body(media_type, list(self._fields(media["schema"])))
                 for media_type, media in content.items()
             ],
-            answers=[
-                self._answer(status, answer)
-                for status, answer in shown["responses"].items()
+            responses=[
+                self._response(status, response)
+                for status, response in shown["responses"].items()
                 if status[0] in "23"
             ],
             problems={
                 status: media["schema"]["properties"]["code"]["enum"]
-                for status, answer in shown["responses"].items()
-                if (media := answer.get("content", {}).get("application/problem+json"))
+                for status, response in shown["responses"].items()
+                if (media := response.get("content", {}).get("application/problem+json"))
             },
             curl=None if method == "event" else self._curl(method, path, content, scope),
             message=sent,
         )
 
-    def _answer(self, status: str, answer: Mapping[str, Any]) -> Answer:
-        media_type, media = next(iter(answer.get("content", {}).items()), (None, {}))
+    def _response(self, status: str, response: Mapping[str, Any]) -> ResponseView:
+        content: Mapping[str, Any] = response.get("content", {})
+        media_type: str | None = next(iter(content), None)
+        media: Mapping[str, Any] = {} if media_type is None else content[media_type]
         kind, link = ("nothing", None) if media_type is None else _kind(media["schema"])
         if link is None and media_type is not None:
             kind = media_type
-        headers = [name for name in answer.get("headers", {}) if name != "X-Request-Id"]
-        return Answer(
-            status, answer["description"], kind, link, headers, _json(media.get("example"))
+        headers = [name for name in response.get("headers", {}) if name != "X-Request-Id"]
+        return ResponseView(
+            status, response["description"], kind, link, headers, _json(media.get("example"))
         )
 
     def _curl(self, method: str, path: str, content: Mapping[str, Any], scope: str | None) -> str:
@@ -179,7 +181,7 @@ class Reference:
         return " \\\n  ".join([*parts, f'"{self.server}{address}"'])
 
     def _least(self, media: Mapping[str, Any]) -> dict[str, Any]:
-        """The least body that the schema takes."""
+        """The smallest body that the schema accepts."""
         schema = self._resolve(media["schema"])
         return {
             name: "..." if each.get("type") == "string" else each.get("minimum", 0)
@@ -189,7 +191,7 @@ class Reference:
 
     def _schemas(self) -> Iterator[Schema]:
         for name, schema in self._document["components"]["schemas"].items():
-            if name != "Code":  # it has a list of its own
+            if name != "Code":  # it has its own list
                 values = [str(value) for value in schema.get("enum", ())]
                 fields = list(self._fields(schema))
                 yield Schema(name, schema.get("description", ""), fields, values)
@@ -217,7 +219,7 @@ class Reference:
 
 
 def words(text: str) -> Markup:
-    """The little Markdown of descriptions: paragraphs, `code`, **strong**."""
+    """Render the Markdown that descriptions use: paragraphs, `code`, **strong**."""
     shown = []
     for paragraph in filter(None, re.split(r"\n\s*\n", text.strip())):
         safe = _CODE.sub(r"<code>\1</code>", str(escape(paragraph)))
@@ -226,7 +228,7 @@ def words(text: str) -> Markup:
 
 
 def _kind(schema: Mapping[str, Any]) -> tuple[str, str | None]:
-    """What a value may be, in words, and the schema that the words name."""
+    """The kind of a value in words, and the schema that the words name."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return name, name

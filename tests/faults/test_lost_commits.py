@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from app.broker.connections import connect
+from app.config.profiles_file import PROFILES
 from app.config.settings import Settings
 from app.domain.errors import Transient
-from app.domain.job.profiles import PROFILES
 from app.domain.routing.topology import Pool
 from app.objects import LocalObjects, objects_for
 from app.store.job import attempts

@@ -19,7 +19,7 @@ from tests.support.receiver import Receiver
 
 @pytest.fixture(scope="session")
 def contract(session_settings):
-    """What the OpenAPI document promises of the API's answers."""
+    """What the OpenAPI document says about the API's responses."""
     app = create_app(session_settings)
     yield Contract(app.extensions["openapi"].value, app.url_map)
     app.extensions["services"].close()
@@ -27,9 +27,9 @@ def contract(session_settings):
 
 @pytest.fixture
 def app(settings, contract):
-    """The API; whatever a test client gets of it is held against the document."""
+    """The API. Its test clients check every response against the document."""
     app = create_app(settings)
-    app.test_client_class = contract.client()
+    app.test_client_class = contract.client_class()
     yield app
     app.extensions["services"].close()
 

@@ -1,70 +1,57 @@
-"""What the OpenAPI document promises of answers, and a client that holds every answer to it."""
+"""A test client that checks every response against the OpenAPI document.
+
+Successful bodies need no check here: `@describe` serialises only the models that the document is
+made of. What remains are statuses, media types, and the codes of errors.
+"""
 
 import re
 
-import jsonschema_rs
 from flask.testing import FlaskClient
 from werkzeug.exceptions import HTTPException
 
-# What a 422 is about is a field, except here: it is the whole request.
+# A 422 names a field, except here: the whole request is wrong.
 WHOLE = {"idempotency_key_reused"}
 
 
 class Contract:
-    """The document with its objects closed: a field that it does not know breaks it."""
+    """The statuses, media types and codes that the document lists for each operation."""
 
     def __init__(self, document, url_map):
         self.document = document
         self._urls = url_map.bind("localhost")
-        schemas = document["components"]["schemas"]
-        closed = {
-            name: schema | ({"additionalProperties": False} if schema.get("properties") else {})
-            for name, schema in schemas.items()
-        }
-        self._components = {"components": {"schemas": closed}}
-        self._validators = {}
 
-    def check(self, answer):
-        method, path = answer.request.method, answer.request.path
+    def check(self, response):
+        method, path = response.request.method, response.request.path
         try:
             rule, _ = self._urls.match(path, method, return_rule=True)
         except HTTPException:
-            return  # no operation: an unknown address or method
+            return  # an unknown path or method belongs to no operation
         if rule.endpoint.startswith("web.") or method in ("HEAD", "OPTIONS"):
             return
         name = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
-        told = self.document["paths"][name][method.lower()]["responses"]
-        where = f"{method} {name} {answer.status_code}"
-        assert str(answer.status_code) in told, f"{where} is not in the document"
-        content = told[str(answer.status_code)].get("content", {})
+        listed = self.document["paths"][name][method.lower()]["responses"]
+        where = f"{method} {name} {response.status_code}"
+        assert str(response.status_code) in listed, f"{where} is not in the document"
+        content = listed[str(response.status_code)].get("content", {})
         if not content:
-            assert not answer.is_sequence or not answer.data, f"{where} has a body"
+            assert not response.is_sequence or not response.data, f"{where} has a body"
             return
-        if not answer.mimetype.endswith("json"):
-            assert answer.mimetype in content or "*/*" in content, f"{where}: {answer.mimetype}"
-            return
-        if where not in self._validators:
-            schema = content[answer.mimetype]["schema"] | self._components
-            self._validators[where] = jsonschema_rs.Draft202012Validator(
-                schema, validate_formats=True
-            )
-        body = answer.get_json(force=True)
-        faults = [
-            f"{error.instance_path}: {error.message}"
-            for error in self._validators[where].iter_errors(body)
-        ]
-        assert not faults, f"{where}: {faults}: {body}"
-        if answer.status_code == 422 and body["code"] not in WHOLE:
-            assert body.get("errors"), f"{where} names no field: {body}"
+        assert response.mimetype in content or "*/*" in content, f"{where}: {response.mimetype}"
+        if response.mimetype == "application/problem+json":
+            body = response.get_json(force=True)
+            codes = content[response.mimetype]["schema"]["properties"]["code"]["enum"]
+            assert body["code"] in codes, f"{where}: {body['code']} is not in the document"
+            if response.status_code == 422 and body["code"] not in WHOLE:
+                assert body.get("errors"), f"{where} names no field: {body}"
 
-    def client(self):
-        """The class of a Flask test client that checks what it gets."""
+    def client_class(self):
+        """The class of a Flask test client that checks every response."""
         contract = self
 
-        class Checked(FlaskClient):
+        class CheckedClient(FlaskClient):
             def open(self, *args, **options):
-                answer = super().open(*args, **options)
-                contract.check(answer)
-                return answer
+                response = super().open(*args, **options)
+                contract.check(response)
+                return response
 
-        return Checked
+        return CheckedClient

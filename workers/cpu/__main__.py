@@ -11,12 +11,12 @@ import structlog
 from celery import Celery
 
 from app import outbound
-from app.api.models.schemas import Links
 from app.broker.celery_app import make_celery, node_name, run_worker
 from app.config.settings import ConfigError, Settings, settings
 from app.domain.errors import DatabaseUnavailable
 from app.domain.job.messages import DELIVER, HOUSEKEEPING_QUEUE, SWEEP, WEBHOOKS_QUEUE
 from app.objects import objects_for
+from app.public.links import Links
 from app.store.session import Store
 from app.store.webhooks.deliveries import Due
 from app.telemetry import configure_logs

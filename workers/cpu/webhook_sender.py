@@ -9,12 +9,12 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from app import outbound
-from app.api.models import schemas
-from app.api.models.schemas import Links
 from app.domain import webhooks
 from app.domain.webhooks import Outcome, Verdict
 from app.objects import Objects
 from app.outbound import Allow
+from app.public.links import Links
+from app.public.present import present_job
 from app.store.job import jobs
 from app.store.session import Store
 from app.store.webhooks import deliveries, endpoints
@@ -177,5 +177,5 @@ def _body(services: Services, delivery: BegunTry) -> bytes | None:
     if job is None or job.purged_at is not None:
         return None
     assert job.finished_at is not None, "only the end of a job is announced"
-    shown = schemas.dump_job(job, services.links, attempts=job.attempts)
-    return webhooks.encode(delivery.event, job.finished_at, shown)
+    shown = present_job(job, services.links, attempts=job.attempts)
+    return webhooks.encode(delivery.event, job.finished_at, shown.model_dump(mode="json"))

@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document, made of the routes, their notes and the models that validate.
+"""Builds the OpenAPI 3.1 document from the routes, their `@describe` and the models.
 
-Nothing is written down twice: paths come from the URL map, schemas from pydantic, what a field may
-be in this deployment (regions, models, sizes) from its settings, errors from the list of codes.
+Nothing is written twice: paths come from the URL map, schemas from pydantic, the values allowed in
+this deployment (regions, models, sizes) from its settings, errors from the list of codes.
 """
 
 import inspect
@@ -17,16 +17,16 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
-from app.api.models.webhook_schemas import JobMessage, TestMessage
+from app.api.models.problem import PROBLEM, Problem
 from app.api.openapi import shared
 from app.api.openapi.codes import CODES
 from app.api.openapi.examples import EXAMPLES
-from app.api.openapi.operation import PROBLEM, Answer, Operation
+from app.api.openapi.operation import Operation, ResponseSpec
 from app.api.openapi.shared import JsonSchema
-from app.api.request.errors import Problem
 from app.config.profiles_file import PROFILES
 from app.config.settings import Settings
 from app.domain.webhooks import GONE
+from app.public.webhook_message import JobMessage, TestMessage
 from stillmotion.signatures import TEST_EVENT, WebhookEvent
 
 REF = "#/components/schemas/{model}"
@@ -36,25 +36,24 @@ Model = type[BaseModel]
 
 
 def routes(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
-    """Every route of the API with its method and note; pages and their files are none of them.
+    """Every route of the API with its method and operation, without the pages and their files.
 
-    Raises TypeError for a route without a note.
+    Raises TypeError for a route without `@describe`.
     """
     for rule in app.url_map.iter_rules():
         if rule.endpoint.startswith("web."):
             continue
-        note = getattr(app.view_functions[rule.endpoint], "operation", None)
-        if note is None:
+        operation = getattr(app.view_functions[rule.endpoint], "operation", None)
+        if operation is None:
             raise TypeError(f"{rule.endpoint} has no @describe; the OpenAPI document needs it")
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-            yield rule, method, note
+            yield rule, method, operation
 
 
 class Document:
-    """The document of a whole application. Raises TypeError, as `routes`.
+    """The document of an application. Raises TypeError like `routes`.
 
-    Made when it is first asked for: that takes a tenth of a second, which tools that only make
-    the application need not wait.
+    Built on first use: it takes 0.1 s, which tools that only create the application can skip.
     """
 
     def __init__(self, app: Flask, settings: Settings):
@@ -84,14 +83,14 @@ class _Builder:
             for rule, _, _ in listed
         }
         paths: dict[str, dict[str, Any]] = defaultdict(dict)
-        for rule, method, note in listed:
+        for rule, method, operation in listed:
             view = app.view_functions[rule.endpoint]
             path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
             paths[path][method.lower()] = {
                 "operationId": view.__name__,
                 "tags": [shared.GROUP_OF[rule.endpoint.partition(".")[0]]],
                 **_words(view),
-                **self._operation(rule, method, note),
+                **self._operation(rule, method, operation),
             }
         webhooks = {
             event.value: {"post": self._webhook(event.value, JobMessage)} for event in WebhookEvent
@@ -109,35 +108,35 @@ class _Builder:
             "tags": [{"name": name, "description": text} for name, text in shared.GROUPS.items()],
             "components": {
                 "securitySchemes": shared.SECURITY,
-                "headers": shared.ANSWER_HEADERS,
+                "headers": shared.RESPONSE_HEADERS,
                 "parameters": {
                     name: {"name": name, "in": "header", **shown}
-                    for name, shown in shared.HEADERS.items()
+                    for name, shown in shared.REQUEST_HEADERS.items()
                 },
-                # First, for it finds out what the models are called.
+                # Before the paths: this step decides the names of the schemas.
                 "schemas": _tidy(self._components(), self._served),
             },
             "paths": _tidy(paths, self._served),
             "webhooks": _tidy(webhooks, self._served),
         }
 
-    def _operation(self, rule: Rule, method: str, note: Operation) -> dict[str, Any]:
+    def _operation(self, rule: Rule, method: str, operation: Operation) -> dict[str, Any]:
         parameters = [
             {"name": name, "in": "path", "required": True, "schema": shared.PATH[name]}
             for name in _names(rule)
         ]
-        parameters += [] if note.query is None else self._query(note.query)
-        parameters += [{"$ref": f"#/components/parameters/{name}"} for name in note.headers]
+        parameters += [] if operation.query is None else self._query(operation.query)
+        parameters += [{"$ref": f"#/components/parameters/{name}"} for name in operation.headers]
         shown: dict[str, Any] = {"parameters": parameters}
-        if content := self._body(note):
-            shown["requestBody"] = {"content": content, "required": not note.may_be_empty}
+        if content := self._body(operation):
+            shown["requestBody"] = {"content": content, "required": not operation.may_be_empty}
         shown["responses"] = {
-            **{str(status): self._answer(answer) for status, answer in note.answers.items()},
-            **self._problems(_codes(rule, method, note), note),
+            **{str(status): self._response(spec) for status, spec in operation.responses.items()},
+            **self._problems(_codes(rule, method, operation), operation),
         }
-        # For such schemes a role may be named: the scope that the key needs.
-        roles = [] if note.scope == "any" else [note.scope]
-        shown["security"] = [] if note.scope is None else [{"key": roles}, {"session": roles}]
+        # OpenAPI lets these schemes name roles; ours are scopes.
+        roles = [] if operation.scope == "any" else [operation.scope]
+        shown["security"] = [] if operation.scope is None else [{"key": roles}, {"session": roles}]
         return shown
 
     def _query(self, model: Model) -> list[dict[str, Any]]:
@@ -152,65 +151,65 @@ class _Builder:
             found.append(entry | {"schema": field})
         return found
 
-    def _body(self, note: Operation) -> dict[str, Any]:
+    def _body(self, operation: Operation) -> dict[str, Any]:
         content: dict[str, Any] = {}
-        if note.form is not None:
-            content["multipart/form-data"] = self._form(note)
-        if note.body is not None:
-            content[note.body_media_type] = {"schema": self._ref(note.body, "validation")}
-            if examples := note.examples:
+        if operation.form is not None:
+            content["multipart/form-data"] = self._form(operation)
+        if operation.body is not None:
+            content[operation.body_media_type] = {"schema": self._ref(operation.body, "validation")}
+            if examples := operation.examples:
                 listed = {name: {"value": value} for name, value in examples.items()}
-                content[note.body_media_type]["examples"] = listed
-        elif note.body_media_type != "application/json":
-            content[note.body_media_type] = {"schema": {}}
+                content[operation.body_media_type]["examples"] = listed
+        elif operation.body_media_type != "application/json":
+            content[operation.body_media_type] = {"schema": {}}
         return content
 
-    def _form(self, note: Operation) -> dict[str, Any]:
-        assert note.form is not None
-        schema = self._inline(note.form)
+    def _form(self, operation: Operation) -> dict[str, Any]:
+        assert operation.form is not None
+        schema = self._inline(operation.form)
         encoding: dict[str, Any] = {}
-        if note.picture is not None:
-            schema["properties"][note.picture] = {
+        if operation.picture is not None:
+            schema["properties"][operation.picture] = {
                 "description": "The picture's file: JPEG, PNG, WebP, GIF, BMP or TIFF.",
                 "type": "string",
                 "format": "binary",
             }
-            encoding[note.picture] = {"contentType": "image/*"}
+            encoding[operation.picture] = {"contentType": "image/*"}
             if "upload_id" in schema["properties"]:
-                schema["oneOf"] = [{"required": [note.picture]}, {"required": ["upload_id"]}]
+                schema["oneOf"] = [{"required": [operation.picture]}, {"required": ["upload_id"]}]
             else:
-                schema["required"] = [*schema["required"], note.picture]
+                schema["required"] = [*schema["required"], operation.picture]
         return {"schema": schema, "encoding": encoding}
 
-    def _answer(self, answer: Answer) -> dict[str, Any]:
-        names = ("X-Request-Id", *answer.headers)
+    def _response(self, spec: ResponseSpec) -> dict[str, Any]:
+        names = ("X-Request-Id", *spec.headers)
         shown: dict[str, Any] = {
-            "description": answer.text,
+            "description": spec.text,
             "headers": _headers(names),
         }
-        if answer.model is not None:
-            media: dict[str, Any] = {"schema": self._ref(answer.model, "serialization")}
-            if answer.model in EXAMPLES:
-                media["example"] = EXAMPLES[answer.model]
-            shown["content"] = {answer.media_type or "application/json": media}
-        elif answer.media_type is not None:
-            shown["content"] = {answer.media_type: {"schema": {"type": "string"}}}
-        if answer.leads_to:
+        if spec.model is not None:
+            media: dict[str, Any] = {"schema": self._ref(spec.model, "serialization")}
+            if spec.model in EXAMPLES:
+                media["example"] = EXAMPLES[spec.model]
+            shown["content"] = {spec.media_type or "application/json": media}
+        elif spec.media_type is not None:
+            shown["content"] = {spec.media_type: {"schema": {"type": "string"}}}
+        if spec.leads_to:
             shown["links"] = {
                 name: {
                     "operationId": name,
                     "parameters": {self._path_parameter[name]: "$response.body#/id"},
                 }
-                for name in answer.leads_to
+                for name in spec.leads_to
             }
         return shown
 
-    def _problems(self, codes: Iterable[str], note: Operation) -> dict[str, Any]:
+    def _problems(self, codes: Iterable[str], operation: Operation) -> dict[str, Any]:
         by_status = defaultdict(list)
         for code in CODES:  # in the order of the list
             if code in codes:
                 by_status[CODES[code][0]].append(code)
-        model = note.problem or Problem
+        model = operation.problem or Problem
         return {
             str(status): {
                 "description": " ".join(f"`{code}`: {CODES[code][1]}" for code in of_status),
@@ -239,7 +238,7 @@ class _Builder:
             "operationId": f"on_{name}",
             "tags": ["Webhooks"],
             "summary": _WEBHOOK_WORDS[event],
-            "description": "Answer with a 2xx within 15 seconds; everything else is tried again.",
+            "description": "Respond with a 2xx within 15 seconds; anything else is retried.",
             "parameters": [
                 {"name": header, "in": "header", "required": True, **shown}
                 for header, shown in shared.WEBHOOK_HEADERS.items()
@@ -247,18 +246,18 @@ class _Builder:
             "requestBody": {"required": True, "content": {"application/json": message}},
             "responses": {
                 "2XX": {"description": "Received."},
-                str(GONE): {"description": "No more of these: disables the webhook."},
+                str(GONE): {"description": "Disables the webhook."},
             },
             "security": [],
         }
 
     def _ref(self, model: Model, mode: str) -> JsonSchema:
-        """A place where the model's schema belongs; `_components` finds out its name."""
+        """A placeholder for the model's schema; `_components` decides its name."""
         self._models.add((model, mode))
         return {"x-model": (model, mode)}
 
     def _inline(self, model: Model) -> JsonSchema:
-        """A model as texts that a query or a form can hold; its parts become components."""
+        """A model as the flat fields of a query or form; its parts become components."""
         schema = model.model_json_schema(ref_template=REF)
         self._schemas |= schema.pop("$defs", {})
         schema["properties"] = {
@@ -272,7 +271,7 @@ class _Builder:
         self._served |= {key: refs[key] for key in ordered}
         codes = {
             "type": "string",
-            "description": "Every code of an error. Codes are stable.",
+            "description": "Every error code. Codes are stable.",
             "enum": list(CODES),
             "x-codes": {
                 code: {"status": status, "when": text} for code, (status, text) in CODES.items()
@@ -291,8 +290,8 @@ _WEBHOOK_WORDS = {
     WebhookEvent.SUCCEEDED: "A job has its clip",
     WebhookEvent.FAILED: "A job has failed",
     WebhookEvent.CANCELED: "A job was canceled",
-    WebhookEvent.EXPIRED: "A job did not begin in time",
-    TEST_EVENT: "A test that its owner asked for",
+    WebhookEvent.EXPIRED: "A job did not start in time",
+    TEST_EVENT: "A test requested by the owner",
 }
 
 
@@ -313,27 +312,27 @@ def _words(view: Any) -> dict[str, str]:
     return {"summary": summary} | ({"description": text} if more else {})
 
 
-def _codes(rule: Rule, method: str, note: Operation) -> set[str]:
-    """Every code that an operation may answer with: its own, and what follows from its note."""
-    codes = {"internal_error", *note.codes}
+def _codes(rule: Rule, method: str, operation: Operation) -> set[str]:
+    """Every code of an operation: the declared ones, and those that follow from its fields."""
+    codes = {"internal_error", *operation.codes}
     if rule.arguments:
-        codes.add("not_found")  # of a path with more parts than parameters
-    if note.scope is not None:
+        codes.add("not_found")  # for a path with extra segments
+    if operation.scope is not None:
         codes |= {"missing_api_key", "invalid_api_key", "invalid_session", "database_unavailable"}
         codes |= {"cross_site_request"} if method in UNSAFE else set()
-    if note.scope in ("jobs", "admin"):
+    if operation.scope in ("jobs", "admin"):
         codes.add("insufficient_scope")
-    if note.query is not None:
+    if operation.query is not None:
         codes |= {"unknown_field", "invalid_field"}
-    if note.body is not None:
+    if operation.body is not None:
         codes |= {"invalid_json", "unknown_field", "missing_field", "invalid_field"}
-    if note.body is not None or note.form is not None:
+    if operation.body is not None or operation.form is not None:
         codes |= {"bad_request", "body_too_large"}
     return codes
 
 
 def _served(settings: Settings) -> dict[Any, JsonSchema]:
-    """What fields may be here, by the mark in their schemas (`x-served`)."""
+    """The values that fields may have in this deployment, by their `x-served` mark."""
     profiles = [PROFILES[name] for name in settings.served_profiles]
     numbers = {
         field: {
@@ -355,11 +354,12 @@ def _without_null(schema: JsonSchema) -> JsonSchema:
     kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return schema
-    return {name: value for name, value in schema.items() if name != "anyOf"} | kinds[0]
+    kind: JsonSchema = kinds[0]
+    return {name: value for name, value in schema.items() if name != "anyOf"} | kind
 
 
 def _tidy(node: Any, served: Mapping[Any, JsonSchema]) -> Any:
-    """The marks replaced, and without the titles and null defaults that pydantic gives."""
+    """Replace the marks, and drop the titles and null defaults that pydantic adds."""
     if isinstance(node, list | tuple):
         return [_tidy(item, served) for item in node]
     if not isinstance(node, dict):

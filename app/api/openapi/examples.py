@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document: instances of the models, so none can be of an old shape."""
+"""Examples for the OpenAPI document. They are instances of the models, so they stay valid."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -6,10 +6,12 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from app.api.models.answers import Estimate, NewlyMadeWebhook, Video
-from app.api.models.schemas import Job, Metrics, Output, Progress, Region, Urls
-from app.api.models.webhook_schemas import AnnouncedJob, Delivery, JobMessage, JobNews
-from app.api.routes.uploads import Upload
+from app.api.models.job_request import Estimate, EstimatedQueue, EstimatedRegion
+from app.api.models.upload import Upload
+from app.api.models.video import Video
+from app.api.models.webhook import Delivery, WebhookWithSecret
+from app.public.job import Job, Metrics, Output, Progress, Region, Urls
+from app.public.webhook_message import AnnouncedJob, JobMessage, JobMessageData
 from stillmotion.signatures import WebhookEvent
 from stillmotion.states import JobState, Policy
 
@@ -20,7 +22,7 @@ T0 = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 T1 = T0 + timedelta(seconds=0.4)
 T2 = T0 + timedelta(seconds=4.6)
 
-# The least picture that is taken: 16 x 16, one colour.
+# The smallest accepted picture: 16 x 16, one colour.
 PICTURE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAGUlEQVR4nGNkaGhgIAUw"
     "kaR6VMOohiGlAQBBvQEg5hFlkQAAAABJRU5ErkJggg=="
@@ -61,14 +63,14 @@ JOB = Job(
     webhook_events=None,
     urls=Urls(
         self=f"{HOST}/v1/jobs/{ID}",
-        **{
-            name: f"{HOST}/v1/jobs/{ID}/{name}"
-            for name in ("cancel", "video", "events", "timeline")
-        },
+        cancel=f"{HOST}/v1/jobs/{ID}/cancel",
+        video=f"{HOST}/v1/jobs/{ID}/video",
+        events=f"{HOST}/v1/jobs/{ID}/events",
+        timeline=f"{HOST}/v1/jobs/{ID}/timeline",
     ),
 )
 
-_SHOWN = [
+_INSTANCES: list[BaseModel] = [
     JOB,
     Upload(
         id=ID,
@@ -77,7 +79,7 @@ _SHOWN = [
         url_expires_at=T0 + timedelta(hours=1),
         expires_at=T0 + timedelta(days=1),
     ),
-    NewlyMadeWebhook(
+    WebhookWithSecret(
         id=WEBHOOK_ID,
         url="https://example.com/hook",
         events=[WebhookEvent.SUCCEEDED],
@@ -106,7 +108,7 @@ _SHOWN = [
     JobMessage(
         type=WebhookEvent.SUCCEEDED,
         timestamp=T2,
-        data=JobNews(job=AnnouncedJob.model_validate(JOB.model_dump())),
+        data=JobMessageData(job=AnnouncedJob.model_validate(JOB.model_dump())),
     ),
     Video(
         id=ID,
@@ -123,22 +125,17 @@ _SHOWN = [
         error=None,
         remixed_from_video_id=None,
     ),
-    Estimate.model_validate(
-        {
-            "object": "estimate",
-            "model": "motion-small",
-            "region": {
-                "home": "us-east",
-                "policy": "ring",
-                "allowed": None,
-                "predicted": "us-east",
-            },
-            "queue": {"position": 3, "wait_seconds": 6.1},
-            "eta_seconds": 10.3,
-            "cost_units": 1.0,
-        }
+    Estimate(
+        object="estimate",
+        model="motion-small",
+        region=EstimatedRegion(
+            home="us-east", policy=Policy.RING, allowed=None, predicted="us-east"
+        ),
+        queue=EstimatedQueue(position=3, wait_seconds=6.1),
+        eta_seconds=10.3,
+        cost_units=1.0,
     ),
 ]
 EXAMPLES: dict[type[BaseModel], Any] = {
-    type(shown): shown.model_dump(mode="json") for shown in _SHOWN
+    type(each): each.model_dump(mode="json") for each in _INSTANCES
 }

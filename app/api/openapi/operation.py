@@ -1,25 +1,37 @@
-"""What a view says of itself for the OpenAPI document, beside its route.
+"""`@describe`: what a view takes and returns, declared once for the document and the wire.
 
-`@describe` only notes it; `app/api/openapi/build.py` makes the document of the notes, and refuses
-to build an application that has a route of the API without one. The words are the view's docstring:
-its first line is the summary, the rest the description.
+`app/api/openapi/build.py` builds the document from these declarations and refuses an application
+with an undeclared route. The texts come from the view's docstring: its first clause is the summary,
+all of it the description.
+
+A view returns a model; here it becomes a response, and only if the view declared that model for
+that status. So no response can differ from the document.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from functools import wraps
+from typing import Any, Literal, ParamSpec, get_args
 
+from flask import Response
 from pydantic import BaseModel
+from werkzeug.wrappers import Response as AnyResponse
 
 from app.pictures.normaliser import REFUSALS
+from app.public.response_model import ResponseModel
 
-View = TypeVar("View", bound=Callable[..., Any])
-
+P = ParamSpec("P")
 Scope = Literal["jobs", "admin", "any"]
+Headers = dict[str, str]
+# What a view returns: a model (200), or with a status, or with headers too; None: no body.
+Result = (
+    AnyResponse
+    | ResponseModel
+    | tuple[ResponseModel | None, int]
+    | tuple[ResponseModel | None, int, Headers]
+)
 
-PROBLEM = "application/problem+json"
-
-# Codes that come together.
+# Codes that occur together.
 JOB_CODES = ("job_not_found", "job_deleted")
 WEBHOOK_CODES = ("webhook_not_found",)
 DELIVERY_CODES = ("delivery_not_found",)
@@ -50,30 +62,37 @@ SUBMIT_CODES = (
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One good answer. Without a model and media type it has no body.
+class ResponseSpec:
+    """One successful response. Without a model and media type it has no body.
 
-    `headers` are names of `parts.ANSWER_HEADERS`. `leads_to`: operations that take the id in this
-    answer's body.
+    `headers`: names from `shared.RESPONSE_HEADERS`. `leads_to`: operations that take the id in
+    this response's body.
     """
 
     text: str
     model: type[BaseModel] | None = None
-    media_type: str | None = None  # default: JSON, of a model
+    media_type: str | None = None  # default: JSON if there is a model
     headers: tuple[str, ...] = ()
     leads_to: tuple[str, ...] = ()
+
+    def allows(self, model: ResponseModel | None) -> bool:
+        if model is None or self.model is None:
+            return model is None and self.model is None
+        if (root := self.model.model_fields.get("root")) is not None:  # one of several
+            return isinstance(model, get_args(root.annotation))
+        return isinstance(model, self.model)
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What a route takes and answers, beside what follows from its URL.
+    """What a route takes and returns, beyond what follows from its URL; decorates its view.
 
-    `scope`: that a key needs; "any": a key will do; None: none is needed. `headers` are names of
-    `parts.HEADERS`. `picture`: the field of the form that is a file. `may_be_empty`: no body is
-    as good as `{}`. `codes`: of `codes.CODES`, beyond those that follow from the other fields.
+    `scope`: what the key needs; "any": every key will do; None: no key. `headers`: names from
+    `shared.REQUEST_HEADERS`. `picture`: the form field that holds a file. `may_be_empty`: an empty
+    body means `{}`. `codes`: from `codes.CODES`, beyond those that follow from the other fields.
     """
 
-    answers: Mapping[int, Answer]
+    responses: Mapping[int, ResponseSpec]
     scope: Scope | None = "jobs"
     query: type[BaseModel] | None = None
     headers: tuple[str, ...] = ()
@@ -84,15 +103,34 @@ class Operation:
     picture: str | None = None
     codes: tuple[str, ...] = ()
     examples: Mapping[str, Any] | None = None  # of the JSON body, by name
-    problem: type[BaseModel] | None = None  # default: errors.Problem
+    problem: type[BaseModel] | None = None  # default: Problem
+
+    def __call__(self, view: Callable[P, Result]) -> Callable[P, AnyResponse]:
+        @wraps(view)
+        def respond(*args: P.args, **kwargs: P.kwargs) -> AnyResponse:
+            return self._response(view(*args, **kwargs))
+
+        respond.operation = self  # type: ignore[attr-defined]  # build.py reads it
+        return respond
+
+    def _response(self, result: Result) -> AnyResponse:
+        """Serialise what a view returned. Raises TypeError for an undeclared status or model."""
+        if isinstance(result, AnyResponse):
+            return result
+        model: ResponseModel | None
+        status, headers = 200, Headers()
+        if isinstance(result, ResponseModel):
+            model = result
+        elif len(result) == 2:
+            model, status = result
+        else:
+            model, status, headers = result
+        spec = self.responses.get(status)
+        if spec is None or not spec.allows(model):
+            raise TypeError(f"{status} with {type(model).__name__} is not declared by @describe")
+        if model is None:
+            return Response(status=status, headers=headers)
+        return Response(model.to_json(), status, headers, mimetype="application/json")
 
 
-def describe(answers: Mapping[int, Answer], **rest: Any) -> Callable[[View], View]:
-    """Note what a view takes and answers: the fields of Operation."""
-    operation = Operation(answers, **rest)
-
-    def note(view: View) -> View:
-        view.operation = operation  # type: ignore[attr-defined]
-        return view
-
-    return note
+describe = Operation

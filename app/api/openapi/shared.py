@@ -1,4 +1,4 @@
-"""What operations of the OpenAPI document share: headers, path parameters, security, words."""
+"""What operations of the OpenAPI document share: headers, path parameters, security, texts."""
 
 from typing import Any
 
@@ -7,27 +7,27 @@ JsonSchema = dict[str, Any]
 VERSION = "1"
 
 ABOUT = """\
-A picture, and a prompt if there is one, become a short MP4. Submit a job, then poll it, follow its
-events, or be told by a webhook.
+Turns a picture and an optional prompt into a short MP4. Submit a job, then poll it, follow its
+events, or let a webhook notify you.
 
 Send an API key as `Authorization: Bearer sm_...`. Times are RFC 3339 in UTC, durations seconds.
 
-**Errors** are `application/problem+json` (RFC 9457) with a stable `code`, the list of which is in
-the schema `Code`; `errors[].pointer` is a JSON pointer (RFC 6901) to what is wrong, and `retryable`
-says whether the same request may succeed later. New codes and new fields of answers may come;
-unknown fields of requests are refused. Every address answers 405 to methods that it does not take.
+**Errors** are `application/problem+json` (RFC 9457) with a stable `code`; the schema `Code` lists
+them all. `errors[].pointer` is a JSON pointer (RFC 6901) to the wrong field, and `retryable` says
+whether the same request may succeed later. Expect new codes and new response fields; unknown
+request fields are refused. Methods that a path does not support get 405.
 
-**Repeating a submit** is safe with an `Idempotency-Key`: the same key and request make one job.
+**Repeating a submit** is safe with an `Idempotency-Key`: the same key and request create one job.
 """
 
 GROUPS = {
     "Jobs": "A job is one request for one clip.",
     "Uploads": "Pictures sent ahead of their jobs, straight to object storage.",
-    "Webhooks": "Addresses that hear of the ends of jobs; Standard Webhooks 1.0.",
+    "Webhooks": "URLs that are notified when jobs end; Standard Webhooks 1.0.",
     "Videos": "The same jobs for OpenAI's clients.",
-    "Service": "What this deployment offers, and what was used of it.",
-    "Operations": "What operators see and decide; an admin key.",
-    "Pages": "How the service's own pages sign in.",
+    "Service": "What this deployment offers, and what you have used.",
+    "Operations": "For operators; needs an admin key.",
+    "Pages": "Sign-in for the service's own pages.",
     "Probes": "For load balancers and Prometheus.",
 }
 
@@ -71,31 +71,31 @@ PATH: dict[str, JsonSchema] = {
     "delivery_id": {"type": "string", "format": "uuid"},
     "region": {"type": "string", "x-served": "region"},
     "worker": {"type": "string", "minLength": 1, "maxLength": 255},
-    "key": {"type": "string", "minLength": 1, "description": "Slashes are part of it."},
+    "key": {"type": "string", "minLength": 1, "description": "May contain slashes."},
 }
 
-# Of requests.
-HEADERS: dict[str, JsonSchema] = {
+REQUEST_HEADERS: dict[str, JsonSchema] = {
     "Idempotency-Key": {
-        "description": "The same key with the same request makes one job, whatever happens on the"
-        " way; with another request it is 422, after the job's deletion 410. Kept for 24 hours.",
+        "description": "The same key with the same request creates one job, however often it is"
+        " sent; with another request it is a 422, after the job's deletion a 410. Kept for 24"
+        " hours.",
         "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
         "example": "4c0f7b1e-order-17",
     },
     "Prefer": {
-        "description": "`wait=n` (RFC 7240): answer when the job has ended, or after n seconds, at"
+        "description": "`wait=n` (RFC 7240): respond when the job has ended or after n seconds, at"
         " most 60. Anything else is ignored.",
         "schema": {"type": "string"},
         "example": "wait=10",
     },
     "Cancel-After": {
         "description": "Stop the job if it has not ended by then: seconds, or with `s`, `m`, `h`;"
-        " at most a week. The same as `deadline_seconds`, which may not say otherwise.",
+        " at most a week. The same as `deadline_seconds`, which must not contradict it.",
         "schema": {"type": "string", "pattern": "^[0-9]{1,7}(s|m|h)?$"},
         "example": "5m",
     },
     "Last-Event-ID": {
-        "description": "The `id` of the last event that was seen; the stream goes on after it.",
+        "description": "The `id` of the last event received; the stream continues after it.",
         "schema": {"type": "string", "pattern": r"^([0-9]{1,9}[.][0-4][.][0-9]{1,9})?$"},
         "example": "1.2.3",
     },
@@ -106,57 +106,59 @@ HEADERS: dict[str, JsonSchema] = {
     },
 }
 
-# Of answers.
-ANSWER_HEADERS: dict[str, JsonSchema] = {
+RESPONSE_HEADERS: dict[str, JsonSchema] = {
     "X-Request-Id": {
-        "description": "Names the request in our logs.",
+        "description": "Identifies the request in the server's logs.",
         "schema": {"type": "string", "format": "uuid"},
         "required": True,
     },
-    "Location": {"description": "Where it is shown.", "schema": {"type": "string"}},
+    "Location": {"description": "Its URL.", "schema": {"type": "string"}},
     "Retry-After": {
-        "description": "Seconds until it is worth asking again.",
+        "description": "Seconds to wait before asking again.",
         "schema": {"type": "integer", "minimum": 1},
     },
     "RateLimit": {
-        "description": "`r` submits are left, and `t` seconds until there are as many as may be"
-        " (draft-ietf-httpapi-ratelimit-headers); only of keys with a limit.",
+        "description": "`r` submits are left; the full quota is back in `t` seconds"
+        " (draft-ietf-httpapi-ratelimit-headers). Only for keys with a limit.",
         "schema": {"type": "string"},
     },
     "RateLimit-Policy": {
-        "description": "`q` submits in `w` seconds; only of keys with a limit.",
+        "description": "`q` submits per `w` seconds. Only for keys with a limit.",
         "schema": {"type": "string"},
     },
     "Idempotency-Replayed": {
-        "description": "`true`: an earlier request with this key made the job.",
+        "description": "`true`: an earlier request with this key created the job.",
         "schema": {"type": "string", "const": "true"},
     },
-    "Preference-Applied": {"description": "The wait.", "schema": {"type": "string"}},
+    "Preference-Applied": {
+        "description": "The wait that was applied.",
+        "schema": {"type": "string"},
+    },
     "openai-poll-after-ms": {
-        "description": "Milliseconds until it is worth asking again.",
+        "description": "Milliseconds to wait before asking again.",
         "schema": {"type": "integer", "minimum": 0},
     },
     "WWW-Authenticate": {"schema": {"type": "string"}, "required": True},
-    "Set-Cookie": {"description": "The session.", "schema": {"type": "string"}},
+    "Set-Cookie": {"description": "The session cookie.", "schema": {"type": "string"}},
     "ETag": {"schema": {"type": "string"}},
     "Content-Range": {"schema": {"type": "string"}},
 }
 
 SUBMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
 
-# Of Standard Webhooks, in what a receiver gets.
+# Sent to webhook receivers, by Standard Webhooks.
 WEBHOOK_HEADERS: dict[str, JsonSchema] = {
     "webhook-id": {
-        "description": "The message; the same over all its tries, so repeats can be told.",
+        "description": "The message's id; all its tries carry it, so you can drop repeats.",
         "schema": {"type": "string"},
     },
     "webhook-timestamp": {
-        "description": "Unix seconds of this try; refuse what is older than five minutes.",
+        "description": "Unix seconds of this try; refuse messages older than five minutes.",
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
     "webhook-signature": {
-        "description": "`v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`; several, with"
-        " blanks between, while a secret is being rotated.",
+        "description": "`v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`; several,"
+        " separated by spaces, while a secret is being rotated.",
         "schema": {"type": "string"},
     },
 }

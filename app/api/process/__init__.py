@@ -1,0 +1,1 @@
+"""What one API process holds for all its requests."""

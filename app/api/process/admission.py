@@ -1,4 +1,4 @@
-"""At submit: whether to take a job now, or to send its user away with a time to come back."""
+"""Decides at submit whether to take a job now or to refuse it with a time to retry."""
 
 import random
 from contextlib import suppress
@@ -24,13 +24,13 @@ from app.store.traffic import demand
 from app.telemetry import shed_submits
 from app.traffic import Snapshot, Traffic
 
-LIVE_S = 0.25  # how long one look at a home serves all submits
+LIVE_S = 0.25  # how long one look at a home region serves all submits
 DRAINED_RETRY_S = 60.0
 
 
 @dataclass(frozen=True)
 class Region:
-    """What a job would meet there. Times in seconds."""
+    """What a job would find there. Times in seconds."""
 
     ready: int
     idle: int
@@ -40,7 +40,7 @@ class Region:
 
 @dataclass
 class Admission:
-    """Safe for threads."""
+    """Thread-safe."""
 
     settings: Settings
     store: Store
@@ -54,8 +54,8 @@ class Admission:
     ) -> float:
         """Seconds to hold the job back before it is placed, mostly 0. Raises Overloaded.
 
-        Where nothing is known, or no worker is up at all, jobs are taken: they wait in Postgres for
-        as long as their users said. A dry run is no demand that the controller is to know of.
+        If nothing is known, or no worker is up at all, jobs are taken: they wait in Postgres for
+        as long as their users allow. Dry runs do not count as demand.
         """
         try:
             return self._check(order, priority, max_queue_s)
@@ -73,7 +73,7 @@ class Admission:
         if not regions:
             raise Overloaded(
                 "region_drained",
-                "Every region that may serve this job is drained.",
+                "Every region allowed for this job is drained.",
                 status=503,
                 retry_after_s=DRAINED_RETRY_S,
             )
@@ -83,7 +83,7 @@ class Admission:
         return 0.0 if home is None else self._delay(CLASSES[priority], home)
 
     def _regions(self, order: RoutingRequest, snapshot: Snapshot, now: float) -> dict[str, Region]:
-        """The regions that may serve the job in the end, in their order; its home as it is now."""
+        """The regions that may end up serving the job, best first; its home as it is right now."""
         known, decided = snapshot.known(now), snapshot.controls
         found = {}
         for name in candidates(
@@ -111,11 +111,11 @@ class Admission:
         return found
 
     def _look(self, name: str, cap: int, service_s: float) -> Region:
-        """The home as it is now: a report of seconds ago would let a burst in, or keep it out."""
+        """The home right now: a report a few seconds old would let a burst in, or keep it out."""
         with self._lock:
-            until, region = self._live.get(name, (0.0, None))
-            if region is not None and monotonic() < until:
-                return region
+            known = self._live.get(name)
+            if known is not None and monotonic() < known[0]:
+                return known[1]
             claims = Claims(self.redis.of(name))
             profiles = self.settings.served_profiles
             try:
@@ -123,7 +123,7 @@ class Admission:
                 with self.store.autocommit() as conn:
                     waiting = demand.waiting(conn, [name], profiles)[name]
             except (redis.RedisError, DatabaseUnavailable):
-                return Region(0, 0, 0, service_s)  # not known: nobody is refused for it
+                return Region(0, 0, 0, service_s)  # unknown: refuse nobody for it
             seen = PoolState(*map(sum, zip(*pools, strict=True)))
             ready = min(seen.ready, cap)
             region = Region(ready, max(0, ready - seen.ready + seen.free), waiting, service_s)
@@ -147,7 +147,7 @@ class Admission:
             service_s,
         )
         if sum(region.ready for region in regions.values()) < SMALL_POOL:
-            # Half a service time is no bound for a few workers, busy most of the time as they are.
+            # A few workers are busy most of the time, so half a service time is too tight a bound.
             bounds, shed_share = Bounds(max_queue_s, max_queue_s, max_queue_s), 0.0
         else:
             bounds, shed_share = self._bounds(), self._shed_share(kind, snapshot, now)
@@ -163,7 +163,7 @@ class Admission:
         if verdict.retry_after_s is not None:
             raise Overloaded(
                 "too_busy",
-                f"A job would wait for about {wait_s:.0f} s now; submit it again later.",
+                f"A job would now wait about {wait_s:.0f} s; submit it again later.",
                 status=429,
                 retry_after_s=verdict.retry_after_s,
             )
@@ -176,7 +176,7 @@ class Admission:
         )
 
     def _shed_share(self, kind: Class, snapshot: Snapshot, now: float) -> float:
-        """The part of this class to refuse because all regions together have too much."""
+        """The share of this class to refuse because all regions together are overloaded."""
         table = snapshot.table
         if table is None or not table.shed or snapshot.mode(now) is not Mode.NORMAL:
             return 0.0
@@ -195,7 +195,7 @@ class Admission:
         return execution_delay(utilisation, home.service_s, random.random(), random.random())
 
     def _count_refused(self, home: str, code: str) -> None:
-        """The controller is to know of all demand, also of what was sent away."""
+        """The controller needs all demand, including refused submits."""
         shed_submits.labels(home, code).inc()
         with suppress(redis.RedisError):
             traffic.count_refused(self.redis.of(home), home)

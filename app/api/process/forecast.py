@@ -1,32 +1,30 @@
-"""When a job will be done: from its place in the queue, the workers, and what jobs took of late."""
+"""Predicts when a job will be done, from its queue position, the workers and recent jobs."""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
-
-from sqlalchemy import Row
 
 from app.domain.job.eta import begins_in_s, left_s
 from app.domain.routing.topology import Pool, Topology
+from app.store.job.records import JobRecord
 from app.store.reports import service_times
 from app.store.session import Store
 from stillmotion.states import JobState
 
-# Looking at the workers may take this part of a process's time, however often it is asked.
+# The share of a process's time that looking at the workers may take.
 EFFORT = 0.05
 SERVICE_EVERY_S = 2.0
 
 
 @dataclass(frozen=True)
 class View:
-    """A profile's workers as they were at `at` (monotonic). Seconds."""
+    """A profile's workers at the time `at` (monotonic). Durations in seconds."""
 
     at: float
     idle: Mapping[str, int]  # region -> idle workers
-    busy: Mapping[str, list[float]]  # region -> how long each busy one has worked
-    service_s: Mapping[str, float]  # region -> what a job takes there
+    busy: Mapping[str, list[float]]  # region -> how long each busy worker has worked
+    service_s: Mapping[str, float]  # region -> duration of a job there
 
 
 @dataclass
@@ -47,7 +45,7 @@ class Forecast:
 
 
 class Forecaster:
-    """Forecasts for one process. `idle` counts a pool's idle workers; None: nobody knows."""
+    """Forecasts for one process. `idle` counts a pool's idle workers; None: unknown."""
 
     def __init__(self, store: Store, topology: Topology, idle: Callable[[Pool], int | None]):
         self._store = store
@@ -58,9 +56,9 @@ class Forecaster:
     def queued(
         self, profile: str, region: str, ahead: int | None, *, movable: bool
     ) -> Forecast | None:
-        """For a job that waits in `region` behind `ahead` others. None: it cannot be said.
+        """For a job waiting in `region` behind `ahead` others. None: unknown.
 
-        `movable`: it may leave the region; idle workers elsewhere then serve its queue as well.
+        `movable`: it may leave the region, so idle workers elsewhere serve its queue too.
         Raises DatabaseUnavailable.
         """
         view = self.view(profile)
@@ -74,23 +72,23 @@ class Forecaster:
         begins_s = begins_in_s(ahead, free_in, service_s)
         return None if begins_s is None else Forecast(begins_s, begins_s + service_s)
 
-    def running(self, row: Row[Any], elapsed_s: float, step: int) -> Forecast | None:
+    def running(self, job: JobRecord, elapsed_s: float, step: int) -> Forecast | None:
         """For a job that is placed or processing. Raises DatabaseUnavailable."""
-        service_s = self._service_s(self.view(row.profile), row.region)
+        service_s = self._service_s(self.view(job.profile), job.region)
         if service_s is None:
             return None
-        if row.state == JobState.STARTING:
+        if job.state == JobState.STARTING:
             return Forecast(0.0, service_s)
-        return Forecast(0.0, left_s(elapsed_s, service_s, step, row.steps))
+        return Forecast(0.0, left_s(elapsed_s, service_s, step, job.steps))
 
     def view(self, profile: str) -> View:
-        """The workers of a profile, newly looked at unless that was a moment ago."""
+        """The workers of a profile, refreshed unless the last look was a moment ago."""
         known = self._known.setdefault(profile, _Known())
         if known.view is not None and time.monotonic() < known.again_at:
             return known.view
-        # While one request looks, others take the last view.
-        if not known.lock.acquire(blocking=known.view is None):
-            return known.view  # type: ignore[return-value]  # it was there
+        # While one request refreshes, the others use the last view.
+        if not known.lock.acquire(blocking=known.view is None) and known.view is not None:
+            return known.view
         try:
             start = time.monotonic()
             if known.view is None or start >= known.again_at:
@@ -109,7 +107,9 @@ class Forecaster:
         idle = {name: self._idle(Pool(name, profile)) or 0 for name in self._topology.names}
         return View(now, idle, busy, known.service_s)
 
-    def _service_s(self, view: View, region: str) -> float | None:
-        """What a job takes there; where nothing ended yet, what one takes elsewhere."""
+    def _service_s(self, view: View, region: str | None) -> float | None:
+        """Duration of a job in the region, or the mean of the others if none has ended there."""
         known = view.service_s
-        return known.get(region, sum(known.values()) / len(known) if known else None)
+        if region is not None and region in known:
+            return known[region]
+        return sum(known.values()) / len(known) if known else None

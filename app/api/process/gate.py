@@ -1,7 +1,7 @@
-"""How many requests work at a time, and how many only wait.
+"""Bounds the requests that work at once, and those that only wait.
 
-gunicorn has a thread for each of both. Those that work are bounded as before there were waiters:
-each may hold an upload in memory and a connection of the database. Those that wait hold neither.
+gunicorn has a thread for each. A working request may hold an upload in memory and a database
+connection; a waiting one holds neither, so many more of them fit.
 """
 
 from collections.abc import Iterator
@@ -10,21 +10,21 @@ from threading import BoundedSemaphore
 
 
 class Gate:
-    """Two numbers of places. Threads may share it."""
+    """Two kinds of slots. Thread-safe."""
 
     def __init__(self, working: int, waiting: int):
         self._working = BoundedSemaphore(working)
         self._waiting = BoundedSemaphore(waiting) if waiting else None
 
     def enter(self) -> None:
-        """Take a place among those that work; waits for one."""
+        """Take a working slot; blocks until one is free."""
         self._working.acquire()
 
     def leave(self) -> None:
         self._working.release()
 
     def start_waiting(self) -> bool:
-        """Take a place among those that wait, if there is one."""
+        """Take a waiting slot if one is free."""
         return self._waiting is not None and self._waiting.acquire(blocking=False)
 
     def stop_waiting(self) -> None:
@@ -33,7 +33,7 @@ class Gate:
 
     @contextmanager
     def aside(self) -> Iterator[bool]:
-        """Wait in here without a place among those that work. False: there is no room to wait."""
+        """Give up the working slot while inside. Yields False if there is no waiting slot."""
         if not self.start_waiting():
             yield False
             return

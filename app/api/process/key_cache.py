@@ -1,4 +1,4 @@
-"""API keys that were seen a moment ago."""
+"""A short-lived cache of API keys."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -12,14 +12,14 @@ from app.store import keys
 from app.store.keys import ApiKey
 from app.store.session import Store
 
-REMEMBER_S = 1.0  # a revoked key works this much longer
+REMEMBER_S = 1.0  # a revoked key keeps working for this long
 MAX_REMEMBERED = 10_000
 
 
-class KnownKeys:
-    """Live keys, looked up at most once per REMEMBER_S each: half of a poll's cost was this.
+class KeyCache:
+    """Looks up each live key at most once per REMEMBER_S; the lookup was half the cost of a poll.
 
-    What is not a key is never remembered, so guessing fills nothing.
+    Only live keys are remembered, so guessing cannot fill the cache.
     """
 
     def __init__(self, store: Store):
@@ -32,7 +32,7 @@ class KnownKeys:
         return self._known_or(sha256(plain.encode()).digest(), lambda tx: keys.find(tx, plain))
 
     def get(self, key_id: UUID) -> ApiKey | None:
-        """The live key of this id. Raises DatabaseUnavailable."""
+        """The live key with this id. Raises DatabaseUnavailable."""
         return self._known_or(key_id.bytes, lambda tx: keys.get(tx, key_id))
 
     def _known_or(self, name: bytes, look: Callable[[Connection], ApiKey | None]) -> ApiKey | None:

@@ -1,22 +1,20 @@
-"""What the views need, built once per process. Nothing here connects before it is used."""
+"""What the views need, built once per process. Connections are opened on first use."""
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import redis
 import structlog
 from flask import current_app
-from sqlalchemy import Row
 
 from app import safety
-from app.api.models.schemas import Links
 from app.api.process.admission import Admission
 from app.api.process.forecast import Forecaster
 from app.api.process.gate import Gate
 from app.api.process.hub import Hub
-from app.api.process.key_cache import KnownKeys
+from app.api.process.key_cache import KeyCache
 from app.broker import progress
 from app.broker.claims import Claims
 from app.broker.connections import JOB_QUEUED, WEBHOOK_DUE, RegionRedis, send_wake
@@ -25,6 +23,8 @@ from app.domain.routing.topology import Pool
 from app.objects import objects_for
 from app.outbound import parse_allow
 from app.pictures.normaliser import Normaliser
+from app.public.links import Links
+from app.store.job.records import JobRecord
 from app.store.session import Store
 from app.traffic import Traffic
 
@@ -36,7 +36,7 @@ REDIS_REST_S = 1.0
 
 
 class Services:
-    """Safe for threads. Raises ConfigError for settings that cannot work."""
+    """Thread-safe. Raises ConfigError for settings that cannot work."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -47,7 +47,7 @@ class Services:
             timeout_s=settings.database_timeout_s,
         )
         self.objects = objects_for(settings)
-        self.keys = KnownKeys(self.store)
+        self.keys = KeyCache(self.store)
         try:
             self.allow = parse_allow(settings.outbound_allow)
         except ValueError as error:
@@ -64,25 +64,27 @@ class Services:
         self._resting: dict[str, float] = {}
 
     def wake(self) -> None:
-        """Tell the dispatchers that a job waits; they also poll."""
+        """Tell the dispatchers that a job is waiting; they also poll."""
         self.hint(self.settings.region, lambda client: send_wake(client, JOB_QUEUED))
 
     def webhook_due(self) -> None:
         """Tell the dispatchers that a job has ended; they also poll."""
         self.hint(self.settings.region, lambda client: send_wake(client, WEBHOOK_DUE))
 
-    def step(self, job: Row[Any]) -> int | None:
-        """The last step that the job's worker reported, if its region's Redis answers."""
+    def step(self, job: JobRecord) -> int | None:
+        """The last step that the job's worker reported, if its region's Redis responds."""
+        if job.region is None:
+            return None
         return self.hint(job.region, lambda client: progress.read(client, job.id, job.fence))
 
     def idle(self, pool: Pool) -> int | None:
-        """Idle workers of a pool that may be given jobs, if its region's Redis answers."""
+        """Number of idle workers that may take jobs, if the pool's Redis responds."""
         if pool.region in self.traffic.current().controls.drained:
             return 0
         return self.hint(pool.region, lambda client: Claims(client).look(pool).free)
 
     def changed(self, region: str, job_id: UUID) -> None:
-        """Tell those who wait for a job that it has changed; they also poll."""
+        """Notify everyone waiting for a job that it changed; they also poll."""
         self.hint(region, lambda client: progress.changed(client, job_id))
 
     def ask_stop(self, region: str, job_id: UUID, fence: int) -> None:
@@ -90,7 +92,10 @@ class Services:
         self.hint(region, lambda client: progress.ask_stop(client, job_id, fence))
 
     def hint(self, region: str, work: Callable[[redis.Redis], T]) -> T | None:
-        """Do what may be lost. A Redis that fails rests, so that not every request waits for it."""
+        """Do something that may be lost; None if it was.
+
+        A Redis that fails is left alone for REDIS_REST_S, so that not every request waits for it.
+        """
         url = self.redis.url(region)
         if monotonic() < self._resting.get(url, 0.0):
             return None
@@ -98,11 +103,11 @@ class Services:
             return work(self.redis.of(region))
         except redis.RedisError as error:
             self._resting[url] = monotonic() + REDIS_REST_S
-            log.warning("redis left alone for a moment", region=region, error=str(error))
+            log.warning("redis_skipped", region=region, error=str(error))
             return None
 
     def close(self) -> None:
-        """Stop the picture processes and let go of every connection."""
+        """Stop the picture processes and close every connection."""
         self.traffic.close()
         self.hub.close()
         self.normaliser.close()
@@ -111,6 +116,7 @@ class Services:
             client.close()
 
 
-def services() -> Services:
-    """Those of the running application."""
-    return current_app.extensions["services"]
+def get_services() -> Services:
+    """The services of the running application."""
+    services: Services = current_app.extensions["services"]
+    return services

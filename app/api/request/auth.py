@@ -1,11 +1,11 @@
-"""Who is asking: `Authorization: Bearer sm_...`, or the pages' session cookie.
+"""Identifies the caller by `Authorization: Bearer sm_...` or by the pages' session cookie.
 
-Checked before a request's body is read.
+This happens before a request's body is read.
 """
 
 from flask import g, request
 
-from app.api.process.services import services
+from app.api.process.services import get_services
 from app.api.request import session_cookie
 from app.domain.errors import BadRequest
 from app.store import keys
@@ -13,7 +13,7 @@ from app.store.keys import ApiKey
 
 
 def require_key() -> None:
-    """Let the request through if its key is live; `g.api_key` is the key.
+    """Require a live key and store it as `g.api_key`.
 
     Raises BadRequest: missing_api_key, invalid_api_key or invalid_session (401),
     cross_site_request (403).
@@ -22,13 +22,13 @@ def require_key() -> None:
 
 
 def require_jobs() -> None:
-    """The same, for a key that may use jobs. Raises BadRequest: insufficient_scope (403)."""
+    """Like `require_key`, for keys that may use jobs. Raises also insufficient_scope (403)."""
     require_key()
     _require_scope("jobs")
 
 
 def require_admin() -> None:
-    """The same, for an operator's key."""
+    """Like `require_key`, for operators' keys. Raises also insufficient_scope (403)."""
     require_key()
     _require_scope("admin")
 
@@ -56,7 +56,7 @@ def _session() -> ApiKey:
     key = session_key()
     if key is None:
         raise BadRequest("invalid_session", "The session has ended; sign in again.", status=401)
-    # A browser adds the cookie by itself, so the request may be another site's doing.
+    # Browsers send the cookie unasked, so another site may have caused the request.
     session_cookie.require_same_origin()
     return key
 
@@ -69,10 +69,10 @@ def _missing() -> BadRequest:
 
 def find_key(plain: str) -> ApiKey | None:
     """The live key with this plain text. Raises DatabaseUnavailable."""
-    return services().keys.find(plain) if plain.startswith(keys.PREFIX) else None
+    return get_services().keys.find(plain) if plain.startswith(keys.PREFIX) else None
 
 
 def session_key() -> ApiKey | None:
     """The live key that the request's cookie names, if any. Raises DatabaseUnavailable."""
     key_id = session_cookie.read()
-    return None if key_id is None else services().keys.get(key_id)
+    return None if key_id is None else get_services().keys.get(key_id)

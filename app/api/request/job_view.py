@@ -1,71 +1,81 @@
-"""A job as one client sees it now: its row, and what only the moment knows."""
+"""A job as its owner sees it right now: its record, plus its queue position and its progress."""
 
 from datetime import UTC, datetime
 from math import ceil
-from typing import Any
+from typing import Protocol
 
-from sqlalchemy import Row
-
-from app.api.models.schemas import Queue, WaitingFor, dump_job
 from app.api.process.forecast import Forecast
 from app.api.process.services import Services
+from app.public.job import Job, Queue, WaitingFor
+from app.public.present import present_job
 from app.store.job import jobs
+from app.store.job.records import JobRecord, WholeJob
 from stillmotion.states import JobState, Policy
 
 POLL_LEAST_S, POLL_MOST_S = 1, 15
-POLLS_PER_JOB = 8  # at the pace that the hint gives
+POLLS_PER_JOB = 8  # at the pace that the hint suggests
 
 
-def show(parts: Services, row: Row[Any]) -> dict[str, Any]:
-    """All of a job. `row` is that of `jobs.get_whole`. Raises DatabaseUnavailable."""
-    state = JobState(row.state)
+def view_job(services: Services, job: WholeJob) -> Job:
+    """Everything about one job. Raises DatabaseUnavailable."""
+    state = JobState(job.state)
     queue = eta_s = step = None
     if state is JobState.QUEUED:
-        queue, eta_s = place_in_queue(parts, row)
+        queue, eta_s = queue_place(services, job)
     elif not state.terminal:
-        step = parts.step(row) if state is JobState.PROCESSING else 0
-        eta_s = done_in_s(running(parts, row, step or row.step))
-    return dump_job(row, parts.links, step=step, queue=queue, eta_s=eta_s, attempts=row.attempts)
+        step = services.step(job) if state is JobState.PROCESSING else 0
+        eta_s = done_in_s(forecast_running(services, job, step or job.step))
+    return present_job(
+        job, services.links, step=step, queue=queue, eta_s=eta_s, attempts=job.attempts
+    )
 
 
-def place_in_queue(parts: Services, row: Row[Any]) -> tuple[Queue, float | None]:
-    """Where a queued job stands, and the seconds until it is done, if they can be told."""
-    with parts.store.autocommit() as conn:
-        ahead = jobs.position(conn, row)
-    waits, forecast = waiting_for(row), None
+def queue_place(services: Services, job: JobRecord) -> tuple[Queue, float | None]:
+    """A queued job's place, and the seconds until it is done if they are known."""
+    with services.store.autocommit() as conn:
+        ahead = jobs.position(conn, job)
+    waits, forecast = waiting_for(job), None
     if waits is WaitingFor.WORKER:
-        movable = row.policy != Policy.STRICT
-        forecast = parts.forecaster.queued(row.profile, row.next_region, ahead, movable=movable)
+        movable = job.policy != Policy.STRICT
+        forecast = services.forecaster.queued(job.profile, job.next_region, ahead, movable=movable)
     wait_s = None if forecast is None else round(forecast.begins_s, 3)
     queue = Queue(position=ahead, wait_seconds=wait_s, waiting_for=waits)
     return queue, done_in_s(forecast)
 
 
-def waiting_for(row: Row[Any]) -> WaitingFor:
-    """What a queued job waits for, by its `slot` and `not_before`."""
-    if row.slot is False:
+class Waiting(Protocol):
+    """The columns that say what a queued job waits for."""
+
+    @property
+    def slot(self) -> bool | None: ...
+    @property
+    def not_before(self) -> datetime | None: ...
+
+
+def waiting_for(job: Waiting) -> WaitingFor:
+    if job.slot is False:
         return WaitingFor.KEY_CONCURRENCY
-    return WaitingFor.WORKER if row.not_before is None else WaitingFor.BACKOFF
+    return WaitingFor.WORKER if job.not_before is None else WaitingFor.BACKOFF
 
 
-def running(parts: Services, row: Row[Any], step: int) -> Forecast | None:
+def forecast_running(services: Services, job: JobRecord, step: int) -> Forecast | None:
     """The forecast for a job that is placed or processing."""
-    began = row.started_at if row.state == JobState.PROCESSING else None
+    began = job.started_at if job.state == JobState.PROCESSING else None
     elapsed_s = 0.0 if began is None else (datetime.now(UTC) - began).total_seconds()
-    return parts.forecaster.running(row, max(0.0, elapsed_s), step)
+    return services.forecaster.running(job, max(0.0, elapsed_s), step)
 
 
 def done_in_s(forecast: Forecast | None) -> float | None:
     return None if forecast is None else forecast.done_s
 
 
-def poll_hint(shown: dict[str, Any], predicted_s: float | None = None) -> dict[str, str]:
-    """The Retry-After of a job that has not ended: a part of what is left of it."""
-    if shown["terminal"]:
+def poll_hint(job: Job, predicted_s: float | None = None) -> dict[str, str]:
+    """The Retry-After header of a job that has not ended: a fraction of its remaining time."""
+    if job.terminal:
         return {}
-    return {"Retry-After": str(poll_hint_s(shown["eta_seconds"] or predicted_s))}
+    return {"Retry-After": str(poll_hint_s(job.eta_seconds or predicted_s))}
 
 
 def poll_hint_s(eta_s: float | None) -> int:
-    """Seconds until it is worth asking again about a job that is done in `eta_s`."""
+    """Seconds to wait before asking again about a job that is done in `eta_s`."""
     return min(POLL_MOST_S, max(POLL_LEAST_S, ceil((eta_s or 0.0) / POLLS_PER_JOB)))

@@ -1,7 +1,7 @@
-"""Submits per minute and key, told by the headers of draft-ietf-httpapi-ratelimit-headers-10.
+"""Limits submits per minute and key; the headers follow draft-ietf-httpapi-ratelimit-headers-10.
 
-A token bucket per key in the home region's Redis. Without Redis nobody is refused: the limit keeps
-keys from each other's way, and the queue is fair without it.
+A token bucket per key in the home region's Redis. Without Redis nobody is refused: the limit only
+keeps keys out of each other's way, and the queue is fair without it.
 """
 
 from dataclasses import dataclass
@@ -22,23 +22,23 @@ _TAKE = files("app.broker").joinpath("rate.lua").read_text()
 
 @dataclass(frozen=True)
 class Spent:
-    """A key's bucket after a request: `quota` per WINDOW_S, `left`, seconds until it is full."""
+    """A key's bucket after a request: `quota` per WINDOW_S, how much is left, when it is full."""
 
     quota: int
     left: int
     full_in_s: float
-    retry_in_s: float  # 0: the request was let through
+    retry_in_s: float  # 0: the request is allowed
 
 
-def spend(parts: Services) -> None:
-    """Count one submit of this request's key. Raises BadRequest: rate_limited (429)."""
+def spend(services: Services) -> None:
+    """Count one submit against this request's key. Raises BadRequest: rate_limited (429)."""
     quota = g.api_key.submits_per_minute
     if quota is None:
-        quota = parts.settings.submits_per_minute
+        quota = services.settings.submits_per_minute
     if not quota:
         return
-    spent = parts.hint(
-        parts.settings.region, lambda client: _take(client, str(g.api_key.id), quota)
+    spent = services.hint(
+        services.settings.region, lambda client: _take(client, str(g.api_key.id), quota)
     )
     if spent is None:
         return
@@ -59,9 +59,9 @@ def _take(client: redis.Redis, key_id: str, quota: int) -> Spent:
     return Spent(quota, left, full_ms / 1000, retry_ms / 1000)
 
 
-def tell(answer: Response) -> None:
-    """Add the headers to the answer of a request that was counted."""
+def add_headers(response: Response) -> None:
+    """Add the limit's headers to the response of a counted request."""
     spent: Spent | None = g.get("rate_spent")
     if spent is not None:
-        answer.headers["RateLimit-Policy"] = f'"{NAME}";q={spent.quota};w={WINDOW_S}'
-        answer.headers["RateLimit"] = f'"{NAME}";r={spent.left};t={ceil(spent.full_in_s)}'
+        response.headers["RateLimit-Policy"] = f'"{NAME}";q={spent.quota};w={WINDOW_S}'
+        response.headers["RateLimit"] = f'"{NAME}";r={spent.left};t={ceil(spent.full_in_s)}'

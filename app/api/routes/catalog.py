@@ -1,11 +1,10 @@
-"""What this deployment offers."""
+"""The models that this deployment serves."""
 
 from flask import Blueprint
-from flask.typing import ResponseReturnValue
 
-from app.api.models.answers import ModelList
-from app.api.openapi.operation import Answer, describe
-from app.api.process.services import services
+from app.api.models.catalog import Model, ModelList, Range
+from app.api.openapi.operation import ResponseSpec, Result, describe
+from app.api.process.services import get_services
 from app.api.request import auth
 from app.config.profiles_file import PROFILES
 from app.domain.job.profiles import Profile
@@ -15,33 +14,29 @@ bp.before_request(auth.require_jobs)
 
 
 @bp.get("/models")
-@describe({200: Answer("The models.", ModelList)})
-def list_models() -> ResponseReturnValue:
+@describe({200: ResponseSpec("The models.", ModelList)})
+def list_models() -> Result:
     """List the served profiles with their limits; the first is the default."""
-    settings = services().settings
+    settings = get_services().settings
     names = settings.served_profiles
     models = [
         _model(PROFILES[name], settings.steps_of(PROFILES[name]), name == names[0])
         for name in names
     ]
-    return {"object": "list", "data": models}
+    return ModelList(object="list", data=models)
 
 
-def _model(profile: Profile, steps: int, default: bool) -> dict[str, object]:
-    limits = {
-        field: {
-            "min": getattr(profile, f"min_{field}"),
-            "max": getattr(profile, f"max_{field}"),
-            "default": getattr(profile, f"default_{field}"),
-        }
-        for field in ("frames", "fps", "size")
-    }
-    return {
-        "id": profile.name,
-        "object": "model",
-        "default": default,
-        "licence": profile.licence,
-        "steps": steps,
-        "passes": profile.passes,
-        **limits,
-    }
+def _model(profile: Profile, steps: int, default: bool) -> Model:
+    return Model(
+        id=profile.name,
+        object="model",
+        default=default,
+        licence=profile.licence,
+        steps=steps,
+        passes=profile.passes,
+        frames=Range(
+            min=profile.min_frames, max=profile.max_frames, default=profile.default_frames
+        ),
+        fps=Range(min=profile.min_fps, max=profile.max_fps, default=profile.default_fps),
+        size=Range(min=profile.min_size, max=profile.max_size, default=profile.default_size),
+    )

@@ -1,17 +1,9 @@
-"""The OpenAPI document of this very application."""
-
-from typing import Any
+"""The OpenAPI document of this application."""
 
 from flask import Blueprint, Response, current_app, request
-from flask.typing import ResponseReturnValue
-from pydantic import RootModel
 
-from app.api.openapi.operation import Answer, describe
-
-
-class OpenAPI(RootModel[dict[str, Any]]):
-    """An OpenAPI 3.1 document."""
-
+from app.api.models.catalog import OpenAPI
+from app.api.openapi.operation import ResponseSpec, Result, describe
 
 bp = Blueprint("document", __name__, url_prefix="/v1")
 
@@ -19,14 +11,14 @@ bp = Blueprint("document", __name__, url_prefix="/v1")
 @bp.get("/openapi.json")
 @describe(
     {
-        200: Answer("The document.", OpenAPI, headers=("ETag",)),
-        304: Answer("It is as it was.", headers=("ETag",)),
+        200: ResponseSpec("The document.", OpenAPI, headers=("ETag",)),
+        304: ResponseSpec("Not modified.", headers=("ETag",)),
     },
     scope=None,
 )
-def show_document() -> ResponseReturnValue:
-    """Show this document; `/docs` is the same for people."""
-    answer = Response(current_app.extensions["openapi"].text, mimetype="application/json")
-    answer.headers["Cache-Control"] = "no-cache"
-    answer.add_etag()
-    return answer.make_conditional(request)
+def show_document() -> Result:
+    """Show this document; `/docs` is the same for humans."""
+    response = Response(current_app.extensions["openapi"].text, mimetype="application/json")
+    response.headers["Cache-Control"] = "no-cache"
+    response.add_etag()
+    return response.make_conditional(request)

@@ -1,4 +1,4 @@
-"""Probes and metrics. No key: they tell nothing about any one user."""
+"""Probes and metrics. They need no key, because they reveal nothing about any user."""
 
 from itertools import product
 from threading import Lock
@@ -6,52 +6,53 @@ from time import monotonic
 
 import redis
 from flask import Blueprint, Response
-from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from app import telemetry
-from app.api.models.answers import Alive, Ready
-from app.api.openapi.operation import Answer, describe
-from app.api.process.services import Services, services
+from app.api.models.ops import Alive, Ready
+from app.api.openapi.operation import ResponseSpec, Result, describe
+from app.api.process.services import Services, get_services
 from app.domain.errors import DatabaseUnavailable, Transient
 from app.store.job import jobs
 from stillmotion.states import TERMINAL, JobState
 
-COUNT_EVERY_S = 5.0  # counting walks every live job's index entry
+COUNT_EVERY_S = 5.0  # counting reads the index entry of every live job
 
 bp = Blueprint("health", __name__)
 
 
 @bp.get("/healthz")
-@describe({200: Answer("Alive.", Alive)}, scope=None)
-def healthz() -> ResponseReturnValue:
-    """Say that the process is alive; asks nothing of anybody."""
-    return {"status": "ok"}
+@describe({200: ResponseSpec("Alive.", Alive)}, scope=None)
+def healthz() -> Result:
+    """Report that the process is alive, without checking its dependencies."""
+    return Alive(status="ok")
 
 
 @bp.get("/readyz")
 @describe(
-    {200: Answer("Ready.", Ready), 503: Answer("Not ready; `parts` says why.", Ready)}, scope=None
+    {200: ResponseSpec("Ready.", Ready), 503: ResponseSpec("Not ready; `parts` says why.", Ready)},
+    scope=None,
 )
-def readyz() -> ResponseReturnValue:
-    """Ask every part. Without Redis jobs are still accepted, and placed by polling: degraded."""
-    parts = services()
+def readyz() -> Result:
+    """Check every dependency. `degraded` without Redis: jobs are accepted and placed by polling."""
+    services = get_services()
     found: dict[str, str] = {}
-    for name, check in (("database", parts.store.check), ("storage", parts.objects.check)):
+    for name, check in (("database", services.store.check), ("storage", services.objects.check)):
         try:
             check()
             found[name] = "ok"
         except Transient as error:
             found[name] = error.code
-    found["redis"] = _redis(parts)
+    found["redis"] = _redis(services)
     ready = found["database"] == found["storage"] == "ok"
-    status = "unavailable" if not ready else "ok" if found["redis"] == "ok" else "degraded"
-    return {"status": status, "parts": found}, 200 if ready else 503
+    if not ready:
+        return Ready(status="unavailable", parts=found), 503
+    return Ready(status="ok" if found["redis"] == "ok" else "degraded", parts=found), 200
 
 
-def _redis(parts: Services) -> str:
+def _redis(services: Services) -> str:
     try:
-        for client in parts.redis.urls().values():
+        for client in services.redis.urls().values():
             client.ping()
     except redis.RedisError:
         return "redis_unavailable"
@@ -59,26 +60,26 @@ def _redis(parts: Services) -> str:
 
 
 class _LiveJobs:
-    """Fills the gauge of live jobs, at most once in COUNT_EVERY_S however often it is scraped."""
+    """Updates the gauge of live jobs, at most once per COUNT_EVERY_S."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._again_at = 0.0
 
-    def refresh(self, parts: Services) -> None:
+    def refresh(self, services: Services) -> None:
         with self._lock:
             if monotonic() < self._again_at:
                 return
             self._again_at = monotonic() + COUNT_EVERY_S
-            telemetry.live_jobs.clear()  # no number is better than one from before
+            telemetry.live_jobs.clear()  # no number is better than a stale one
             try:
-                with parts.store.autocommit() as conn:
+                with services.store.autocommit() as conn:
                     counted = jobs.count_by_state(conn)
             except DatabaseUnavailable:
                 return
             live = [state.value for state in JobState if state not in TERMINAL]
-            # Zeros, too: an alert on a series that comes and goes does not fire.
-            every = product(parts.settings.served_profiles, parts.topology.names, live)
+            # Zeros too: an alert on a series that comes and goes does not fire.
+            every = product(services.settings.served_profiles, services.topology.names, live)
             for labels in {*every, *counted}:
                 telemetry.live_jobs.labels(*labels).set(counted.get(labels, 0))
 
@@ -87,8 +88,8 @@ _live_jobs = _LiveJobs()
 
 
 @bp.get("/metrics")
-@describe({200: Answer("The metrics.", media_type="text/plain")}, scope=None)
-def metrics() -> ResponseReturnValue:
-    """Prometheus' text format: this process's counters, and the deployment's live jobs."""
-    _live_jobs.refresh(services())
+@describe({200: ResponseSpec("The metrics.", media_type="text/plain")}, scope=None)
+def metrics() -> Result:
+    """Metrics in Prometheus' text format: this process's counters, the deployment's live jobs."""
+    _live_jobs.refresh(get_services())
     return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)

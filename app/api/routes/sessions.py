@@ -1,44 +1,34 @@
-"""Sign in and out, for the pages: a key is sent once and then named by a cookie."""
-
-from typing import Annotated
+"""Sign in and out, for the pages: the key is sent once, then a cookie stands for it."""
 
 import redis
-from flask import Blueprint, jsonify, request
-from flask.typing import ResponseReturnValue
-from pydantic import BaseModel, ConfigDict, Field
+from flask import Blueprint, request
 
-from app.api.models.answers import Session
-from app.api.models.schemas import parse_json
-from app.api.openapi.operation import Answer, describe
-from app.api.process.services import services
+from app.api.models.base import parse_json
+from app.api.models.session import Session, SessionKey, SignIn
+from app.api.openapi.operation import ResponseSpec, Result, describe
+from app.api.process.services import get_services
 from app.api.request import auth, session_cookie
 from app.api.request.errors import problem
 from app.domain.errors import BadRequest
 from app.store.keys import ApiKey
 
-# Guessing 256 bits is hopeless; this keeps those who try from the database.
+# Guessing 256 bits is hopeless; this keeps guessers away from the database.
 ATTEMPTS, WINDOW_S = 20, 60
 
 bp = Blueprint("sessions", __name__, url_prefix="/v1/session")
 bp.before_request(session_cookie.require_same_origin)
 
 
-class SignIn(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    api_key: Annotated[str, Field(min_length=1, max_length=200)]
-
-
 @bp.get("")
-@describe({200: Answer("The session.", Session)}, scope=None, codes=("database_unavailable",))
-def show_session() -> ResponseReturnValue:
-    """Show which key the browser is signed in with; `key` is null if none. Never a 401."""
-    return _dump(auth.session_key())
+@describe({200: ResponseSpec("The session.", Session)}, scope=None, codes=("database_unavailable",))
+def show_session() -> Result:
+    """Show the key that the browser is signed in with; null without a session, never a 401."""
+    return _present(auth.session_key())
 
 
 @bp.post("")
 @describe(
-    {200: Answer("Signed in.", Session, headers=("Set-Cookie",))},
+    {200: ResponseSpec("Signed in.", Session, headers=("Set-Cookie",))},
     scope=None,
     body=SignIn,
     codes=(
@@ -48,11 +38,11 @@ def show_session() -> ResponseReturnValue:
         "database_unavailable",
     ),
 )
-def sign_in() -> ResponseReturnValue:
-    """Sign the browser in; ATTEMPTS per WINDOW_S and address, right or wrong."""
-    parts = services()
-    # None: nobody counts while Redis is away.
-    wait_s = parts.hint(parts.settings.region, _spend)
+def sign_in() -> Result:
+    """Sign the browser in; limited to ATTEMPTS per WINDOW_S and address, successful or not."""
+    services = get_services()
+    # None while Redis is down: then nobody counts.
+    wait_s = services.hint(services.settings.region, _spend)
     if wait_s:
         return problem(
             429,
@@ -66,33 +56,31 @@ def sign_in() -> ResponseReturnValue:
         raise BadRequest(
             "invalid_api_key", "The API key is unknown or revoked.", status=401, pointer="/api_key"
         )
-    answer = jsonify(_dump(key))
-    session_cookie.write(answer, key.id)
-    return answer
+    session_cookie.write(key.id)
+    return _present(key)
 
 
 @bp.delete("")
 @describe(
-    {200: Answer("Signed out.", Session, headers=("Set-Cookie",))},
+    {200: ResponseSpec("Signed out.", Session, headers=("Set-Cookie",))},
     scope=None,
     codes=("cross_site_request",),
 )
-def sign_out() -> ResponseReturnValue:
-    """Make the browser forget its session."""
-    answer = jsonify(_dump(None))
-    session_cookie.clear(answer)
-    return answer
+def sign_out() -> Result:
+    """Sign the browser out."""
+    session_cookie.clear()
+    return _present(None)
 
 
-def _dump(key: ApiKey | None) -> dict[str, object]:
+def _present(key: ApiKey | None) -> Session:
     shown = None
     if key is not None:
-        shown = {"id": str(key.id), "name": key.name, "scopes": list(key.scopes)}
-    return {"object": "session", "key": shown}
+        shown = SessionKey(id=key.id, name=key.name, scopes=list(key.scopes))
+    return Session(object="session", key=shown)
 
 
 def _spend(client: redis.Redis) -> int:
-    """Count one attempt of the caller's address; the seconds to wait if there were too many."""
+    """Count one attempt of the caller's address; returns the seconds to wait, 0 if it may go on."""
     name = f"stillmotion:sign-in:{request.remote_addr}"
     pipe = client.pipeline(transaction=True)
     pipe.set(name, 0, ex=WINDOW_S, nx=True)

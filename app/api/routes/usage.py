@@ -3,13 +3,11 @@
 from datetime import UTC, datetime, time, timedelta
 
 from flask import Blueprint, g, request
-from flask.typing import ResponseReturnValue
 
-from app.api.models.answers import Usage
-from app.api.models.order_schema import UsageQuery
-from app.api.models.schemas import parse_strings
-from app.api.openapi.operation import Answer, describe
-from app.api.process.services import services
+from app.api.models.base import parse_strings
+from app.api.models.usage import Usage, UsageEntry, UsageQuery
+from app.api.openapi.operation import ResponseSpec, Result, describe
+from app.api.process.services import get_services
 from app.api.request import auth
 from app.store.reports import usage
 
@@ -18,17 +16,17 @@ bp.before_request(auth.require_jobs)
 
 
 @bp.get("")
-@describe({200: Answer("The report.", Usage)}, query=UsageQuery)
-def show_usage() -> ResponseReturnValue:
+@describe({200: ResponseSpec("The report.", Usage)}, query=UsageQuery)
+def show_usage() -> Result:
     """Count the caller's jobs by the day (UTC) of their submit, deleted ones included."""
     query = parse_strings(UsageQuery, request.args.to_dict())
-    since = datetime.combine(query.start, time(), UTC)
+    since = datetime.combine(query.first_day, time(), UTC)
     before = datetime.combine(query.end, time(), UTC) + timedelta(days=1)
-    with services().store.autocommit() as conn:
+    with get_services().store.autocommit() as conn:
         days = usage.by_day(conn, g.api_key.id, since=since, before=before)
-    return {
-        "object": "usage",
-        "start": query.start.isoformat(),
-        "end": query.end.isoformat(),
-        "data": days,
-    }
+    return Usage(
+        object="usage",
+        start=query.first_day,
+        end=query.end,
+        data=[UsageEntry(**day) for day in days],
+    )

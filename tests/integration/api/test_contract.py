@@ -108,7 +108,7 @@ def document(server):
 
 
 @pytest.fixture
-def contract(server, store, document):
+def explore(server, store, document):
     """A function that runs schemathesis' phases and gives what they found."""
     with store.begin() as tx:
         plain = keys.create(tx, "contract", ("jobs", "admin"))[1]
@@ -166,14 +166,14 @@ def operations(document) -> set[str]:
     }
 
 
-def test_every_operation_keeps_to_the_document(contract, document):
-    tested, found = contract("examples", "coverage", "fuzzing", max_examples=5)
+def test_every_operation_keeps_to_the_document(explore, document):
+    tested, found = explore("examples", "coverage", "fuzzing", max_examples=5)
     assert not found, "\n\n".join(found)
     assert tested == operations(document)
 
 
-def test_linked_operations_keep_to_the_document_one_after_the_other(contract):
-    tested, found = contract("stateful", max_examples=30)
+def test_linked_operations_keep_to_the_document_one_after_the_other(explore):
+    tested, found = explore("stateful", max_examples=30)
     assert not found, "\n\n".join(found)
     # Which links it follows depends on the ids that it is given.
     assert "POST /v1/jobs" in tested and any("{job_id}" in label for label in tested)
@@ -181,7 +181,7 @@ def test_linked_operations_keep_to_the_document_one_after_the_other(contract):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_many_more_requests_find_no_violation_either(contract, document):
-    tested, found = contract("examples", "coverage", "fuzzing", "stateful", max_examples=100)
+def test_many_more_requests_find_no_violation_either(explore, document):
+    tested, found = explore("examples", "coverage", "fuzzing", "stateful", max_examples=100)
     assert not found, "\n\n".join(found)
     assert tested == operations(document)

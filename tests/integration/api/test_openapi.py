@@ -10,10 +10,10 @@ import pytest
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from app.api.application import create_app
+from app.api.models.problem import PROBLEM
 from app.api.openapi.build import Document
 from app.api.openapi.codes import CODES
 from app.api.openapi.examples import JOB
-from app.api.openapi.operation import PROBLEM
 from app.domain import webhooks
 from stillmotion.signatures import TEST_EVENT, WebhookEvent
 
@@ -108,7 +108,7 @@ def test_webhooks_are_described_as_they_are_sent(document):
 
 
 def test_it_says_what_this_deployment_serves(document, change):
-    fields = document["components"]["schemas"]["JsonOrder"]["properties"]
+    fields = document["components"]["schemas"]["JsonJobRequest"]["properties"]
     assert fields["region"]["anyOf"][0]["enum"] == ["us-east", "us-west", "eu-west"]
     assert fields["frames"]["anyOf"][0] == {"type": "integer", "minimum": 8, "maximum": 96}
     other = create_app(change(served_profiles=("noop",)))

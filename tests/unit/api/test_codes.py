@@ -4,13 +4,13 @@ import ast
 from pathlib import Path
 
 from app.api.openapi.codes import CODES
-from app.api.request.errors import CODES as OF_STATUS
+from app.api.request.errors import CODES_BY_STATUS
 from app.domain import errors
 
 ROOT = Path(__file__).parents[3]
 RAISED = ("app/api", "app/objects", "app/outbound.py", "app/pictures", "app/safety.py")
 # Calls that name a code, and which of their arguments it is.
-NAMED = {"BadRequest": 0, "Fault": 0, "Overloaded": 0, "problem": 1}
+NAMED = {"BadRequest": 0, "FieldError": 0, "Overloaded": 0, "problem": 1}
 # What only a failing disk, database or process brings forth; their tests look for the class.
 UNTESTED = {"pictures_unavailable", "temporarily_unavailable", "bad_request"}
 
@@ -40,7 +40,7 @@ def test_every_code_that_is_raised_is_listed():
     assert len(raised) > 20, "the search finds nothing"
     unlisted = {(code, where) for code, where in raised if code not in CODES}
     assert not unlisted
-    assert set(OF_STATUS.values()) <= CODES.keys()
+    assert set(CODES_BY_STATUS.values()) <= CODES.keys()
     unavailable = (errors.Transient, errors.DatabaseUnavailable, errors.StorageUnavailable)
     assert {kind.code for kind in unavailable} <= CODES.keys()
 

@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.models import schemas
-from app.api.models.order_schema import JsonOrder, Order, PageQuery
-from app.api.models.schemas import Invalid, Links, dump_job
+from app.api.models import base
+from app.api.models.base import Invalid
+from app.api.models.job import PageQuery
+from app.api.models.job_request import JobRequest, JsonJobRequest
+from app.public.links import Links
+from app.public.present import present_job
 from stillmotion.states import JobState
 
 ID = UUID("01a20a6f-5c2e-722e-a97c-126cdd89e6fb")
@@ -25,6 +28,11 @@ class Signer:
 
 
 LINKS = Links("https://api.example", Signer(), 60)
+
+
+def dump_job(row, links, **more):
+    """A job as its JSON says."""
+    return present_job(row, links, **more).model_dump(mode="json")
 
 
 def row(**changes):
@@ -127,17 +135,17 @@ def test_links_are_absolute_and_do_not_double_the_slash():
 
 
 def test_strings_are_numbers_in_a_form_and_not_in_json():
-    assert schemas.parse_strings(Order, {"frames": "16", "policy": "any"}).frames == 16
+    assert base.parse_strings(JobRequest, {"frames": "16", "policy": "any"}).frames == 16
     with pytest.raises(Invalid) as caught:
-        schemas.parse_json(JsonOrder, b'{"image": "x", "frames": "16"}')
+        base.parse_json(JsonJobRequest, b'{"image": "x", "frames": "16"}')
     assert (caught.value.code, caught.value.pointer) == ("invalid_field", "/frames")
 
 
 def test_an_unknown_field_is_reported_first():
     with pytest.raises(Invalid) as caught:
-        schemas.parse_json(JsonOrder, b'{"frames": "x", "zzz": 1}')
+        base.parse_json(JsonJobRequest, b'{"frames": "x", "zzz": 1}')
     assert caught.value.code == "unknown_field"
-    assert {fault.code for fault in caught.value.faults} == {
+    assert {each.code for each in caught.value.errors} == {
         "unknown_field",
         "invalid_field",
     }
@@ -146,27 +154,27 @@ def test_an_unknown_field_is_reported_first():
 def test_no_more_faults_are_reported_than_anyone_reads():
     body = "{" + ",".join(f'"f{n}": 1' for n in range(500)) + "}"
     with pytest.raises(Invalid) as caught:
-        schemas.parse_json(JsonOrder, body.encode())
-    assert len(caught.value.faults) == schemas.MAX_FAULTS
+        base.parse_json(JsonJobRequest, body.encode())
+    assert len(caught.value.errors) == base.MAX_FIELD_ERRORS
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_json_parser(body):
     try:
-        order = schemas.parse_json(JsonOrder, body)
+        order = base.parse_json(JsonJobRequest, body)
     except Invalid as error:
         assert error.status in (400, 422)
     else:
-        assert order == JsonOrder(), "so few bytes that come by chance ask for nothing"
+        assert order == JsonJobRequest(), "so few bytes that come by chance ask for nothing"
 
 
 @given(st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=5))
 def test_no_query_breaks_the_parser(values):
     try:
-        page = schemas.parse_strings(PageQuery, values)
+        page = base.parse_strings(PageQuery, values)
     except Invalid as error:
         assert error.status == 422
-        assert all(fault.pointer.startswith("/") for fault in error.faults)
+        assert all(each.pointer.startswith("/") for each in error.errors)
     else:
         assert 1 <= page.limit <= 100
 
@@ -175,7 +183,7 @@ def test_no_query_breaks_the_parser(values):
 def test_a_prompt_is_taken_unchanged_unless_it_holds_control_characters(prompt):
     control = any(ord(c) < 32 and c not in "\t\n\r" for c in prompt) or "\x7f" in prompt
     try:
-        assert schemas.parse_strings(Order, {"prompt": prompt}).prompt == prompt
+        assert base.parse_strings(JobRequest, {"prompt": prompt}).prompt == prompt
         assert not control
     except Invalid as error:
         assert control

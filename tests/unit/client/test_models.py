@@ -6,23 +6,23 @@ from uuid import uuid4
 
 import pytest
 
-from app.api.models import order_schema, schemas, webhook_schemas
-from app.api.routes import uploads
+from app.api.models import job_request, upload, webhook
 from app.domain.webhooks import headers, secret_for
+from app.public import job
 from stillmotion import AsyncClient, Client, SubmitOptions, models, verify_webhook
 from stillmotion.signatures import InvalidWebhook
 
 PAIRS = [
-    (models.Job, schemas.Job),
-    (models.Attempt, schemas.Attempt),
-    (models.Region, schemas.Region),
-    (models.Queue, schemas.Queue),
-    (models.Output, schemas.Output),
-    (models.Metrics, schemas.Metrics),
-    (models.Webhook, webhook_schemas.Webhook),
-    (models.Delivery, webhook_schemas.Delivery),
-    (models.Secret, webhook_schemas.Secret),
-    (models.Upload, uploads.Upload),
+    (models.Job, job.Job),
+    (models.Attempt, job.Attempt),
+    (models.Region, job.Region),
+    (models.Queue, job.Queue),
+    (models.Output, job.Output),
+    (models.Metrics, job.Metrics),
+    (models.Webhook, webhook.Webhook),
+    (models.Delivery, webhook.Delivery),
+    (models.Secret, webhook.Secret),
+    (models.Upload, upload.Upload),
 ]
 
 
@@ -34,7 +34,9 @@ def test_a_model_has_the_apis_fields(ours, theirs):
 
 def test_submit_options_have_the_apis_fields():
     named = {"prompt", "upload_id"}  # arguments of their own
-    assert SubmitOptions.__annotations__.keys() == order_schema.Order.model_fields.keys() - named
+    assert (
+        SubmitOptions.__annotations__.keys() == job_request.JobRequest.model_fields.keys() - named
+    )
 
 
 def test_both_clients_have_the_same_methods():

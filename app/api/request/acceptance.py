@@ -1,0 +1,225 @@
+"""From a submission to a queued job, or to an estimate of one.
+
+One pass: plan, admission, picture, queue place, object, row. Each step is dearer than the last, so
+that refusing is what stays cheap for an overloaded service.
+"""
+
+import secrets
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+import structlog
+
+from app.api.models.job_request import Estimate, EstimatedQueue, EstimatedRegion
+from app.api.process.services import Services
+from app.api.request import job_view
+from app.api.request.owned_job import refuse_gone
+from app.api.request.plan import Plan, make_plan
+from app.api.request.submission import Submission
+from app.domain.errors import BadRequest, StorageUnavailable
+from app.domain.job.state import uuid7
+from app.domain.routing.candidates import RoutingRequest
+from app.pictures.normaliser import Picture
+from app.store.job import fair, jobs, slots
+from app.store.job.jobs import NewJob
+from app.store.job.records import JobRecord
+from app.store.keys import ApiKey
+from stillmotion.states import Policy
+
+log = structlog.get_logger(__name__)
+
+
+class Accepted(NamedTuple):
+    """`replayed`: an earlier request with the same idempotency key created the job."""
+
+    job: JobRecord
+    replayed: bool
+
+
+class _LostRace(Exception):
+    """A concurrent request with the same idempotency key was first."""
+
+
+def accept(services: Services, submission: Submission) -> Accepted:
+    """Queue a job, or find the one that an earlier request with this idempotency key created.
+
+    Raises BadRequest for a bad request, Overloaded.
+    """
+    if (known := _find_earlier(services, submission)) is not None:
+        return Accepted(known, replayed=True)
+    plan = make_plan(submission.job_request, services.settings, services.allow)
+    job_id = _new_id()
+    delay_s = _admit(services, plan, job_id)
+    picture = _prepare_picture(services, submission, plan)
+    new = _place_in_queue(services, submission.caller, plan, job_id, delay_s)
+    # The object before the row: the sweeper removes an orphan, but a hole would fail the job.
+    services.objects.put(new.input_key, picture.data, picture.content_type)
+    try:
+        job = _write(services, submission, new)
+    except _LostRace:
+        winner = _find_earlier(services, submission)
+        if winner is None:
+            raise RuntimeError("the winner of an idempotency race is gone") from None
+        return Accepted(winner, replayed=True)
+    services.wake()
+    return Accepted(job, replayed=False)
+
+
+def estimate(services: Services, submission: Submission) -> Estimate:
+    """What `accept` would lead to. Stores nothing. Raises as `accept` does."""
+    plan = make_plan(submission.job_request, services.settings, services.allow)
+    _admit(services, plan, _new_id(), dry_run=True)
+    _prepare_picture(services, submission, plan)
+    asked, profile = plan.job_request, plan.profile.name
+    with services.store.autocommit() as conn:
+        ahead = fair.peek(
+            conn,
+            submission.caller.id,
+            profile=profile,
+            region=plan.region,
+            priority=asked.priority,
+        )
+    forecast = services.forecaster.queued(profile, plan.region, ahead, movable=plan.movable)
+    return Estimate(
+        object="estimate",
+        model=profile,
+        region=EstimatedRegion(
+            home=plan.region,
+            policy=asked.policy,
+            allowed=asked.allowed_regions,
+            predicted=_predicted_region(services, plan),
+        ),
+        queue=EstimatedQueue(
+            position=ahead,
+            wait_seconds=None if forecast is None else round(forecast.begins_s, 3),
+        ),
+        eta_seconds=None if forecast is None else round(forecast.done_s, 3),
+        cost_units=round(plan.cost, 4),
+    )
+
+
+def _find_earlier(services: Services, submission: Submission) -> JobRecord | None:
+    """The job of an earlier request with the same key. Raises BadRequest if the requests differ."""
+    key, owner_id = submission.idempotency_key, submission.caller.id
+    if key is None:
+        return None
+    with services.store.autocommit() as conn:
+        known = jobs.find_by_key(conn, owner_id, key)
+        if known is None:
+            return None
+        if known.fingerprint != submission.fingerprint:
+            raise BadRequest(
+                "idempotency_key_reused",
+                "This Idempotency-Key was used with another request.",
+                status=422,
+            )
+        job = jobs.get(conn, known.job_id, owner_id=owner_id)
+    if job is not None:
+        refuse_gone(job)
+    return job
+
+
+def _new_id() -> UUID:
+    return uuid7(time.time_ns() // 1_000_000, secrets.randbits(74))
+
+
+def _admit(services: Services, plan: Plan, job_id: UUID, *, dry_run: bool = False) -> float:
+    """Seconds to hold the job back, usually 0. Raises Overloaded."""
+    asked = plan.job_request
+    routing = RoutingRequest(job_id, plan.region, asked.policy, asked.allowed_regions)
+    return services.admission.check(
+        routing, asked.priority, asked.max_queue_seconds, dry_run=dry_run
+    )
+
+
+def _prepare_picture(services: Services, submission: Submission, plan: Plan) -> Picture:
+    """The normalised picture, checked by the content check if there is one."""
+    source = submission.picture
+    data = source.load(services.settings, services.allow, services.objects, submission.caller.id)
+    # To the model's largest size, not this job's: most pictures then need no scaling, which is
+    # two thirds of the work, and the worker scales anyway.
+    try:
+        picture = services.normaliser.normalise(data, max_side=plan.profile.max_size)
+    except BadRequest as error:
+        error.pointer = source.pointer
+        raise
+    if services.safety is not None:
+        services.safety.refuse_order(plan.job_request.prompt, picture.data, source.pointer)
+    return picture
+
+
+def _place_in_queue(
+    services: Services, caller: ApiKey, plan: Plan, job_id: UUID, delay_s: float
+) -> NewJob:
+    """The job with its place in the queue and its predicted end."""
+    now = datetime.now(UTC)
+    new = plan.new_job(job_id, caller.id, secrets.randbits(63), now)
+    with services.store.autocommit() as conn:
+        stamp = fair.stamp(
+            conn,
+            new.owner_id,
+            profile=new.profile,
+            region=new.home_region,
+            priority=new.priority,
+            cost=new.cost,
+        )
+    forecast = services.forecaster.queued(
+        new.profile, new.home_region, stamp.ahead, movable=plan.movable
+    )
+    done_in_s = job_view.done_in_s(forecast)
+    return replace(
+        new,
+        vstart=stamp.vstart,
+        not_before=now + timedelta(seconds=delay_s) if delay_s > 0.0 else None,
+        predicted_s=None if done_in_s is None else delay_s + done_in_s,
+    )
+
+
+def _write(services: Services, submission: Submission, new: NewJob) -> JobRecord:
+    """Insert the job and return its record. Raises _LostRace."""
+    idempotency = None
+    if submission.idempotency_key is not None:
+        idempotency = (submission.idempotency_key, submission.fingerprint)
+    limit = submission.caller.max_concurrency
+    if limit is None:
+        limit = services.settings.key_concurrency or None
+    inserted = False
+    try:
+        with services.store.begin() as tx:
+            if limit is not None:
+                new = replace(new, slot=slots.take(tx, new.owner_id, limit))
+            job = jobs.add(tx, new, idempotency)
+            if job is None:
+                raise _LostRace
+            inserted = True
+    except Exception:
+        # A commit whose reply was lost may still have succeeded, and then the job needs its
+        # picture. The sweeper can see the row and decides.
+        if not inserted:
+            _discard(services, new.input_key)
+        raise
+    return job
+
+
+def _discard(services: Services, key: str) -> None:
+    try:
+        services.objects.delete(key)
+    except StorageUnavailable as error:
+        log.warning("picture_orphaned", key=key, error=error.detail)  # the sweeper removes it
+
+
+def _predicted_region(services: Services, plan: Plan) -> str:
+    """The nearest allowed region with an idle worker; home if there is none."""
+    view = services.forecaster.view(plan.profile.name)
+    asked = plan.job_request
+    for region in services.topology.by_round_trip(plan.region):
+        if asked.policy is Policy.STRICT and region != plan.region:
+            break
+        if asked.allowed_regions is not None and region not in asked.allowed_regions:
+            continue
+        if view.idle.get(region, 0):
+            return region
+    return plan.region

@@ -1,0 +1,114 @@
+"""Checks a job request against the deployment and fills in its defaults."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from app.api.models.base import Invalid
+from app.api.models.job_request import JobRequest
+from app.api.models.problem import FieldError
+from app.config.profiles_file import PROFILES
+from app.config.settings import Settings
+from app.domain.errors import BadRequest
+from app.domain.job.cost import cost_units
+from app.domain.job.profiles import Profile
+from app.outbound import Allow, vet_url
+from app.store.job.jobs import NewJob
+from stillmotion.states import Policy
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job that this deployment can do, without gaps."""
+
+    job_request: JobRequest
+    profile: Profile
+    region: str
+    frames: int
+    fps: int
+    size: int
+    steps: int
+    retention_s: int
+
+    @property
+    def cost(self) -> float:
+        return cost_units(self.profile, frames=self.frames, size=self.size, steps=self.steps)
+
+    @property
+    def movable(self) -> bool:
+        """Whether the job may leave its home region."""
+        return self.job_request.policy is not Policy.STRICT
+
+    def new_job(self, job_id: UUID, owner_id: UUID, random_seed: int, now: datetime) -> NewJob:
+        """The job to write. `random_seed` is used if the request names no seed."""
+        asked = self.job_request
+        deadline_s, events = asked.deadline_seconds, asked.webhook_events
+        return NewJob(
+            id=job_id,
+            owner_id=owner_id,
+            profile=self.profile.name,
+            prompt=asked.prompt,
+            seed=random_seed if asked.seed is None else asked.seed,
+            frames=self.frames,
+            fps=self.fps,
+            size=self.size,
+            motion=asked.motion,
+            loop=asked.loop,
+            steps=self.steps,
+            input_key=f"inputs/{job_id}.jpg",
+            home_region=self.region,
+            policy=asked.policy.value,
+            queue_deadline=now + timedelta(seconds=asked.max_queue_seconds),
+            priority=asked.priority,
+            allowed_regions=asked.allowed_regions,
+            deadline=None if deadline_s is None else now + timedelta(seconds=deadline_s),
+            webhook_url=asked.webhook_url,
+            webhook_events=None if events is None else [event.value for event in events],
+            labels=asked.metadata,
+            cost=self.cost,
+            retention_s=self.retention_s,
+        )
+
+
+def make_plan(asked: JobRequest, settings: Settings, allow: Allow) -> Plan:
+    """Plan what a job request asks for. Raises Invalid with everything that is wrong."""
+    errors: list[FieldError] = []
+    region = settings.region if asked.region is None else asked.region
+    named = {"/region": region} | {
+        f"/allowed_regions/{n}": name for n, name in enumerate(asked.allowed_regions or [])
+    }
+    for where, name in named.items():
+        if name not in settings.topology:
+            errors.append(FieldError("unknown_region", where, "No such region."))
+    if asked.allowed_regions is not None and region not in asked.allowed_regions:
+        detail = "allowed_regions: must include the home region."
+        errors.append(FieldError("invalid_field", "/allowed_regions", detail))
+    if asked.webhook_url is not None:
+        try:
+            vet_url(asked.webhook_url, allow)
+        except BadRequest as error:
+            errors.append(FieldError(error.code, "/webhook_url", error.detail))
+    if asked.webhook_events is not None and asked.webhook_url is None:
+        detail = "webhook_events: needs a webhook_url."
+        errors.append(FieldError("invalid_field", "/webhook_events", detail))
+    name = settings.served_profiles[0] if asked.model is None else asked.model
+    if name not in settings.served_profiles:
+        raise Invalid([FieldError("unknown_model", "/model", "No such model."), *errors])
+    profile = PROFILES[name]
+    numbers = {
+        "frames": (asked.frames, profile.min_frames, profile.max_frames, profile.default_frames),
+        "fps": (asked.fps, profile.min_fps, profile.max_fps, profile.default_fps),
+        "size": (asked.size, profile.min_size, profile.max_size, profile.default_size),
+    }
+    chosen = {}
+    for field, (value, least, most, default) in numbers.items():
+        chosen[field] = default if value is None else value
+        if not least <= chosen[field] <= most:
+            detail = f"{field}: {name} takes {least} to {most}."
+            errors.append(FieldError("invalid_field", f"/{field}", detail))
+    if errors:
+        raise Invalid(errors)
+    keep_s = settings.retention_s if asked.retention_seconds is None else asked.retention_seconds
+    return Plan(
+        asked, profile, region, steps=settings.steps_of(profile), retention_s=keep_s, **chosen
+    )

@@ -1,0 +1,51 @@
+"""The URLs in a job's public form."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Self
+from uuid import UUID
+
+from app.config.settings import Settings
+from app.objects import Objects
+from app.public.job import Output, Urls
+from app.store.job.records import JobRecord
+
+
+@dataclass(frozen=True)
+class Links:
+    public_url: str
+    objects: Objects
+    signed_url_s: int
+
+    @classmethod
+    def of(cls, settings: Settings, objects: Objects) -> Self:
+        return cls(settings.public_url.rstrip("/"), objects, settings.signed_url_s)
+
+    def output(self, job: JobRecord) -> Output | None:
+        """A freshly signed link to a job's clip; None if the job has no clip."""
+        if job.output_key is None or job.output_bytes is None or job.purged_at is not None:
+            return None
+        now = datetime.now(UTC)
+        valid_s = self.signed_url_s
+        if job.expires_at is not None:  # a link must not outlive the clip
+            valid_s = max(1, min(valid_s, int((job.expires_at - now).total_seconds())))
+        return Output(
+            url=self.objects.signed_url(
+                job.output_key,
+                expires_s=valid_s,
+                filename=f"{job.id}.mp4",
+                content_type="video/mp4",
+            ),
+            expires_at=now.replace(microsecond=0) + timedelta(seconds=valid_s),
+            size_bytes=job.output_bytes,
+        )
+
+    def urls(self, job_id: UUID) -> Urls:
+        base = f"{self.public_url}/v1/jobs/{job_id}"
+        return Urls(
+            self=base,
+            cancel=f"{base}/cancel",
+            video=f"{base}/video",
+            events=f"{base}/events",
+            timeline=f"{base}/timeline",
+        )

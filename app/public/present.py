@@ -1,0 +1,109 @@
+"""Turns a job's record into its public form: the API and the webhook sender both use this."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from app.public.job import Attempt, Job, JobError, Metrics, Progress, Queue, Region
+from app.public.links import Links
+from app.public.response_model import utc
+from app.store.job.records import AttemptJson, JobRecord
+from stillmotion.signatures import WebhookEvent
+from stillmotion.states import JobState, Policy
+
+
+def present_job(
+    job: JobRecord,
+    links: Links,
+    *,
+    step: int | None = None,
+    queue: Queue | None = None,
+    eta_s: float | None = None,
+    attempts: Sequence[AttemptJson] | None = None,
+) -> Job:
+    """The public form of a job. `step`: a newer step than the record's, if one is known."""
+    state = JobState(job.state)
+    error = None
+    if job.error_code is not None:
+        error = JobError(code=job.error_code, message=job.error_detail or "")
+    return Job(
+        id=job.id,
+        state=state,
+        terminal=state.terminal,
+        created_at=utc(job.created_at),
+        started_at=utc(job.started_at),
+        finished_at=utc(job.finished_at),
+        deadline=utc(job.deadline),
+        expires_at=utc(job.expires_at),
+        retention_seconds=job.retention_s,
+        model=job.profile,
+        prompt=job.prompt,
+        seed=job.seed,
+        frames=job.frames,
+        fps=job.fps,
+        size=job.size,
+        motion=job.motion,
+        loop=job.loop,
+        priority=job.priority,
+        cost_units=round(job.cost, 4),
+        region=Region(
+            home=job.home_region,
+            policy=Policy(job.policy),
+            allowed=job.allowed_regions,
+            current=None if state is JobState.QUEUED else job.region,
+        ),
+        progress=Progress(step=step_of(job, step), steps=job.steps),
+        eta_seconds=None if eta_s is None else round(eta_s, 3),
+        queue=queue,
+        output=links.output(job),
+        error=error,
+        attempts=None if attempts is None else [_attempt(attempt) for attempt in attempts],
+        metrics=_metrics(job),
+        metadata=job.metadata,
+        webhook_url=job.webhook_url,
+        webhook_events=_events(job.webhook_events),
+        urls=links.urls(job.id),
+    )
+
+
+def _events(names: list[str] | None) -> list[WebhookEvent] | None:
+    return None if names is None else [WebhookEvent(name) for name in names]
+
+
+def step_of(job: JobRecord, known: int | None) -> int:
+    """The step to show. `known`: a newer step than the record's, if one is known."""
+    state, steps = JobState(job.state), job.steps
+    if state is JobState.SUCCEEDED:
+        return steps  # the record holds the step of the last lease renewal, up to 5 s old
+    if state in (JobState.QUEUED, JobState.STARTING):
+        return 0
+    return min(steps, max(job.step, known or 0))
+
+
+def _metrics(job: JobRecord) -> Metrics:
+    def between(start: datetime | None, end: datetime | None) -> float | None:
+        return None if start is None or end is None else round((end - start).total_seconds(), 3)
+
+    return Metrics(
+        queue=between(job.created_at, job.started_at),
+        render=between(job.started_at, job.finished_at),
+        total=between(job.created_at, job.finished_at),
+        predicted=None if job.predicted_s is None else round(job.predicted_s, 3),
+    )
+
+
+def _attempt(attempt: AttemptJson) -> Attempt:
+    def moment(value: str | None) -> datetime | None:
+        return None if value is None else utc(datetime.fromisoformat(value))
+
+    return Attempt(
+        number=attempt["fence"],
+        region=attempt["region"],
+        worker=attempt["worker"],
+        placed_at=utc(datetime.fromisoformat(attempt["placed_at"])),
+        begun_at=moment(attempt["begun_at"]),
+        ended_at=moment(attempt["ended_at"]),
+        outcome=attempt["outcome"],
+        error_code=attempt["error_code"],
+        timings=attempt["timings"],
+        hops=[dict(hop) for hop in attempt["hops"]],
+    )
