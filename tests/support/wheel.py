@@ -1,0 +1,78 @@
+"""What a new user has: the wheel in an environment of its own, outside the clone."""
+
+import functools
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.support import services
+
+# Everything that a build could pick up by mistake, and the files that it needs.
+SOURCES = ("stillmotion", "app", "workers", "scripts", "migrations", "tests", "docs")
+FILES = ("pyproject.toml", "README.md", "LICENSE")
+OLDEST_SETUPTOOLS = 77  # as pyproject.toml has it
+
+
+def build_wheel(directory: Path) -> Path:
+    """Build the wheel in a copy of the clone: a build leaves folders in its source."""
+    source = directory / "source"
+    for name in SOURCES:
+        skipped = shutil.ignore_patterns("__pycache__", "*.egg-info", "node_modules")
+        shutil.copytree(services.ROOT / name, source / name, ignore=skipped)
+    for name in FILES:
+        shutil.copy(services.ROOT / name, source)
+    # An isolated build fetches setuptools, which most environments have already.
+    own = _has_setuptools()
+    isolation = ["--no-build-isolation"] if own else []
+    _pip("wheel", "--no-deps", *isolation, "-w", directory / "dist", source, fetches=not own)
+    [wheel] = (directory / "dist").iterdir()
+    return wheel
+
+
+@functools.cache
+def user_environment(tmp: Path) -> Path:
+    """The `bin` folder of an empty environment that has the wheel and its dependencies.
+
+    It is made once per `tmp`: pass `tmp_path_factory.getbasetemp()` to share it in a test session.
+    Skips the test where pip cannot fetch the dependencies, or fails it where CI is set.
+    """
+    directory = tmp / "user-environment"
+    directory.mkdir()
+    wheel = build_wheel(directory)
+    home = directory / "venv"
+    venv.create(home, with_pip=False, symlinks=True)
+    _pip("--python", home / "bin/python", "install", wheel, fetches=True)
+    return home / "bin"
+
+
+def user_variables(bin_dir: Path, home: Path, **variables: str) -> dict[str, str]:
+    """The environment variables of a new user's shell: no PYTHONPATH, nothing of the clone."""
+    path = f"{bin_dir}{os.pathsep}{os.defpath}"
+    return {"PATH": path, "HOME": str(home), "LANG": "C.UTF-8", **variables}
+
+
+def _has_setuptools() -> bool:
+    try:
+        version = importlib.metadata.version("setuptools")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return int(version.partition(".")[0]) >= OLDEST_SETUPTOOLS
+
+
+def _pip(*arguments: object, fetches: bool = False) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [*command, *map(str, arguments)], env=environ, capture_output=True, text=True
+    )
+    if done.returncode == 0:
+        return
+    if fetches and not os.environ.get("CI"):
+        pytest.skip(f"pip cannot fetch packages here: {done.stderr.strip().splitlines()[-1]}")
+    pytest.fail(done.stderr)
