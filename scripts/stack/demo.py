@@ -1,8 +1,8 @@
 """`scripts/demo`: start the whole service, turn a picture into a clip, stop everything.
 
-Exit status: 0 the clip is there; 2 wrong arguments or not a picture; 69 the service did not come
-up; 75 another stack is using the data directory; 130 stopped by Ctrl-C; else what
-`stillmotion animate` ended with.
+Exit status: 0 success; 2 wrong arguments, or the file is not a picture; 69 the service did not
+start; 75 another stack is using the data directory; 130 stopped by Ctrl-C; otherwise the exit
+status of `stillmotion animate`.
 """
 
 import argparse
@@ -16,13 +16,14 @@ from pathlib import Path
 from app.pictures.normaliser import Normaliser
 from scripts.stack.data import ROOT, DataDir, choose_directory
 from scripts.stack.errors import DirectoryInUse, StackError
+from scripts.stack.sample import write_sample
 from scripts.stack.stack import PROCESSES, SECOND_BROKER, Stack
 from stillmotion.errors import StillmotionError
 
 EX_USAGE, EX_UNAVAILABLE, EX_TEMPFAIL, EX_INTERRUPTED = 2, 69, 75, 130
 SAMPLE = ROOT / "scripts/assets/cat.jpg"
 RENDER_S = 600.0
-USAGE = "scripts/demo [IMAGE] [PROMPT] [--serve] [--valkeys] [--data DIR] [-o FILE]"
+USAGE = "scripts/demo [IMAGE] [PROMPT] [--serve] [--valkeys] [--data DIR] [-o FILE] [--sample FILE]"
 
 
 def say(line: str) -> None:
@@ -31,21 +32,38 @@ def say(line: str) -> None:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="scripts/demo", usage=USAGE, description=__doc__.partition("\n\n")[0]
+        prog="scripts/demo",
+        usage=USAGE,
+        description="Start the whole service, turn a picture into a clip, stop everything.",
     )
-    parser.add_argument("image", nargs="?", type=Path, help="a picture; default: a cat")
+    parser.add_argument("image", nargs="?", type=Path, help="a picture (default: a cat)")
     parser.add_argument("prompt", nargs="?", default="", help="what should move, and how")
-    parser.add_argument("--serve", action="store_true", help="keep it running until Ctrl-C")
     parser.add_argument(
-        "--valkeys", action="store_true", help="a Valkey for each region, as if they were far apart"
+        "--serve", action="store_true", help="keep the service running until Ctrl-C"
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="default: .stillmotion")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the clip")
+    parser.add_argument(
+        "--valkeys", action="store_true", help="give each region a Valkey of its own"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="where the service keeps data (default: .stillmotion)",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="the clip (default: named after IMAGE)"
+    )
+    parser.add_argument(
+        "--sample",
+        type=Path,
+        metavar="FILE.webp",
+        help="also write an animated WebP of the picture and a looping clip side by side",
+    )
     return parser.parse_args(argv)
 
 
 def check_picture(path: Path) -> str:
-    """What is wrong with a picture, or "": said now, not after the service has started."""
+    """What is wrong with a picture, or "". Checked before the service starts."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -59,13 +77,13 @@ def check_picture(path: Path) -> str:
 
 
 def check_output(path: Path | None) -> str:
-    """What is wrong with the place for the clip, or ""."""
+    """What is wrong with the path of an output file, or ""."""
     if path is None:
         return ""
     if path.is_dir():
-        return f"{path} is a directory; -o takes a file."
+        return f"{path} is a directory; name a file."
     folder = path.absolute().parent
-    return "" if os.access(folder, os.W_OK) else f"{folder} is no directory that can be written."
+    return "" if os.access(folder, os.W_OK) else f"The directory {folder} cannot be written."
 
 
 def choose_output(image: Path, data: DataDir) -> Path:
@@ -75,10 +93,10 @@ def choose_output(image: Path, data: DataDir) -> Path:
     return next(path for name in names if not (path := folder / f"{name}.mp4").exists())
 
 
-def animate(stack: Stack, image: Path, prompt: str, output: Path) -> int:
-    """Run `stillmotion animate`; its progress goes to our stderr. Prints the clip's path."""
+def animate(stack: Stack, image: Path, prompt: str, output: Path, *options: str) -> int:
+    """Run `stillmotion animate` and print the clip's path. Its progress goes to our stderr."""
     code, printed = stack.command(
-        *("animate", image.resolve(), prompt),
+        *("animate", image.resolve(), prompt, *options),
         *("--server", stack.url, "-o", output.resolve()),
         env={"STILLMOTION_API_KEY": stack.api_key()},
         stderr=sys.stderr.fileno(),
@@ -89,7 +107,7 @@ def animate(stack: Stack, image: Path, prompt: str, output: Path) -> int:
 
 
 def describe(stack: Stack) -> str:
-    """What somebody needs who wants to use the running service."""
+    """How to use the running service: addresses, the API key, the log-in."""
     user, password = stack.flower_login
     return f"""
     Studio   {stack.url}/ (sign in with the API key)
@@ -102,7 +120,7 @@ def describe(stack: Stack) -> str:
     export STILLMOTION_SERVER={stack.url}
     export STILLMOTION_API_KEY={stack.api_key()}
 
-With these, every example of {stack.url}/help works as it is.
+With these variables set, every example on {stack.url}/help works unchanged.
 
 Ctrl-C stops everything.
 """
@@ -114,7 +132,9 @@ def interrupt(*_: object) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     image = arguments.image or SAMPLE
-    problem = check_picture(image) or check_output(arguments.output)
+    problem = (
+        check_picture(image) or check_output(arguments.output) or check_output(arguments.sample)
+    )
     if problem:
         say(problem)
         return EX_USAGE
@@ -129,17 +149,19 @@ def run(arguments: argparse.Namespace) -> int:
         stack.open()
         say(f"Ready after {time.monotonic() - started:.1f} s.")
         code = 0
-        if arguments.image or not arguments.serve:
-            code = animate(
-                stack, image, arguments.prompt, arguments.output or choose_output(image, stack.data)
-            )
+        if arguments.image or arguments.sample or not arguments.serve:
+            output = arguments.output or choose_output(image, stack.data)
+            options = ("--loop",) if arguments.sample else ()  # a WebP starts again at its end
+            code = animate(stack, image, arguments.prompt, output, *options)
+            if arguments.sample and code == 0:
+                write_sample(output, arguments.sample)
         if arguments.serve:
             print(describe(stack), flush=True)
             while True:
                 signal.pause()
         return code
     finally:
-        # A second Ctrl-C would leave the rest to the reaper; let this end in order instead.
+        # Ignore a second Ctrl-C: it would leave the rest to the reaper. Stop in order instead.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         stack.close()

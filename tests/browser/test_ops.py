@@ -60,7 +60,7 @@ def test_what_waits_and_what_failed_is_shown_as_it_happens(visit, site, store, a
     make.submit(store, owner, steps=20)
     wake(site.fleet.redis)
     expect(row(page, "regions", "us-east").locator("td").nth(1)).to_have_text("1")
-    make.make_late(store, stuck, "queue_deadline")
+    make.backdate(store, stuck, "queue_deadline")
     expect(row(page, "failures", str(stuck)[-12:])).to_contain_text("expired")
     expect(page.get_by_text("No job is waiting.")).to_be_visible()
 
@@ -70,7 +70,7 @@ def test_what_waits_and_what_failed_is_shown_as_it_happens(visit, site, store, a
 def test_the_page_fits_and_reads_well(visit, store, admin_key, axe, tmp_path, scheme, width):
     owner = make.owner(store)
     late = make.submit(store, owner, home_region="us-west", policy="strict")
-    make.make_late(store, late, "queue_deadline")
+    make.backdate(store, late, "queue_deadline")
     for _ in range(3):
         make.submit(store, owner, home_region="eu-west", policy="strict")
     page = visit("/ops", color_scheme=scheme, viewport={"width": width, "height": 800})

@@ -11,25 +11,25 @@ from app.broker.connections import connect
 from app.broker.publish import Publisher
 from app.dispatcher.deliveries import DeliveryLoop
 from app.store import keys
-from tests.support.contract import Promise
+from tests.support.contract import Contract
 from tests.support.cpu_worker import cpu_worker
-from tests.support.deployment import FILE, World
+from tests.support.deployment import FILE, Deployment
 from tests.support.receiver import Receiver
 
 
 @pytest.fixture(scope="session")
-def promise(session_settings):
+def contract(session_settings):
     """What the OpenAPI document promises of the API's answers."""
     app = create_app(session_settings)
-    yield Promise(app.extensions["openapi"].value, app.url_map)
+    yield Contract(app.extensions["openapi"].value, app.url_map)
     app.extensions["services"].close()
 
 
 @pytest.fixture
-def app(settings, promise):
+def app(settings, contract):
     """The API; whatever a test client gets of it is held against the document."""
     app = create_app(settings)
-    app.test_client_class = promise.client()
+    app.test_client_class = contract.client()
     yield app
     app.extensions["services"].close()
 
@@ -69,12 +69,12 @@ def client(settings):
 
 
 @pytest.fixture
-def world(settings, store, tmp_path):
+def deployment(settings, store, tmp_path):
     """Four regions: near, middle and distant lie in home's three rings."""
-    regions = tmp_path / "world.toml"
+    regions = tmp_path / "regions.toml"
     regions.write_text(FILE)
     values = settings.model_dump() | {"regions_file": regions, "region": "home"}
-    return World(type(settings)(**values), store)
+    return Deployment(type(settings)(**values), store)
 
 
 @pytest.fixture

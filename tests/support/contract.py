@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 WHOLE = {"idempotency_key_reused"}
 
 
-class Promise:
+class Contract:
     """The document with its objects closed: a field that it does not know breaks it."""
 
     def __init__(self, document, url_map):
@@ -59,12 +59,12 @@ class Promise:
 
     def client(self):
         """The class of a Flask test client that checks what it gets."""
-        promise = self
+        contract = self
 
         class Checked(FlaskClient):
             def open(self, *args, **options):
                 answer = super().open(*args, **options)
-                promise.check(answer)
+                contract.check(answer)
                 return answer
 
         return Checked

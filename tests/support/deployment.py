@@ -67,7 +67,7 @@ def table(version: int = 1, age_s: float = 0.0, **values: object) -> Table:
     return Table(version=version, created_at=time.time() - age_s, **fields | values)
 
 
-class World:
+class Deployment:
     """One deployment of four regions on one Redis."""
 
     def __init__(self, settings: Settings, store: Store):

@@ -66,7 +66,7 @@ def attempts_of(store: Store, job_id: UUID):
         return rows.fetchall()
 
 
-def make_late(store: Store, job_id: UUID, column: str, seconds: float = 1.0) -> None:
+def backdate(store: Store, job_id: UUID, column: str, seconds: float = 1.0) -> None:
     """Let a moment of a job's row pass without waiting for it."""
     with store.begin() as tx:
         tx.execute(

@@ -105,7 +105,7 @@ def test_retention_counts_from_the_end_and_no_link_outlives_it(
     assert (row.expires_at - row.finished_at).total_seconds() == 100
     assert shown["output"]["expires_at"] <= shown["expires_at"]
     assert housekeeping.purge_expired(store, objects) == 0
-    make.make_late(store, job["id"], "expires_at")
+    make.backdate(store, job["id"], "expires_at")
     calls.assert_problem(api.get(f"/v1/jobs/{job['id']}"), 410, "job_deleted")
     assert calls.objects_in(objects_dir), "refused before the sweeper came"
     assert housekeeping.purge_expired(store, objects) == 1

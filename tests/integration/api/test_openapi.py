@@ -19,8 +19,8 @@ from stillmotion.signatures import TEST_EVENT, WebhookEvent
 
 
 @pytest.fixture
-def document(promise):
-    return promise.document
+def document(contract):
+    return contract.document
 
 
 def responses(document):

@@ -16,9 +16,9 @@ from tests.support import calls, make
 from tests.support.deployment import NAMES, table
 
 
-def client_of(world, scopes=("jobs",), **changes):
-    app = create_app(world.settings.model_copy(update=changes))
-    with world.store.begin() as tx:
+def client_of(deployment, scopes=("jobs",), **changes):
+    app = create_app(deployment.settings.model_copy(update=changes))
+    with deployment.store.begin() as tx:
         plain = keys.create(tx, "-".join(scopes), scopes)[1]
     client = app.test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {plain}"
@@ -26,12 +26,12 @@ def client_of(world, scopes=("jobs",), **changes):
 
 
 @pytest.fixture
-def make_client(world):
-    """A function that makes a client of the API over the test's world."""
+def make_client(deployment):
+    """A function that makes a client of the API over the test's deployment."""
     clients = []
 
     def make_one(*scopes, **changes):
-        clients.append(client_of(world, scopes or ("jobs",), **changes))
+        clients.append(client_of(deployment, scopes or ("jobs",), **changes))
         return clients[-1]
 
     yield make_one
@@ -39,13 +39,15 @@ def make_client(world):
         client.application.extensions["services"].close()
 
 
-def in_force(world):
-    return Controls.from_json(traffic.read(world.client, []).controls)
+def in_force(deployment):
+    return Controls.from_json(traffic.read(deployment.client, []).controls)
 
 
-def test_regions_show_their_state_and_the_table(world, make_client):
-    world.publish(table(version=7, shares={n: {n: 1.0} for n in NAMES} | {"home": {"near": 1.0}}))
-    world.reports(home={"waiting": 3})
+def test_regions_show_their_state_and_the_table(deployment, make_client):
+    deployment.publish(
+        table(version=7, shares={n: {n: 1.0} for n in NAMES} | {"home": {"near": 1.0}})
+    )
+    deployment.reports(home={"waiting": 3})
     answer = make_client().get("/v1/regions").get_json()
     home = next(region for region in answer["data"] if region["id"] == "home")
     assert {name: home[name] for name in ("ready", "busy", "waiting", "ceiling", "load")} == {
@@ -68,7 +70,7 @@ def test_what_is_not_known_is_null(make_client):
     assert answer["data"][0]["ready"] is None and answer["data"][0]["shares"] is None
 
 
-def test_verbs_are_in_force_at_once_and_audited(world, make_client):
+def test_verbs_are_in_force_at_once_and_audited(deployment, make_client):
     admin = make_client("admin")
     verbs = [
         ("/v1/regions/near/drain", None, "regions.drain", "near", False, True),
@@ -84,7 +86,7 @@ def test_verbs_are_in_force_at_once_and_audited(world, make_client):
         answer = admin.post(path, json=body)
         assert answer.status_code == 200, answer.get_data(as_text=True)
         assert answer.get_json()["unreached"] == []
-        seen.append(in_force(world))
+        seen.append(in_force(deployment))
     assert seen[0].drained == {"near"} and not seen[1].drained
     assert [seen[n].caps for n in (2, 3, 4)] == [{"home": 5}, {"home": 7}, {}]
     assert seen[5].pinned and not seen[6].pinned
@@ -99,14 +101,16 @@ def test_verbs_are_in_force_at_once_and_audited(world, make_client):
     assert all(e["at"].startswith("20") for e in entries)
 
 
-def test_a_drained_worker_is_not_idle_any_more_and_undrained_is_again(world, make_client):
+def test_a_drained_worker_is_not_idle_any_more_and_undrained_is_again(deployment, make_client):
     admin, pool = make_client("admin"), Pool("near", "noop")
-    world.claims.announce(pool, "gpu-1@host")
+    deployment.claims.announce(pool, "gpu-1@host")
     assert admin.post("/v1/workers/gpu-1@host/drain").status_code == 200
-    assert not world.claims.announce(pool, "gpu-1@host")
-    assert world.claims.look(pool)[:2] == (0, 0)
+    assert not deployment.claims.announce(pool, "gpu-1@host")
+    assert deployment.claims.look(pool)[:2] == (0, 0)
     assert admin.post("/v1/workers/gpu-1@host/undrain").status_code == 200
-    assert world.claims.announce(pool, "gpu-1@host"), "new in the idle set, so it wakes dispatchers"
+    assert deployment.claims.announce(pool, "gpu-1@host"), (
+        "new in the idle set, so it wakes dispatchers"
+    )
 
 
 def test_only_an_admin_key_may_decide_and_read_the_audit(make_client):
@@ -137,9 +141,9 @@ def test_bad_verbs_say_what_is_wrong(make_client):
     calls.assert_problem(beyond, 422, "invalid_field", "/after")
 
 
-def test_the_commands_of_an_operator(world, server, monkeypatch, capsys):
+def test_the_commands_of_an_operator(deployment, server, monkeypatch, capsys):
     """Against the server of the tests, which serves us-east, us-west and eu-west."""
-    with world.store.begin() as tx:
+    with deployment.store.begin() as tx:
         admin, user = keys.create(tx, "ops", ("admin",))[1], keys.create(tx, "user")[1]
     monkeypatch.setenv("STILLMOTION_SERVER", server)
     monkeypatch.setenv("STILLMOTION_API_KEY", admin)
@@ -175,90 +179,94 @@ def test_an_admin_key_is_made_on_the_command_line(store, database_url, capsys):
 # --- admission ------------------------------------------------------------------------------------
 
 
-def crowded(world, waiting, **report):
+def crowded(deployment, waiting, **report):
     """A home of 20 busy workers with a queue, and nobody idle elsewhere."""
     full = {name: {"busy": 20} for name in NAMES}
-    world.reports(**full | {"home": {"busy": 20} | report})
+    deployment.reports(**full | {"home": {"busy": 20} | report})
     for name in NAMES:
-        world.busy(name, 20)
-    world.submit(waiting, profile="motion-small")
+        deployment.busy(name, 20)
+    deployment.submit(waiting, profile="motion-small")
 
 
-def test_a_job_that_would_wait_too_long_is_sent_away_with_a_time(world, make_client, photo):
-    crowded(world, waiting=11)  # 12 x 4 s / 20 = 2.4 s, over half a service time
+def test_a_job_that_would_wait_too_long_is_sent_away_with_a_time(deployment, make_client, photo):
+    crowded(deployment, waiting=11)  # 12 x 4 s / 20 = 2.4 s, over half a service time
     user = make_client()
     answer = calls.submit(user, photo)
     body = calls.assert_problem(answer, 429, "too_busy")
     assert body["retryable"]
     pause_s = int(answer.headers["Retry-After"])
     assert RETRY_AFTER_LEAST_S <= pause_s <= RETRY_AFTER_MOST_S
-    assert calls.rows_in(world.store) == 11
-    assert traffic.refused(world.client, "home") == 1
+    assert calls.rows_in(deployment.store) == 11
+    assert traffic.refused(deployment.client, "home") == 1
     # A batch can wait, and is held back a moment while its home is hot.
     assert calls.submit(user, photo, priority=2).status_code == 202
 
 
-def test_a_dry_run_is_refused_as_the_submit_would_be_and_is_no_demand(world, make_client, photo):
+def test_a_dry_run_is_refused_as_the_submit_would_be_and_is_no_demand(
+    deployment, make_client, photo
+):
     def dry_run():
         form = {"image": (io.BytesIO(photo), "a.jpg")}
         return make_client().post("/v1/jobs?dry_run=1", data=form)
 
-    crowded(world, waiting=11)
+    crowded(deployment, waiting=11)
     calls.assert_problem(dry_run(), 429, "too_busy")
-    assert traffic.refused(world.client, "home") == 0
-    world.reports(home={"busy": 20})  # the others have idle workers
+    assert traffic.refused(deployment.client, "home") == 0
+    deployment.reports(home={"busy": 20})  # the others have idle workers
     answer = dry_run()
     assert (answer.status_code, answer.get_json()["object"]) == (200, "estimate")
-    assert calls.rows_in(world.store) == 11
+    assert calls.rows_in(deployment.store) == 11
 
 
-def test_bounds_are_settings_and_admission_can_be_switched_off(world, make_client, photo):
-    crowded(world, waiting=11)
+def test_bounds_are_settings_and_admission_can_be_switched_off(deployment, make_client, photo):
+    crowded(deployment, waiting=11)
     patient = {"interactive_wait_least_s": 3.0}
     assert calls.submit(make_client(**patient), photo).status_code == 202
-    crowded(world, waiting=40)
+    crowded(deployment, waiting=40)
     assert calls.submit(make_client(**patient), photo).status_code == 429
     assert calls.submit(make_client(admission=False), photo).status_code == 202
 
 
-def test_nobody_is_refused_while_a_far_worker_is_free(world, make_client, photo):
-    crowded(world, waiting=30)
-    world.reports(home={"busy": 20}, near={"busy": 20}, middle={"busy": 20})
+def test_nobody_is_refused_while_a_far_worker_is_free(deployment, make_client, photo):
+    crowded(deployment, waiting=30)
+    deployment.reports(home={"busy": 20}, near={"busy": 20}, middle={"busy": 20})
     user = make_client()
     assert calls.submit(user, photo).status_code == 202, "distant has ten idle workers"
     calls.assert_problem(calls.submit(user, photo, policy="strict"), 429, "too_busy")
 
 
-def test_the_least_class_is_shed_first_when_all_regions_have_too_much(world, make_client, photo):
-    crowded(world, waiting=0)
-    world.publish(table(shed=0.5, overload=True))  # half of all demand is class 2: all of that
+def test_the_least_class_is_shed_first_when_all_regions_have_too_much(
+    deployment, make_client, photo
+):
+    crowded(deployment, waiting=0)
+    deployment.publish(table(shed=0.5, overload=True))  # half of all demand is class 2: all of that
     user = make_client()
     calls.assert_problem(calls.submit(user, photo, priority=2), 429, "too_busy")
     assert calls.submit(user, photo, priority=1).status_code == 202
 
 
-def test_a_few_workers_take_jobs_for_as_long_as_their_users_wait(world, make_client, photo):
+def test_a_few_workers_take_jobs_for_as_long_as_their_users_wait(deployment, make_client, photo):
     few = {name: {"ready": 1, "busy": 1} for name in NAMES}
-    world.reports(**few)
-    world.busy("home", 1)
-    world.submit(5, profile="motion-small", policy="strict")
+    deployment.reports(**few)
+    deployment.busy("home", 1)
+    deployment.submit(5, profile="motion-small", policy="strict")
     user = make_client()
     assert calls.submit(user, photo, policy="strict").status_code == 202
     late = calls.submit(user, photo, policy="strict", max_queue_seconds=10)
     calls.assert_problem(late, 429, "too_busy")
 
 
-def test_jobs_are_taken_where_no_worker_is_up_or_nothing_is_known(world, make_client, photo):
+def test_jobs_are_taken_where_no_worker_is_up_or_nothing_is_known(deployment, make_client, photo):
     user = make_client()
     assert calls.submit(user, photo).status_code == 202
-    world.reports(**{name: {"ready": 0, "busy": 0} for name in NAMES})
+    deployment.reports(**{name: {"ready": 0, "busy": 0} for name in NAMES})
     user.application.extensions["services"].traffic.refresh()
     assert calls.submit(user, photo).status_code == 202
 
 
-def test_a_job_of_drained_regions_only_is_refused(world, make_client, photo):
-    world.reports()
-    traffic.write_controls(world.client, Controls(drained=frozenset({"home"})))
+def test_a_job_of_drained_regions_only_is_refused(deployment, make_client, photo):
+    deployment.reports()
+    traffic.write_controls(deployment.client, Controls(drained=frozenset({"home"})))
     user = make_client()
     answer = calls.submit(user, photo, policy="strict")
     calls.assert_problem(answer, 503, "region_drained")
@@ -266,13 +274,13 @@ def test_a_job_of_drained_regions_only_is_refused(world, make_client, photo):
     assert calls.submit(user, photo).status_code == 202
 
 
-def test_a_held_back_job_is_placed_when_its_moment_is_over(world, make_client, photo):
-    crowded(world, waiting=0)
+def test_a_held_back_job_is_placed_when_its_moment_is_over(deployment, make_client, photo):
+    crowded(deployment, waiting=0)
     user = make_client(execution_delay="all", interactive_wait_least_s=5.0)
     held = []
     deadline = time.monotonic() + 30
     while not any(held) and time.monotonic() < deadline:  # half of them are
-        world.reports(home={"busy": 20})
+        deployment.reports(home={"busy": 20})
         job = calls.submit(user, photo).get_json()
-        held.append(make.read(world.store, job["id"]).not_before is not None)
+        held.append(make.read(deployment.store, job["id"]).not_before is not None)
     assert any(held)

@@ -20,7 +20,7 @@ from app.store.traffic import controls, tables
 from app.store.traffic.demand import SETTLE_S
 from tests.support.deployment import NAMES, report
 
-CEILING = ceiling(20) * 20 / 4.0  # jobs/s of one of the world's regions
+CEILING = ceiling(20) * 20 / 4.0  # jobs/s of one of the deployment's regions
 WARM = {"demand": 1.08 * CEILING, "busy": 14}  # a little too much: the near ring will do
 
 
@@ -31,30 +31,30 @@ def session(store):
 
 
 @pytest.fixture
-def controller(world):
-    return Controller(world.settings, world.store, world.redis, "c1")
+def controller(deployment):
+    return Controller(deployment.settings, deployment.store, deployment.redis, "c1")
 
 
 def refusals(metric, **labels):
     return REGISTRY.get_sample_value(f"stillmotion_{metric}_refused_total", labels) or 0.0
 
 
-def decide(world, setting, subject, value):
-    with world.store.begin() as tx:
+def decide(deployment, setting, subject, value):
+    with deployment.store.begin() as tx:
         key = keys.find(tx, keys.create(tx, "operator", ("admin",))[1])
         return controls.change(tx, key, "test", setting, subject, value)
 
 
 def test_a_hot_home_sheds_to_its_near_ring_and_the_table_is_kept_and_copied(
-    world, session, controller
+    deployment, session, controller
 ):
-    world.reports(home=WARM)
+    deployment.reports(home=WARM)
     made = controller.cycle(session)
     assert made.shares["home"]["near"] > 0.02
     assert set(made.shares["home"]) == {"home", "near"}
     assert Table.from_json(tables.latest(session)) == made
-    assert Table.from_json(traffic.read(world.client, []).table) == made
-    world.reports(home=WARM)
+    assert Table.from_json(traffic.read(deployment.client, []).table) == made
+    deployment.reports(home=WARM)
     assert controller.cycle(session).version == made.version + 1
     assert REGISTRY.get_sample_value("stillmotion_optimality_gap_points") == pytest.approx(0, abs=3)
 
@@ -69,12 +69,12 @@ def test_a_hot_home_sheds_to_its_near_ring_and_the_table_is_kept_and_copied(
     ],
 )
 def test_a_report_that_cannot_be_is_refused_and_the_last_one_stays(
-    world, session, controller, reason, text
+    deployment, session, controller, reason, text
 ):
-    world.reports()
+    deployment.reports()
     controller.cycle(session)
     before = refusals("reports", reason=reason)
-    world.client.set("stillmotion:report:near", text)
+    deployment.client.set("stillmotion:report:near", text)
     for _ in range(2):
         made = controller.cycle(session)
     assert refusals("reports", reason=reason) == before + 1, (
@@ -83,86 +83,92 @@ def test_a_report_that_cannot_be_is_refused_and_the_last_one_stays(
     assert made.ready["near"] == 20
 
 
-def test_a_table_of_guesses_is_refused_and_the_old_one_stays(world, session, controller):
-    world.reports()
+def test_a_table_of_guesses_is_refused_and_the_old_one_stays(deployment, session, controller):
+    deployment.reports()
     good = controller.cycle(session)
     old = time.time() - 60
-    world.reports(**{name: {"sent_at": old} for name in NAMES[:3]})
-    silent = Controller(world.settings, world.store, world.redis, "c2")
+    deployment.reports(**{name: {"sent_at": old} for name in NAMES[:3]})
+    silent = Controller(deployment.settings, deployment.store, deployment.redis, "c2")
     before = refusals("tables", where="made", reason="stale_reports")
-    with world.store.session() as other:
+    with deployment.store.session() as other:
         assert silent.cycle(other) is None
     assert refusals("tables", where="made", reason="stale_reports") == before + 1
     assert Table.from_json(tables.latest(session)) == good
 
 
-def test_a_last_table_that_cannot_be_read_is_refused_and_followed(world, session, controller):
-    with world.store.begin() as tx:
+def test_a_last_table_that_cannot_be_read_is_refused_and_followed(deployment, session, controller):
+    with deployment.store.begin() as tx:
         row = {"version": 41, "made_by": "x", "body": "[]"}
         tx.execute(insert(RoutingTableRow).values(**row))
     before = refusals("tables", where="read", reason="unreadable")
-    world.reports()
+    deployment.reports()
     assert controller.cycle(session).version == 42
     assert refusals("tables", where="read", reason="unreadable") == before + 1
 
 
-def test_a_jump_of_demand_is_refused_until_it_has_lasted(world, session):
+def test_a_jump_of_demand_is_refused_until_it_has_lasted(deployment, session):
     now = time.time()
     clock = [now]
-    controller = Controller(world.settings, world.store, world.redis, "c1", clock=lambda: clock[0])
-    world.reports(**{name: {"demand": 0.5} for name in NAMES})
+    controller = Controller(
+        deployment.settings, deployment.store, deployment.redis, "c1", clock=lambda: clock[0]
+    )
+    deployment.reports(**{name: {"demand": 0.5} for name in NAMES})
     assert controller.cycle(session) is not None
     made = []
     for _ in range(4):
         clock[0] += 10
-        world.reports(**{name: {"demand": 90.0, "sent_at": clock[0]} for name in NAMES})
+        deployment.reports(**{name: {"demand": 90.0, "sent_at": clock[0]} for name in NAMES})
         made.append(controller.cycle(session))
     assert made[0] is None
     assert made[-1] is not None, "by then the old table is stale, and the jump is what there is"
 
 
 def test_a_drained_region_gets_no_share_and_a_capped_one_a_lower_ceiling(
-    world, session, controller
+    deployment, session, controller
 ):
-    decide(world, "drained", "near", True)
-    decide(world, "cap", "middle", 5)
+    decide(deployment, "drained", "near", True)
+    decide(deployment, "cap", "middle", 5)
     calm = {"demand": 0.5}
-    world.reports(home=WARM, near=calm, middle=calm, distant=calm)
+    deployment.reports(home=WARM, near=calm, middle=calm, distant=calm)
     made = controller.cycle(session)
     assert all(row.get("near", 0.0) == 0.0 for row in made.shares.values())
     assert made.spare["near"] == 0
     assert made.ceilings["middle"] == pytest.approx(5 / 20)
-    assert Controls.from_json(traffic.read(world.client, []).controls).caps == {"middle": 5}
+    assert Controls.from_json(traffic.read(deployment.client, []).controls).caps == {"middle": 5}
 
 
-def test_a_pinned_table_keeps_its_shares_under_any_load_but_not_what_is_down(world, session):
+def test_a_pinned_table_keeps_its_shares_under_any_load_but_not_what_is_down(deployment, session):
     clock = [time.time()]
-    controller = Controller(world.settings, world.store, world.redis, "c1", clock=lambda: clock[0])
+    controller = Controller(
+        deployment.settings, deployment.store, deployment.redis, "c1", clock=lambda: clock[0]
+    )
 
     def cycle(**by_region):
         clock[0] += 10
-        world.reports(**{n: {"sent_at": clock[0]} | by_region.get(n, {}) for n in NAMES})
+        deployment.reports(**{n: {"sent_at": clock[0]} | by_region.get(n, {}) for n in NAMES})
         return controller.cycle(session)
 
     first = cycle(home=WARM)
     assert first.shares["home"]["near"] > 0.0
-    decide(world, "pinned", "table", True)
+    decide(deployment, "pinned", "table", True)
     held = cycle()
     assert held.shares == first.shares
     assert held.version == first.version + 1 and held.created_at > first.created_at
     assert cycle(near={"ready": 0, "busy": 0}).shares["home"] == {"home": 1.0}
-    decide(world, "pinned", "table", False)
+    decide(deployment, "pinned", "table", False)
     assert cycle(middle={"ready": 0, "busy": 0}).shares["middle"] != {"middle": 1.0}
 
 
-def test_the_capacity_of_a_region_that_comes_back_ramps_up(world):
+def test_the_capacity_of_a_region_that_comes_back_ramps_up(deployment):
     clock = [time.time()]
-    controller = Controller(world.settings, world.store, world.redis, "c1", clock=lambda: clock[0])
+    controller = Controller(
+        deployment.settings, deployment.store, deployment.redis, "c1", clock=lambda: clock[0]
+    )
 
     def capacity(**values):
         clock[0] += 10
-        world.sequence += 1
-        text = report("near", world.sequence, sent_at=clock[0], **values).to_json()
+        deployment.sequence += 1
+        text = report("near", deployment.sequence, sent_at=clock[0], **values).to_json()
         controller.take("near", text, clock[0])
         return controller.load(clock[0], Controls()).of("near").capacity
 
@@ -174,57 +180,61 @@ def test_the_capacity_of_a_region_that_comes_back_ramps_up(world):
     assert back == sorted(back) and back[-1] == pytest.approx(whole)
 
 
-def test_a_region_that_is_silent_for_long_has_no_workers(world, session, controller):
-    world.reports(near={"sent_at": time.time() - 20})
+def test_a_region_that_is_silent_for_long_has_no_workers(deployment, session, controller):
+    deployment.reports(near={"sent_at": time.time() - 20})
     assert controller.cycle(session).ready["near"] == 0
 
 
 # --- reports --------------------------------------------------------------------------------------
 
 
-def read(world, region="home"):
-    return RegionReport.from_json(traffic.read_report(world.client, region))
+def read(deployment, region="home"):
+    return RegionReport.from_json(traffic.read_report(deployment.client, region))
 
 
-def test_a_report_has_what_redis_and_postgres_know(world):
-    world.idle("home", 3)
-    world.busy("home", 1)
-    world.claims.claim(Pool("home", "noop"), ["a"])
-    world.claims.announce(Pool("home", "noop"), "home-0", jobs=4, busy_ms=8000)
+def test_a_report_has_what_redis_and_postgres_know(deployment):
+    deployment.idle("home", 3)
+    deployment.busy("home", 1)
+    deployment.claims.claim(Pool("home", "noop"), ["a"])
+    deployment.claims.announce(Pool("home", "noop"), "home-0", jobs=4, busy_ms=8000)
     half = DEMAND_WINDOW_S / 2 + SETTLE_S
-    world.submit(6, age_s=half)
-    world.submit(4, age_s=half, policy="strict", priority=2)
-    world.submit(5, age_s=DEMAND_WINDOW_S + half)  # before the window
-    traffic.count_refused(world.client, "home")
-    Reporter(world.settings, world.store, world.redis).tick()
-    found = read(world)
+    deployment.submit(6, age_s=half)
+    deployment.submit(4, age_s=half, policy="strict", priority=2)
+    deployment.submit(5, age_s=DEMAND_WINDOW_S + half)  # before the window
+    traffic.count_refused(deployment.client, "home")
+    Reporter(deployment.settings, deployment.store, deployment.redis).tick()
+    found = read(deployment)
     assert (found.report.ready, found.report.busy) == (4, 2), "a claimed worker is as good as busy"
     assert found.report.waiting == 15
     assert found.report.demand == pytest.approx(10 / DEMAND_WINDOW_S)
     assert found.report.pinned == pytest.approx(4 / DEMAND_WINDOW_S)
     assert found.classes == {"1": pytest.approx(0.6), "2": pytest.approx(0.4)}
     assert (found.report.service_s, found.measured) == (2.0, True)
-    assert read(world, "near").report.service_s == world.settings.assumed_service_s
+    assert read(deployment, "near").report.service_s == deployment.settings.assumed_service_s
 
 
-def test_refused_submits_are_demand(world):
+def test_refused_submits_are_demand(deployment):
     clock = [time.time()]
-    reporter = Reporter(world.settings, world.store, world.redis, clock=lambda: clock[0])
+    reporter = Reporter(
+        deployment.settings, deployment.store, deployment.redis, clock=lambda: clock[0]
+    )
     reporter.tick()
     for _ in range(10):
-        traffic.count_refused(world.client, "home")
+        traffic.count_refused(deployment.client, "home")
     clock[0] += 5
-    world.client.delete("stillmotion:reporter:home")
+    deployment.client.delete("stillmotion:reporter:home")
     reporter.tick()
-    assert read(world).report.demand == pytest.approx(10 / 5)
+    assert read(deployment).report.demand == pytest.approx(10 / 5)
 
 
-def test_one_of_two_reporters_reports_and_a_flush_does_not_set_the_sequence_back(world):
-    first, second = (Reporter(world.settings, world.store, world.redis) for _ in range(2))
+def test_one_of_two_reporters_reports_and_a_flush_does_not_set_the_sequence_back(deployment):
+    first, second = (
+        Reporter(deployment.settings, deployment.store, deployment.redis) for _ in range(2)
+    )
     first.tick()
-    before = read(world)
+    before = read(deployment)
     second.tick()
-    assert read(world) == before
-    world.client.flushall()
+    assert read(deployment) == before
+    deployment.client.flushall()
     second.tick()
-    assert read(world).report.sequence > before.report.sequence
+    assert read(deployment).report.sequence > before.report.sequence

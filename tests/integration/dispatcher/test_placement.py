@@ -221,7 +221,7 @@ def test_a_placement_that_nobody_began_gives_its_claim_back(
     placer = make_placer()
     placer.place("noop")
     assert claims.counts(EAST) == (1, 1)
-    make.make_late(store, job, "placed_at", BEGIN_WITHIN_S + 0.1)
+    make.backdate(store, job, "placed_at", BEGIN_WITHIN_S + 0.1)
     Reaper(store, RegionRedis(settings), placer.kick).tick()
     assert claims.counts(EAST) == (1, 0)
     make_placer.clock[0] += PROBE_BASE_S  # or less, where the dispatcher hears of it

@@ -20,17 +20,17 @@ HALF = {"home": 0.5, "near": 0.5}
 
 
 @pytest.fixture
-def make_placer(world):
+def make_placer(deployment):
     """A function that makes a dispatcher's placer; its clock is moved by the test."""
     parts = []
 
     def make_one(**changes):
-        config = world.settings.model_copy(update=changes)
-        publisher, facts = Publisher(config), Traffic(config, world.store, world.redis)
+        config = deployment.settings.model_copy(update=changes)
+        publisher, facts = Publisher(config), Traffic(config, deployment.store, deployment.redis)
         parts.extend((facts, publisher))
         return Placer(
             config,
-            world.store,
+            deployment.store,
             publisher,
             facts,
             clock=lambda: clock[0],
@@ -47,97 +47,102 @@ def shares(**rows):
     return {name: {name: 1.0} for name in NAMES} | rows
 
 
-def test_every_job_goes_where_its_own_draw_of_the_shares_sends_it(world, make_placer):
-    world.publish(table(shares=shares(home=HALF)))
-    world.reports()
-    world.idle("home", 20)
-    world.idle("near", 20)
-    ids = world.submit(20)
+def test_every_job_goes_where_its_own_draw_of_the_shares_sends_it(deployment, make_placer):
+    deployment.publish(table(shares=shares(home=HALF)))
+    deployment.reports()
+    deployment.idle("home", 20)
+    deployment.idle("near", 20)
+    ids = deployment.submit(20)
     make_placer().place("noop")
     drawn_regions = [drawn(HALF, Order(job, "home").draw) for job in ids]
     assert set(drawn_regions) == {"home", "near"}
-    placed = dict(zip(ids, world.regions_of(ids), strict=True))
+    placed = dict(zip(ids, deployment.regions_of(ids), strict=True))
     # Workers enough for all in each: nobody was refused, so nobody went anywhere else.
     assert list(placed.values()) == drawn_regions
 
 
-def test_a_small_home_uses_no_shares(world, make_placer):
-    world.publish(table(shares=shares(home={"near": 1.0})))
-    world.reports(home={"ready": 3, "busy": 0})
-    world.idle("home", 3)
-    world.idle("near", 3)
-    ids = world.submit(3)
+def test_a_small_home_uses_no_shares(deployment, make_placer):
+    deployment.publish(table(shares=shares(home={"near": 1.0})))
+    deployment.reports(home={"ready": 3, "busy": 0})
+    deployment.idle("home", 3)
+    deployment.idle("near", 3)
+    ids = deployment.submit(3)
     make_placer().place("noop")
-    assert world.regions_of(ids) == ["home"] * 3
+    assert deployment.regions_of(ids) == ["home"] * 3
 
 
-def test_a_hot_home_overflows_to_its_near_ring_and_wider_only_with_refusals(world, make_placer):
-    world.publish(table())
-    world.reports(home={"busy": 20})
-    world.idle("near", 1)
-    world.idle("middle", 5)
-    world.idle("distant", 5)
-    ids = world.submit(2)
+def test_a_hot_home_overflows_to_its_near_ring_and_wider_only_with_refusals(
+    deployment, make_placer
+):
+    deployment.publish(table())
+    deployment.reports(home={"busy": 20})
+    deployment.idle("near", 1)
+    deployment.idle("middle", 5)
+    deployment.idle("distant", 5)
+    ids = deployment.submit(2)
     placer = make_placer()
     wait_s = placer.place("noop")
-    assert world.regions_of(ids) == ["near", None], "middle is not near"
-    assert world.hops(ids[0]) == [("home", "refused", "no_idle_worker"), ("near", "placed", None)]
+    assert deployment.regions_of(ids) == ["near", None], "middle is not near"
+    assert deployment.hops(ids[0]) == [
+        ("home", "refused", "no_idle_worker"),
+        ("near", "placed", None),
+    ]
     assert 0 < wait_s <= 0.1
     make_placer.clock[0] += 0.11
     placer.place("noop")
-    assert world.regions_of(ids) == ["near", "middle"], "one round of refusals opens one ring"
+    assert deployment.regions_of(ids) == ["near", "middle"], "one round of refusals opens one ring"
 
 
-def test_spill_takes_no_more_than_the_spare_workers_of_a_region(world, make_placer):
+def test_spill_takes_no_more_than_the_spare_workers_of_a_region(deployment, make_placer):
     """In flight counts: the claims would be granted, and are meant for the region's own demand."""
-    world.publish(table(spare=dict.fromkeys(NAMES, 2)))
-    world.reports(home={"busy": 20}, near={"busy": 16})  # 0.9 x 20 - 16 = 2
-    world.idle("near", 4)
-    ids = world.submit(4, policy="ring")
+    deployment.publish(table(spare=dict.fromkeys(NAMES, 2)))
+    deployment.reports(home={"busy": 20}, near={"busy": 16})  # 0.9 x 20 - 16 = 2
+    deployment.idle("near", 4)
+    ids = deployment.submit(4, policy="ring")
     placer = make_placer()
     placer.place("noop")
-    assert world.regions_of(ids).count("near") == 2
+    assert deployment.regions_of(ids).count("near") == 2
     placer.kick()
     placer.place("noop")
-    assert world.regions_of(ids).count("near") == 2, "they still hold the spare workers"
+    assert deployment.regions_of(ids).count("near") == 2, "they still hold the spare workers"
 
 
-def test_any_reaches_every_ring_at_once_and_strict_none(world, make_placer):
-    world.publish(table(shares=shares(home={"near": 1.0})))
-    world.reports(home={"busy": 20})
-    world.idle("near", 1)
-    world.idle("distant", 1)
-    [strict] = world.submit(policy="strict")
-    [listed] = world.submit(policy="any", allowed_regions=["home", "distant"])
+def test_any_reaches_every_ring_at_once_and_strict_none(deployment, make_placer):
+    deployment.publish(table(shares=shares(home={"near": 1.0})))
+    deployment.reports(home={"busy": 20})
+    deployment.idle("near", 1)
+    deployment.idle("distant", 1)
+    [strict] = deployment.submit(policy="strict")
+    [listed] = deployment.submit(policy="any", allowed_regions=["home", "distant"])
     make_placer().place("noop")
-    assert world.regions_of([strict, listed]) == [None, "distant"]
-    assert world.claims.counts(Pool("near", "noop")) == (1, 0), "it was asked for nobody"
+    assert deployment.regions_of([strict, listed]) == [None, "distant"]
+    assert deployment.claims.counts(Pool("near", "noop")) == (1, 0), "it was asked for nobody"
 
 
-def test_a_drained_region_gets_nothing_not_even_strict_jobs(world, make_placer):
-    world.publish(table(shares=shares(home={"near": 1.0})))
-    world.reports()
-    traffic.write_controls(world.client, Controls(drained=frozenset({"near"})))
-    world.idle("near", 2)
-    world.idle("home", 1)
-    [here] = world.submit()
-    [there] = world.submit(policy="strict", home_region="near")
+def test_a_drained_region_gets_nothing_not_even_strict_jobs(deployment, make_placer):
+    deployment.publish(table(shares=shares(home={"near": 1.0})))
+    deployment.reports()
+    traffic.write_controls(deployment.client, Controls(drained=frozenset({"near"})))
+    deployment.idle("near", 2)
+    deployment.idle("home", 1)
+    [here] = deployment.submit()
+    [there] = deployment.submit(policy="strict", home_region="near")
     make_placer().place("noop")
-    assert world.regions_of([here, there]) == ["home", None]
-    assert world.claims.counts(Pool("near", "noop")) == (2, 0)
+    assert deployment.regions_of([here, there]) == ["home", None]
+    assert deployment.claims.counts(Pool("near", "noop")) == (2, 0)
 
 
-def test_a_cap_counts_busy_claimed_and_the_other_profile_s_workers(world, make_placer):
-    traffic.write_controls(world.client, Controls(caps={"home": 3}))
-    world.busy("home", 1)
-    world.claims.announce(Pool("home", "motion-small"), "other", idle=False)
-    world.idle("home", 4)
-    world.idle("near", 4)
-    ids = world.submit(3, policy="any")
+def test_a_cap_counts_busy_claimed_and_the_other_profile_s_workers(deployment, make_placer):
+    traffic.write_controls(deployment.client, Controls(caps={"home": 3}))
+    deployment.busy("home", 1)
+    deployment.claims.announce(Pool("home", "motion-small"), "other", idle=False)
+    deployment.idle("home", 4)
+    deployment.idle("near", 4)
+    ids = deployment.submit(3, policy="any")
     make_placer().place("noop")
-    assert world.regions_of(ids).count("home") == 1, "of three, two are busy"
-    away = next(job for job in ids if make.read(world.store, job).region == "near")
-    assert ("home", "refused", "capped") in world.hops(away)
+    assert deployment.regions_of(ids).count("home") == 1, "of three, two are busy"
+    away = next(job for job in ids if make.read(deployment.store, job).region == "near")
+    assert ("home", "refused", "capped") in deployment.hops(away)
 
 
 @pytest.mark.parametrize(
@@ -145,60 +150,60 @@ def test_a_cap_counts_busy_claimed_and_the_other_profile_s_workers(world, make_p
     [(5.0, "near"), (60.0, "home"), (600.0, "home")],
     ids=["fresh", "home first", "local"],
 )
-def test_the_older_the_table_the_less_it_counts(world, make_placer, age_s, expected):
-    world.publish(table(age_s=age_s, shares=shares(home={"near": 1.0})))
-    world.reports()
-    world.idle("home", 1)
-    world.idle("near", 1)
-    ids = world.submit(1)
+def test_the_older_the_table_the_less_it_counts(deployment, make_placer, age_s, expected):
+    deployment.publish(table(age_s=age_s, shares=shares(home={"near": 1.0})))
+    deployment.reports()
+    deployment.idle("home", 1)
+    deployment.idle("near", 1)
+    ids = deployment.submit(1)
     make_placer().place("noop")
-    assert world.regions_of(ids) == [expected]
+    assert deployment.regions_of(ids) == [expected]
 
 
-def test_without_a_table_overflow_goes_outwards_a_few_at_a_time(world, make_placer):
-    world.reports(home={"busy": 20, "demand": 5.0})  # a fifth of 5 x 4 s: four workers each
+def test_without_a_table_overflow_goes_outwards_a_few_at_a_time(deployment, make_placer):
+    deployment.reports(home={"busy": 20, "demand": 5.0})  # a fifth of 5 x 4 s: four workers each
     for name in ("near", "middle", "distant"):
-        world.idle(name, 6)
-    ids = world.submit(14)
+        deployment.idle(name, 6)
+    ids = deployment.submit(14)
     make_placer().place("noop")
-    placed = world.regions_of(ids)
+    placed = deployment.regions_of(ids)
     assert [placed.count(name) for name in ("home", *NAMES[1:])] == [0, 4, 4, 4]
 
 
-def test_retries_over_the_budget_wait_and_first_tries_do_not(world, make_placer):
-    world.publish(table())
-    world.reports()
-    world.idle("home", 6)
-    retries = world.submit(3, policy="strict")
-    with world.store.begin() as tx:
+def test_retries_over_the_budget_wait_and_first_tries_do_not(deployment, make_placer):
+    deployment.publish(table())
+    deployment.reports()
+    deployment.idle("home", 6)
+    retries = deployment.submit(3, policy="strict")
+    with deployment.store.begin() as tx:
         tx.execute(text("UPDATE jobs SET begun = 1, fence = 1"))
-    [first] = world.submit(1, policy="strict")
+    [first] = deployment.submit(1, policy="strict")
     make_placer(retry_floor=1).place("noop")
-    placed = world.regions_of([*retries, first])
+    placed = deployment.regions_of([*retries, first])
     assert placed == ["home", None, None, "home"]
-    assert world.claims.counts(Pool("home", "noop")) == (6, 2), "unused claims went back"
+    assert deployment.claims.counts(Pool("home", "noop")) == (6, 2), "unused claims went back"
 
 
-def test_a_claim_s_answer_says_whether_another_try_is_worth_it(world, make_placer):
+def test_a_claim_s_answer_says_whether_another_try_is_worth_it(deployment, make_placer):
     """The second job is not offered to a pool that said that it has no worker left."""
-    world.idle("home", 1)
-    first = world.submit(1, policy="strict")
+    deployment.idle("home", 1)
+    first = deployment.submit(1, policy="strict")
     placer = make_placer()
     placer.place("noop")
-    second = world.submit(1, policy="strict")
+    second = deployment.submit(1, policy="strict")
     placer.kick()
-    world.idle("home", 2)  # silently: nobody was told
+    deployment.idle("home", 2)  # silently: nobody was told
     placer.place("noop")
-    assert world.regions_of([*first, *second]) == ["home", None]
+    assert deployment.regions_of([*first, *second]) == ["home", None]
     placer.pool_idle("home/noop")
     placer.place("noop")
-    assert world.regions_of(second) == ["home"]
+    assert deployment.regions_of(second) == ["home"]
 
 
-def test_a_table_that_contradicts_itself_is_not_used(world, make_placer):
+def test_a_table_that_contradicts_itself_is_not_used(deployment, make_placer):
     good = table(shares=shares(home={"near": 1.0}))
-    world.publish(good)
-    facts = Traffic(world.settings, world.store, world.redis)
+    deployment.publish(good)
+    facts = Traffic(deployment.settings, deployment.store, deployment.redis)
     facts.refresh()
     for bad in (
         replace(good, version=2, shares=shares(home={"near": 0.5})),
@@ -206,34 +211,34 @@ def test_a_table_that_contradicts_itself_is_not_used(world, make_placer):
         replace(good, version=4, load={**good.load, "near": 2.0}),
         replace(good, version=0),
     ):
-        traffic.write_table(world.client, bad.to_json())
+        traffic.write_table(deployment.client, bad.to_json())
         facts.refresh()
         assert facts.current().table == good
-    traffic.write_table(world.client, "{}")
+    traffic.write_table(deployment.client, "{}")
     facts.refresh()
     assert facts.current().table == good
     facts.close()
 
 
-def test_a_flushed_redis_gets_table_and_controls_back_from_postgres(world):
-    world.publish(table())
-    world.client.flushall()
-    facts = Traffic(world.settings, world.store, world.redis)
+def test_a_flushed_redis_gets_table_and_controls_back_from_postgres(deployment):
+    deployment.publish(table())
+    deployment.client.flushall()
+    facts = Traffic(deployment.settings, deployment.store, deployment.redis)
     facts.refresh()
     assert facts.current().table.version == 1
     facts.close()
-    copies = traffic.read(world.client, ["home"])
+    copies = traffic.read(deployment.client, ["home"])
     assert copies.table is not None and copies.controls is not None
 
 
-def test_a_report_of_no_workers_is_forgotten_when_one_is_heard(world, make_placer):
-    world.publish(table())
-    world.reports(home={"busy": 20}, near={"ready": 0, "busy": 0, "sent_at": time.time() - 3})
-    world.idle("near", 1)
-    ids = world.submit(1)
+def test_a_report_of_no_workers_is_forgotten_when_one_is_heard(deployment, make_placer):
+    deployment.publish(table())
+    deployment.reports(home={"busy": 20}, near={"ready": 0, "busy": 0, "sent_at": time.time() - 3})
+    deployment.idle("near", 1)
+    ids = deployment.submit(1)
     placer = make_placer()
     placer.place("noop")
-    assert world.regions_of(ids) == [None]
+    assert deployment.regions_of(ids) == [None]
     placer.pool_idle("near/noop")
     placer.place("noop")
-    assert world.regions_of(ids) == ["near"]
+    assert deployment.regions_of(ids) == ["near"]

@@ -118,7 +118,7 @@ def test_a_transient_failure_waits_and_then_goes_elsewhere(store, owner):
     begin(store, placed)
     assert fail(store, placed, Transient("x", code="device_lost"), delay_s=30) is JobState.QUEUED
     assert place(store) == [] and place(store, "eu-west", "eu-west") == []
-    make.make_late(store, job_id, "not_before")
+    make.backdate(store, job_id, "not_before")
     with store.begin() as tx:
         assert reaping.release(tx)[0] == 1
     assert place(store) == []
@@ -153,7 +153,7 @@ def test_placements_not_begun_count_against_nothing(store, owner):
     job_id = make.submit(store, owner)
     for _ in range(5):
         assert len(place(store)) == 1
-        make.make_late(store, job_id, "placed_at", 2.1)
+        make.backdate(store, job_id, "placed_at", 2.1)
         with store.begin() as tx:
             assert len(reaping.reap_unbegun(tx)) == 1
     job = make.read(store, job_id)
@@ -167,7 +167,7 @@ def test_a_lost_attempt_is_taken_back(store, owner, column):
     begin(store, placed)
     with store.begin() as tx:
         assert not reaping.reap_lost(tx), "the lease is still good"
-    make.make_late(store, job_id, column)
+    make.backdate(store, job_id, column)
     with store.begin() as tx:
         assert [row.id for row in reaping.reap_lost(tx)[JobState.QUEUED]] == [job_id]
     assert not finish(store, placed)
@@ -181,7 +181,7 @@ def test_the_reaper_cancels_what_was_asked_to_stop_and_then_lost(store, owner):
     begin(store, placed)
     with store.begin() as tx:
         assert jobs.cancel(tx, job_id, owner_id=owner).state == "processing"
-    make.make_late(store, job_id, "lease_until")
+    make.backdate(store, job_id, "lease_until")
     with store.begin() as tx:
         assert len(reaping.reap_lost(tx)[JobState.CANCELED]) == 1
     assert make.read(store, job_id).state == "canceled"
@@ -192,7 +192,7 @@ def test_the_reaper_fails_a_job_whose_last_attempt_is_lost(store, owner):
     for _ in range(3):
         [placed] = place(store)
         begin(store, placed)
-        make.make_late(store, job_id, "lease_until")
+        make.backdate(store, job_id, "lease_until")
         with store.begin() as tx:
             reaping.reap_lost(tx)
     job = make.read(store, job_id)
@@ -232,7 +232,7 @@ def test_another_owner_cannot_see_or_cancel_a_job(store, owner):
 
 def test_a_job_that_waited_too_long_expires_with_a_webhook(store, owner):
     job_id = make.submit(store, owner, webhook_url="https://example.com/hook")
-    make.make_late(store, job_id, "queue_deadline")
+    make.backdate(store, job_id, "queue_deadline")
     with store.begin() as tx:
         reaping.reap_deadlines(tx)
     job = make.read(store, job_id)
@@ -244,7 +244,7 @@ def test_a_deadline_passed_while_processing_cancels_with_its_own_code(store, own
     job_id = make.submit(store, owner, deadline=datetime.now(UTC) + timedelta(hours=1))
     [placed] = place(store)
     begin(store, placed)
-    make.make_late(store, job_id, "deadline")
+    make.backdate(store, job_id, "deadline")
     with store.begin() as tx:
         assert [row.id for row in reaping.reap_deadlines(tx)] == [job_id]
     with store.once() as tx:

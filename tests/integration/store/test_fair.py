@@ -197,7 +197,7 @@ def test_the_reaper_passes_on_slots_of_jobs_that_ended_otherwise(store, limited,
     assert make.read(store, waits).slot is True
     assert make.read(store, more).slot is False
     assert kicks
-    make.make_late(store, waits, "queue_deadline")
+    make.backdate(store, waits, "queue_deadline")
     with store.begin() as tx:
         attempts.begin(tx, running, 1, worker="w", attempt_limit_s=60)
         attempts.finish(tx, running, 1, "outputs/a.mp4", 1)

@@ -47,7 +47,7 @@ def test_each_address_hears_what_it_asked_for_under_its_own_secret(
         store, caller, webhook_url=receiver.url("/loud"), webhook_events=["job.canceled"]
     )
     late = make.submit(store, caller)
-    make.make_late(store, late, "queue_deadline")
+    make.backdate(store, late, "queue_deadline")
     with store.begin() as tx:
         reaping.reap_deadlines(tx)
     sending.kick()

@@ -75,7 +75,7 @@ def test_each_end_of_a_job_is_announced_once_and_the_signature_verifies(
         )
     with store.begin() as tx:
         jobs.cancel(tx, ends["canceled"], owner_id=owner)
-    make.make_late(store, ends["expired"], "queue_deadline")
+    make.backdate(store, ends["expired"], "queue_deadline")
     with store.begin() as tx:
         reaping.reap_deadlines(tx)
     with store.begin() as tx:
