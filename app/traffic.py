@@ -176,8 +176,8 @@ class Traffic:
     def _restore(self, lost: dict[str, Copies]) -> tuple[str | None, Controls] | None:
         """(table, controls) from Postgres; what the Redis of a region lacks is put back."""
         try:
-            with self._store.once() as tx:
-                table, decided = tables.latest(tx), controls.read(tx)
+            with self._store.autocommit() as conn:
+                table, decided = tables.latest(conn), controls.read(conn)
         except DatabaseUnavailable:
             return None
         for name, copies in lost.items():

@@ -86,8 +86,8 @@ def create_key(
 @database_option
 def list_keys(as_json: bool, database_url: str) -> None:
     """Print the keys that are not revoked: id, scopes, name."""
-    with _database(database_url) as store, store.once() as tx:
-        found = keys.live(tx)
+    with _database(database_url) as store, store.autocommit() as conn:
+        found = keys.live(conn)
     for key in found:
         if as_json:
             limits = {

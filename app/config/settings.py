@@ -8,8 +8,9 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.config import regions_file
+from app.config.profiles_file import PROFILES
 from app.config.regions_file import RegionsFileError
-from app.domain.job.profiles import DEFAULT_PROFILE, PROFILES, Profile
+from app.domain.job.profiles import DEFAULT_PROFILE, Profile
 from app.domain.routing.admission import (
     BATCH_WAIT_S,
     INTERACTIVE_WAIT_LEAST_S,

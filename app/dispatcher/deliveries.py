@@ -67,11 +67,11 @@ class DeliveryLoop:
 
         Raises DatabaseUnavailable.
         """
-        with self._store.once() as tx:
+        with self._store.autocommit() as conn:
             if len(self._published) > self._window // 2:
-                self._published = set(deliveries.unbegun(tx, self._published))
+                self._published = set(deliveries.unbegun(conn, self._published))
             room = self._window - len(self._published)
-            due = deliveries.lease_due(tx, limit=room) if room else []
+            due = deliveries.lease_due(conn, limit=room) if room else []
         for n, one in enumerate(due):
             try:
                 self._publisher.send(
@@ -82,8 +82,8 @@ class DeliveryLoop:
                 )
             except PublishFailed as error:
                 log.warning("webhooks not published", count=len(due) - n, error=error.detail)
-                with self._store.once() as tx:
-                    deliveries.put_back(tx, due[n:])
+                with self._store.autocommit() as conn:
+                    deliveries.put_back(conn, due[n:])
                 return POLL_S
             self._published.add(one)
         return CROWDED_S if len(due) == room else POLL_S

@@ -64,8 +64,8 @@ class Reaper:
             unbegun = reaping.reap_unbegun(tx)
         with self._store.begin() as tx:
             released, next_due_s = reaping.release(tx)
-        with self._store.once() as tx:
-            owners = slots.waiting_owners(tx)
+        with self._store.autocommit() as conn:
+            owners = slots.waiting_owners(conn)
         if owners:
             # Workers pass on what they free; this finds the slots of jobs that ended otherwise.
             with self._store.begin() as tx:

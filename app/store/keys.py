@@ -23,7 +23,7 @@ FIND = LIVE.where(ApiKeyRow.digest == bindparam("digest"))
 GET = LIVE.where(ApiKeyRow.id == bindparam("key_id"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ApiKey:
     id: UUID
     name: str

@@ -44,7 +44,7 @@ class Store:
             yield connection
 
     @contextmanager
-    def once(self) -> Iterator[Connection]:
+    def autocommit(self) -> Iterator[Connection]:
         """A connection for one statement: no BEGIN and COMMIT round trips around it."""
         with _database_errors(), self._autocommit.connect() as connection:
             yield connection
@@ -63,7 +63,7 @@ class Store:
 
     def check(self) -> None:
         """Raise DatabaseUnavailable unless the database answers."""
-        with self.once() as connection:
+        with self.autocommit() as connection:
             connection.execute(text("SELECT 1"))
 
     def close(self) -> None:

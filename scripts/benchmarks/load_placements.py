@@ -147,8 +147,8 @@ def measure(stack: Stack, settings: Settings, count: int, *, claim_rounds: int) 
         pools = [StubPool(Pool(name, "noop"), settings.redis_of(name), store) for name in regions]
         with Watch(stack, WORKERS * len(pools)) as watch:
             _consume(pools, count)
-        with store.once() as tx:
-            placed = tx.execute(
+        with store.autocommit() as conn:
+            placed = conn.execute(
                 text(
                     "SELECT extract(epoch FROM placed_at)::float8 FROM jobs"
                     " WHERE id = ANY(:ids) ORDER BY placed_at"

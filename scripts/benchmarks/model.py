@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from scripts.benchmarks.figures import Figure
 from scripts.benchmarks.timing import interleaved
 from scripts.stack.data import ROOT
-from workers.engines.motion import load_picture
+from workers.engines.motion.engine import load_picture
 from workers.media.encode import encode_mp4
 from workers.pipeline.animation import SHIPPED, Animation, pick_dtype
 from workers.pipeline.denoiser import OnePass

@@ -107,6 +107,6 @@ def test_draining_asks_first_and_holds_until_it_is_taken_back(visit, store, admi
 
 def verbs(store):
     """What operators decided, oldest first."""
-    with store.once() as tx:
-        rows = controls.audit(tx, limit=9, after=None)
+    with store.autocommit() as conn:
+        rows = controls.audit(conn, limit=9, after=None)
     return [(entry.verb, entry.subject) for entry in reversed(rows)]

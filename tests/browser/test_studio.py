@@ -60,8 +60,8 @@ def test_a_job_is_canceled_in_mid_render(studio, store, photo):
     page.get_by_role("button", name="Cancel", exact=True).click()
     expect(steps.state(page)).to_have_text("canceled")
     expect(page.get_by_role("button", name="Open: gentle waves, canceled")).to_be_visible()
-    with store.once() as tx:
-        states = tx.exec_driver_sql("SELECT state FROM jobs").scalars().all()
+    with store.autocommit() as conn:
+        states = conn.exec_driver_sql("SELECT state FROM jobs").scalars().all()
     assert states == ["canceled"]
 
 

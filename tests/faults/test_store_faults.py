@@ -35,8 +35,8 @@ def test_a_finish_whose_answer_is_lost_counts_once(fleet, proxy, settings):
     assert proxy.cuts == 1
     assert worker.outcomes(job_id) == ["succeeded"]
     assert job.begun == 1 and fleet.objects.get(job.output_key)
-    with fleet.store.once() as tx:
-        owed = tx.execute(
+    with fleet.store.autocommit() as conn:
+        owed = conn.execute(
             text("SELECT count(*) FROM webhook_deliveries WHERE job_id = :id"), {"id": job_id}
         )
         assert owed.scalar_one() == 1

@@ -14,8 +14,8 @@ QUICK = {"controller_period_s": PERIOD_S, "report_every_s": 0.5}
 
 def makers(store, after=0):
     """Who has made the tables since version `after`, oldest first."""
-    with store.once() as tx:
-        rows = tx.execute(
+    with store.autocommit() as conn:
+        rows = conn.execute(
             text("SELECT version, made_by FROM routing_tables WHERE version > :after ORDER BY 1"),
             {"after": after},
         )
@@ -80,8 +80,8 @@ def test_a_table_is_made_of_what_real_workers_report(fleet):
     fleet.wait(job, "succeeded", timeout_s=60)
 
     def measured() -> bool:
-        with fleet.store.once() as tx:
-            body = tables.latest(tx) or ""
+        with fleet.store.autocommit() as conn:
+            body = tables.latest(conn) or ""
         report = fleet.redis.get("stillmotion:report:us-west") or ""
         return '"us-west":1' in body.replace(" ", "") and '"measured": true' in report
 

@@ -51,8 +51,8 @@ def api(app, api_key):
 @pytest.fixture
 def caller(store, api_key):
     """The id of the API's caller."""
-    with store.once() as tx:
-        return keys.find(tx, api_key).id
+    with store.autocommit() as conn:
+        return keys.find(conn, api_key).id
 
 
 @pytest.fixture

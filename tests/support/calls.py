@@ -28,8 +28,8 @@ def objects_in(directory: Path) -> list[str]:
 
 
 def rows_in(store, table="jobs") -> int:
-    with store.once() as tx:
-        return tx.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
+    with store.autocommit() as conn:
+        return conn.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
 
 
 def assert_problem(answer, status, code, pointer=None) -> dict:

@@ -58,7 +58,7 @@ class Process:
         return [
             line["outcome"]
             for line in self.log
-            if line.get("event") == "attempt ended" and line["job_id"] == str(job_id)
+            if line.get("event") == "attempt_ended" and line["job_id"] == str(job_id)
         ]
 
 

@@ -33,5 +33,5 @@ def wait_state(client, state, count=1, **query):
 
 
 def update(store, sql, **values):
-    with store.once() as tx:
-        tx.execute(text(sql), values)
+    with store.autocommit() as conn:
+        conn.execute(text(sql), values)

@@ -54,13 +54,13 @@ def submit(store: Store, owner_id: UUID, **changes: object) -> UUID:
 
 
 def read(store: Store, job_id: UUID):
-    with store.once() as tx:
-        return jobs.read(tx, job_id)
+    with store.autocommit() as conn:
+        return jobs.read(conn, job_id)
 
 
 def attempts_of(store: Store, job_id: UUID):
-    with store.once() as tx:
-        rows = tx.execute(
+    with store.autocommit() as conn:
+        rows = conn.execute(
             select(AttemptRow.__table__).where(AttemptRow.job_id == job_id).order_by("fence")
         )
         return rows.fetchall()

@@ -1,6 +1,6 @@
-"""The CPU worker: `python -m workers.cpu`. Sends webhooks and sweeps.
+"""The CPU worker: `python -m workers.cpu`. Sends webhooks and sweeps storage.
 
-Any number may run. Celery's pool is `threads`: nearly all of the time is spent waiting for
+Any number may run. Celery's pool is `threads`, because nearly all time is spent waiting for
 receivers.
 """
 
@@ -27,12 +27,12 @@ from workers.cpu.webhook_sender import Services
 log = structlog.get_logger(__name__)
 
 EX_CONFIG = 78  # sysexits.h
-# Each receiver that hangs holds RECEIVER_LIMIT of them, for TIMEOUT_S at a time.
+# Each receiver that hangs occupies RECEIVER_LIMIT of them, for TIMEOUT_S at a time.
 THREADS = 32
 
 
 def open_services(config: Settings) -> Services:
-    """What the tasks need; nothing connects before the first of them. Raises ConfigError."""
+    """What the tasks need. Connects on first use. Raises ConfigError."""
     try:
         allow = outbound.parse_allow(config.outbound_allow)
     except ValueError as error:
@@ -49,26 +49,27 @@ def open_services(config: Settings) -> Services:
 
 
 def register(app: Celery, services: Services) -> None:
-    """Give a Celery app the CPU tasks: shells around the work."""
+    """Add the CPU tasks to a Celery app."""
 
-    @app.task(name=DELIVER)
     def deliver(delivery_id: str, tries: int) -> None:
         try:
             webhook_sender.deliver(services, Due(UUID(delivery_id), tries))
         except DatabaseUnavailable as error:
-            # Acknowledged all the same: the lease runs out and the dispatcher publishes anew.
-            log.warning("webhook left to its lease", error=error.detail)
+            # Acknowledged anyway: when the lease expires, the dispatcher publishes it again.
+            log.warning("webhook_left_to_lease", error=error.detail)
 
-    @app.task(name=SWEEP)
     def sweep() -> None:
         try:
             housekeeping.sweep(services.store, services.objects)
         except StillmotionError as error:
-            log.warning("sweep cut short", error=error.detail)  # the next one goes on
+            log.warning("sweep_cut_short", error=error.detail)  # the next sweep goes on
+
+    app.task(deliver, name=DELIVER)
+    app.task(sweep, name=SWEEP)
 
 
 def main() -> None:
-    """Start the worker; ends with 78 when it is configured wrongly."""
+    """Run the worker. Exits with 78 if it is misconfigured."""
     try:
         config = settings()
         configure_logs(config.log_level)

@@ -1,8 +1,8 @@
-"""Removes what nobody can ask for any more: expired jobs' pictures and clips, old uploads,
-objects that no row names, old idempotency records.
+"""Removes data that has expired: pictures and clips of expired jobs, old uploads, unreferenced
+objects, old idempotency records.
 
-Unnamed objects come from submits that died between storage and database, and from attempts that
-lost their job after the upload.
+Unreferenced objects come from submits that died between storage and database, and from attempts
+that lost their job after the upload.
 """
 
 import re
@@ -21,11 +21,11 @@ from app.store.session import Store
 log = structlog.get_logger(__name__)
 
 BATCH = 500
-UPLOADS = "uploads/"  # uploads/<owner>/<upload>, written by clients themselves
+UPLOADS = "uploads/"  # uploads/<owner>/<upload>, written by clients
 # Far longer than a submit takes from object to row, or an attempt from upload to Finish.
-UNNAMED_S = 86_400
+UNREFERENCED_S = 86_400
 
-# Only keys of these two forms are ever deleted: inputs/<job>.<ext>, outputs/<job>/<fence>.mp4.
+# Besides uploads, only these keys are ever deleted: inputs/<job>.<ext>, outputs/<job>/<fence>.mp4.
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _OURS = re.compile(rf"inputs/({_UUID})\.[a-z0-9]+|outputs/({_UUID})/[0-9]+\.mp4")
 
@@ -33,10 +33,10 @@ _sweeping = Lock()
 
 
 def sweep(store: Store, objects: Objects) -> None:
-    """Sweep once. What fails is left to the next sweep.
+    """Sweep once. The next sweep repeats whatever fails.
 
-    Does nothing while this process still sweeps: a store that takes longer to walk than the
-    period must not take one thread after another from the webhooks.
+    Does nothing while this process is already sweeping: if listing the store takes longer than the
+    period, sweeps must not take thread after thread from the webhooks.
     Raises DatabaseUnavailable or StorageUnavailable.
     """
     if not _sweeping.acquire(blocking=False):
@@ -44,44 +44,44 @@ def sweep(store: Store, objects: Objects) -> None:
     try:
         records = forget_idempotency(store)
         expired = purge_expired(store, objects)
-        removed = remove_unnamed(store, objects)
+        removed = remove_unreferenced(store, objects)
     finally:
         _sweeping.release()
-    log.info("swept", objects=removed, expired_jobs=expired, idempotency_records=records)
+    log.info("sweep_done", objects=removed, expired_jobs=expired, idempotency_records=records)
 
 
 def forget_idempotency(store: Store) -> int:
-    """Delete every idempotency record past its time, in short transactions; returns how many."""
+    """Delete all expired idempotency records, in short transactions. Returns how many."""
     total = 0
     while True:
-        with store.once() as tx:
-            forgotten = retention.forget_idempotency(tx, limit=BATCH)
+        with store.autocommit() as conn:
+            forgotten = retention.forget_idempotency(conn, limit=BATCH)
         total += forgotten
         if forgotten < BATCH:
             return total
 
 
 def purge_expired(store: Store, objects: Objects) -> int:
-    """Make tombstones of the jobs whose retention is over; returns how many.
+    """Turn jobs past their retention into tombstones. Returns how many.
 
-    The row first: a sweep that dies in between leaves objects that no row names, not a job whose
-    clip is gone.
+    The row first: a sweep that dies in between leaves unreferenced objects, not a job whose clip is
+    missing.
     """
     total = 0
     while True:
-        with store.once() as tx:
-            expired = retention.purge_expired(tx, limit=BATCH)
-        for row in expired:
-            for key in filter(None, (row.input_key, row.output_key)):
+        with store.autocommit() as conn:
+            expired = retention.purge_expired(conn, limit=BATCH)
+        for job in expired:
+            for key in job.keys:
                 objects.delete(key)
         total += len(expired)
         if len(expired) < BATCH:
             return total
 
 
-def remove_unnamed(store: Store, objects: Objects) -> int:
-    """Delete the old objects that no row names, uploads included; returns how many."""
-    old = datetime.now(UTC) - timedelta(seconds=UNNAMED_S)
+def remove_unreferenced(store: Store, objects: Objects) -> int:
+    """Delete old objects that no row references, uploads included. Returns how many."""
+    old = datetime.now(UTC) - timedelta(seconds=UNREFERENCED_S)
     removed = 0
     for info in objects.list(UPLOADS, old):
         objects.delete(info.key)
@@ -89,17 +89,17 @@ def remove_unnamed(store: Store, objects: Objects) -> int:
     for prefix in ("inputs/", "outputs/"):
         for keys in _batches(info.key for info in objects.list(prefix, old)):
             owners = {key: job_id for key in keys if (job_id := job_of(key)) is not None}
-            # Read after the walk: nothing but a row written within the last day could be missed.
-            with store.once() as tx:
-                named = retention.named_keys(tx, set(owners.values()))
-            for key in owners.keys() - named:
+            # Read after listing, so that only rows written within the last day could be missed.
+            with store.autocommit() as conn:
+                referenced = retention.named_keys(conn, set(owners.values()))
+            for key in owners.keys() - referenced:
                 objects.delete(key)
                 removed += 1
     return removed
 
 
 def job_of(key: str) -> UUID | None:
-    """The job that an object belongs to; None for a key that this service does not write."""
+    """The job that an object belongs to, or None for a key that this service does not write."""
     match = _OURS.fullmatch(key)
     return UUID(match[1] or match[2]) if match else None
 

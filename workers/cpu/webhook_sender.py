@@ -1,13 +1,11 @@
-"""One try of one webhook after another, from Begin to Record. Never heard of Celery."""
+"""Sends webhooks, one try at a time, from Begin to Record. Knows nothing of Celery."""
 
 import random
 from dataclasses import dataclass
 from time import monotonic, time
-from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
-from sqlalchemy import Row
 from structlog.contextvars import bound_contextvars
 
 from app import outbound
@@ -22,13 +20,14 @@ from app.store.session import Store
 from app.store.webhooks import deliveries, endpoints
 from app.store.webhooks.deliveries import Due
 from app.store.webhooks.endpoints import Disabled
+from app.store.webhooks.records import BegunTry
 from stillmotion.backoff import retry_after_s
 from stillmotion.errors import StillmotionError
 
 log = structlog.get_logger(__name__)
 
-FOLLOW_S = 10.0  # for one receiver, before other messages get their turn
-JOB_GONE = "job_deleted"  # between the begin of a try and its body
+FOLLOW_S = 10.0  # how long one receiver's messages may follow each other before others get a turn
+JOB_DELETED = "job_deleted"  # after the try began and before its body was built
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,12 @@ class Services:
     objects: Objects
     links: Links
     allow: Allow  # exceptions to the SSRF guard
-    secret_key: str  # webhook secrets are derived from it
+    secret_key: str  # the source of all webhook secrets
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one try brought: a status, or an error code and no status."""
+class TryResult:
+    """The receiver's status, or an error code without a status."""
 
     status: int | None = None
     retry_after_s: float | None = None
@@ -52,10 +51,10 @@ class Answer:
 
 
 def deliver(services: Services, due: Due) -> None:
-    """Make the try that `due` stands for; after a success, more of what the same receiver is owed.
+    """Make the try `due`; after a success, go on with messages for the same receiver.
 
-    A receiver has few tries under way at a time, so whoever ends one starts the next without
-    waiting for a dispatcher's look. After FOLLOW_S the dispatcher goes on.
+    Few tries per receiver may run at a time, so each success starts the next one without waiting
+    for the dispatcher's poll. After FOLLOW_S the dispatcher takes over.
     Raises DatabaseUnavailable.
     """
     until = monotonic() + FOLLOW_S
@@ -65,73 +64,74 @@ def deliver(services: Services, due: Due) -> None:
             url = _try(services, following)
         if url is None or monotonic() > until:
             return
-        with services.store.once() as tx:
-            following = deliveries.lease_same(tx, url)
+        with services.store.autocommit() as conn:
+            following = deliveries.lease_same(conn, url)
 
 
 def _try(services: Services, due: Due) -> str | None:
-    """Make one try; returns the URL if it delivered.
+    """Make one try. Returns the URL if the message was delivered.
 
-    A worker that dies in here, or whose record is lost, leaves a lease that runs out: the receiver
-    may get a message twice, always under the same `webhook-id`. Raises DatabaseUnavailable.
+    If the worker dies in here, or cannot record the result, the lease expires and the receiver may
+    get the message again, under the same `webhook-id`. Raises DatabaseUnavailable.
     """
-    with services.store.once() as tx:
-        delivery = deliveries.begin(tx, due)
+    with services.store.autocommit() as conn:
+        delivery = deliveries.begin(conn, due)
     if delivery is None:
-        log.info("stale message dropped")
+        log.info("stale_message_dropped")
         return None
     tries = delivery.tries - delivery.tries_before
     if tries > len(webhooks.SCHEDULE_S):
-        # Every try was begun and the last was never recorded: it takes its worker down with it.
-        answer, verdict = Answer(error="never_recorded"), Verdict(Outcome.GIVEN_UP)
+        # Every try began, and the last was never recorded: it probably kills its worker.
+        result, verdict = TryResult(error="never_recorded"), Verdict(Outcome.GIVEN_UP)
     else:
-        answer = _post(services, delivery)
-        verdict = webhooks.decide(answer.status, answer.retry_after_s, tries, random.random())
-    # Whoever asked for a test waits for it, and a deleted job does not come back.
-    if verdict.outcome is Outcome.RETRY and (delivery.job_id is None or answer.error == JOB_GONE):
+        result = _post(services, delivery)
+        verdict = webhooks.decide(result.status, result.retry_after_s, tries, random.random())
+    # A test has a caller who waits for it, and a deleted job does not come back.
+    once = delivery.job_id is None or result.error == JOB_DELETED
+    if verdict.outcome is Outcome.RETRY and once:
         verdict = Verdict(Outcome.GIVEN_UP)
-    recorded = _record(services, delivery, answer, verdict)
+    recorded = _record(services, delivery, result, verdict)
     log.info(
-        "webhook tried",
-        # The host alone: paths and queries of webhook addresses often hold secrets.
+        "webhook_tried",
+        # Only the host: paths and queries of webhook URLs often contain secrets.
         host=urlsplit(delivery.url).hostname,
         event_type=delivery.event,
         outcome=verdict.outcome.value,
-        status=answer.status,
-        error=answer.error,
+        status=result.status,
+        error=result.error,
         retry_in_s=round(verdict.delay_s) if verdict.outcome is Outcome.RETRY else None,
         superseded=not recorded,
     )
     return delivery.url if verdict.outcome is Outcome.DELIVERED else None
 
 
-def _record(services: Services, delivery: Row[Any], answer: Answer, verdict: Verdict) -> bool:
-    """Write what came of a try, and what that means for its endpoint. False: superseded."""
+def _record(services: Services, delivery: BegunTry, result: TryResult, verdict: Verdict) -> bool:
+    """Record a try, and disable its endpoint if it is gone or dead. False: superseded."""
     gone = verdict.outcome is Outcome.GONE
-    # A test tells about itself alone, and a deleted job nothing about who would have heard of it.
-    told = delivery.job_id is not None and answer.error != JOB_GONE
-    dead = verdict.outcome is Outcome.GIVEN_UP and told
-    concerns_endpoint = delivery.endpoint_id is not None and (gone or dead)
+    # Neither a test nor a deleted job says anything about the endpoint's health.
+    counts = delivery.job_id is not None and result.error != JOB_DELETED
+    dead = verdict.outcome is Outcome.GIVEN_UP and counts
+    endpoint_id = delivery.endpoint_id if gone or dead else None
     with services.store.begin() as tx:
-        if concerns_endpoint:
-            endpoints.lock(tx, delivery.endpoint_id)
+        if endpoint_id is not None:
+            endpoints.lock(tx, endpoint_id)
         recorded = deliveries.record(
-            tx, delivery.id, delivery.tries, verdict, status=answer.status, error=answer.error
+            tx, delivery.id, delivery.tries, verdict, status=result.status, error=result.error
         )
-        if recorded and concerns_endpoint:
+        if recorded and endpoint_id is not None:
             if gone:
-                endpoints.disable(tx, delivery.endpoint_id, Disabled.GONE)
+                endpoints.disable(tx, endpoint_id, Disabled.GONE)
             else:
                 endpoints.disable_if_dead(tx, delivery)
     return recorded
 
 
-def _post(services: Services, delivery: Row[Any]) -> Answer:
-    """Build, sign and post. Whatever goes wrong is an answer, so that the schedule applies."""
+def _post(services: Services, delivery: BegunTry) -> TryResult:
+    """Build, sign and post. Every failure is a result, so that the retry schedule applies."""
     try:
         body = _body(services, delivery)
         if body is None:
-            return Answer(error=JOB_GONE)
+            return TryResult(error=JOB_DELETED)
         now = time()
         response = outbound.post(
             delivery.url,
@@ -146,17 +146,20 @@ def _post(services: Services, delivery: Row[Any]) -> Answer:
             allow=services.allow,
         )
     except StillmotionError as error:
-        return Answer(error=error.code)
+        return TryResult(error=error.code)
     except Exception:
-        log.exception("unexpected error")
-        return Answer(error="internal_error")
-    error = None if 200 <= response.status < 300 else f"http_{response.status}"
-    asked = retry_after_s(response.headers.get("retry-after"), now)
-    return Answer(response.status, asked, error)
+        log.exception("webhook_crashed")
+        return TryResult(error="internal_error")
+    accepted = 200 <= response.status < 300
+    return TryResult(
+        response.status,
+        retry_after_s(response.headers.get("retry-after"), now),
+        error=None if accepted else f"http_{response.status}",
+    )
 
 
-def _secrets(services: Services, delivery: Row[Any]) -> list[str]:
-    """The secret to sign with, and during a rotation the one before it."""
+def _secrets(services: Services, delivery: BegunTry) -> list[str]:
+    """The secret to sign with; during a rotation, the previous one, too."""
     subject = delivery.endpoint_id or delivery.owner_id
     versions = [delivery.secret_version]
     if delivery.previous_signs:
@@ -164,13 +167,15 @@ def _secrets(services: Services, delivery: Row[Any]) -> list[str]:
     return [webhooks.secret_for(services.secret_key, subject, version) for version in versions]
 
 
-def _body(services: Services, delivery: Row[Any]) -> bytes | None:
-    """The job as the API shows it now, with a freshly signed link to its clip. None: it is gone."""
+def _body(services: Services, delivery: BegunTry) -> bytes | None:
+    """The job as the API shows it now, with a fresh link to its clip. None if it was deleted."""
     if delivery.job_id is None:
+        assert delivery.endpoint_id is not None, "only an endpoint is tested"
         return webhooks.encode_test(delivery.created_at, delivery.endpoint_id)
-    with services.store.once() as tx:
-        job = jobs.get_whole(tx, delivery.job_id, owner_id=delivery.owner_id)
+    with services.store.autocommit() as conn:
+        job = jobs.get_whole(conn, delivery.job_id, owner_id=delivery.owner_id)
     if job is None or job.purged_at is not None:
         return None
+    assert job.finished_at is not None, "only the end of a job is announced"
     shown = schemas.dump_job(job, services.links, attempts=job.attempts)
     return webhooks.encode(delivery.event, job.finished_at, shown)

@@ -1,4 +1,4 @@
-"""One attempt, from Begin to Finish. Never heard of Celery."""
+"""One attempt, from Begin to Finish. Knows nothing of Celery."""
 
 import random
 from collections.abc import Callable
@@ -6,16 +6,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic, sleep
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import redis
 import structlog
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from app.broker import progress
 from app.broker.connections import WEBHOOK_DUE, wake
-from app.config.settings import Settings
 from app.domain.errors import (
     Canceled,
     DatabaseUnavailable,
@@ -23,63 +22,43 @@ from app.domain.errors import (
     Superseded,
     classify,
 )
-from app.domain.job.profiles import Profile
 from app.domain.routing.pacing import retry_delay
-from app.domain.routing.topology import Pool
 from app.objects import Objects
-from app.safety import Safety
 from app.store.job import attempts, jobs, slots
-from app.store.session import Store
+from app.store.job.records import BegunJob
 from app.telemetry import attempts_ended, eta_error
 from stillmotion.backoff import full_jitter
 from stillmotion.errors import StillmotionError
 from stillmotion.states import JobState, Policy
-from workers.engines.base import Engine, Order
+from workers.engines.base import RenderSpec
 from workers.gpu.lease_keeper import LeaseKeeper
-from workers.gpu.presence import Presence
+from workers.gpu.worker import Worker
 from workers.media import provenance
-from workers.media.decode import decode_mp4, watched
+from workers.media.decode import decode_mp4, report_frames
 
 log = structlog.get_logger(__name__)
 
-BEGIN_PATIENCE_S = 20.0  # for a database that does not answer, before the message goes back
+BEGIN_PATIENCE_S = 20.0  # for an unavailable database, before the message goes back
 UPLOAD_TRIES = 4
-PROGRESS_PAUSE_S = 5.0  # after a Redis that did not answer
+PROGRESS_PAUSE_S = 5.0  # after a Redis error
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Worker:
-    """What a GPU worker process holds for all its attempts."""
-
-    name: str
-    pool: Pool
-    profile: Profile
-    settings: Settings
-    store: Store
-    objects: Objects
-    client: redis.Redis
-    engine: Engine
-    credentials: provenance.Credentials | None
-    presence: Presence
-    on_stall: Callable[[str], None]
-    safety: Safety | None = None
 
 
 def run(worker: Worker, job_id: UUID, fence: int) -> str:
     """Run one attempt and return its outcome, for the log.
 
-    Delivery is at least once; the fence makes it safe. Raises DatabaseUnavailable if the attempt
-    could not begin, or its end could not be reported before its limit: then the reaper ends it.
+    Messages are delivered at least once; the fence makes that safe. Raises DatabaseUnavailable if
+    the attempt could not begin, or could not report its end before its limit. In the second case
+    the reaper ends it.
     """
-    job = _patiently(lambda: _begin(worker, job_id, fence), until=monotonic() + BEGIN_PATIENCE_S)
+    job = _retry(lambda: _begin(worker, job_id, fence), until=monotonic() + BEGIN_PATIENCE_S)
     if job is None:
-        log.info("stale message dropped")
+        log.info("stale_message_dropped")
         return "stale"
     worker.presence.begun(job.token)
     _announce(worker, job)
     keeper = LeaseKeeper(
-        lambda step: _once(worker, lambda tx: attempts.renew(tx, job_id, fence, step=step)),
+        lambda step: _autocommit(worker, lambda tx: attempts.renew(tx, job_id, fence, step=step)),
         stall_limit_s=worker.profile.stall_limit_s,
         attempt_limit_s=worker.profile.attempt_limit_s,
         on_stall=worker.on_stall,
@@ -93,7 +72,7 @@ def run(worker: Worker, job_id: UUID, fence: int) -> str:
             outcome = _stop(worker, job, keeper)
         except Exception as error:
             if not isinstance(error, StillmotionError):
-                log.exception("unexpected error")
+                log.exception("attempt_crashed")
             outcome = _fail(worker, job, keeper, classify(error))
     attempts_ended.labels(outcome).inc()
     _announce(worker, job)
@@ -104,30 +83,30 @@ def run(worker: Worker, job_id: UUID, fence: int) -> str:
         _pass_on_slot(worker, job)
     if job.webhook_url is not None or job.has_webhooks:
         wake(worker.client, WEBHOOK_DUE)
-    log.info("attempt ended", outcome=outcome)
+    log.info("attempt_ended", outcome=outcome)
     return outcome
 
 
-def _announce(worker: Worker, job: Row[Any]) -> None:
-    """Spare those who wait for the job a part of their polling."""
+def _announce(worker: Worker, job: BegunJob) -> None:
+    """Tell clients that wait for the job to look now instead of at their next poll."""
     with suppress(redis.RedisError):
         progress.changed(worker.client, job.id)
 
 
-def _pass_on_slot(worker: Worker, job: Row[Any]) -> None:
-    """Let the next job of a key with a concurrency limit wait for a worker, now."""
+def _pass_on_slot(worker: Worker, job: BegunJob) -> None:
+    """Give the slot of a key with a concurrency limit to its next job, at once."""
     try:
         with worker.store.begin() as tx:
             granted = slots.grant(tx, job.owner_id, worker.settings.key_concurrency or None)
     except DatabaseUnavailable as error:
-        log.warning("slot left to the reaper", error=error.detail)
+        log.warning("slot_left_to_reaper", error=error.detail)
         return
     if granted:
         wake(worker.client)
 
 
-def _begin(worker: Worker, job_id: UUID, fence: int) -> Row[Any] | None:
-    return _once(
+def _begin(worker: Worker, job_id: UUID, fence: int) -> BegunJob | None:
+    return _autocommit(
         worker,
         lambda tx: attempts.begin(
             tx,
@@ -139,33 +118,30 @@ def _begin(worker: Worker, job_id: UUID, fence: int) -> Row[Any] | None:
     )
 
 
-def _render(worker: Worker, job: Row[Any], keeper: LeaseKeeper) -> str:
+def _render(worker: Worker, job: BegunJob, keeper: LeaseKeeper) -> str:
     reporter = _Reporter(worker.client, job, keeper)
     watch = _Stopwatch()
     picture = worker.objects.get(job.input_key)
     watch.lap("fetch")
-    video = worker.engine.render(
-        Order(
-            prompt=job.prompt,
-            seed=job.seed,
-            frames=job.frames,
-            fps=job.fps,
-            size=job.size,
-            steps=job.steps,
-            motion=job.motion,
-            loop=job.loop,
-        ),
-        picture,
-        reporter,
+    spec = RenderSpec(
+        prompt=job.prompt,
+        seed=job.seed,
+        frames=job.frames,
+        fps=job.fps,
+        size=job.size,
+        steps=job.steps,
+        motion=job.motion,
+        loop=job.loop,
     )
+    video = worker.engine.render(spec, picture, reporter)
     keeper.advance()
     watch.lap("render")
     if worker.safety is not None:
-        worker.safety.refuse_clip(watched(decode_mp4(video), reporter))
+        worker.safety.refuse_clip(report_frames(decode_mp4(video), reporter))
         watch.lap("check")
-    video = provenance.signed(worker.credentials, video)
+    video = provenance.sign_or_pass(worker.credentials, video)
     watch.lap("sign")
-    # The key holds the fence, so no two attempts can write over each other.
+    # The key holds the fence, so two attempts never write to the same object.
     key = f"outputs/{job.id}/{job.fence}.mp4"
     _upload(worker.objects, key, video, keeper)
     watch.lap("upload")
@@ -174,7 +150,7 @@ def _render(worker: Worker, job: Row[Any], keeper: LeaseKeeper) -> str:
 
 @dataclass(frozen=True)
 class _Clip:
-    """A stored clip, and what its stages took, in seconds."""
+    """A stored clip, and the seconds that each stage took."""
 
     key: str
     size_bytes: int
@@ -187,13 +163,13 @@ class _Stopwatch:
         self._since = monotonic()
 
     def lap(self, name: str) -> None:
-        """What went by since the last one is `name`'s."""
+        """Record the time since the last lap as that of `name`."""
         now = monotonic()
         self.laps[name], self._since = round(now - self._since, 4), now
 
 
 def _upload(objects: Objects, key: str, video: bytes, keeper: LeaseKeeper) -> None:
-    """Put the clip; a storage that hiccups costs a wait, not another render."""
+    """Store the clip. A short storage failure costs a wait, not another render."""
     for failures in range(UPLOAD_TRIES):
         try:
             objects.put(key, video, "video/mp4")
@@ -205,11 +181,11 @@ def _upload(objects: Objects, key: str, video: bytes, keeper: LeaseKeeper) -> No
             keeper.advance()
 
 
-def _finish(worker: Worker, job: Row[Any], keeper: LeaseKeeper, clip: _Clip) -> str:
-    """Commit the clip. When that is refused, the row tells why; see the protocol's Finish step."""
+def _finish(worker: Worker, job: BegunJob, keeper: LeaseKeeper, clip: _Clip) -> str:
+    """Commit the clip. If that is refused, the row says why; see the protocol's Finish step."""
 
     def commit() -> bool:
-        return _once(
+        return _autocommit(
             worker,
             lambda tx: attempts.finish(
                 tx, job.id, job.fence, clip.key, clip.size_bytes, clip.timings
@@ -217,89 +193,82 @@ def _finish(worker: Worker, job: Row[Any], keeper: LeaseKeeper, clip: _Clip) -> 
         )
 
     deadline = monotonic() + keeper.remaining_s
-    if _patiently(commit, until=deadline, waiting=keeper.waiting):
+    if _retry(commit, until=deadline, on_wait=keeper.waiting):
         worker.presence.succeeded()
         return "succeeded"
-    row = _patiently(
-        lambda: _once(worker, lambda tx: jobs.read(tx, job.id)),
+    row = _retry(
+        lambda: _autocommit(worker, lambda tx: jobs.read(tx, job.id)),
         until=deadline,
-        waiting=keeper.waiting,
+        on_wait=keeper.waiting,
     )
     if row is not None and row.output_key == clip.key:
-        return "succeeded"  # an earlier commit held; only its answer was lost
+        return "succeeded"  # an earlier commit succeeded, and its answer was lost
     worker.objects.delete(clip.key)
     if row is not None and row.fence == job.fence and row.cancel_requested:
         raise Canceled("The job was canceled while it rendered.")
     raise Superseded("Another attempt owns the job.")
 
 
-def _stop(worker: Worker, job: Row[Any], keeper: LeaseKeeper) -> str:
-    stopped = _patiently(
-        lambda: _once(worker, lambda tx: attempts.stop(tx, job.id, job.fence)),
+def _stop(worker: Worker, job: BegunJob, keeper: LeaseKeeper) -> str:
+    stopped = _retry(
+        lambda: _autocommit(worker, lambda tx: attempts.stop(tx, job.id, job.fence)),
         until=monotonic() + keeper.remaining_s,
-        waiting=keeper.waiting,
+        on_wait=keeper.waiting,
     )
     return "canceled" if stopped else "superseded"
 
 
-def _fail(worker: Worker, job: Row[Any], keeper: LeaseKeeper, error: StillmotionError) -> str:
-    """Report the failure; the dispatcher decides when and where the job goes next."""
-    log.warning("attempt failed", code=error.code, error=str(error))
+def _fail(worker: Worker, job: BegunJob, keeper: LeaseKeeper, error: StillmotionError) -> str:
+    """Report the failure. The dispatcher decides when and where the job runs next."""
+    log.warning("attempt_failed", code=error.code, error=str(error))
     worker.presence.failed()
     topology = worker.settings.topology
 
-    def report(tx: Connection) -> JobState | None:
-        return attempts.fail(
-            tx,
-            job.id,
-            job.fence,
-            error,
-            delay_s=retry_delay(job.begun, random.random()),
-            next_region=topology.after_failure(
-                worker.pool.region, job.home_region, Policy(job.policy), job.allowed_regions
-            ),
-        )
-
-    def in_transaction() -> JobState | None:
+    def report() -> JobState | None:
         with worker.store.begin() as tx:
-            return report(tx)
+            return attempts.fail(
+                tx,
+                job.id,
+                job.fence,
+                error,
+                delay_s=retry_delay(job.begun, random.random()),
+                next_region=topology.after_failure(
+                    worker.pool.region, job.home_region, Policy(job.policy), job.allowed_regions
+                ),
+            )
 
-    state = _patiently(
-        in_transaction, until=monotonic() + keeper.remaining_s, waiting=keeper.waiting
-    )
+    state = _retry(report, until=monotonic() + keeper.remaining_s, on_wait=keeper.waiting)
     wake(worker.client)
     return "superseded" if state is None else "failed"
 
 
 class _Reporter:
-    """Publishes steps and hears the request to stop. Redis is optional here."""
+    """Publishes each step and learns of a request to stop. Works without Redis, too."""
 
-    def __init__(self, client: redis.Redis, job: Row[Any], keeper: LeaseKeeper):
+    def __init__(self, client: redis.Redis, job: BegunJob, keeper: LeaseKeeper):
         self._client, self._job, self._keeper = client, job, keeper
-        self._silent_until = 0.0
+        self._paused_until = 0.0
 
     def __call__(self, step: int | None) -> None:
-        if step is not None and monotonic() >= self._silent_until:
+        if step is not None and monotonic() >= self._paused_until:
             try:
                 job = self._job
                 if progress.report(self._client, job.id, job.fence, step, job.steps):
                     self._keeper.cancel()
             except redis.RedisError:
-                self._silent_until = monotonic() + PROGRESS_PAUSE_S
+                self._paused_until = monotonic() + PROGRESS_PAUSE_S
         self._keeper.advance(step)
 
 
-def _once(worker: Worker, work: Callable[[Connection], T]) -> T:
-    with worker.store.once() as tx:
-        return work(tx)
+def _autocommit(worker: Worker, work: Callable[[Connection], T]) -> T:
+    with worker.store.autocommit() as conn:
+        return work(conn)
 
 
-def _patiently(
-    work: Callable[[], T], *, until: float, waiting: Callable[[], None] = lambda: None
-) -> T:
-    """Try until the database answers, or raise its DatabaseUnavailable after `until`.
+def _retry(work: Callable[[], T], *, until: float, on_wait: Callable[[], None] | None = None) -> T:
+    """Repeat `work` while the database is unavailable; after `until`, raise its error.
 
-    `waiting` is called before each wait.
+    Calls `on_wait` before each wait.
     """
     failures = 0
     while True:
@@ -309,7 +278,8 @@ def _patiently(
             wait_s = full_jitter(failures, random.random(), base_s=0.1, cap_s=2.0)
             if monotonic() + wait_s > until:
                 raise
-            log.warning("database does not answer", error=str(error))
-            waiting()
+            log.warning("database_unavailable", error=str(error))
+            if on_wait is not None:
+                on_wait()
             sleep(wait_s)
             failures += 1

@@ -13,12 +13,12 @@ log = structlog.get_logger(__name__)
 
 
 class LeaseKeeper:
-    """Renews every RENEW_S in a thread of its own, for as long as `advance` keeps being called.
+    """Renews every RENEW_S in its own thread, as long as `advance` keeps being called.
 
-    `renew(step)` answers like `store.attempts.renew`: True go on, False asked to stop, None
-    superseded. A database that does not answer changes nothing: rendering goes on, and the fence
-    decides at Finish. `on_stall` is called once when nothing advanced for `stall_limit_s`, or when
-    the attempt ran for `attempt_limit_s`; it is expected to end the process.
+    `renew(step)` returns what `store.attempts.renew` does: True to go on, False if the client asked
+    to stop, None if superseded. An unavailable database changes nothing: rendering goes on, and the
+    fence decides at Finish. `on_stall` is called once, if nothing advances for `stall_limit_s` or
+    the attempt has run for `attempt_limit_s`; it is expected to end the process.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class LeaseKeeper:
         self._thread.join(timeout=1.0)
 
     def advance(self, step: int | None = None) -> None:
-        """Note that work advanced. Raises Canceled or Superseded when it must stop."""
+        """Record that work advanced. Raises Canceled or Superseded if it must stop."""
         self._advanced = monotonic()
         if step is not None:
             self._step = step
@@ -56,7 +56,7 @@ class LeaseKeeper:
             raise self._stop("The attempt was told to stop.")
 
     def waiting(self) -> None:
-        """Note that the attempt waits for the database to take its end: not a stall."""
+        """Record that the attempt waits for the database to accept its end: not a stall."""
         self._advanced = monotonic()
 
     def cancel(self) -> None:
@@ -65,12 +65,12 @@ class LeaseKeeper:
 
     @property
     def remaining_s(self) -> float:
-        """Until the attempt's limit."""
+        """Seconds until the attempt's limit."""
         return self._begun + self._attempt_limit_s - monotonic()
 
     def _run(self) -> None:
         renewed = monotonic()
-        # Looks more often than it renews, so that a stall is seen close to its limit.
+        # Checks more often than it renews, so that a stall is noticed close to its limit.
         while not self._ended.wait(min(1.0, self._stall_limit_s / 4)):
             now = monotonic()
             if now - self._advanced > self._stall_limit_s:
@@ -85,11 +85,11 @@ class LeaseKeeper:
 
     def _renew_once(self) -> None:
         try:
-            answer = self._renew(self._step)
+            held = self._renew(self._step)
         except DatabaseUnavailable as error:
-            log.warning("lease not renewed", error=str(error))
+            log.warning("lease_not_renewed", error=str(error))
             return
-        if answer is None:
+        if held is None:
             self._stop = Superseded
-        elif answer is False:
+        elif held is False:
             self.cancel()

@@ -1,4 +1,4 @@
-"""When a GPU worker is ready and idle, and telling the dispatchers so."""
+"""Decides whether a GPU worker is ready and idle, and announces it to the dispatchers."""
 
 import random
 from collections import deque
@@ -28,10 +28,10 @@ ANNOUNCE_EVERY_S = 1.0
 class Presence:
     """One worker's entry in its pool's idle set.
 
-    It is there only while the worker is warm (this object is made after the warm-up), empty-handed,
-    not draining, not paused after failures, and its consumer loop was seen alive within IDLE_S.
-    All but the empty hands make it ready, which is the capacity that the controller counts.
-    `holding` tells how many messages Celery has reserved.
+    A worker is ready if it is warm (this object is created after the warm-up), not draining, not
+    paused after failures, and its consumer loop ran within IDLE_S. The controller counts ready
+    workers as capacity. A ready worker without a message is idle. `holding` returns how many
+    messages Celery has reserved.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class Presence:
         self._worker = worker
         self._holding = holding
         self._alive_file = alive_file
-        # Held while announcing and while a task starts: an announcement that crosses a Begin would
-        # count a busy worker as idle.
+        # Held while announcing and while a task starts. Otherwise an announcement could overtake a
+        # Begin and list a busy worker as idle.
         self._lock = Lock()
-        self._task_id: str | None = None  # of the task that runs
+        self._task_id: str | None = None  # of the running task
         self._taken_at = 0.0
-        self._served = [0, 0]  # jobs and ms that Redis does not know of yet
+        self._served = [0, 0]  # jobs and ms not yet reported to Redis
         self._draining = False
         self._loop_seen = -IDLE_S
         self._paused_until = 0.0
@@ -67,7 +67,7 @@ class Presence:
         Thread(target=self._run, name="presence", daemon=True).start()
 
     def seen(self) -> None:
-        """The consumer loop runs. Called by the loop itself, so a stuck one falls silent."""
+        """The consumer loop runs. The loop itself calls this, so a stuck loop falls silent."""
         self._loop_seen = monotonic()
         if not self._entered:
             self._kick.set()
@@ -83,14 +83,14 @@ class Presence:
             self._taken_at = monotonic()
 
     def begun(self, token: str) -> None:
-        """The attempt is begun in Postgres: take the claim and the idle entry out of Redis."""
+        """The attempt has begun in Postgres: remove the claim and the idle entry from Redis."""
         try:
             self._claims.begun(self._pool, self._worker, token)
         except redis.RedisError as error:
-            log.warning("claim not removed; it expires by itself", error=str(error))
+            log.warning("claim_not_removed", error=str(error))
 
     def done(self, task_id: str) -> None:
-        """A message is acknowledged; if it is that of the task that runs, the task has ended."""
+        """A message was acknowledged. If it is the running task's, that task has ended."""
         with self._lock:
             if task_id == self._task_id:
                 self._task_id = None
@@ -104,7 +104,7 @@ class Presence:
         self._kick.set()
 
     def failed(self) -> None:
-        """An attempt failed here. Too many in a row, and the fault may be this machine's."""
+        """An attempt failed here. After several in a row this machine is suspect: pause."""
         now = monotonic()
         self._failures.append(now)
         if len(self._failures) < WORKER_FAILURES:
@@ -114,7 +114,7 @@ class Presence:
             self._pauses += 1
             self._paused_until = now + pause_s
             self._failures.clear()
-            log.error("taking this worker out after repeated failures", pause_s=pause_s)
+            log.error("worker_paused", pause_s=pause_s)
 
     def succeeded(self) -> None:
         self._failures.clear()
@@ -136,10 +136,10 @@ class Presence:
                 self._announce()
             except redis.RedisError as error:
                 self._entered = False
-                log.warning("cannot announce", error=str(error))
+                log.warning("presence_not_announced", error=str(error))
             if self._alive_file is not None and monotonic() - self._loop_seen < IDLE_S:
                 self._alive_file.touch()
-            # Jitter keeps a fleet that restarted together from announcing together.
+            # Jitter, so that workers which started together do not announce together.
             self._kick.wait(ANNOUNCE_EVERY_S * random.uniform(0.8, 1.2))
 
     def _announce(self) -> None:

@@ -1,7 +1,7 @@
-"""Frames to MP4: H.264, yuv420p, playable while it loads. Needs PyAV and numpy only."""
+"""Frames to MP4: H.264, yuv420p, playable while it loads. Needs only PyAV and numpy."""
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -19,30 +19,21 @@ class EncodeError(Exception):
     """The frames cannot become a clip."""
 
 
-class EncodeStopped(EncodeError):
-    """should_stop() said so; nothing was produced."""
+def encode_mp4(frames: Iterable[np.ndarray], fps: int) -> bytes:
+    """Encode frames, one at a time.
 
+    A frame is (H, W, 3) uint8 RGB, or (H * 3 / 2, W) uint8 YUV 4:2:0, BT.709 in limited range: Y,
+    below it U, then V. yuv420p needs even sides, so an odd side gets a copy of its last row or
+    column; cropping would lose part of the picture.
 
-def encode_mp4(
-    frames: Iterable[np.ndarray], fps: int, *, should_stop: Callable[[], bool] | None = None
-) -> bytes:
-    """Encode (H, W, 3) uint8 RGB frames, one at a time.
-
-    Or (H * 3 / 2, W) uint8 YUV 4:2:0, BT.709 in limited range: Y, below it U, then V.
-
-    An odd side gets one more row or column, a copy of the last: yuv420p needs even sides, and
-    cutting would lose a part of the picture. should_stop() is asked before each frame.
-
-    Raises EncodeError for no frames or frames of different sizes, EncodeStopped.
+    Raises EncodeError for no frames or frames of different sizes, and whatever `frames` raises.
     """
-    # A file, since moving the index to the front (faststart) reads the output again.
+    # A file, because moving the index to the front (faststart) reads the output again.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as output:
             stream = None
             for frame in frames:
-                if should_stop is not None and should_stop():
-                    raise EncodeStopped("Encoding was stopped.")
                 if stream is None:
                     shape = frame.shape
                     stream = _add_stream(output, shape, fps)
@@ -71,10 +62,11 @@ def _add_stream(
 
 @cache
 def _deterministic() -> dict[str, str]:
-    """libx264's AVX-512 lookahead reads past the ends of rows whose length is no multiple of 64.
+    """Options that make libx264 give the same bytes for the same frames.
 
-    What happens to lie there then decides bit rates: the same frames gave clips of different sizes.
-    With AVX2 they give the same bytes. Named only where it exists: it overrides the detection.
+    Its AVX-512 lookahead reads past the end of rows whose length is not a multiple of 64, so
+    whatever memory lies there decides bit rates: clips of the same frames differed in size. AVX2
+    does not. Set only where AVX-512 exists, because it overrides the CPU detection.
     """
     cpu = Path("/proc/cpuinfo")
     has_avx512 = cpu.exists() and "avx512f" in cpu.read_text()
@@ -88,6 +80,6 @@ def _to_yuv(frame: np.ndarray) -> av.VideoFrame:
     if height % 2 or width % 2:
         frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-    # Without a target the conversion uses BT.601's matrix, and players show other colours than the
-    # stream's tag promises.
+    # By default the conversion uses BT.601's matrix, which contradicts the stream's BT.709 tag:
+    # players would show wrong colours.
     return picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)

@@ -1,6 +1,6 @@
-"""Content credentials (C2PA 2.x): a signed note in the clip that says that a model made it.
+"""Content credentials (C2PA 2.x): a signed statement in the clip that a model made it.
 
-A shell around c2pa-python. https://spec.c2pa.org/specifications/specifications/2.4/
+Uses c2pa-python. https://spec.c2pa.org/specifications/specifications/2.4/
 """
 
 import io
@@ -21,7 +21,7 @@ from app.telemetry import clips_signed
 log = structlog.get_logger(__name__)
 
 MP4 = "video/mp4"
-# IPTC's terms. A profile without a network computes its clip and generates nothing.
+# IPTC's terms. A profile without a network computes its clip instead of generating it.
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 GENERATED, COMPUTED = f"{SOURCE_TYPES}trainedAlgorithmicMedia", f"{SOURCE_TYPES}algorithmicMedia"
 
@@ -34,11 +34,11 @@ CURVES = {
 
 
 def load(config: Settings, profile: Profile, model_version: str) -> "Credentials | None":
-    """What signs this worker's clips; None where the settings ask for none.
+    """The credentials that sign this worker's clips, or None if the settings have none.
 
-    Signs the packaged clip once: a certificate that C2PA does not accept (wrong usage, expired) is
-    found before the worker takes jobs, and the first job finds everything loaded.
-    Raises ConfigError; its text holds nothing of the key.
+    Signs the packaged clip once. That detects a certificate that C2PA rejects (wrong usage,
+    expired) before the worker takes jobs, and leaves everything loaded for the first job.
+    Raises ConfigError, whose text never quotes the key.
     """
     if not config.provenance or config.provenance_cert is None or config.provenance_key is None:
         return None
@@ -50,33 +50,33 @@ def load(config: Settings, profile: Profile, model_version: str) -> "Credentials
         source_type=GENERATED if profile.network else COMPUTED,
     )
     try:
-        credentials.sign(files("workers.engines").joinpath("noop.mp4").read_bytes())
+        credentials.sign(files("workers.engines.noop").joinpath("noop.mp4").read_bytes())
     except c2pa.C2paError as error:
         raise ConfigError(f"PROVENANCE_CERT cannot sign clips: {error}") from None
     return credentials
 
 
 class Credentials:
-    """Signs clips in one name, for one model. Raises ConfigError for a key that cannot."""
+    """Signs clips of one model with one key. Raises ConfigError for an unusable key."""
 
     def __init__(
         self, chain: bytes, key: bytes, *, model: str, model_version: str, source_type: str
     ):
-        """`chain`: PEM, the signing certificate first, then its issuers without the root."""
+        """`chain`: PEM; the signing certificate, then its issuers without the root."""
         try:
             info = c2pa.C2paSignerInfo(_algorithm(key), chain, key, None)
             self._context = c2pa.Context.from_dict(
                 {"builder": {"thumbnail": {"enabled": False}}}, c2pa.Signer.from_info(info)
             )
         except c2pa.C2paError:
-            # The library may quote what it could not read.
-            raise ConfigError("PROVENANCE_CERT or PROVENANCE_KEY is not what C2PA needs.") from None
+            # The library's message may quote the file.
+            raise ConfigError("C2PA cannot use PROVENANCE_CERT or PROVENANCE_KEY.") from None
         self._generator = {"name": "Stillmotion", "version": version("stillmotion")}
         self._agent = {"name": model, "version": model_version}
         self._source_type = source_type
 
     def sign(self, video: bytes) -> bytes:
-        """The MP4 with a manifest of its making in a box of its own. Raises C2paError."""
+        """The MP4 with a manifest in its own box. Raises C2paError."""
         created = {
             "action": "c2pa.created",
             "when": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -94,22 +94,22 @@ class Credentials:
         return signed.getvalue()
 
 
-def signed(credentials: Credentials | None, video: bytes) -> bytes:
-    """The clip with its credentials, or as it is where there are none.
+def sign_or_pass(credentials: Credentials | None, video: bytes) -> bytes:
+    """The signed clip; without credentials, the clip as it is.
 
-    A clip is never lost for its signature: when signing fails, it goes out unsigned, and the log
-    and `stillmotion_clips_signed_total{outcome="failed"}` say so.
+    No clip is lost because of its signature. If signing fails, the clip is delivered unsigned, and
+    the log and `stillmotion_clips_signed_total{outcome="failed"}` record it.
     """
     if credentials is None:
         return video
     try:
-        whole = credentials.sign(video)
+        signed = credentials.sign(video)
     except Exception as error:
         clips_signed.labels("failed").inc()
-        log.error("clip not signed", error=str(error))
+        log.error("clip_not_signed", error=str(error))
         return video
     clips_signed.labels("signed").inc()
-    return whole
+    return signed
 
 
 def _read(setting: str, path: Path) -> bytes:
@@ -123,7 +123,7 @@ def _algorithm(key: bytes) -> c2pa.C2paSigningAlg:
     try:
         private = load_pem_private_key(key, password=None)
     except (ValueError, TypeError):
-        raise ConfigError("PROVENANCE_KEY holds no unencrypted private key in PEM.") from None
+        raise ConfigError("PROVENANCE_KEY is not an unencrypted private key in PEM.") from None
     match private:
         case ec.EllipticCurvePrivateKey() if private.curve.name in CURVES:
             return CURVES[private.curve.name]
@@ -131,4 +131,4 @@ def _algorithm(key: bytes) -> c2pa.C2paSigningAlg:
             return c2pa.C2paSigningAlg.ED25519
         case rsa.RSAPrivateKey():
             return c2pa.C2paSigningAlg.PS256
-    raise ConfigError("PROVENANCE_KEY is of a kind that C2PA does not allow.")
+    raise ConfigError("PROVENANCE_KEY is a kind of key that C2PA does not allow.")

@@ -346,7 +346,7 @@ def dump_job(
         else JobError(code=row.error_code, message=row.error_detail or ""),
         attempts=None if attempts is None else [_attempt(attempt) for attempt in attempts],
         metrics=_metrics(row),
-        metadata=row._mapping["metadata"],
+        metadata=row.metadata,
         webhook_url=row.webhook_url,
         webhook_events=row.webhook_events,
         urls=links.urls(row.id),

@@ -24,8 +24,8 @@ from app.api.openapi.examples import EXAMPLES
 from app.api.openapi.operation import PROBLEM, Answer, Operation
 from app.api.openapi.shared import JsonSchema
 from app.api.request.errors import Problem
+from app.config.profiles_file import PROFILES
 from app.config.settings import Settings
-from app.domain.job.profiles import PROFILES
 from app.domain.webhooks import GONE
 from stillmotion.signatures import TEST_EVENT, WebhookEvent
 

@@ -120,8 +120,8 @@ class Admission:
             profiles = self.settings.served_profiles
             try:
                 pools = [claims.look(Pool(name, profile)) for profile in profiles]
-                with self.store.once() as tx:
-                    waiting = demand.waiting(tx, [name], profiles)[name]
+                with self.store.autocommit() as conn:
+                    waiting = demand.waiting(conn, [name], profiles)[name]
             except (redis.RedisError, DatabaseUnavailable):
                 return Region(0, 0, 0, service_s)  # not known: nobody is refused for it
             seen = Seen(*map(sum, zip(*pools, strict=True)))

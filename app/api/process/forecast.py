@@ -101,10 +101,10 @@ class Forecaster:
             known.lock.release()
 
     def _look(self, profile: str, known: _Known, now: float) -> View:
-        with self._store.once() as tx:
-            busy = service_times.busy(tx, profile)
+        with self._store.autocommit() as conn:
+            busy = service_times.busy(conn, profile)
             if now >= known.service_at:
-                known.service_s = service_times.of_late(tx, profile)
+                known.service_s = service_times.of_late(conn, profile)
                 known.service_at = now + SERVICE_EVERY_S
         idle = {name: self._idle(Pool(name, profile)) or 0 for name in self._topology.names}
         return View(now, idle, busy, known.service_s)

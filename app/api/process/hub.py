@@ -170,8 +170,8 @@ class Hub:
 
     def _look(self, ids: list[UUID]) -> None:
         try:
-            with self._store.once() as tx:
-                rows = jobs.glance(tx, ids)
+            with self._store.autocommit() as conn:
+                rows = jobs.glance(conn, ids)
         except DatabaseUnavailable as error:
             log.warning("followed jobs not seen", error=error.detail)
             return

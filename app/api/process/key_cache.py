@@ -40,8 +40,8 @@ class KnownKeys:
         key, until = self._known.get(name, (None, 0.0))
         if key is not None and now < until:
             return key
-        with self._store.once() as tx:
-            key = look(tx)
+        with self._store.autocommit() as conn:
+            key = look(conn)
         with self._lock:
             self._known.pop(name, None)
             if key is not None:

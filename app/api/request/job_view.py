@@ -30,8 +30,8 @@ def show(parts: Services, row: Row[Any]) -> dict[str, Any]:
 
 def place_in_queue(parts: Services, row: Row[Any]) -> tuple[Queue, float | None]:
     """Where a queued job stands, and the seconds until it is done, if they can be told."""
-    with parts.store.once() as tx:
-        ahead = jobs.position(tx, row)
+    with parts.store.autocommit() as conn:
+        ahead = jobs.position(conn, row)
     waits, forecast = waiting_for(row), None
     if waits is WaitingFor.WORKER:
         movable = row.policy != Policy.STRICT

@@ -14,10 +14,11 @@ from flask import Request
 from app.api.models.order_schema import JsonOrder, Order
 from app.api.models.schemas import Fault, Invalid, parse_json, parse_strings
 from app.api.routes.uploads import upload_key
+from app.config.profiles_file import PROFILES
 from app.config.settings import Settings
 from app.domain.errors import BadRequest
 from app.domain.job.cost import cost_units
-from app.domain.job.profiles import PROFILES, Profile
+from app.domain.job.profiles import Profile
 from app.objects import Objects
 from app.outbound import Allow, fetch, vet_url
 from app.store.job.jobs import NewJob

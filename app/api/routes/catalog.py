@@ -7,7 +7,8 @@ from app.api.models.answers import ModelList
 from app.api.openapi.operation import Answer, describe
 from app.api.process.services import services
 from app.api.request import auth
-from app.domain.job.profiles import PROFILES, Profile
+from app.config.profiles_file import PROFILES
+from app.domain.job.profiles import Profile
 
 bp = Blueprint("catalog", __name__, url_prefix="/v1")
 bp.before_request(auth.require_jobs)

@@ -55,8 +55,8 @@ def stream_events(job_id: str) -> ResponseReturnValue:
     """Stream a job's events until it has ended (server-sent events)."""
     parts = services()
     after = _last_event_id()
-    with parts.store.once() as tx:
-        row = own(tx, job_id, jobs.get_whole)
+    with parts.store.autocommit() as conn:
+        row = own(conn, job_id, jobs.get_whole)
     if JobState(row.state).terminal and after >= Position(row.fence, Phase.ENDED):
         return "", 204  # tells an EventSource not to come back
     if not parts.gate.start_waiting():
@@ -134,8 +134,8 @@ class _Stream:
         """Read the row if the hub has seen another state of it."""
         known = JobState(self._row.state), self._row.fence
         if (self._followed.state, self._followed.fence) != known:
-            with self._parts.store.once() as tx:
-                row = jobs.get_whole(tx, self._row.id, owner_id=self._owner_id)
+            with self._parts.store.autocommit() as conn:
+                row = jobs.get_whole(conn, self._row.id, owner_id=self._owner_id)
             if row is not None:
                 self._row = row
 

@@ -72,8 +72,8 @@ class _LiveJobs:
             self._again_at = monotonic() + COUNT_EVERY_S
             telemetry.live_jobs.clear()  # no number is better than one from before
             try:
-                with parts.store.once() as tx:
-                    counted = jobs.count_by_state(tx)
+                with parts.store.autocommit() as conn:
+                    counted = jobs.count_by_state(conn)
             except DatabaseUnavailable:
                 return
             live = [state.value for state in JobState if state not in TERMINAL]

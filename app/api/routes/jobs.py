@@ -39,9 +39,9 @@ def list_jobs() -> ResponseReturnValue:
         created_before=query.created_before,
         labels=query.metadata,
     )
-    with parts.store.once() as tx:
+    with parts.store.autocommit() as conn:
         # One more tells whether there is a next page.
-        rows = jobs.page(tx, g.api_key.id, limit=query.limit + 1, only=only)
+        rows = jobs.page(conn, g.api_key.id, limit=query.limit + 1, only=only)
     shown, more = rows[: query.limit], len(rows) > query.limit
     return {
         "object": "list",
@@ -56,8 +56,8 @@ def list_jobs() -> ResponseReturnValue:
 def show_job(job_id: str) -> ResponseReturnValue:
     """Show one of the caller's jobs: its attempts, its place in the queue, its step, its end."""
     parts = services()
-    with parts.store.once() as tx:
-        row = own(tx, job_id, jobs.get_whole)
+    with parts.store.autocommit() as conn:
+        row = own(conn, job_id, jobs.get_whole)
     shown = job_view.show(parts, row)
     return shown, 200, job_view.poll_hint(shown)
 
@@ -66,8 +66,8 @@ def show_job(job_id: str) -> ResponseReturnValue:
 @describe({200: Answer("The timeline.", Timeline)}, codes=JOB_CODES)
 def show_timeline(job_id: str) -> ResponseReturnValue:
     """Show everything that happened to a job, in order, and how long each took."""
-    with services().store.once() as tx:
-        row = own(tx, job_id, jobs.get_whole)
+    with services().store.autocommit() as conn:
+        row = own(conn, job_id, jobs.get_whole)
     return {"object": "timeline", "job_id": str(row.id), "data": timeline.of(row)}
 
 
@@ -111,11 +111,11 @@ def remove(parts: Services, job_id: str) -> tuple[Row[Any], bool]:
     """Delete a job of the caller's: its row, and whether it is gone or its worker has to stop."""
     _, row = _cancel(parts, job_id)
     if not JobState(row.state).terminal:
-        with parts.store.once() as tx:
-            retention.keep_no_longer(tx, row.id, owner_id=g.api_key.id)
+        with parts.store.autocommit() as conn:
+            retention.keep_no_longer(conn, row.id, owner_id=g.api_key.id)
         return row, False
-    with parts.store.once() as tx:
-        purged = retention.purge(tx, row.id, owner_id=g.api_key.id)
+    with parts.store.autocommit() as conn:
+        purged = retention.purge(conn, row.id, owner_id=g.api_key.id)
     if purged is not None:
         # What storage keeps for now, no row names any more: the sweeper removes it.
         with suppress(StorageUnavailable):
@@ -155,8 +155,8 @@ def open_video(job_id: str) -> ResponseReturnValue:
 
 def video_url(parts: Services, job_id: str) -> str:
     """A fresh signed URL of a clip. Raises BadRequest: job_not_finished, job_has_no_video."""
-    with parts.store.once() as tx:
-        row = own(tx, job_id)
+    with parts.store.autocommit() as conn:
+        row = own(conn, job_id)
     output = parts.links.output(row)
     if output is None:
         ended = JobState(row.state).terminal

@@ -61,9 +61,9 @@ def show_summary() -> ResponseReturnValue:
 
 
 def _look(parts: Services) -> dict[str, Any]:
-    with parts.store.once() as tx:
-        live, ended = overview.live(tx), overview.ended(tx)
-        waiting, failures = overview.waiting(tx), overview.failures(tx)
+    with parts.store.autocommit() as conn:
+        live, ended = overview.live(conn), overview.ended(conn)
+        waiting, failures = overview.waiting(conn), overview.failures(conn)
     states = [state for state in JobState if not state.terminal]
     return {
         "object": "ops_summary",

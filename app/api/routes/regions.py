@@ -172,8 +172,8 @@ def drain_worker(worker: str) -> ResponseReturnValue:
 def undrain_worker(worker: str) -> ResponseReturnValue:
     """Let a worker have work again."""
     parts = services()
-    with parts.store.once() as tx:
-        drained = controls.read(tx).drained_workers
+    with parts.store.autocommit() as conn:
+        drained = controls.read(conn).drained_workers
     if worker not in drained:
         raise BadRequest("worker_not_found", "No drained worker has this name.", status=404)
     return _decide("workers.undrain", "drained_worker", worker, False)
@@ -184,8 +184,8 @@ def undrain_worker(worker: str) -> ResponseReturnValue:
 def list_audit() -> ResponseReturnValue:
     """List operators' verbs, newest first; `next` is the `after` of the following page."""
     query = parse_strings(AuditQuery, request.args.to_dict())
-    with services().store.once() as tx:
-        rows = controls.audit(tx, limit=query.limit + 1, after=query.after)
+    with services().store.autocommit() as conn:
+        rows = controls.audit(conn, limit=query.limit + 1, after=query.after)
     shown, more = rows[: query.limit], len(rows) > query.limit
     return {
         "object": "list",

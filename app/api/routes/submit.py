@@ -148,9 +148,9 @@ def _queue(parts: Services, plan: Plan, job_id: UUID, delay_s: float) -> NewJob:
     """The job with its place in the order of its queue, and when it should be done."""
     now = datetime.now(UTC)
     job = plan.new_job(job_id, g.api_key.id, secrets.randbits(63), now)
-    with parts.store.once() as tx:
+    with parts.store.autocommit() as conn:
         stamp = fair.stamp(
-            tx,
+            conn,
             job.owner_id,
             profile=job.profile,
             region=job.home_region,
@@ -175,9 +175,9 @@ def _estimate(parts: Services, submission: Submission) -> ResponseReturnValue:
     _admitted(parts, plan, _new_id(), dry_run=True)
     _picture(parts, submission, plan)
     order = plan.order
-    with parts.store.once() as tx:
+    with parts.store.autocommit() as conn:
         ahead = fair.peek(
-            tx,
+            conn,
             g.api_key.id,
             profile=plan.profile.name,
             region=plan.region,
@@ -248,8 +248,8 @@ def _discard(parts: Services, key: str) -> None:
 
 def _replay(parts: Services, key: str, fingerprint: bytes) -> Row[Any] | None:
     """The job that a repeated request has made, or None for a new key. Raises BadRequest."""
-    with parts.store.once() as tx:
-        found = jobs.find_by_key(tx, g.api_key.id, key)
+    with parts.store.autocommit() as conn:
+        found = jobs.find_by_key(conn, g.api_key.id, key)
         if found is None:
             return None
         if found.fingerprint != fingerprint:
@@ -258,7 +258,7 @@ def _replay(parts: Services, key: str, fingerprint: bytes) -> Row[Any] | None:
                 "This Idempotency-Key was used with another request.",
                 status=422,
             )
-        row = jobs.get(tx, found.job_id, owner_id=g.api_key.id)
+        row = jobs.get(conn, found.job_id, owner_id=g.api_key.id)
     refuse_gone(row)
     return row
 
@@ -292,5 +292,5 @@ def _wait(parts: Services, row: Row[Any], seconds: int) -> Row[Any] | None:
                 version = followed.wait(version, min(left_s, WAIT_STEP_S))
         finally:
             parts.hub.leave(followed)
-    with parts.store.once() as tx:
-        return jobs.get_whole(tx, row.id, owner_id=row.owner_id)
+    with parts.store.autocommit() as conn:
+        return jobs.get_whole(conn, row.id, owner_id=row.owner_id)

@@ -24,8 +24,8 @@ def show_usage() -> ResponseReturnValue:
     query = parse_strings(UsageQuery, request.args.to_dict())
     since = datetime.combine(query.start, time(), UTC)
     before = datetime.combine(query.end, time(), UTC) + timedelta(days=1)
-    with services().store.once() as tx:
-        days = usage.by_day(tx, g.api_key.id, since=since, before=before)
+    with services().store.autocommit() as conn:
+        days = usage.by_day(conn, g.api_key.id, since=since, before=before)
     return {
         "object": "usage",
         "start": query.start.isoformat(),

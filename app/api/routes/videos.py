@@ -35,9 +35,9 @@ from app.api.request.job_view import poll_hint_s
 from app.api.request.submission import Submission, max_body_bytes, picture_of
 from app.api.routes import submit
 from app.api.routes.jobs import own, remove, video_url
+from app.config.profiles_file import PROFILES
 from app.config.settings import Settings
 from app.domain.errors import BadRequest
-from app.domain.job.profiles import PROFILES
 from app.store.job import jobs
 from app.store.job.jobs import Filter
 from stillmotion.states import JobState
@@ -143,9 +143,9 @@ def list_videos() -> ResponseReturnValue:
     """List the caller's videos, by page."""
     parts = services()
     query = parse_strings(ListQuery, request.args.to_dict())
-    with parts.store.once() as tx:
+    with parts.store.autocommit() as conn:
         rows = jobs.page(
-            tx,
+            conn,
             g.api_key.id,
             limit=query.limit + 1,
             only=Filter(cursor=query.after),
@@ -170,8 +170,8 @@ def list_videos() -> ResponseReturnValue:
 def show_video(video_id: str) -> ResponseReturnValue:
     """Show a video: its status, and its progress in percent."""
     parts = services()
-    with parts.store.once() as tx:
-        row = own(tx, video_id)
+    with parts.store.autocommit() as conn:
+        row = own(conn, video_id)
     return _dump(parts, row), 200, _poll_after(row)
 
 

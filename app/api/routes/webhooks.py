@@ -102,8 +102,8 @@ def create_webhook() -> ResponseReturnValue:
 @describe({200: Answer("The webhooks.", WebhookPage)})
 def list_webhooks() -> ResponseReturnValue:
     """List the caller's webhooks, oldest first: all of them."""
-    with services().store.once() as tx:
-        rows = endpoints.of_owner(tx, g.api_key.id)
+    with services().store.autocommit() as conn:
+        rows = endpoints.of_owner(conn, g.api_key.id)
     return dump_list([dump_webhook(row) for row in rows])
 
 
@@ -111,8 +111,8 @@ def list_webhooks() -> ResponseReturnValue:
 @describe({200: Answer("The webhook.", Webhook)}, codes=WEBHOOK_CODES)
 def show_webhook(webhook_id: str) -> ResponseReturnValue:
     """Show one of the caller's webhooks, without its secret."""
-    with services().store.once() as tx:
-        return dump_webhook(_own(tx, webhook_id))
+    with services().store.autocommit() as conn:
+        return dump_webhook(_own(conn, webhook_id))
 
 
 @bp.patch("/<webhook:webhook_id>")
@@ -182,8 +182,8 @@ def test_webhook(webhook_id: str) -> ResponseReturnValue:
 @describe({200: Answer("The secret.", Secret)})
 def show_owner_secret() -> ResponseReturnValue:
     """Show the secret that signs what goes to the addresses which jobs name."""
-    with services().store.once() as tx:
-        row = endpoints.secret_of_owner(tx, g.api_key.id)
+    with services().store.autocommit() as conn:
+        row = endpoints.secret_of_owner(conn, g.api_key.id)
     return dump_secret(_secret(row), row)
 
 
@@ -206,8 +206,8 @@ def rotate_owner_secret() -> ResponseReturnValue:
 @describe({200: Answer("The secret.", Secret)}, codes=WEBHOOK_CODES)
 def show_secret(webhook_id: str) -> ResponseReturnValue:
     """Show a webhook's secret."""
-    with services().store.once() as tx:
-        row = _own(tx, webhook_id)
+    with services().store.autocommit() as conn:
+        row = _own(conn, webhook_id)
     return dump_secret(_secret(row), row)
 
 
@@ -230,9 +230,9 @@ def rotate_secret(webhook_id: str) -> ResponseReturnValue:
 def list_deliveries() -> ResponseReturnValue:
     """List the caller's deliveries, newest first."""
     query = parse_strings(DeliveryQuery, request.args.to_dict())
-    with services().store.once() as tx:
+    with services().store.autocommit() as conn:
         rows = deliveries.page(
-            tx,
+            conn,
             g.api_key.id,
             limit=query.limit + 1,  # one more tells whether there is a next page
             after=query.after,
@@ -249,8 +249,8 @@ def list_deliveries() -> ResponseReturnValue:
 @describe({200: Answer("The delivery.", Delivery)}, codes=DELIVERY_CODES)
 def show_delivery(delivery_id: str) -> ResponseReturnValue:
     """Show one of the caller's deliveries."""
-    with services().store.once() as tx:
-        return dump_delivery(_own_delivery(tx, delivery_id))
+    with services().store.autocommit() as conn:
+        return dump_delivery(_own_delivery(conn, delivery_id))
 
 
 @bp.post("/deliveries/<delivery_id>/redeliver")

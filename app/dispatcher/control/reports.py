@@ -71,10 +71,10 @@ class Reporter:
         if not seen:
             return
         now = self._clock()
-        with self._store.once() as tx:
-            waiting = demand.waiting(tx, list(seen), self._config.served_profiles)
-            submitted = demand.submitted(tx, now, DEMAND_WINDOW_S)
-            sequence = demand.next_sequence(tx)
+        with self._store.autocommit() as conn:
+            waiting = demand.waiting(conn, list(seen), self._config.served_profiles)
+            submitted = demand.submitted(conn, now, DEMAND_WINDOW_S)
+            sequence = demand.next_sequence(conn)
         for name, pools in seen.items():
             try:
                 recent = submitted.get(name, Demand())

@@ -151,9 +151,9 @@ class Placer:
         generation = self._generation
         if known is not None and known.generation == generation and now < known.seen_at + POLL_S:
             return known.jobs
-        with self._store.once() as tx:
+        with self._store.autocommit() as conn:
             jobs = placing.peek(
-                tx,
+                conn,
                 profile,
                 self._topology.names,
                 open_=self._routes.open_(profile, snapshot),
@@ -259,9 +259,9 @@ class Placer:
             self._publisher.render(pool, [(attempt.job_id, attempt.fence) for attempt in made])
         except PublishFailed as error:
             log.warning("placements undone", pool=str(pool), count=len(made), error=str(error))
-            with self._store.once() as tx:
+            with self._store.autocommit() as conn:
                 for attempt in made:
-                    attempts.take_back(tx, attempt.job_id, attempt.fence, error.code)
+                    attempts.take_back(conn, attempt.job_id, attempt.fence, error.code)
             self._give_back(pool, [attempt.token for attempt in made])
             self._probes.close(pool, error.code, self._clock(), self._draw())
 

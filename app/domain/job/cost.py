@@ -1,16 +1,20 @@
 """What a job costs, in units: the work of one default clip of the default profile is 1."""
 
-from app.domain.job.profiles import DEFAULT_PROFILE, PROFILES, Profile
+from app.domain.job.profiles import Profile
 
-_UNIT = PROFILES[DEFAULT_PROFILE]
+# The default clip when the unit was fixed. Another default profile must not change the unit: fair
+# shares and usage records count in it.
+UNIT_FRAMES = 48
+UNIT_SIZE_PX = 512
+UNIT_FORWARDS = 4
 
 
 def cost_units(profile: Profile, *, frames: int, size: int, steps: int) -> float:
-    """Frames x pixels x forwards of the denoiser, relative to the default clip; above 0.
+    """Frames x pixels x forwards of the denoiser, relative to the unit; above 0.
 
-    `size`: longest side, pixels. Fair shares and usage count in it, so what matters is that a job
-    of twice the work counts twice, not that it is seconds.
+    `size` is the longest side in pixels. A job of twice the work must count twice; the figure need
+    not be seconds.
     """
-    forwards = max(1, steps * profile.passes) / (_UNIT.steps * _UNIT.passes)
-    pixels = (size / _UNIT.default_size) ** 2
-    return frames / _UNIT.default_frames * pixels * forwards
+    forwards = max(1, steps * profile.passes) / UNIT_FORWARDS
+    pixels = (size / UNIT_SIZE_PX) ** 2
+    return frames / UNIT_FRAMES * pixels * forwards

@@ -1,49 +1,45 @@
-"""Model profiles: what a pool serves, with its limits."""
+"""Model profiles: what a pool serves, and its limits. Files of engines declare them."""
 
 from dataclasses import dataclass
 
 DEFAULT_PROFILE = "motion-small"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """A named model. Times in seconds, sizes in pixels of the longest side."""
 
     name: str
-    steps: int
-    passes: int  # forwards of the denoiser per step
+    engine: str  # the folder in workers/engines that renders it
+    network: str = ""  # which network of a model directory; "" if the engine has no model
     licence: str
-    network: str = ""  # which network of a model directory; none for a profile without a model
-    min_frames: int = 8
-    max_frames: int = 96
-    default_frames: int = 48
-    min_fps: int = 8
-    max_fps: int = 30
-    default_fps: int = 24
-    min_size: int = 64
-    max_size: int = 1024
-    default_size: int = 512
-    attempt_limit_s: float = 300.0  # one attempt, begin to finish; the reaper enforces it
-    stall_limit_s: float = 60.0  # no progress for this long: the worker gives the job up
+    steps: int  # of the denoiser, unless MODEL_STEPS says otherwise
+    passes: int  # forwards of the denoiser per step
+    min_frames: int
+    max_frames: int
+    default_frames: int
+    min_fps: int
+    max_fps: int
+    default_fps: int
+    min_size: int
+    max_size: int
+    default_size: int
+    attempt_limit_s: float  # one attempt, begin to finish; the reaper enforces it
+    stall_limit_s: float  # without progress for this long, the worker ends itself
 
 
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        # The student, distilled from the teacher: one pass per step instead of three.
-        Profile(DEFAULT_PROFILE, steps=4, passes=1, licence="Apache-2.0", network="student"),
-        Profile(
-            "motion-small-teacher", steps=15, passes=3, licence="Apache-2.0", network="teacher"
-        ),
-        # Renders nothing: a fixed clip, after a wait that the worker's settings give. It carries
-        # load tests and fault tests through every real part except the model.
-        Profile(
-            "noop",
-            steps=1,
-            passes=0,
-            licence="Apache-2.0",
-            attempt_limit_s=120.0,
-            stall_limit_s=20.0,
-        ),
-    )
-}
+def misfits(profile: Profile) -> list[tuple[str, str]]:
+    """What contradicts itself in a profile: sentences, each with the field it is about."""
+    found = []
+    for unit in ("frames", "fps", "size"):
+        low, default, high = (
+            getattr(profile, f"{end}_{unit}") for end in ("min", "default", "max")
+        )
+        if not low <= high:
+            found.append((f"max_{unit} must be at least min_{unit}, {low}", f"max_{unit}"))
+        elif not low <= default <= high:
+            found.append((f"default_{unit} must be {low} to {high}", f"default_{unit}"))
+    if profile.stall_limit_s > profile.attempt_limit_s:
+        limit = f"{profile.attempt_limit_s:g}"
+        found.append((f"stall_limit_s must be at most attempt_limit_s, {limit}", "stall_limit_s"))
+    return found

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from app.domain.job.lease import LEASE_S
 from app.domain.job.state import MAX_BEGUN, Event, move
 from app.store.job.fair import head_sql
 from app.store.job.jobs import end
+from app.store.job.records import BegunJob, RequeuedJob, columns
 from stillmotion.errors import StillmotionError
 from stillmotion.states import JobState
 
@@ -38,12 +39,9 @@ def take_back(tx: Connection, job_id: UUID, fence: int, reason: str) -> bool:
 
 def begin(
     tx: Connection, job_id: UUID, fence: int, *, worker: str, attempt_limit_s: float
-) -> Row[Any] | None:
-    """Take the lease of the placement that `fence` names. None: it is stale, drop the message.
-
-    The row has the job's columns, the claim's `token` and whether the owner `has_webhooks`.
-    """
-    return tx.execute(
+) -> BegunJob | None:
+    """Take the lease of the placement that `fence` names. None: it is stale, drop the message."""
+    row = tx.execute(
         text(
             f"""
             WITH begun AS (
@@ -60,7 +58,7 @@ def begin(
                 WHERE job_id = begun.id AND attempts.fence = begun.fence
                 RETURNING job_id, token
             )
-            SELECT begun.*, noted.token, EXISTS (
+            SELECT {columns("begun")}, noted.token, EXISTS (
                 SELECT FROM webhook_endpoints AS hook WHERE hook.owner_id = begun.owner_id
             ) AS has_webhooks
             FROM begun JOIN noted ON noted.job_id = begun.id
@@ -74,6 +72,7 @@ def begin(
             "attempt_limit": attempt_limit_s,
         },
     ).one_or_none()
+    return None if row is None else BegunJob(*row)
 
 
 def renew(tx: Connection, job_id: UUID, fence: int, *, step: int) -> bool | None:
@@ -186,9 +185,9 @@ def requeue(
     *,
     delay_s: float = 0.0,
     next_region: str | None = None,
-) -> Sequence[Row[Any]]:
+) -> Sequence[RequeuedJob]:
     """Back to the queue: close the attempt, note the hop, keep the fence for the next to pass."""
-    return tx.execute(
+    rows = tx.execute(
         text(
             f"""
             WITH freed AS (
@@ -219,4 +218,5 @@ def requeue(
             "next_region": next_region,
             **values,
         },
-    ).fetchall()
+    )
+    return [RequeuedJob(*row) for row in rows]

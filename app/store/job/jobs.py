@@ -8,7 +8,6 @@ from uuid import UUID
 
 from sqlalchemy import (
     Connection,
-    Row,
     Table,
     Uuid,
     and_,
@@ -24,6 +23,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.domain.job.state import first_id
+from app.store.job.records import EndedJob, JobRecord, JobVersion, KnownKey, WholeJob
 from app.store.models import WAITING_SQL, IdempotencyRow, JobRow
 from app.store.webhooks.deliveries import OWED
 from stillmotion.states import JobState
@@ -31,6 +31,7 @@ from stillmotion.states import JobState
 jobs = cast(Table, JobRow.__table__)
 # Built once: making a statement costs as much as running it.
 ADD = insert(jobs).returning(*jobs.c)
+READ = select(jobs).where(jobs.c.id == bindparam("job_id"))
 GET = select(jobs).where(jobs.c.id == bindparam("job_id"), jobs.c.owner_id == bindparam("owner"))
 GET_WHOLE = GET.add_columns(
     literal_column(
@@ -79,7 +80,7 @@ class NewJob:
 
 def add(
     tx: Connection, new: NewJob, idempotency: tuple[str, bytes] | None = None
-) -> Row[Any] | None:
+) -> JobRecord | None:
     """Insert a queued job and, with `idempotency` = (key, fingerprint), its record.
 
     Returns the job's row. None: another submit with that key was first; the caller rolls back. The
@@ -87,7 +88,7 @@ def add(
     """
     values = vars(new) | {"state": JobState.QUEUED.value, "next_region": new.home_region}
     values["metadata"] = values.pop("labels")
-    row = tx.execute(ADD, values).one()
+    row = JobRecord(*tx.execute(ADD, values).one())
     if idempotency is None:
         return row
     key, fingerprint = idempotency
@@ -98,29 +99,32 @@ def add(
     return row if written.one_or_none() is not None else None
 
 
-def find_by_key(tx: Connection, owner_id: UUID, key: str) -> Row[bytes, UUID] | None:
-    """The (fingerprint, job_id) that this owner's idempotency key stands for."""
-    return tx.execute(
+def find_by_key(tx: Connection, owner_id: UUID, key: str) -> KnownKey | None:
+    """What this owner's idempotency key stands for."""
+    row = tx.execute(
         select(IdempotencyRow.fingerprint, IdempotencyRow.job_id).where(
             IdempotencyRow.owner_id == owner_id, IdempotencyRow.key == key
         )
     ).one_or_none()
+    return None if row is None else KnownKey(*row)
 
 
-def get(tx: Connection, job_id: UUID, *, owner_id: UUID) -> Row[Any] | None:
+def get(tx: Connection, job_id: UUID, *, owner_id: UUID) -> JobRecord | None:
     """One of the owner's jobs. Another owner's job is as unknown as none."""
-    return tx.execute(GET, {"job_id": job_id, "owner": owner_id}).one_or_none()
+    row = tx.execute(GET, {"job_id": job_id, "owner": owner_id}).one_or_none()
+    return None if row is None else JobRecord(*row)
 
 
-def read(tx: Connection, job_id: UUID) -> Row[Any] | None:
+def read(tx: Connection, job_id: UUID) -> JobRecord | None:
     """Any job, for the service's own parts."""
-    return tx.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+    row = tx.execute(READ, {"job_id": job_id}).one_or_none()
+    return None if row is None else JobRecord(*row)
 
 
-def get_whole(tx: Connection, job_id: UUID, *, owner_id: UUID) -> Row[Any] | None:
-    """Like `get`, and `attempts`: every placement as JSON, oldest first. One statement, because
-    clients poll it."""
-    return tx.execute(GET_WHOLE, {"job_id": job_id, "owner": owner_id}).one_or_none()
+def get_whole(tx: Connection, job_id: UUID, *, owner_id: UUID) -> WholeJob | None:
+    """Like `get`, with every placement. One statement, because clients poll it."""
+    row = tx.execute(GET_WHOLE, {"job_id": job_id, "owner": owner_id}).one_or_none()
+    return None if row is None else WholeJob(*row)
 
 
 # Between a job's id, made before its picture was decoded, and its row: far less than this.
@@ -140,7 +144,7 @@ class Filter:
 
 def page(
     tx: Connection, owner_id: UUID, *, limit: int, only: Filter, newest_first: bool = True
-) -> Sequence[Row[Any]]:
+) -> Sequence[JobRecord]:
     """At most `limit` of the owner's jobs by age; those whose clip is gone are left out."""
     query = (
         select(jobs)
@@ -162,10 +166,10 @@ def page(
         query = query.where(jobs.c.state == only.state)
     if only.labels:
         query = query.where(jobs.c.metadata.contains(dict(only.labels)))
-    return tx.execute(query).fetchall()
+    return [JobRecord(*row) for row in tx.execute(query)]
 
 
-def position(tx: Connection, job: Row[Any]) -> int:
+def position(tx: Connection, job: JobRecord) -> int:
     """How many waiting jobs are taken before this one in its region; at most POSITION_LIMIT."""
     ahead = text(
         f"""
@@ -192,12 +196,12 @@ def position(tx: Connection, job: Row[Any]) -> int:
     return int(found.scalar_one())
 
 
-def glance(tx: Connection, job_ids: Collection[UUID]) -> Sequence[Row[Any]]:
+def glance(tx: Connection, job_ids: Collection[UUID]) -> Sequence[JobVersion]:
     """What tells whether somebody who waits for these jobs has news, and no more."""
     found = text(
         "SELECT id, state, fence, step, region, next_region FROM jobs WHERE id = ANY(:ids)"
     ).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
-    return tx.execute(found, {"ids": list(job_ids)}).fetchall()
+    return [JobVersion(*row) for row in tx.execute(found, {"ids": list(job_ids)})]
 
 
 def count_by_state(tx: Connection) -> dict[tuple[str, str, str], int]:
@@ -226,7 +230,7 @@ def end(
     output: tuple[str, int] | None = None,
     timings: Mapping[str, float] | None = None,
     new_fence: bool = False,
-) -> Sequence[Row[Any]]:
+) -> Sequence[EndedJob]:
     """Move every job that `where` names to a terminal state: the only code that does.
 
     The current attempt is closed with `outcome` and the webhook deliveries that the jobs owe are
@@ -235,7 +239,6 @@ def end(
     `timings`: what the stages of the attempt took, in seconds.
     `new_fence` makes every attempt under way stale. A job whose deadline has passed is ended with
     `deadline_exceeded`, whatever `error_code` says.
-    Returns (id, region, fence, owner_id, slot) of each.
     """
     if not state.terminal:
         raise ValueError(f"{state} is not terminal")
@@ -266,7 +269,7 @@ def end(
         """
     ).bindparams(bindparam("timings", type_=JSONB(none_as_null=True)))
     output_key, output_bytes = output or (None, None)
-    return tx.execute(
+    rows = tx.execute(
         statement,
         {
             "end_state": state.value,
@@ -280,10 +283,11 @@ def end(
             "bump": int(new_fence),
             **values,
         },
-    ).fetchall()
+    )
+    return [EndedJob(*row) for row in rows]
 
 
-def cancel(tx: Connection, job_id: UUID, *, owner_id: UUID) -> Row[Any] | None:
+def cancel(tx: Connection, job_id: UUID, *, owner_id: UUID) -> JobRecord | None:
     """Cancel what waits at once; ask the worker of a job that is processing to stop.
 
     Returns the row as it is now, or None for an unknown job. The caller compares: a terminal state

@@ -4,15 +4,15 @@ All times are the database's.
 """
 
 from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from app.domain.job.lease import BEGIN_WITHIN_S
 from app.domain.job.state import MAX_BEGUN, Event, move
 from app.store.job.attempts import requeue
 from app.store.job.jobs import end
+from app.store.job.records import AttemptRef, RequeuedJob, StopRequest
 from stillmotion.states import JobState
 
 REAP_BATCH = 500
@@ -48,11 +48,8 @@ def release(tx: Connection) -> tuple[int, float | None]:
     return released, None if due is None else max(0.0, float(due))
 
 
-def reap_unbegun(tx: Connection) -> Sequence[Row[Any]]:
-    """Put back placements that no worker has begun in time; counts against nothing.
-
-    Returns (id, profile, region, fence, token) of each.
-    """
+def reap_unbegun(tx: Connection) -> Sequence[RequeuedJob]:
+    """Put back placements that no worker has begun in time; counts against nothing."""
     late = _batch(
         "state = 'starting' AND placed_at < now() - make_interval(secs => :within)", "placed_at"
     )
@@ -61,10 +58,10 @@ def reap_unbegun(tx: Connection) -> Sequence[Row[Any]]:
     )
 
 
-def reap_lost(tx: Connection) -> dict[JobState, Sequence[Row[Any]]]:
+def reap_lost(tx: Connection) -> dict[JobState, Sequence[AttemptRef]]:
     """Take jobs back from workers that stopped renewing, or went over the attempt's limit.
 
-    Returns (id, region, fence) of each, by the state it is in now.
+    Returns the attempts, by the state that their job is in now.
     """
     lost: dict[JobState, list[UUID]] = {}
     # One walk over each partial index; an OR over both columns would read the whole table.
@@ -84,7 +81,7 @@ def reap_lost(tx: Connection) -> dict[JobState, Sequence[Row[Any]]]:
             after = move(JobState.PROCESSING, event, begun=row.begun)
             lost.setdefault(after, []).append(row.id)
     these = "id = ANY(:ids) AND state = 'processing'"
-    taken: dict[JobState, Sequence[Row[Any]]] = {}
+    taken: dict[JobState, Sequence[AttemptRef]] = {}
     for after, ids in lost.items():
         if after is JobState.QUEUED:
             taken[after] = requeue(tx, these, {"ids": ids}, "lost", "worker_lost")
@@ -102,11 +99,8 @@ def reap_lost(tx: Connection) -> dict[JobState, Sequence[Row[Any]]]:
     return taken
 
 
-def reap_deadlines(tx: Connection) -> Sequence[Row[Any]]:
-    """Expire what waited too long; ask workers past a job's deadline to stop.
-
-    Returns (id, region, fence) of those asked.
-    """
+def reap_deadlines(tx: Connection) -> Sequence[StopRequest]:
+    """Expire what waited too long; ask workers past a job's deadline to stop, and return them."""
     for column, code, detail in (
         ("deadline", "deadline_exceeded", "The deadline passed."),
         ("queue_deadline", "queue_timeout", "No worker was free within max_queue_seconds."),
@@ -121,7 +115,7 @@ def reap_deadlines(tx: Connection) -> Sequence[Row[Any]]:
             error_detail=detail,
             new_fence=True,
         )
-    return tx.execute(
+    rows = tx.execute(
         text(
             """
             UPDATE jobs SET cancel_requested = true
@@ -129,7 +123,8 @@ def reap_deadlines(tx: Connection) -> Sequence[Row[Any]]:
             RETURNING id, region, fence
             """
         )
-    ).fetchall()
+    )
+    return [StopRequest(*row) for row in rows]
 
 
 def _batch(condition: str, order_by: str) -> str:

@@ -1,10 +1,11 @@
 """What is no longer needed, or never was."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Connection, Row, Uuid, bindparam, text
+from sqlalchemy import ARRAY, Connection, Uuid, bindparam, text
+
+from app.store.job.records import PurgedJob
 
 IDEMPOTENCY_S = 86_400  # a key may be used for another request after this
 
@@ -29,23 +30,25 @@ _PURGE = """
 """
 
 
-def purge(tx: Connection, job_id: UUID, *, owner_id: UUID) -> Row[Any] | None:
-    """Make one of the owner's ended jobs a tombstone: (id, input_key, output_key) to remove.
+def purge(tx: Connection, job_id: UUID, *, owner_id: UUID) -> PurgedJob | None:
+    """Make one of the owner's ended jobs a tombstone, and return what to remove.
 
     None: it has not ended, or is one already.
     """
     where = "id = :id AND owner_id = :owner"
-    return tx.execute(
+    row = tx.execute(
         text(_PURGE.format(where=where)), {"id": job_id, "owner": owner_id}
     ).one_or_none()
+    return None if row is None else PurgedJob(*row)
 
 
-def purge_expired(tx: Connection, *, limit: int) -> Sequence[Row[Any]]:
+def purge_expired(tx: Connection, *, limit: int) -> Sequence[PurgedJob]:
     """The same for at most `limit` jobs whose time is over."""
     where = """id IN (
         SELECT id FROM jobs WHERE purged_at IS NULL AND expires_at <= now()
         ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)"""
-    return tx.execute(text(_PURGE.format(where=where)), {"limit": limit}).fetchall()
+    rows = tx.execute(text(_PURGE.format(where=where)), {"limit": limit})
+    return [PurgedJob(*row) for row in rows]
 
 
 def keep_no_longer(tx: Connection, job_id: UUID, *, owner_id: UUID) -> None:

@@ -4,9 +4,12 @@ Each walks one partial index, at most as far as its limit.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 COUNTED = 20_000  # more live jobs of a kind are reported as this many
 SAMPLED = 1_000  # ended jobs that percentiles are made of
@@ -63,25 +66,68 @@ _FAILURES = text(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class EndedStats:
+    """How the last jobs ended, and [p50, p99] of their times in seconds; None without any."""
+
+    sampled: int
+    succeeded: int
+    failed: int
+    canceled: int
+    expired: int
+    queue: list[float | None] | None  # from submit to the last begin
+    render: list[float | None] | None  # from there to the end, of those that succeeded
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingJob:
+    """A job that has not begun. Seconds are from now."""
+
+    id: UUID
+    owner_id: UUID
+    state: str
+    profile: str
+    home_region: str
+    policy: str
+    priority: int
+    slot: bool | None
+    not_before: datetime | None
+    region: str | None
+    waited_s: Decimal
+    expires_in_s: Decimal
+    backoff_s: Decimal | None
+    key_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailedJob:
+    """A job that failed or expired."""
+
+    id: UUID
+    state: str
+    profile: str
+    region: str
+    begun: int
+    error_code: str | None
+    error_detail: str | None
+    finished_at: datetime
+
+
 def live(tx: Connection) -> dict[tuple[str, str], int]:
     """Jobs that have not ended, by (state, region): of a queued one, where it waits."""
     return {(state, region): count for state, region, count in tx.execute(_LIVE, {"most": COUNTED})}
 
 
-def ended(tx: Connection) -> Row[Any]:
-    """The last SAMPLED jobs that ended within WINDOW_S: how, and how long they took.
-
-    `queue` and `render` are [p50, p99] in seconds: from submit to the last begin, and from there
-    to the end of those that succeeded. None without any.
-    """
-    return tx.execute(_ENDED, {"window": WINDOW_S, "most": SAMPLED}).one()
+def ended(tx: Connection) -> EndedStats:
+    """The last SAMPLED jobs that ended within WINDOW_S: how, and how long they took."""
+    return EndedStats(*tx.execute(_ENDED, {"window": WINDOW_S, "most": SAMPLED}).one())
 
 
-def waiting(tx: Connection) -> Sequence[Row[Any]]:
-    """WAITING_SHOWN jobs that have not begun, those that expire first. Seconds from now."""
-    return tx.execute(_WAITING, {"most": WAITING_SHOWN}).fetchall()
+def waiting(tx: Connection) -> Sequence[WaitingJob]:
+    """WAITING_SHOWN jobs that have not begun, those that expire first."""
+    return [WaitingJob(*row) for row in tx.execute(_WAITING, {"most": WAITING_SHOWN})]
 
 
-def failures(tx: Connection) -> Sequence[Row[Any]]:
+def failures(tx: Connection) -> Sequence[FailedJob]:
     """The last FAILURES_SHOWN jobs that failed or expired, newest first."""
-    return tx.execute(_FAILURES, {"most": FAILURES_SHOWN}).fetchall()
+    return [FailedJob(*row) for row in tx.execute(_FAILURES, {"most": FAILURES_SHOWN})]

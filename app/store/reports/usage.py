@@ -39,7 +39,7 @@ def by_day(
             "day": row.day.isoformat(),
             "model": row.profile,
             "jobs": row.jobs,
-            **{state: row._mapping[state] for state in STATES},
+            **{state: getattr(row, state) for state in STATES},
             "cost_units": round(float(row.cost_units), 4),
             "gpu_seconds": round(float(row.gpu_seconds), 3),
         }

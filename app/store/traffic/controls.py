@@ -4,9 +4,12 @@ Redis has copies for the dispatchers and workers; these rows are the truth.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
 
-from sqlalchemy import Connection, Row, delete, insert, select, text
+from sqlalchemy import Connection, delete, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.domain.routing.controls import Controls
@@ -17,6 +20,20 @@ Setting = Literal["drained", "cap", "drained_worker", "pinned"]
 Value = bool | int | None  # of a cap: a number of workers, or None
 
 CONTROLS_LOCK = 0x5717_1108  # an advisory lock of the database
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """One row of `audit_entries`: who, what, when, the value before and after."""
+
+    id: int
+    at: datetime
+    key_id: UUID
+    key_name: str
+    verb: str
+    subject: str
+    old: Value
+    new: Value
 
 
 def read(tx: Connection) -> Controls:
@@ -68,9 +85,9 @@ def change(
     return read(tx)
 
 
-def audit(tx: Connection, *, limit: int, after: int | None = None) -> Sequence[Row[Any]]:
+def audit(tx: Connection, *, limit: int, after: int | None = None) -> Sequence[AuditRecord]:
     """At most `limit` lines of the audit, newest first, older than line `after`."""
     query = select(*AuditRow.__table__.c).order_by(AuditRow.id.desc()).limit(limit)
     if after is not None:
         query = query.where(AuditRow.id < after)
-    return tx.execute(query).fetchall()
+    return [AuditRecord(*row) for row in tx.execute(query)]

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Connection, Integer, Row, Uuid, bindparam, text
+from sqlalchemy import ARRAY, Connection, Integer, Uuid, bindparam, text
 
 from app.domain.webhooks import (
     PUBLISHED_LEASE_S,
@@ -23,6 +23,7 @@ from app.domain.webhooks import (
 )
 from app.store.models import OPEN_SQL as OPEN
 from app.store.models import RECEIVER_SQL as RECEIVER
+from app.store.webhooks.records import BegunTry, DeliveryRecord, OwnDelivery, delivery_columns
 
 MAX_ERROR_CHARS = 500
 
@@ -136,13 +137,12 @@ def unbegun(tx: Connection, due: Collection[Due]) -> list[Due]:
     return [Due(*row) for row in tx.execute(UNBEGUN, _pairs(due))]
 
 
-def begin(tx: Connection, due: Due) -> Row[Any] | None:
-    """Begin a try: the delivery's columns, `tries` with this one counted.
+def begin(tx: Connection, due: Due) -> BegunTry | None:
+    """Begin a try; the record's `tries` counts it.
 
-    Also `secret_version`, and `previous_signs` while the secret before it is still good. None: the
-    try was begun already, or the delivery has ended. Drop the message.
+    None: the try was begun already, or the delivery has ended. Drop the message.
     """
-    return tx.execute(
+    row = tx.execute(
         text(
             f"""
             WITH begun AS (
@@ -153,7 +153,7 @@ def begin(tx: Connection, due: Due) -> Row[Any] | None:
                 WHERE id = :id AND tries = :tries AND {OPEN}
                 RETURNING *
             )
-            SELECT begun.*, secret.version AS secret_version,
+            SELECT {delivery_columns("begun")}, secret.version AS secret_version,
                 coalesce(secret.previous_until > now(), false) AS previous_signs
             FROM begun
             JOIN LATERAL (
@@ -167,6 +167,7 @@ def begin(tx: Connection, due: Due) -> Row[Any] | None:
         ),
         {"id": due.delivery_id, "tries": due.tries, "lease": TRY_LEASE_S},
     ).one_or_none()
+    return None if row is None else BegunTry(*row)
 
 
 def record(
@@ -220,7 +221,7 @@ def page(
     event: str | None = None,
     job_id: UUID | None = None,
     endpoint_id: UUID | None = None,
-) -> Sequence[Row[Any]]:
+) -> Sequence[DeliveryRecord]:
     """At most `limit` of the owner's deliveries, newest first, older than the delivery `after`."""
     exact = {"event": event, "job_id": job_id, "endpoint_id": endpoint_id}
     where = ["owner_id = :owner"]
@@ -232,21 +233,22 @@ def page(
             "(created_at, id) < (SELECT created_at, id FROM webhook_deliveries"
             " WHERE id = :after AND owner_id = :owner)"
         )
-    return tx.execute(
+    rows = tx.execute(
         text(
-            f"SELECT * FROM webhook_deliveries WHERE {' AND '.join(where)}"
+            f"SELECT {delivery_columns()} FROM webhook_deliveries WHERE {' AND '.join(where)}"
             " ORDER BY created_at DESC, id DESC LIMIT :limit"
         ),
         {"owner": owner_id, "limit": limit, "after": after, **exact},
-    ).fetchall()
+    )
+    return [DeliveryRecord(*row) for row in rows]
 
 
-def get(tx: Connection, delivery_id: UUID, *, owner_id: UUID) -> Row[Any] | None:
-    """One of the owner's deliveries, and `disabled`: whether its endpoint takes nothing."""
-    return tx.execute(
+def get(tx: Connection, delivery_id: UUID, *, owner_id: UUID) -> OwnDelivery | None:
+    """One of the owner's deliveries."""
+    row = tx.execute(
         text(
-            """
-            SELECT d.*, hook.disabled_at IS NOT NULL AS disabled
+            f"""
+            SELECT {delivery_columns("d")}, hook.disabled_at IS NOT NULL AS disabled
             FROM webhook_deliveries AS d LEFT JOIN webhook_endpoints AS hook
                 ON hook.id = d.endpoint_id
             WHERE d.id = :id AND d.owner_id = :owner
@@ -254,14 +256,15 @@ def get(tx: Connection, delivery_id: UUID, *, owner_id: UUID) -> Row[Any] | None
         ),
         {"id": delivery_id, "owner": owner_id},
     ).one_or_none()
+    return None if row is None else OwnDelivery(*row)
 
 
-def redeliver(tx: Connection, delivery_id: UUID, *, owner_id: UUID) -> Row[Any] | None:
+def redeliver(tx: Connection, delivery_id: UUID, *, owner_id: UUID) -> DeliveryRecord | None:
     """Make a delivery due now, with the whole schedule before it and its own id.
 
-    Returns its row; None while a try is under way.
+    None while a try is under way.
     """
-    return tx.execute(
+    row = tx.execute(
         text(
             f"""
             UPDATE webhook_deliveries SET
@@ -269,8 +272,9 @@ def redeliver(tx: Connection, delivery_id: UUID, *, owner_id: UUID) -> Row[Any] 
                 delivered_at = NULL, given_up_at = NULL
             WHERE id = :id AND owner_id = :owner
               AND NOT ({OPEN} AND leased_until IS NOT NULL AND leased_until > now())
-            RETURNING *
+            RETURNING {delivery_columns()}
             """
         ),
         {"id": delivery_id, "owner": owner_id},
     ).one_or_none()
+    return None if row is None else DeliveryRecord(*row)

@@ -1,17 +1,23 @@
 """Webhook endpoints, and the secrets of both kinds of address: rotated by raising a number."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from enum import StrEnum
-from typing import Any, cast
+from typing import cast
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Table, bindparam, delete, select, text
+from sqlalchemy import Connection, Table, bindparam, delete, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Text
 
 from app.store.models import OPEN_SQL as OPEN
 from app.store.models import ApiKeyRow, DeliveryRow, WebhookEndpointRow
+from app.store.webhooks.records import (
+    ENDPOINT_COLUMNS,
+    DeliveryRecord,
+    EndpointRecord,
+    SecretRecord,
+    delivery_columns,
+)
 from stillmotion.signatures import TEST_EVENT
 
 endpoints = cast(Table, WebhookEndpointRow.__table__)
@@ -31,15 +37,16 @@ class Disabled(StrEnum):
     OWNER = "owner"  # its owner said so
 
 
-def add(tx: Connection, owner_id: UUID, url: str, events: Sequence[str]) -> Row[Any] | None:
+def add(tx: Connection, owner_id: UUID, url: str, events: Sequence[str]) -> EndpointRecord | None:
     """Make an endpoint. None: the owner has one for this URL."""
-    return tx.execute(
+    row = tx.execute(
         text(
             "INSERT INTO webhook_endpoints (owner_id, url, events) VALUES (:owner, :url, :events)"
-            " ON CONFLICT (owner_id, url) DO NOTHING RETURNING *"
+            f" ON CONFLICT (owner_id, url) DO NOTHING RETURNING {ENDPOINT_COLUMNS}"
         ).bindparams(bindparam("events", type_=ARRAY(Text))),
         {"owner": owner_id, "url": url, "events": list(events)},
     ).one_or_none()
+    return None if row is None else EndpointRecord(*row)
 
 
 def count_locked(tx: Connection, owner_id: UUID) -> int:
@@ -51,19 +58,21 @@ def count_locked(tx: Connection, owner_id: UUID) -> int:
     return len(of_owner(tx, owner_id))
 
 
-def of_owner(tx: Connection, owner_id: UUID) -> Sequence[Row[Any]]:
+def of_owner(tx: Connection, owner_id: UUID) -> Sequence[EndpointRecord]:
     """The owner's endpoints, oldest first."""
-    return tx.execute(
+    rows = tx.execute(
         select(endpoints)
         .where(endpoints.c.owner_id == owner_id)
         .order_by(endpoints.c.created_at, endpoints.c.id)
-    ).fetchall()
+    )
+    return [EndpointRecord(*row) for row in rows]
 
 
-def get(tx: Connection, endpoint_id: UUID, *, owner_id: UUID) -> Row[Any] | None:
-    return tx.execute(
+def get(tx: Connection, endpoint_id: UUID, *, owner_id: UUID) -> EndpointRecord | None:
+    row = tx.execute(
         select(endpoints).where(endpoints.c.id == endpoint_id, endpoints.c.owner_id == owner_id)
     ).one_or_none()
+    return None if row is None else EndpointRecord(*row)
 
 
 def remove(tx: Connection, endpoint_id: UUID, *, owner_id: UUID) -> bool:
@@ -124,8 +133,10 @@ def disable(tx: Connection, endpoint_id: UUID, reason: Disabled) -> None:
     )
 
 
-def disable_if_dead(tx: Connection, given_up: Row[Any]) -> None:
+def disable_if_dead(tx: Connection, given_up: DeliveryRecord) -> None:
     """Disable the endpoint of a delivery that was given up, if it took none since that was made."""
+    if given_up.endpoint_id is None:
+        return  # it went to an address that its job names
     took = tx.execute(
         text(
             "SELECT EXISTS (SELECT FROM webhook_deliveries"
@@ -137,22 +148,24 @@ def disable_if_dead(tx: Connection, given_up: Row[Any]) -> None:
         disable(tx, given_up.endpoint_id, Disabled.FAILING)
 
 
-def secret_of_owner(tx: Connection, owner_id: UUID) -> Row[UUID, int, datetime | None]:
-    """The owner's id, webhook_secret_version and webhook_previous_until."""
+def secret_of_owner(tx: Connection, owner_id: UUID) -> SecretRecord:
+    """The secret that signs webhooks to addresses which the owner's jobs name."""
     columns = (
         api_keys.c.id,
         api_keys.c.webhook_secret_version,
         api_keys.c.webhook_previous_until,
     )
-    return tx.execute(select(*columns).where(api_keys.c.id == owner_id)).one()
+    return SecretRecord(*tx.execute(select(*columns).where(api_keys.c.id == owner_id)).one())
 
 
-def rotate(tx: Connection, row: Row[Any], table: Table, grace_s: float) -> Row[Any] | None:
+def rotate(
+    tx: Connection, secret: EndpointRecord | SecretRecord, table: Table, grace_s: float
+) -> SecretRecord | None:
     """Go to the next secret of a row of `endpoints` or `api_keys`; the last signs for `grace_s`.
 
     None: a rotation is under way, and there are never three secrets. With no grace it is cut short.
     """
-    return tx.execute(
+    row = tx.execute(
         text(
             f"""
             UPDATE {table.name} SET
@@ -163,11 +176,12 @@ def rotate(tx: Connection, row: Row[Any], table: Table, grace_s: float) -> Row[A
             RETURNING id, webhook_secret_version, webhook_previous_until
             """
         ),
-        {"id": row.id, "grace": grace_s},
+        {"id": secret.id, "grace": grace_s},
     ).one_or_none()
+    return None if row is None else SecretRecord(*row)
 
 
-def add_test(tx: Connection, endpoint: Row[Any]) -> Row[Any] | None:
+def add_test(tx: Connection, endpoint: EndpointRecord) -> DeliveryRecord | None:
     """Owe an endpoint a test event. None: MAX_OPEN_TESTS wait already."""
     tx.execute(
         text(
@@ -181,14 +195,14 @@ def add_test(tx: Connection, endpoint: Row[Any]) -> Row[Any] | None:
         ),
         {"id": endpoint.id, "kept": KEPT_TESTS - 1},
     )
-    return tx.execute(
+    row = tx.execute(
         text(
             f"""
             INSERT INTO webhook_deliveries (owner_id, endpoint_id, event, url)
             SELECT :owner, :id, '{TEST_EVENT}', :url
             WHERE (SELECT count(*) FROM webhook_deliveries
                    WHERE endpoint_id = :id AND job_id IS NULL AND {OPEN}) < :most
-            RETURNING *
+            RETURNING {delivery_columns()}
             """
         ),
         {
@@ -198,3 +212,4 @@ def add_test(tx: Connection, endpoint: Row[Any]) -> Row[Any] | None:
             "most": MAX_OPEN_TESTS,
         },
     ).one_or_none()
+    return None if row is None else DeliveryRecord(*row)

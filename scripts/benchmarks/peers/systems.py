@@ -25,7 +25,7 @@ from scripts.stack.stack import Stack, answers
 from scripts.stack.supervisor import Spec
 
 HERE = Path(__file__).parent
-CLIP = ROOT / "workers/engines/noop.mp4"
+CLIP = ROOT / "workers/engines/noop/noop.mp4"
 READY_S = 300.0
 STOP_S = 30.0
 LOOK_S = 0.02  # between two looks at what is done

@@ -44,7 +44,7 @@ def test_deleting_a_finished_job_removes_all_that_it_held(
     calls.assert_problem(api.delete(f"/v1/jobs/{finished}"), 410, "job_deleted")
     assert api.get("/v1/jobs").get_json()["data"] == []
     row = make.read(store, finished)
-    assert (row.prompt, row._mapping["metadata"]) == ("", {})
+    assert (row.prompt, row.metadata) == ("", {})
 
 
 def test_a_replay_after_the_deletion_is_410_and_makes_no_second_job(
@@ -76,8 +76,8 @@ def test_deleting_a_processing_job_stops_it_and_it_is_gone_when_it_has_ended(
     answer = api.delete(f"/v1/jobs/{job_id}")
     assert (answer.status_code, answer.get_json()["state"]) == (202, "processing")
     assert api.get(f"/v1/jobs/{job_id}").status_code == 200
-    with store.once() as tx:
-        assert attempts.stop(tx, placed.job_id, placed.fence)
+    with store.autocommit() as conn:
+        assert attempts.stop(conn, placed.job_id, placed.fence)
     calls.assert_problem(api.get(f"/v1/jobs/{job_id}"), 410, "job_deleted")
     services = api.application.extensions["services"]
     assert housekeeping.purge_expired(store, services.objects) == 1
@@ -116,11 +116,11 @@ def test_retention_counts_from_the_end_and_no_link_outlives_it(
 def test_the_sweeper_finishes_a_deletion_that_storage_interrupted(store, finished):
     """The tombstone names no object any more, so its objects are unnamed ones."""
     row = make.read(store, finished)
-    with store.once() as tx:
-        assert retention.named_keys(tx, [row.id]) == {row.input_key, row.output_key}
-        assert retention.purge(tx, row.id, owner_id=row.owner_id) is not None
-        assert retention.named_keys(tx, [row.id]) == set()
-        assert retention.purge(tx, row.id, owner_id=row.owner_id) is None, "once"
+    with store.autocommit() as conn:
+        assert retention.named_keys(conn, [row.id]) == {row.input_key, row.output_key}
+        assert retention.purge(conn, row.id, owner_id=row.owner_id) is not None
+        assert retention.named_keys(conn, [row.id]) == set()
+        assert retention.purge(conn, row.id, owner_id=row.owner_id) is None, "once"
 
 
 def test_every_get_signs_anew(api, finished):

@@ -127,8 +127,8 @@ def test_without_redis_the_stream_still_tells_every_state(change, api_key, photo
         )
         reader.start()
         placed = place_and_begin(store, job_id)
-        with store.once() as tx:
-            attempts.renew(tx, placed.job_id, placed.fence, step=3)
+        with store.autocommit() as conn:
+            attempts.renew(conn, placed.job_id, placed.fence, step=3)
         time.sleep(1.5)
         finish(store, placed)
         reader.join(30)

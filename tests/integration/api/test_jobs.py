@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from app.broker import progress
+from app.config.profiles_file import PROFILES
 from app.domain.errors import Transient
-from app.domain.job.profiles import DEFAULT_PROFILE, PROFILES
+from app.domain.job.profiles import DEFAULT_PROFILE
 from app.store import keys
 from app.store.job import attempts, jobs
 from tests.support import calls, make
@@ -44,8 +45,8 @@ def place_and_begin(store, job_id, region="us-east", profile="motion-small"):
 
 
 def finish(store, placed, key="outputs/clip.mp4", size=3):
-    with store.once() as tx:
-        assert attempts.finish(tx, placed.job_id, placed.fence, key, size)
+    with store.autocommit() as conn:
+        assert attempts.finish(conn, placed.job_id, placed.fence, key, size)
 
 
 def test_a_form_with_every_field_becomes_the_job_that_was_asked_for(api, photo, store):
@@ -242,9 +243,9 @@ def test_canceling_a_processing_job_asks_its_worker_to_stop(api, app, photo, sto
     assert (answer.status_code, answer.get_json()["state"]) == (202, "processing")
     client = app.extensions["services"].redis.of("us-east")
     assert progress.report(client, placed.job_id, placed.fence, 1, 8) is True
-    with store.once() as tx:
-        assert attempts.renew(tx, placed.job_id, placed.fence, step=1) is False
-        assert attempts.stop(tx, placed.job_id, placed.fence)
+    with store.autocommit() as conn:
+        assert attempts.renew(conn, placed.job_id, placed.fence, step=1) is False
+        assert attempts.stop(conn, placed.job_id, placed.fence)
     calls.assert_problem(api.post(f"/v1/jobs/{job_id}/cancel"), 409, "job_already_ended")
 
 
@@ -265,8 +266,8 @@ def test_another_owners_job_is_as_unknown_as_none(api, anonymous, photo, store, 
         answer = method(f"/v1/jobs/{unknown}{call}", headers=stranger)
         calls.assert_problem(answer, 404, "job_not_found")
     assert anonymous.get("/v1/jobs", headers=stranger).get_json()["data"] == []
-    with store.once() as tx:
-        assert jobs.read(tx, job_id).state == "queued"
+    with store.autocommit() as conn:
+        assert jobs.read(conn, job_id).state == "queued"
 
 
 @pytest.mark.parametrize(

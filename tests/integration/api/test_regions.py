@@ -171,8 +171,8 @@ def test_the_commands_of_an_operator(deployment, server, monkeypatch, capsys):
 
 def test_an_admin_key_is_made_on_the_command_line(store, database_url, capsys):
     assert run(["keys", "create", "--name", "ops", "--admin", "--database-url", database_url]) == 0
-    with store.once() as tx:
-        key = keys.find(tx, capsys.readouterr().out.strip())
+    with store.autocommit() as conn:
+        key = keys.find(conn, capsys.readouterr().out.strip())
     assert set(key.scopes) == {"jobs", "admin"}
 
 

@@ -22,8 +22,8 @@ def test_prefer_wait_answers_when_the_job_has_ended(api, photo, store):
     def work():
         while not calls.rows_in(store):
             time.sleep(0.01)
-        with store.once() as tx:
-            job_id = tx.exec_driver_sql("SELECT id FROM jobs").scalar_one()
+        with store.autocommit() as conn:
+            job_id = conn.exec_driver_sql("SELECT id FROM jobs").scalar_one()
         finish(store, place_and_begin(store, str(job_id), profile="noop"))
 
     worker = Thread(target=work)
@@ -181,8 +181,8 @@ def test_the_timeline_has_every_hop_and_what_each_took(api, photo, store):
         error = Transient("x", code="out_of_memory")
         attempts.fail(tx, placed.job_id, 1, error, delay_s=0.0, next_region="us-east")
     placed = place_and_begin(store, job_id)
-    with store.once() as tx:
-        attempts.finish(tx, placed.job_id, 2, "outputs/a.mp4", 1, {"fetch": 0.1, "render": 2.0})
+    with store.autocommit() as conn:
+        attempts.finish(conn, placed.job_id, 2, "outputs/a.mp4", 1, {"fetch": 0.1, "render": 2.0})
     entries = api.get(f"/v1/jobs/{job_id}/timeline").get_json()["data"]
     assert [entry["event"] for entry in entries] == [
         "queued", "starting", "processing", "queued", "starting", "processing", "succeeded",

@@ -45,8 +45,8 @@ def test_a_picture_becomes_a_video_by_openais_client(videos, photo, store, objec
     )
     assert (made.object, made.status, made.progress) == ("video", "queued", 0)
     assert (made.seconds, made.size, made.prompt) == ("4", "512x512", "gentle waves")
-    with store.once() as tx:
-        row = jobs.read(tx, made.id)
+    with store.autocommit() as conn:
+        row = jobs.read(conn, made.id)
     assert (row.frames, row.fps, row.size) == (96, 24, 512)
     placed = begin(store, made)
     assert videos.retrieve(made.id).status == "in_progress"
@@ -54,8 +54,8 @@ def test_a_picture_becomes_a_video_by_openais_client(videos, photo, store, objec
         videos.download_content(made.id)
     assert early.value.code == "job_not_finished"
     objects.put("outputs/clip.mp4", CLIP, "video/mp4")
-    with store.once() as tx:
-        attempts.finish(tx, placed.job_id, placed.fence, "outputs/clip.mp4", len(CLIP))
+    with store.autocommit() as conn:
+        attempts.finish(conn, placed.job_id, placed.fence, "outputs/clip.mp4", len(CLIP))
     ended = videos.retrieve(made.id)
     assert (ended.status, ended.progress, ended.error) == ("completed", 100, None)
     assert ended.created_at <= ended.completed_at < ended.expires_at
@@ -99,8 +99,8 @@ def test_long_videos_get_fewer_frames_a_second_and_large_boxes_the_largest_size(
     }
     made = api.post("/v1/videos", json=body).get_json()
     assert (made["seconds"], made["size"]) == ("12", "1024x1024")
-    with store.once() as tx:
-        row = jobs.read(tx, made["id"])
+    with store.autocommit() as conn:
+        row = jobs.read(conn, made["id"])
     assert (row.frames, row.fps) == (96, 8)
 
 

@@ -131,13 +131,13 @@ def test_tests_do_not_pile_up(api, store):
 def test_a_delivery_under_way_is_not_made_twice(api, store, caller):
     create(api, HOOK)
     end_job(store, caller)
-    with store.once() as tx:
-        [due] = deliveries.lease_due(tx, limit=10)
-        assert deliveries.begin(tx, due) is not None
+    with store.autocommit() as conn:
+        [due] = deliveries.lease_due(conn, limit=10)
+        assert deliveries.begin(conn, due) is not None
     path = f"/v1/webhooks/deliveries/{due.delivery_id}/redeliver"
     calls.assert_problem(api.post(path), 409, "delivery_under_way")
-    with store.once() as tx:
-        assert deliveries.begin(tx, Due(due.delivery_id, 0)) is None
+    with store.autocommit() as conn:
+        assert deliveries.begin(conn, Due(due.delivery_id, 0)) is None
 
 
 def test_deliveries_are_listed_by_page_and_filter(api, store, caller):

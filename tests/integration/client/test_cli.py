@@ -182,8 +182,8 @@ def test_a_job_that_somebody_cancels_is_status_5(worker, store, photo_file, caps
 
 
 def _jobs(store):
-    with store.once() as tx:
-        return tx.execute(jobs.jobs.select()).fetchall()
+    with store.autocommit() as conn:
+        return conn.execute(jobs.jobs.select()).fetchall()
 
 
 @pytest.mark.usefixtures("deployed")
@@ -362,8 +362,8 @@ def test_a_key_is_created_with_its_limits(store, database_url, monkeypatch, caps
     limits = ["--max-concurrency", "2", "--submits-per-minute", "30"]
     assert cli.run(["keys", "create", "--name", "ci", *limits, "--json"]) == 0
     made = json.loads(capsys.readouterr().out)
-    with store.once() as tx:
-        key = keys.find(tx, made["key"])
+    with store.autocommit() as conn:
+        key = keys.find(conn, made["key"])
     assert cli.run(["keys", "list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert (listed["id"], listed["submits_per_minute"]) == (made["id"], 30)
@@ -386,9 +386,9 @@ def test_a_database_that_is_wrong_or_away_is_one_sentence(url, status, capsys):
 
 
 def test_a_database_without_our_tables_is_a_configuration_fault(database_url, store, capsys):
-    with store.once() as tx:
-        tx.exec_driver_sql("DROP DATABASE IF EXISTS bare")
-        tx.exec_driver_sql("CREATE DATABASE bare")
+    with store.autocommit() as conn:
+        conn.exec_driver_sql("DROP DATABASE IF EXISTS bare")
+        conn.exec_driver_sql("CREATE DATABASE bare")
     bare = database_url.rpartition("/")[0] + "/bare"
     arguments = ["keys", "create", "--name", "x", "--database-url", bare]
     assert cli.run(arguments) == ExitStatus.CONFIG

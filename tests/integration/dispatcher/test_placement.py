@@ -85,8 +85,8 @@ def test_no_more_is_placed_than_workers_are_idle(store, owner, claims, make_plac
     second.place("noop")
     with connect(settings.redis_url, 2.0) as client:
         assert queued(client, EAST) == queued(client, WEST) == 1
-    with store.once() as tx:
-        live = jobs.count_by_state(tx)
+    with store.autocommit() as conn:
+        live = jobs.count_by_state(conn)
     assert sum(n for (_, _, state), n in live.items() if state == "starting") == 2
     assert sum(n for (_, _, state), n in live.items() if state == "queued") == 3
 

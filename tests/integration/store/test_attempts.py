@@ -24,13 +24,15 @@ def place(store, region="us-east", source="us-east", n=1):
 
 
 def begin(store, placed, limit_s=60.0):
-    with store.once() as tx:
-        return attempts.begin(tx, placed.job_id, placed.fence, worker="w", attempt_limit_s=limit_s)
+    with store.autocommit() as conn:
+        return attempts.begin(
+            conn, placed.job_id, placed.fence, worker="w", attempt_limit_s=limit_s
+        )
 
 
 def finish(store, placed, key="outputs/x.mp4"):
-    with store.once() as tx:
-        return attempts.finish(tx, placed.job_id, placed.fence, key, 10)
+    with store.autocommit() as conn:
+        return attempts.finish(conn, placed.job_id, placed.fence, key, 10)
 
 
 def fail(store, placed, error, delay_s=0.0, next_region="eu-west"):
@@ -41,8 +43,8 @@ def fail(store, placed, error, delay_s=0.0, next_region="eu-west"):
 
 
 def deliveries(store, job_id):
-    with store.once() as tx:
-        rows = tx.execute(
+    with store.autocommit() as conn:
+        rows = conn.execute(
             text("SELECT event FROM webhook_deliveries WHERE job_id = :id"), {"id": job_id}
         )
         return [row.event for row in rows]
@@ -64,16 +66,16 @@ def test_a_job_is_placed_begun_and_finished(store, owner):
 def test_only_the_current_fence_may_begin_renew_finish_or_fail(store, owner):
     job_id = make.submit(store, owner)
     [stale] = place(store)
-    with store.once() as tx:
-        assert attempts.take_back(tx, job_id, stale.fence, "broker_unavailable")
+    with store.autocommit() as conn:
+        assert attempts.take_back(conn, job_id, stale.fence, "broker_unavailable")
     [current] = place(store)
     assert current.fence == stale.fence + 1
     assert begin(store, stale) is None
     assert begin(store, current) is not None
     assert begin(store, current) is None, "a second delivery of the same message"
-    with store.once() as tx:
-        assert attempts.renew(tx, job_id, stale.fence, step=1) is None
-        assert attempts.renew(tx, job_id, current.fence, step=1) is True
+    with store.autocommit() as conn:
+        assert attempts.renew(conn, job_id, stale.fence, step=1) is None
+        assert attempts.renew(conn, job_id, current.fence, step=1) is True
     assert not finish(store, stale)
     assert fail(store, stale, Transient("x")) is None
     assert make.read(store, job_id).state == "processing"
@@ -205,11 +207,11 @@ def test_cancel_beats_a_finish_that_comes_later(store, owner):
     begin(store, placed)
     with store.begin() as tx:
         jobs.cancel(tx, job_id, owner_id=owner)
-    with store.once() as tx:
-        assert attempts.renew(tx, job_id, placed.fence, step=2) is False
+    with store.autocommit() as conn:
+        assert attempts.renew(conn, job_id, placed.fence, step=2) is False
     assert not finish(store, placed)
-    with store.once() as tx:
-        assert attempts.stop(tx, job_id, placed.fence)
+    with store.autocommit() as conn:
+        assert attempts.stop(conn, job_id, placed.fence)
     assert make.read(store, job_id).state == "canceled"
 
 
@@ -247,8 +249,8 @@ def test_a_deadline_passed_while_processing_cancels_with_its_own_code(store, own
     make.backdate(store, job_id, "deadline")
     with store.begin() as tx:
         assert [row.id for row in reaping.reap_deadlines(tx)] == [job_id]
-    with store.once() as tx:
-        assert attempts.stop(tx, job_id, placed.fence)
+    with store.autocommit() as conn:
+        assert attempts.stop(conn, job_id, placed.fence)
     job = make.read(store, job_id)
     assert (job.state, job.error_code) == ("canceled", "deadline_exceeded")
 

@@ -21,8 +21,8 @@ QUEUE = {"profile": "noop", "region": "us-east", "priority": 1}
 def stamped(store, owner, *, cost=1.0, **changes) -> UUID:
     """Submit a job as the API does."""
     priority = changes.get("priority", 1)
-    with store.once() as tx:
-        stamp = fair.stamp(tx, owner, **QUEUE | {"priority": priority}, cost=cost)
+    with store.autocommit() as conn:
+        stamp = fair.stamp(conn, owner, **QUEUE | {"priority": priority}, cost=cost)
     return make.submit(store, owner, vstart=stamp.vstart, cost=cost, **changes)
 
 
@@ -55,8 +55,8 @@ def test_a_key_with_20000_jobs_delays_nobody_elses_first(store):
         tx.execute(text("UPDATE fair_tags SET finish = finish + 20000"))
     assert place(store) == [first]
     mine = stamped(store, other)
-    with store.once() as tx:
-        assert jobs.position(tx, jobs.read(tx, mine)) <= 1
+    with store.autocommit() as conn:
+        assert jobs.position(conn, jobs.read(conn, mine)) <= 1
     assert mine in in_order(store, 2)
 
 
@@ -131,8 +131,8 @@ def test_queues_of_two_regions_take_turns_by_age_and_not_by_virtual_time(store):
     late = make.submit(store, owner, vstart=900.0)
     elsewhere = make.submit(store, owner, home_region="eu-west", vstart=1.0)
     early = make.submit(store, owner, vstart=800.0)
-    with store.once() as tx:
-        waiting = placing.peek(tx, "noop", ["us-east", "eu-west"], open_=[], limit=9)
+    with store.autocommit() as conn:
+        waiting = placing.peek(conn, "noop", ["us-east", "eu-west"], open_=[], limit=9)
     assert [job.job_id for job in waiting] == [elsewhere, early, late]
 
 
@@ -212,8 +212,8 @@ def test_submits_at_the_same_time_take_no_slot_twice(client, photo, store):
     headers = {"Authorization": client.environ_base["HTTP_AUTHORIZATION"]}
     with ThreadPoolExecutor(6) as pool:
         assert set(pool.map(submit, range(6))) == {202}
-    with store.once() as tx:
-        assert tx.execute(text("SELECT count(*) FROM jobs WHERE slot")).scalar_one() == 2
+    with store.autocommit() as conn:
+        assert conn.execute(text("SELECT count(*) FROM jobs WHERE slot")).scalar_one() == 2
 
 
 def test_raising_the_limit_frees_what_waits(store, limited):

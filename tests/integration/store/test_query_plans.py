@@ -55,9 +55,9 @@ def crowd(store):
                     f" (SELECT id FROM jobs WHERE state = '{state}' LIMIT 50)"
                 )
             )
-    with store.once() as tx:
-        tx.execute(text("ANALYZE jobs"))
-        tx.execute(text("ANALYZE attempts"))
+    with store.autocommit() as conn:
+        conn.execute(text("ANALYZE jobs"))
+        conn.execute(text("ANALYZE attempts"))
     return owner, first
 
 
@@ -132,8 +132,8 @@ def test_no_scan_no_sort_and_few_rows_thrown_away(store, crowd, name, work):
 
 def test_position_reads_no_further_than_the_job(store, crowd):
     _, first = crowd
-    with store.once() as tx:
-        job = jobs.read(tx, first)
+    with store.autocommit() as conn:
+        job = jobs.read(conn, first)
     for plan in plans(store, lambda tx: jobs.position(tx, job)):
         kinds = {node["Node Type"] for node in nodes(plan)}
         assert not kinds & {"Seq Scan", "Sort"}, kinds

@@ -234,11 +234,11 @@ def test_a_receivers_backlog_leaves_room_for_every_other(store, caller):
         ).scalar_one()
         tx.rollback()
     assert rows_read(explained[0]["Plan"]) < 500
-    with store.once() as tx:
-        first = deliveries.lease_due(tx, limit=256)
+    with store.autocommit() as conn:
+        first = deliveries.lease_due(conn, limit=256)
         assert len(first) == 40 + RECEIVER_LIMIT
-        assert deliveries.lease_due(tx, limit=256) == []
-        assert deliveries.lease_same(tx, "https://silent.example/any") is None
+        assert deliveries.lease_due(conn, limit=256) == []
+        assert deliveries.lease_same(conn, "https://silent.example/any") is None
         # One try ends: there is room for exactly one more.
         update(
             store,
@@ -246,8 +246,8 @@ def test_a_receivers_backlog_leaves_room_for_every_other(store, caller):
             " WHERE id = (SELECT id FROM webhook_deliveries"
             "   WHERE url LIKE 'https://Silent%' AND leased_until IS NOT NULL LIMIT 1)",
         )
-        assert deliveries.lease_same(tx, "https://silent.example/any") is not None
-        assert deliveries.lease_same(tx, "https://silent.example/any") is None
+        assert deliveries.lease_same(conn, "https://silent.example/any") is not None
+        assert deliveries.lease_same(conn, "https://silent.example/any") is None
 
 
 def rows_read(plan):
@@ -262,8 +262,8 @@ def test_the_end_of_a_real_job_is_announced_to_an_endpoint(
     change, store, tmp_path, open_api, receiver, api_key
 ):
     hook = create(open_api, receiver.url("/hook"))
-    with store.once() as tx:
-        caller = keys.find(tx, api_key).id
+    with store.autocommit() as conn:
+        caller = keys.find(conn, api_key).id
     config = change(outbound_allow=receiver.address)
     with make_fleet(config, store, tmp_path) as fleet:
         fleet.owner = caller

@@ -96,9 +96,9 @@ def test_a_sweep_forgets_idempotency_keys_after_a_day(store, owner):
                 {"h": age, "k": key},
             )
     assert housekeeping.forget_idempotency(store) == 1
-    with store.once() as tx:
-        assert jobs.find_by_key(tx, owner, "old") is None
-        assert jobs.find_by_key(tx, owner, "young") is not None
+    with store.autocommit() as conn:
+        assert jobs.find_by_key(conn, owner, "old") is None
+        assert jobs.find_by_key(conn, owner, "young") is not None
 
 
 def test_two_dispatchers_ask_for_one_sweep(store, publisher, client):

@@ -1,4 +1,4 @@
-"""Content credentials: a real worker signs, the library's own reader and our command check."""
+"""Content credentials: a real worker signs; the library's reader and our command verify."""
 
 import io
 import json
@@ -8,21 +8,22 @@ import av
 import c2pa
 import pytest
 
+from app.config.profiles_file import PROFILES
 from app.config.settings import ConfigError, Settings
-from app.domain.job.profiles import DEFAULT_PROFILE, PROFILES
+from app.domain.job.profiles import DEFAULT_PROFILE
 from scripts.stack.certificate import KEY, ROOT, signing_certificate
 from stillmotion.cli import ExitStatus, run
 from tests.support.fleet import fleet as make_fleet
 from tests.support.services import ROOT as REPOSITORY
 from workers.media import provenance
 
-CLIP = (REPOSITORY / "workers/engines/noop.mp4").read_bytes()
+CLIP = (REPOSITORY / "workers/engines/noop/noop.mp4").read_bytes()
 VIDEO, MOTION = PROFILES["noop"], PROFILES[DEFAULT_PROFILE]
 
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-    """A folder with a development chain."""
+    """A folder with a development certificate chain."""
     folder = tmp_path_factory.mktemp("chain")
     signing_certificate(folder)
     return folder
@@ -41,7 +42,7 @@ def make_settings(**values):
 
 
 def read(video, *trusted):
-    """(state, active manifest, codes of what is wrong) as c2pa's own reader sees a clip."""
+    """A clip's (state, active manifest, failure codes) according to c2pa's own reader."""
     settings = {"trust": {"trust_anchors": "".join(path.read_text() for path in trusted)}}
     context = c2pa.Context.from_dict(settings) if trusted else None
     with c2pa.Reader("video/mp4", io.BytesIO(video), context=context) as reader:
@@ -61,7 +62,7 @@ def created(manifest):
     return action
 
 
-def test_a_signed_clip_says_what_made_it_and_plays_as_before(signing, chain):
+def test_a_signed_clip_names_its_model_and_plays_as_before(signing, chain):
     credentials = provenance.load(make_settings(**signing), MOTION, "7.8.9")
     video = credentials.sign(CLIP)
     state, manifest, failures = read(video, chain / ROOT)
@@ -74,7 +75,7 @@ def test_a_signed_clip_says_what_made_it_and_plays_as_before(signing, chain):
     assert made_with["name"] == "Stillmotion"
     assert made_with["version"][0].isdigit()
     assert frames(video) == frames(CLIP)
-    # Without the root the signature holds as well; only nobody vouches for the signer.
+    # Without the root the signature is still valid, but the signer is not trusted.
     assert read(video)[0::2] == ("Valid", {"signingCredential.untrusted"})
 
 
@@ -87,27 +88,27 @@ def test_a_changed_byte_of_the_video_is_found(signing, chain, where):
     assert (state, failures) == ("Invalid", {"assertion.bmffHash.mismatch"})
 
 
-def test_a_clip_that_no_model_made_does_not_claim_one(signing):
+def test_a_computed_clip_does_not_claim_a_model(signing):
     credentials = provenance.load(make_settings(**signing), VIDEO, "1")
     _, manifest, _ = read(credentials.sign(CLIP))
     assert created(manifest)["digitalSourceType"].endswith("/algorithmicMedia")
 
 
-def test_the_signature_can_be_switched_off(signing):
+def test_signing_can_be_switched_off(signing):
     assert provenance.load(make_settings(), MOTION, "1") is None
     assert provenance.load(make_settings(provenance=False, **signing), MOTION, "1") is None
-    assert provenance.signed(None, CLIP) == CLIP
+    assert provenance.sign_or_pass(None, CLIP) == CLIP
 
 
 def test_a_clip_that_cannot_be_signed_is_kept_and_counted(signing):
     credentials = provenance.load(make_settings(**signing), MOTION, "1")
     failed = provenance.clips_signed.labels("failed")
     before = failed._value.get()
-    assert provenance.signed(credentials, b"not a clip") == b"not a clip"
+    assert provenance.sign_or_pass(credentials, b"not a clip") == b"not a clip"
     assert failed._value.get() == before + 1
 
 
-def test_a_certificate_that_c2pa_does_not_accept_is_found_at_the_start(tmp_path, signing):
+def test_a_certificate_that_c2pa_rejects_stops_the_start(tmp_path, signing):
     (tmp_path / "old").mkdir()
     old = signing_certificate(tmp_path / "old", timedelta(seconds=1) - timedelta(minutes=1))
     with pytest.raises(ConfigError, match="PROVENANCE_CERT cannot sign clips"):
@@ -121,10 +122,10 @@ def test_a_certificate_that_c2pa_does_not_accept_is_found_at_the_start(tmp_path,
     strange = tmp_path / "key"
     strange.write_text("hunter2")
     for path in (strange, tmp_path / "none"):
-        with pytest.raises(ConfigError, match="PROVENANCE_KEY") as told:
+        with pytest.raises(ConfigError, match="PROVENANCE_KEY") as refused:
             provenance.load(make_settings(**signing | {"provenance_key": path}), MOTION, "1")
-        assert "hunter2" not in str(told.value)
-    with pytest.raises(ConfigError):  # a key of another certificate
+        assert "hunter2" not in str(refused.value)
+    with pytest.raises(ConfigError):  # the key of another certificate
         provenance.load(
             make_settings(**signing | {"provenance_key": old["PROVENANCE_KEY"]}), MOTION, "1"
         )
@@ -132,7 +133,7 @@ def test_a_certificate_that_c2pa_does_not_accept_is_found_at_the_start(tmp_path,
         make_settings(provenance_cert=signing["provenance_cert"])
 
 
-def test_the_development_key_is_closed_to_others_and_made_once(tmp_path):
+def test_the_development_key_is_private_and_made_once(tmp_path):
     first = signing_certificate(tmp_path)
     key = (tmp_path / KEY).read_bytes()
     assert (tmp_path / KEY).stat().st_mode & 0o777 == 0o600
@@ -140,7 +141,7 @@ def test_the_development_key_is_closed_to_others_and_made_once(tmp_path):
     assert (tmp_path / KEY).read_bytes() == key
 
 
-def test_a_worker_uploads_what_it_signed(change, store, tmp_path, signing, chain):
+def test_a_worker_uploads_the_signed_clip(change, store, tmp_path, signing, chain):
     with make_fleet(change(**signing), store, tmp_path) as fleet:
         fleet.dispatcher()
         worker = fleet.worker().wait_ready()
@@ -154,7 +155,7 @@ def test_a_worker_uploads_what_it_signed(change, store, tmp_path, signing, chain
     assert "PRIVATE KEY" not in log
 
 
-def test_the_command_tells_what_a_clip_says(tmp_path, capsys, signing, chain):
+def test_the_command_shows_a_clips_credentials(tmp_path, capsys, signing, chain):
     credentials = provenance.load(make_settings(**signing), MOTION, "1.2.3")
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(credentials.sign(CLIP))
@@ -173,7 +174,7 @@ def test_the_command_tells_what_a_clip_says(tmp_path, capsys, signing, chain):
     assert "state      Invalid" in capsys.readouterr().out
 
 
-def test_the_command_on_a_file_without_credentials_says_so_in_one_line(tmp_path, capsys):
+def test_the_command_says_in_one_line_that_a_file_has_no_credentials(tmp_path, capsys):
     for name, content in (("plain.mp4", CLIP), ("text.mp4", b"hello"), ("empty.mp4", b"")):
         (tmp_path / name).write_bytes(content)
         assert run(["provenance", str(tmp_path / name)]) == ExitStatus.NO_CREDENTIALS

@@ -39,16 +39,16 @@ def ended_job(store, owner, url):
 
 
 def delivery_of(store, job_id):
-    with store.once() as tx:
-        return tx.execute(
+    with store.autocommit() as conn:
+        return conn.execute(
             text("SELECT * FROM webhook_deliveries WHERE job_id = :id"), {"id": job_id}
         ).one()
 
 
 def make_due(store, job_id):
     """Let the wait for the next try, or a lease, be over."""
-    with store.once() as tx:
-        tx.execute(
+    with store.autocommit() as conn:
+        conn.execute(
             text("UPDATE webhook_deliveries SET next_at = now() WHERE job_id = :id"),
             {"id": job_id},
         )
@@ -129,9 +129,9 @@ def test_a_failed_delivery_comes_again_under_the_same_id(
 
 
 def seconds_until_due(store, job_id):
-    with store.once() as tx:
+    with store.autocommit() as conn:
         return float(
-            tx.execute(
+            conn.execute(
                 text(
                     "SELECT extract(epoch FROM next_at - now()) FROM webhook_deliveries"
                     " WHERE job_id = :id"
@@ -165,16 +165,16 @@ def test_gone_ends_the_delivery_and_a_redirect_is_not_followed(
     delivery = wait_recorded(store, moved)
     assert (delivery.last_status, delivery.delivered_at, delivery.given_up_at) == (302, None, None)
     assert not receiver.requests["/elsewhere"]
-    with store.once() as tx:
+    with store.autocommit() as conn:
         due = Due(delivery_of(store, gone).id, 1)
-        assert deliveries.begin(tx, due) is None, "nothing begins a delivery that was given up"
+        assert deliveries.begin(conn, due) is None, "nothing begins a delivery that was given up"
 
 
 def test_the_tenth_failure_is_the_last(store, owner, receiver, start_worker, start_loop):
     receiver.answers["/broken"] = [(500, {})]
     job_id = ended_job(store, owner, receiver.url("/broken"))
-    with store.once() as tx:
-        tx.execute(
+    with store.autocommit() as conn:
+        conn.execute(
             text("UPDATE webhook_deliveries SET tries = 9 WHERE job_id = :id"), {"id": job_id}
         )
     start_worker()
@@ -254,18 +254,20 @@ def test_a_delivery_survives_the_worker_that_was_killed_during_it(
 
 def test_a_late_worker_cannot_overwrite_a_newer_try(store, owner):
     job_id = ended_job(store, owner, "https://example.com/")
-    with store.once() as tx:
-        [due] = deliveries.lease_due(tx, limit=10)
-        late = deliveries.begin(tx, due)
+    with store.autocommit() as conn:
+        [due] = deliveries.lease_due(conn, limit=10)
+        late = deliveries.begin(conn, due)
     make_due(store, job_id)
-    with store.once() as tx:
-        [due] = deliveries.lease_due(tx, limit=10)
-        current = deliveries.begin(tx, due)
+    with store.autocommit() as conn:
+        [due] = deliveries.lease_due(conn, limit=10)
+        current = deliveries.begin(conn, due)
         delivered, failed = Verdict(Outcome.DELIVERED), Verdict(Outcome.RETRY, 5.0)
-        assert not deliveries.record(tx, late.id, late.tries, failed, status=500, error="http_500")
-        assert deliveries.record(tx, current.id, current.tries, delivered, status=200, error=None)
         assert not deliveries.record(
-            tx, current.id, current.tries, failed, status=500, error="http_500"
+            conn, late.id, late.tries, failed, status=500, error="http_500"
+        )
+        assert deliveries.record(conn, current.id, current.tries, delivered, status=200, error=None)
+        assert not deliveries.record(
+            conn, current.id, current.tries, failed, status=500, error="http_500"
         )
     delivery = delivery_of(store, job_id)
     assert delivery.delivered_at is not None
@@ -340,9 +342,9 @@ def test_deliveries_that_no_worker_takes_wait_in_the_database(store, owner, publ
     assert client.llen(WEBHOOKS_QUEUE) == 4
     leased = [job_id for job_id in ended if seconds_until_due(store, job_id) > 0]
     assert len(leased) == 4
-    with store.once() as tx:
+    with store.autocommit() as conn:
         for job_id in leased[:3]:
-            assert deliveries.begin(tx, Due(delivery_of(store, job_id).id, 0)) is not None
+            assert deliveries.begin(conn, Due(delivery_of(store, job_id).id, 0)) is not None
     loop.publish_due()
     assert client.llen(WEBHOOKS_QUEUE) == 7
 
@@ -364,8 +366,8 @@ def test_a_workers_log_names_the_host_of_a_webhook_only(
     start_worker()
     start_loop()
     wait_recorded(store, ended_job(store, owner, receiver.url("/secret-path?token=hunter2")))
-    services.wait_until(lambda: "webhook tried" in log.read_text())
-    [line] = [x for x in services.log_lines(log) if x.get("event") == "webhook tried"]
+    services.wait_until(lambda: "webhook_tried" in log.read_text())
+    [line] = [x for x in services.log_lines(log) if x.get("event") == "webhook_tried"]
     assert (line["host"], line["status"], line["outcome"]) == ("127.0.0.1", 500, "retry")
     assert "hunter2" not in log.read_text()
     assert "secret-path" not in log.read_text()

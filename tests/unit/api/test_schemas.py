@@ -27,14 +27,6 @@ class Signer:
 LINKS = Links("https://api.example", Signer(), 60)
 
 
-class JobRow(SimpleNamespace):
-    """A row, as far as dump_job looks at it."""
-
-    @property
-    def _mapping(self):
-        return vars(self)
-
-
 def row(**changes):
     values = {
         "id": ID,
@@ -71,7 +63,7 @@ def row(**changes):
         "expires_at": None,
         "purged_at": None,
     }
-    return JobRow(**values | changes)
+    return SimpleNamespace(**values | changes)
 
 
 def test_every_state_says_whether_it_is_the_end():

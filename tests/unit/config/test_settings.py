@@ -2,8 +2,8 @@
 
 import pytest
 
+from app.config.profiles_file import PROFILES
 from app.config.settings import ConfigError, Settings, settings
-from app.domain.job.profiles import PROFILES
 
 NEEDED = {
     "database_url": "postgresql://u@localhost/d",

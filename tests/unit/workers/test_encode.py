@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from workers.media.encode import EncodeError, EncodeStopped, encode_mp4
+from workers.media.encode import EncodeError, encode_mp4
 
 
 def moving(height, width, count):
@@ -116,19 +116,6 @@ def test_no_frames_is_an_error():
 def test_a_change_of_size_is_an_error():
     with pytest.raises(EncodeError, match="follows"):
         encode_mp4([np.zeros((64, 64, 3), np.uint8), np.zeros((64, 66, 3), np.uint8)], 24)
-
-
-def test_it_stops_between_frames_when_told():
-    taken = []
-
-    def frames():
-        for frame in moving(64, 64, 40):
-            taken.append(1)
-            yield frame
-
-    with pytest.raises(EncodeStopped):
-        encode_mp4(frames(), 24, should_stop=lambda: len(taken) >= 5)
-    assert len(taken) == 5
 
 
 def test_an_error_of_the_frames_passes_through():

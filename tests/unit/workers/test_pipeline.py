@@ -11,7 +11,8 @@ import safetensors.torch
 import torch
 from skimage import data
 
-from app.domain.job.profiles import DEFAULT_PROFILE, PROFILES
+from app.config.profiles_file import PROFILES
+from app.domain.job.profiles import DEFAULT_PROFILE
 from tests.support.tiny_model import write_model
 from workers.pipeline.animation import SHIPPED, Animation, naming_memory
 from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory, PipelineError

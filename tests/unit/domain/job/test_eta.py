@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.config.profiles_file import PROFILES
 from app.domain.job.cost import cost_units
 from app.domain.job.eta import begins_in_s, left_s
-from app.domain.job.profiles import PROFILES
 
 SERVICE_S = 2.0
 

@@ -1,0 +1,133 @@
+"""A TOML file that a person wrote: read it, check it, name the line of every mistake."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+DECODER_PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+
+Where = tuple[str | int, ...]  # the keys and indexes that lead to a value
+
+
+class Table(BaseModel):
+    """A table whose keys and types are all known."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+T = TypeVar("T", bound=Table)
+
+
+@dataclass(frozen=True)
+class Problem:
+    path: Path
+    line: int  # from 1
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.sentence}"
+
+
+class TomlFileError(ValueError):
+    """The file cannot be used. Its text is the first of its problems."""
+
+    def __init__(self, problems: list[Problem]):
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(f"{problems[0]}{more}")
+        self.problems = problems
+
+
+class TomlFile:
+    """One file, parsed. Every mistake is raised as an `error`."""
+
+    def __init__(self, path: Path, error: type[TomlFileError]):
+        """Raises OSError, and `error` unless the file is UTF-8 and TOML."""
+        self.path = path
+        self._error = error
+        try:
+            self._text = path.read_text(encoding="utf-8")
+            self._tables = tomllib.loads(self._text)
+        except UnicodeDecodeError as wrong:
+            line = wrong.object[: wrong.start].count(b"\n") + 1
+            raise error([Problem(path, line, "is not UTF-8.")]) from None
+        except tomllib.TOMLDecodeError as wrong:
+            raise error([self._not_toml(str(wrong))]) from None
+
+    def check(self, table: type[T]) -> T:
+        """The file's content as a `table`. Raises `error`."""
+        try:
+            return table.model_validate(self._tables)
+        except ValidationError as wrong:
+            found = [(_sentence(item), item["loc"]) for item in wrong.errors(include_url=False)]
+            self.refuse(found)
+
+    def refuse(self, found: list[tuple[str, Where]]) -> NoReturn:
+        """Raise `error` for sentences about the values at these places."""
+        lines = _Lines(self._text, self._tables)
+        problems = [Problem(self.path, lines.of(where), f"{text}.") for text, where in found]
+        raise self._error(sorted(problems, key=lambda problem: problem.line)) from None
+
+    def _not_toml(self, message: str) -> Problem:
+        place = DECODER_PLACE.search(message)
+        line = int(place[1]) if place and place[1] else self._text.rstrip().count("\n") + 1
+        sentence = DECODER_PLACE.sub("", message)
+        return Problem(self.path, line, f"{sentence[:1].lower()}{sentence[1:]}.")
+
+
+def _sentence(item: Any) -> str:
+    """One of pydantic's errors, in words that fit a TOML file."""
+    key = item["loc"][-1]
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {key!r}"
+    if item["type"] == "missing":
+        return f"the key {key!r} is missing"
+    message = re.sub(r"^(?:Input|String) should ", "must ", item["msg"])
+    return f"{key} {message.removeprefix('Value error, ')}"
+
+
+class _Lines:
+    """Finds the line of a value in a TOML text.
+
+    tomllib does not report lines, so this parses ever longer beginnings of the text: a value's
+    statement is the one after which the value exists. This works for every way to write TOML and
+    takes milliseconds for a file of any sane length.
+    """
+
+    def __init__(self, text: str, tables: dict[str, Any]):
+        self._tables = tables
+        self._beginnings = list(_beginnings(text))
+
+    def of(self, where: Where) -> int:
+        """The line of the value at `where`, or of the innermost table around it that exists."""
+        while where and not _holds(self._tables, where):
+            where = where[:-1]
+        if not where:
+            return 1
+        return next(line for line, tables in self._beginnings if _holds(tables, where))
+
+
+def _beginnings(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each statement's first line, and all tables up to its end."""
+    lines = re.split(r"(?<=\n)", text)  # splitlines() knows more line ends than TOML does
+    start = 1
+    for end in range(1, len(lines) + 1):
+        try:
+            tables = tomllib.loads("".join(lines[:end]))
+        except tomllib.TOMLDecodeError:
+            continue  # inside a statement of several lines
+        yield start, tables
+        start = end + 1
+
+
+def _holds(value: Any, where: Where) -> bool:
+    for key in where:
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True

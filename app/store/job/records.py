@@ -1,0 +1,193 @@
+"""A job as its rows say: one frozen record per table, and one per statement that adds to it.
+
+Fields have the names and the order of the columns, so a record is made of a row by position.
+`COLUMNS` and `columns()` write that order into statements; a test holds it to the tables.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Protocol, TypedDict
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One row of `jobs`. What each field means stands at the columns, in app/store/models.py."""
+
+    id: UUID
+    owner_id: UUID
+    state: str
+    created_at: datetime
+
+    profile: str
+    prompt: str
+    seed: int
+    frames: int
+    fps: int
+    size: int
+    motion: float
+    loop: bool
+    steps: int
+    input_key: str
+    webhook_url: str | None
+    webhook_events: list[str] | None
+    metadata: dict[str, Any]  # the client's own JSON object
+
+    home_region: str
+    policy: str
+    allowed_regions: list[str] | None
+    next_region: str
+    priority: int
+    queue_deadline: datetime
+    deadline: datetime | None
+    not_before: datetime | None
+    vstart: float
+    cost: float
+    slot: bool | None
+    predicted_s: float | None
+
+    fence: int
+    begun: int
+    region: str | None
+    placed_at: datetime | None
+    started_at: datetime | None
+    lease_until: datetime | None
+    attempt_until: datetime | None
+    step: int
+    cancel_requested: bool
+
+    finished_at: datetime | None
+    output_key: str | None
+    output_bytes: int | None
+    error_code: str | None
+    error_detail: str | None
+
+    retention_s: int
+    expires_at: datetime | None
+    purged_at: datetime | None
+
+
+COLUMNS = tuple(field.name for field in fields(JobRecord))
+
+
+def columns(table: str) -> str:
+    """The columns of a JobRecord, in its order, as SQL. `table`: a name or an alias of `jobs`."""
+    return ", ".join(f"{table}.{name}" for name in COLUMNS)
+
+
+class Hop(TypedDict, total=False):
+    """One place an attempt was offered to, as stored in `attempts.hops`."""
+
+    region: str
+    outcome: str  # "refused", "placed", or how the attempt ended
+    reason: str
+    at: str  # ISO 8601
+
+
+class AttemptJson(TypedDict):
+    """One row of `attempts` as Postgres writes it in JSON; times are ISO 8601 texts."""
+
+    job_id: str
+    fence: int
+    region: str
+    token: str
+    hops: list[Hop]
+    placed_at: str
+    begun_at: str | None
+    worker: str | None
+    ended_at: str | None
+    outcome: str | None
+    error_code: str | None
+    timings: dict[str, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class WholeJob(JobRecord):
+    """A job with every placement it had, oldest first."""
+
+    attempts: list[AttemptJson]
+
+
+@dataclass(frozen=True, slots=True)
+class BegunJob(JobRecord):
+    """A job in the hands of the worker that has just begun it."""
+
+    token: str  # of the claim that placed it
+    has_webhooks: bool  # whether its owner has webhook endpoints
+
+
+class AttemptRef(Protocol):
+    """What names an attempt: its job, the region it runs in, and its fence."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def region(self) -> str | None: ...
+    @property
+    def fence(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """A job that has just ended."""
+
+    id: UUID
+    region: str | None  # None: it was never placed
+    fence: int
+    owner_id: UUID
+    slot: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequeuedJob:
+    """A job that has just gone back to the queue, and the attempt that it lost."""
+
+    id: UUID
+    profile: str
+    region: str
+    fence: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """An attempt whose worker is to stop."""
+
+    id: UUID
+    region: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobVersion:
+    """The part of a job that changes while somebody waits for it."""
+
+    id: UUID
+    state: str
+    fence: int
+    step: int
+    region: str | None
+    next_region: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """What an idempotency key stands for."""
+
+    fingerprint: bytes  # SHA-256 of the request
+    job_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class PurgedJob:
+    """A job that has just become a tombstone, and the objects that it no longer names."""
+
+    id: UUID
+    input_key: str
+    output_key: str | None
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The keys to remove."""
+        return [key for key in (self.input_key, self.output_key) if key is not None]

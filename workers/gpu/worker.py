@@ -1,0 +1,86 @@
+"""What a GPU worker process holds, and how it is put together at start-up."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import redis
+import structlog
+from celery.worker import state
+
+from app import safety
+from app.broker.celery_app import node_name
+from app.broker.connections import RegionRedis
+from app.config.profiles_file import PROFILES
+from app.config.settings import Settings
+from app.domain.job.profiles import Profile
+from app.domain.routing.topology import Pool
+from app.objects import Objects, objects_for
+from app.safety import Safety
+from app.store.session import Store
+from workers.engines.base import Engine
+from workers.engines.registry import load_engine
+from workers.gpu.presence import Presence
+from workers.media import provenance
+
+log = structlog.get_logger(__name__)
+
+EX_SOFTWARE = 70  # sysexits.h
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Everything that outlives one attempt."""
+
+    name: str
+    pool: Pool
+    profile: Profile
+    settings: Settings
+    store: Store
+    objects: Objects
+    client: redis.Redis
+    engine: Engine
+    credentials: provenance.Credentials | None
+    presence: Presence
+    on_stall: Callable[[str], None]
+    safety: Safety | None = None
+
+
+def load_worker(config: Settings) -> Worker:
+    """Load and warm up the profile, then connect. Raises StillmotionError, ConfigError."""
+    # Connects on first use, but rejects an unknown region before minutes of loading.
+    client = RegionRedis(config).of(config.region)
+    profile = PROFILES[config.model_profile]
+    engine = load_engine(profile, config)
+    credentials = provenance.load(config, profile, engine.version)
+    engine.warm_up()
+    pool = Pool(config.region, profile.name)
+    name = node_name(f"gpu-{config.region}")
+    return Worker(
+        name=name,
+        pool=pool,
+        profile=profile,
+        settings=config,
+        store=Store(config.sqlalchemy_url, pool_size=3, timeout_s=config.database_timeout_s),
+        objects=objects_for(config),
+        client=client,
+        engine=engine,
+        credentials=credentials,
+        presence=Presence(
+            client,
+            pool,
+            name,
+            holding=lambda: len(state.reserved_requests),
+            alive_file=config.ready_file,
+        ),
+        on_stall=exit_process,
+        safety=safety.load(config.safety_check),
+    )
+
+
+def exit_process(reason: str) -> None:
+    """End a worker that is stuck: its thread cannot be stopped. The supervisor restarts it."""
+    log.critical("worker_exiting", reason=reason)
+    logging.shutdown()
+    os._exit(EX_SOFTWARE)
