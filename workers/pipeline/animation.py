@@ -1,4 +1,4 @@
-"""The pipeline's front: load a model, animate a picture.
+"""The pipeline's entry point: load a model, animate a picture.
 
 animation = Animation.load()
 animation.warm_up()
@@ -39,15 +39,15 @@ log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent.parent / "weights" / "motion-small"
 MIN_FRAMES, MAX_FRAMES = 8, 96
 MIN_MOTION, MAX_MOTION = 0.0, 2.0
-# Stands in for a prompt without any word.
+# Replaces a prompt without words.
 DEFAULT_PROMPT = "ambient motion"
 
 
 def pick_dtype(name: str, device: str) -> torch.dtype:
-    """ "auto", "bf16" or "fp32" to a dtype; auto is bf16 where it is fast."""
+    """The dtype for "auto", "bf16" or "fp32"; auto is bf16 where it is fast."""
     if name == "auto":
         able = torch.cpu.get_capabilities()
-        # A CPU without these instructions emulates bf16, slower than fp32.
+        # Without these instructions a CPU emulates bf16, slower than fp32.
         native = able.get("avx512_bf16") or able.get("amx_bf16")
         name = "bf16" if device == "cuda" or native else "fp32"
     try:
@@ -57,8 +57,8 @@ def pick_dtype(name: str, device: str) -> torch.dtype:
 
 
 @contextmanager
-def naming_memory():
-    """Raise OutOfMemory for both ways in which torch says so."""
+def translate_oom() -> Iterator[None]:
+    """Raise OutOfMemory for both errors that torch raises when memory runs out."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -75,7 +75,7 @@ class Animation:
     def __init__(
         self, network: MotionDenoiser, config: ModelConfig, sampling: Sampling, graph: str = "eager"
     ):
-        """`graph`: how the network runs; see compile.py. Shares the context in all of them."""
+        """`graph`: how the network runs; see compile.py. The context is shared in every case."""
         self.network = network
         self.config = config
         self.sampling = sampling
@@ -86,7 +86,7 @@ class Animation:
         self.noise = MotionNoise(shape.frames, shape.grid, self.device)
         share_context(network.unet)
         one_pass = OnePass(network.unet, repeat=False).eval()
-        with naming_memory(), torch.inference_mode():
+        with translate_oom(), torch.inference_mode():
             self.run = build_graph(one_pass, graph, self.example())
 
     @classmethod
@@ -98,7 +98,7 @@ class Animation:
         dtype: str = "auto",
         graph: str = "eager",
     ) -> "Animation":
-        """Load one network of a model directory; None is the model that ships with the package.
+        """Load one network of a model directory; default: the shipped model.
 
         Raises CheckpointError.
         """
@@ -106,14 +106,16 @@ class Animation:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         config = load_config(directory)
         if (sampling := config.sampling.get(network)) is None:
-            raise CheckpointError(f"{directory / CONFIG_FILE} does not tell how {network} samples.")
-        with naming_memory():
+            raise CheckpointError(
+                f"{directory / CONFIG_FILE} has no sampling settings for {network}."
+            )
+        with translate_oom():
             loaded = load_network(directory, network, config, pick_dtype(dtype, device), device)
         return cls(loaded, config, sampling, graph)
 
     def warm_up(self) -> None:
-        """Render one real clip, small but at the served motion shape, so that the first job does
-        not pay for lazy initialisation."""
+        """Render one small clip with motion of the served shape, so that the first job does not
+        pay for lazy initialisation."""
         line = np.linspace(0, 255, 64, dtype=np.uint8)
         picture = np.stack(np.broadcast_arrays(line[:, None], line[None], line[::-1, None]), -1)
         for _ in self.animate(picture, "zoom in", seed=0, frames=MIN_FRAMES, steps=2):
@@ -134,11 +136,11 @@ class Animation:
     ) -> Iterator[np.ndarray]:
         """Animate a picture, (H, W, 3) uint8.
 
-        Denoises before it returns, calling on_step(k, n) after each step k = 1..n; what that raises
-        ends the work. The returned iterator then yields `frames` frames like the picture, made one
-        by one; the first is the picture itself. `strength` multiplies all motion. With `loop` the
-        motion goes there and back, so that the first frame may follow the last. With `yuv` frames
-        are YUV 4:2:0, see Warp. Same arguments, same frames.
+        Denoises before it returns, and calls on_step(k, n) after each step k = 1..n; an exception
+        from it stops the work. The returned iterator makes `frames` frames of the picture's shape,
+        one at a time; the first is the picture itself. `strength` multiplies all motion. With
+        `loop` the motion returns to its start, so that the clip repeats without a jump. With `yuv`
+        frames are YUV 4:2:0, see Warp. The same arguments give the same frames.
 
         Raises NumericalError, OutOfMemory; ValueError for arguments out of range.
         """
@@ -148,7 +150,7 @@ class Animation:
             raise ValueError(f"frames must be {MIN_FRAMES} to {MAX_FRAMES}, not {frames}")
         if not MIN_MOTION <= strength <= MAX_MOTION:
             raise ValueError(f"strength must be {MIN_MOTION} to {MAX_MOTION}, not {strength}")
-        with naming_memory():
+        with translate_oom():
             motion = self.denoise(image, prompt, seed, steps or self.sampling.steps, on_step)
             warp = Warp(image, motion * strength, frames, loop=loop, yuv=yuv)
         return self._frames(warp)
@@ -163,7 +165,7 @@ class Animation:
     ) -> Tensor:
         """Sample the motion of a clip, (2, T, g, g) float32 in half sides (see motion.py).
 
-        Raises NumericalError if values are not finite in bf16 and in fp32.
+        Raises NumericalError if values are not finite even in fp32.
         """
         picture = picture_in_square(image, self.config.network.picture)[None]
         tokens = self.tokenise(prompt)
@@ -175,7 +177,7 @@ class Animation:
         except NumericalError as error:
             if self.network.unet.dtype == torch.float32:
                 raise
-            log.warning("%s Once more in fp32.", error)
+            log.warning("retrying_in_fp32 error=%s", error)
             careful = Animation(copy.deepcopy(self.network).float(), self.config, self.sampling)
             return careful.sample(picture, tokens[None], noise, steps, on_step)[0]
 
@@ -213,17 +215,17 @@ class Animation:
         return x * self.config.motion_scale
 
     def example(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Arguments of OnePass as a job's clip gives them."""
+        """Arguments for OnePass, shaped as for a job's clip."""
         shape, dtype = self.config.network, self.network.unet.dtype
         passes = GUIDED_PASSES if self.sampling.guided else 1
         picture = torch.zeros(passes, 3, shape.picture, shape.picture, device=self.device)
         tokens = self.tokenise(DEFAULT_PROMPT).expand(passes, -1, -1).to(self.device)
         noise = self.noise.draw(passes, torch.Generator().manual_seed(0))
-        still = self.network.still(picture.to(dtype))
+        features = self.network.static_features(picture.to(dtype))
         time = torch.full((passes,), 0.5, device=self.device)
-        return (join(noise.to(dtype), still), time, *self.network.text(tokens))
+        return (join(noise.to(dtype), features), time, *self.network.text(tokens))
 
     @staticmethod
     def _frames(warp: Warp) -> Iterator[np.ndarray]:
-        with naming_memory():
+        with translate_oom():
             yield from warp

@@ -1,14 +1,13 @@
-"""Graphs: a network as it is, as frozen TorchScript, or through torch.compile.
+"""Graphs: a network run eagerly, as frozen TorchScript, or through torch.compile.
 
     graph = build_graph(network, "torchscript", example)  # at start-up
     v = graph(*inputs)  # in any thread
 
-Which one is a setting. TorchScript is the default where speed matters and nothing may be assumed:
-it needs no compiler, and it is the same arithmetic without Python between the operators, with the
-three projections of self-attention in one.
-torch.compile also fuses operators, but wants a C++ compiler (CPU) or Triton (GPU) on the machine
-and a start-up that is many times longer: meant for workers that live long on one GPU.
-torch.jit.optimize_for_inference is left out: in bf16 it is not exact.
+A setting chooses. TorchScript is the default, because it is fast and needs no compiler: the same
+arithmetic without Python between the operators, and with self-attention's three projections in one.
+torch.compile also fuses operators, but it needs a C++ compiler (CPU) or Triton (GPU), and start-up
+takes many times longer. It is meant for workers that run for long on one GPU.
+torch.jit.optimize_for_inference is not used: in bf16 it is not exact.
 """
 
 import logging
@@ -20,27 +19,26 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from workers.pipeline.attention import joined
+from workers.pipeline.attention import fuse_qkv
 
 log = logging.getLogger(__name__)
 
 KINDS = ("eager", "torchscript", "compile")
 # How far a graph may be from the network, in standard deviations of the network's output. bf16 has
-# 8 bits; a compiler that keeps more of them between two operators differs by several roundings.
+# 8 bits; a compiler that keeps more between two operators differs by several roundings.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.15, torch.float16: 0.02}
 
 
 class Graph:
-    """A network built for one set of shapes and dtypes; others run through the network itself.
+    """A graph for one set of shapes and dtypes. Other inputs run through the network itself.
 
-    Always runs in inference mode, so that a graph that was built in one thread is not built again
-    in another (grad mode belongs to the thread). One call at a time needs no lock; so do several,
-    as nothing here changes after the build.
+    Always runs in inference mode: grad mode belongs to the thread, and torch.compile would build
+    again in a thread with another mode. Calls need no lock: nothing changes after the build.
     """
 
     def __init__(self, module: nn.Module, kind: str, example: tuple[Tensor, ...]):
         self.module = module
-        self.kind = "eager"  # what runs, which after a failure is not what was asked for
+        self.kind = "eager"  # that runs; after a failed build not the requested one
         self.build_s = 0.0
         self._layout = _layout(example)
         self._run: Callable[..., Tensor] = module
@@ -50,9 +48,9 @@ class Graph:
         try:
             run = {"torchscript": _frozen, "compile": _compiled}[kind](module, example)
             _compare(run, module, example)
-        # Whatever a compiler stumbles over, the network itself still works.
+        # Whatever makes a compiler fail, the network itself still works.
         except Exception as error:
-            log.warning("no %s graph, running eagerly: %s", kind, _in_one_line(error))
+            log.warning("graph_not_used kind=%s error=%s", kind, _in_one_line(error))
             return
         self._run, self.kind = run, kind
         self.build_s = time.monotonic() - started
@@ -65,21 +63,21 @@ class Graph:
 
 
 def build_graph(module: nn.Module, kind: str, example: tuple[Tensor, ...]) -> Graph:
-    """Build a graph of `module`, which takes the tensors of `example` and returns one tensor.
+    """Build a graph of `module`, which takes tensors like `example` and returns one tensor.
 
-    Returns after the graph has been run and compared to the module; the module must be in
-    evaluation mode and must not change afterwards. `kind` is one of KINDS. Where the graph cannot
-    be built, or computes something else, one line is logged and the module itself is run.
+    Runs the graph and compares it to the module before it returns. The module must be in evaluation
+    mode and must not change afterwards. `kind` is one of KINDS. If the graph cannot be built, or
+    computes something else, this logs one line and the module itself runs.
 
-    Raises ValueError for an unknown kind or a module in training mode, and what the module raises
-    when it is called with `example`.
+    Raises ValueError for an unknown kind or a module in training mode, and whatever the module
+    raises for `example`.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of graph {kind!r}; known: {', '.join(KINDS)}")
     if module.training:
-        raise ValueError("a graph is built of a module in evaluation mode: call .eval() first")
+        raise ValueError("a graph needs a module in evaluation mode: call .eval() first")
     with torch.inference_mode():
-        module(*example)  # an error of the module's own must not look like one of the compiler's
+        module(*example)  # the module's own errors must not look like the compiler's
     return Graph(module, kind, example)
 
 
@@ -89,12 +87,12 @@ def _layout(inputs: tuple[Tensor, ...]) -> tuple[tuple[torch.Size, torch.dtype, 
 
 @torch.inference_mode()
 def _frozen(module: nn.Module, example: tuple[Tensor, ...]) -> Callable[..., Tensor]:
-    # TorchScript is deprecated and says so at every call; tracing warns of each shape that it
-    # takes for a constant, which is meant: other shapes never reach the graph.
+    # TorchScript warns at every call that it is deprecated. Tracing warns that shapes become
+    # constants, which is intended: other shapes never reach the graph.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(joined(module), example, check_trace=False)
-        graph = torch.jit.freeze(traced)
+        traced = torch.jit.trace(fuse_qkv(module), example, check_trace=False)  # type: ignore[no-untyped-call]
+        graph: Callable[..., Tensor] = torch.jit.freeze(traced)
         # The first run records shapes, the second optimises for them.
         for _ in range(2):
             graph(*example)
@@ -105,9 +103,11 @@ def _compiled(module: nn.Module, example: tuple[Tensor, ...]) -> Callable[..., T
     compiled = torch.compile(module, dynamic=False)
 
     def run(*inputs: Tensor) -> Tensor:
-        # Compiled code is bound to strides, even those of dimensions of size 1 and of expanded
-        # tensors, and to whether a tensor was made in inference mode. One small copy settles all.
-        return compiled(*(x.clone(memory_format=torch.contiguous_format) for x in inputs))
+        # Compiled code depends on strides, even of expanded dimensions and those of size 1, and on
+        # whether a tensor was made in inference mode. A small copy makes all inputs alike.
+        copies = (x.clone(memory_format=torch.contiguous_format) for x in inputs)
+        out: Tensor = compiled(*copies)
+        return out
 
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
@@ -119,20 +119,20 @@ def _compiled(module: nn.Module, example: tuple[Tensor, ...]) -> Callable[..., T
 def _compare(run: Callable[..., Tensor], module: nn.Module, example: tuple[Tensor, ...]) -> None:
     """Raise ArithmeticError if a graph does not compute what its module does.
 
-    Asked with the example turned round: the same values, so valid ones, at other places. A branch
-    that was taken for the example alone, or a value that became a constant, shows here.
+    Uses the example reversed: the same and therefore valid values, at other places. This exposes a
+    branch that only the example takes, and values that became constants.
     """
-    turned = tuple(x.flip(tuple(range(x.ndim))) for x in example)
-    expected, got = module(*turned), run(*turned)
+    reversed_example = tuple(x.flip(tuple(range(x.ndim))) for x in example)
+    expected, got = module(*reversed_example), run(*reversed_example)
     if got.shape != expected.shape or got.dtype != expected.dtype:
         raise ArithmeticError(f"it returns {got.dtype} {tuple(got.shape)}")
     expected, got = expected.double(), got.double()
-    # An untrained output layer may be constant; then the error is absolute.
+    # The output of an untrained layer may be constant; the error is then absolute.
     scale = expected.std().item() or 1.0
     error = (got - expected).abs().masked_fill(got.isnan() & expected.isnan(), 0).max().item()
     error /= scale if math.isfinite(scale) else 1.0
     limit = TOLERANCE.get(module_dtype(module), 1e-4)
-    if not error <= limit:  # NaN where the module has a number must fail, too
+    if not error <= limit:  # fails on NaN where the module has a number, too
         raise ArithmeticError(f"it is off by {error:.2g} standard deviations, {limit:.2g} allowed")
 
 
@@ -142,6 +142,6 @@ def module_dtype(module: nn.Module) -> torch.dtype:
 
 
 def _in_one_line(error: Exception) -> str:
-    """The first line of an error's text; compilers add pages."""
+    """The first line of an error's text; compilers append pages."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]

@@ -1,8 +1,8 @@
-"""The network of motion-small: a small video UNet that denoises motion, not pixels.
+"""The network of motion-small: a small video UNet that denoises motion instead of pixels.
 
-diffusers' UNetMotionModel (spatial blocks, temporal attention, text cross-attention) over a clip of
-displacement fields. Features of the picture are concatenated to the input of every frame, as in PIA
-(Zhang et al. 2023, arXiv:2312.13964). Picture and prompt are encoded once per clip.
+It is diffusers' UNetMotionModel (spatial blocks, temporal attention, text cross-attention) over a
+clip of displacement fields. Features of the picture are concatenated to the input of every frame,
+as in PIA (Zhang et al. 2023, arXiv:2312.13964). Picture and prompt are encoded once per clip.
 """
 
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from workers.pipeline.text import TextEncoder
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """The shape of the network; saved beside its weights."""
+    """The shape of the network; saved next to its weights."""
 
     channels: tuple[int, ...] = (32, 64, 96)
     head_width: int = 32  # channels per attention head; narrower heads cost time on a CPU
     frames: int = 8
     grid: int = 16  # the side of a motion field
-    picture: int = 64  # the side of the picture that the network sees: 4 * grid
-    features: int = 32  # channels of what it makes of the picture
+    picture: int = 64  # the side of the network's input picture: 4 * grid
+    features: int = 32  # channels of the encoded picture
     buckets: int = 4096  # of hashed words and runs of letters
     caption_length: int = 16
     text_width: int = 64
 
 
 class PictureEncoder(nn.Module):
-    """(B, 3, p, p) -> (B, features, p / 4, p / 4): what there is to move, and where it ends."""
+    """Encode pictures, (B, 3, p, p) -> (B, features, p / 4, p / 4): objects and their outlines."""
 
     def __init__(self, features: int):
         super().__init__()
@@ -47,14 +47,15 @@ class PictureEncoder(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         side = picture.shape[-1]
-        # A convolution cannot tell where it is, and a plant is rooted at its lower end.
+        # Convolutions do not know positions, and a plant is rooted at its lower end.
         place = places(side, picture).expand(len(picture), -1, -1, -1)
         fine = self.fine(torch.cat([picture, place], 1))
         middle = self.middle(fine)
         coarse = F.interpolate(self.coarse(middle), scale_factor=2.0, mode="nearest")
         middle = self.join_middle(torch.cat([middle, coarse], 1))
         middle = F.interpolate(middle, scale_factor=2.0, mode="nearest")
-        return self.out(self.join_fine(torch.cat([fine, middle], 1)))
+        features: Tensor = self.out(self.join_fine(torch.cat([fine, middle], 1)))
+        return features
 
 
 def _conv(inputs: int, outputs: int, stride: int) -> nn.Sequential:
@@ -81,26 +82,26 @@ class MotionDenoiser(nn.Module):
         levels = len(config.channels)
         heads = tuple(channels // config.head_width for channels in config.channels)
         self.text = TextEncoder(config.buckets, config.caption_length, config.text_width)
-        self.see = PictureEncoder(config.features)
+        self.picture_encoder = PictureEncoder(config.features)
         self.unet = UNetMotionModel(
             sample_size=config.grid,
             in_channels=2 + config.features + 2,  # motion, features, x and y
             out_channels=2,
-            # The finest level goes without attention: half of the time, little of the quality.
+            # No attention at the finest level: it cost half of the time for little quality.
             down_block_types=("DownBlockMotion",) + ("CrossAttnDownBlockMotion",) * (levels - 1),
             up_block_types=("CrossAttnUpBlockMotion",) * (levels - 1) + ("UpBlockMotion",),
             block_out_channels=config.channels,
             layers_per_block=1,
-            # Groups of several channels: with one channel per group the norm would wipe out
-            # what is constant over a frame, which is all there is to a pan.
+            # Groups of several channels: with one channel per group the norm would remove what is
+            # constant over a frame, and a pan is nothing else.
             norm_num_groups=8,
             cross_attention_dim=config.text_width,
             num_attention_heads=heads,
             motion_num_attention_heads=heads,
             motion_max_seq_length=config.frames,
             use_linear_projection=True,
-            # Cross-attention alone learns from pure noise very slowly what a prompt means; the mean
-            # of its words, joined to the noise level, reaches every block.
+            # From pure noise, cross-attention alone learns very slowly what a prompt means. The
+            # mean of its words, added to the noise level's embedding, reaches every block.
             addition_embed_type="text_time",
             addition_time_embed_dim=config.channels[0],
             projection_class_embeddings_input_dim=config.text_width + config.channels[0],
@@ -110,36 +111,36 @@ class MotionDenoiser(nn.Module):
         """Encode and denoise.
 
         x (B, 2, T, h, w) noisy motion; time (B,) float in [0, 1], 1 is pure noise;
-        picture (B, 3, p, p) in [-1, 1], zero where there is none; tokens (B, L, PIECES).
+        picture (B, 3, p, p) in [-1, 1], zeros for no picture; tokens (B, L, PIECES).
         Returns v, shaped as x.
         """
-        return self.denoise(x, time, self.still(picture), *self.text(tokens))
+        return self.denoise(x, time, self.static_features(picture), *self.text(tokens))
 
-    def still(self, picture: Tensor) -> Tensor:
-        """What does not change from step to step nor from frame to frame, (B, C, h, w)."""
-        seen = self.see(picture)
-        place = places(self.config.grid, seen).expand(len(seen), -1, -1, -1)
-        return torch.cat([seen, place], 1)
+    def static_features(self, picture: Tensor) -> Tensor:
+        """Input channels that are the same in all steps and frames, (B, C, h, w)."""
+        features = self.picture_encoder(picture)
+        place = places(self.config.grid, features).expand(len(features), -1, -1, -1)
+        return torch.cat([features, place], 1)
 
     def denoise(
-        self, x: Tensor, time: Tensor, still: Tensor, context: Tensor, said: Tensor
+        self, x: Tensor, time: Tensor, static_features: Tensor, context: Tensor, pooled_text: Tensor
     ) -> Tensor:
-        """One pass. context (B, L, D) and said (B, D) as the text encoder returns them."""
-        return OnePass.of(self.unet, join(x, still), time, context, said)
+        """One pass. context (B, L, D) and pooled_text (B, D) come from the text encoder."""
+        return OnePass.of(self.unet, join(x, static_features), time, context, pooled_text)
 
 
 class OnePass(nn.Module):
-    """One pass as a function of tensors alone, which graphs can be made of."""
+    """One pass as a function of tensors only, so that a graph can be built from it."""
 
     def __init__(self, unet: UNetMotionModel, repeat: bool):
-        """`repeat`: whether the context is copied for every frame, as stock diffusers wants it."""
+        """`repeat`: copy the context for every frame, as stock diffusers expects it."""
         super().__init__()
         self.unet = unet
         self.repeat = repeat
 
-    def forward(self, sample: Tensor, time: Tensor, context: Tensor, said: Tensor) -> Tensor:
-        """sample (B, C, T, h, w) from `join`; time (B,); context (B, L, D); said (B, D)."""
-        return self.of(self.unet, sample, time, context, said, self.repeat)
+    def forward(self, sample: Tensor, time: Tensor, context: Tensor, pooled_text: Tensor) -> Tensor:
+        """sample (B, C, T, h, w) from `join`; time (B,); context (B, L, D); pooled_text (B, D)."""
+        return self.of(self.unet, sample, time, context, pooled_text, self.repeat)
 
     @staticmethod
     def of(
@@ -147,21 +148,23 @@ class OnePass(nn.Module):
         sample: Tensor,
         time: Tensor,
         context: Tensor,
-        said: Tensor,
+        pooled_text: Tensor,
         repeat: bool = True,
     ) -> Tensor:
         if repeat:
             context = context.repeat_interleave(sample.shape[2], 0)  # (B*T, L, D)
         time = time * 1000
-        return unet(
+        v: Tensor = unet(
             sample,
             time,
             context,
-            added_cond_kwargs={"text_embeds": said, "time_ids": time[:, None]},
+            added_cond_kwargs={"text_embeds": pooled_text, "time_ids": time[:, None]},
             return_dict=False,
         )[0]
+        return v
 
 
-def join(x: Tensor, still: Tensor) -> Tensor:
-    """What the UNet takes: motion (B, 2, T, h, w) and what stands still (B, C, h, w)."""
-    return torch.cat([x, still.to(x.dtype)[:, :, None].expand(-1, -1, x.shape[2], -1, -1)], 1)
+def join(x: Tensor, static_features: Tensor) -> Tensor:
+    """The UNet's input: motion (B, 2, T, h, w) and static features (B, C, h, w) in every frame."""
+    per_frame = static_features.to(x.dtype)[:, :, None].expand(-1, -1, x.shape[2], -1, -1)
+    return torch.cat([x, per_frame], 1)

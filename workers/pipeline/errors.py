@@ -1,8 +1,8 @@
-"""What can go wrong in the pipeline. The worker maps these to its own error tree."""
+"""The pipeline's errors. The motion engine translates them to the service's error tree."""
 
 
 class PipelineError(Exception):
-    """Root of every error that the pipeline raises on purpose."""
+    """Base of every error that the pipeline raises on purpose."""
 
 
 class CheckpointError(PipelineError):
@@ -14,4 +14,4 @@ class NumericalError(PipelineError):
 
 
 class OutOfMemory(PipelineError):
-    """The device had no memory left. Another worker, or this one later, may succeed."""
+    """The device ran out of memory. Another worker, or this one later, may succeed."""

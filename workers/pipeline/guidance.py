@@ -1,8 +1,8 @@
-"""From the network to the sampler's x0: one pass per step, or three with guidance.
+"""Turns the network's output into the sampler's x0: one pass per step, or three with guidance.
 
-Brooks et al. 2022 (InstructPix2Pix, arXiv:2211.09800, eq. 3): from the unconditional prediction,
-one stride towards what the picture says and one more towards what the text adds to it. All three
-passes are one batch.
+Guidance follows Brooks et al. 2022 (InstructPix2Pix, arXiv:2211.09800, eq. 3): it starts from the
+unconditional prediction, moves towards the picture's and then towards that of picture and text. All
+three passes run as one batch.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ RunPass = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 class ClipDenoiser:
-    """denoise(x, sigma) -> x0, for pictures and prompts that are encoded once."""
+    """denoise(x, sigma) -> x0. Encodes its pictures and prompts once."""
 
     def __init__(
         self,
@@ -28,18 +28,18 @@ class ClipDenoiser:
         picture: Tensor,  # (B, 3, p, p) in [-1, 1]
         tokens: Tensor,  # (B, L, PIECES)
         sampling: Sampling,
-        run: RunPass | None = None,  # a graph of OnePass; None runs the network as it stands
+        run: RunPass | None = None,  # a graph of OnePass; default: the network itself
     ):
         self.run = run if run is not None else OnePass(network.unet, repeat=True)
         self.dtype = network.unet.conv_in.weight.dtype
         self.sampling = sampling
         self.passes = GUIDED_PASSES if sampling.guided else 1
         if sampling.guided:
-            silence = torch.full_like(tokens, PAD)
+            no_text = torch.full_like(tokens, PAD)
             picture = torch.cat([torch.zeros_like(picture), picture, picture])
-            tokens = torch.cat([silence, silence, tokens])
-        self.still = network.still(picture.to(self.dtype))
-        self.context, self.said = network.text(tokens)
+            tokens = torch.cat([no_text, no_text, tokens])
+        self.static_features = network.static_features(picture.to(self.dtype))
+        self.context, self.pooled_text = network.text(tokens)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         """x (B, 2, T, h, w) float32 = signal + sigma * noise. Returns x0, float32."""
@@ -47,30 +47,33 @@ class ClipDenoiser:
         x0 = scaled * signal - v * noise
         if not self.sampling.guided:
             return x0
-        bare, seen, told = x0.chunk(GUIDED_PASSES)
+        uncond, image, image_text = x0.chunk(GUIDED_PASSES)
         by_picture, by_text = self.sampling.picture_scale, self.sampling.text_scale
-        guided = bare + by_picture * (seen - bare) + by_text * (told - seen)
-        return rescale(guided, told, self.sampling.rescale)
+        guided = uncond + by_picture * (image - uncond) + by_text * (image_text - image)
+        return rescale(guided, image_text, self.sampling.rescale)
 
     def velocity(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, float, float]:
-        """v of every pass, (passes * B, ...) float32; its input at unit variance; and the shares
-        of signal and noise in that, signal^2 + noise^2 = 1."""
+        """Return v, its input, and the shares of signal and noise in that input.
+
+        v (passes * B, ...) float32. The input has unit variance: signal^2 + noise^2 = 1.
+        """
         signal = (1 / (1 + sigma**2).sqrt()).item()
         scaled = (x * signal).repeat(self.passes, 1, 1, 1, 1)
         time = time_of(sigma).to(x.device, torch.float32).expand(len(scaled))
-        v = self.run(join(scaled.to(self.dtype), self.still), time, self.context, self.said)
+        sample = join(scaled.to(self.dtype), self.static_features)
+        v = self.run(sample, time, self.context, self.pooled_text)
         return v.float(), scaled, signal, signal * sigma.item()
 
 
-def rescale(guided: Tensor, told: Tensor, share: float) -> Tensor:
-    """Bring a guided prediction back to the strength of the one pass with all conditions.
+def rescale(guided: Tensor, image_text: Tensor, share: float) -> Tensor:
+    """Bring a guided prediction back to the strength of the pass with all conditions.
 
-    Lin et al. 2023 (arXiv:2305.08891, section 3.4), with the root mean square instead of the
-    standard deviation: the mean of a motion is a pan, and is part of its strength.
+    Lin et al. 2023 (arXiv:2305.08891, section 3.4), but with the root mean square instead of the
+    standard deviation: the mean of a motion is a pan, which is part of its strength.
     """
     if share == 0:
         return guided
     over = (1, 2, 3, 4)
-    strength = told.square().mean(over, keepdim=True).sqrt()
+    strength = image_text.square().mean(over, keepdim=True).sqrt()
     too_strong = guided.square().mean(over, keepdim=True).sqrt().clamp(min=1e-6)
     return guided * (share * strength / too_strong + 1 - share)

@@ -1,7 +1,7 @@
 """Model directories: config.json and one safetensors file per network, checked before use.
 
-A directory holds one architecture and up to two networks of it: the teacher, and the student that
-was distilled from it.
+A directory holds up to two networks of one architecture: the teacher, and the student distilled
+from it.
 """
 
 import json
@@ -18,11 +18,13 @@ from workers.pipeline.errors import CheckpointError
 
 CONFIG_FILE = "config.json"
 TEACHER, STUDENT = "teacher", "student"
+# Modules that were renamed after checkpoints had been published: the name in the file, and today's.
+RENAMED = {"see.": "picture_encoder."}
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one network is sampled unless a job says otherwise."""
+    """How one network is sampled, unless a job says otherwise."""
 
     steps: int
     guided: bool  # three passes per step, or one
@@ -35,13 +37,13 @@ class Sampling:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything about a model but its weights."""
+    """Everything about a model except its weights."""
 
     name: str
     version: str
     network: DenoiserConfig
     vocabulary: list[str]  # the words of the training captions
-    motion_scale: float  # what a displacement of 1 in the network's units is, in half sides
+    motion_scale: float  # half sides per unit of the network's displacements
     sampling: dict[str, Sampling] = field(default_factory=dict)  # by network
 
 
@@ -74,16 +76,16 @@ def load_config(directory: Path) -> ModelConfig:
 def load_network(
     directory: Path, name: str, config: ModelConfig, dtype: torch.dtype, device: str
 ) -> MotionDenoiser:
-    """Read <name>.safetensors. Raises CheckpointError: one sentence with the file and the key."""
+    """Read <name>.safetensors. Raises CheckpointError, which names the file and the key."""
     file = directory / f"{name}.safetensors"
     try:
         network = MotionDenoiser(config.network)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(
-            f"{directory / CONFIG_FILE} describes no network: {error}."
+            f"{directory / CONFIG_FILE} does not describe a network: {error}."
         ) from error
     expected = network.state_dict()
-    weights = _read_weights(file)
+    weights = with_current_names(_read_weights(file))
     for key, tensor in expected.items():
         if key not in weights:
             raise CheckpointError(f"{file} lacks the tensor {key}.")
@@ -99,6 +101,17 @@ def load_network(
             raise CheckpointError(f"{file} holds an unknown tensor {key}.")
     network.load_state_dict(weights)
     return network.to(device, dtype).eval().requires_grad_(False)
+
+
+def with_current_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of any release under the names of today's modules."""
+    current = {}
+    for key, value in weights.items():
+        for old, new in RENAMED.items():
+            if key.startswith(old):
+                key = new + key.removeprefix(old)
+        current[key] = value
+    return current
 
 
 def _read_weights(file: Path) -> dict[str, Tensor]:

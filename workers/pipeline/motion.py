@@ -1,8 +1,8 @@
 """From motion fields to frames: the picture, warped at its own resolution.
 
-A clip of motion is (2, T, g, g): backward displacements at times 1/T .. 1 over a square whose side
-is the picture's longest side, in half sides; the picture lies in its middle. One unit is therefore
-as long along x as along y, and a rotation stays one on a picture of any shape.
+A clip of motion is (2, T, g, g): backward displacements at times 1/T .. 1, in half sides of a
+square. The picture lies in the middle of that square, whose side is its longest side. So one unit
+is equally long along x and y, and a rotation stays a rotation on a picture of any shape.
 """
 
 import math
@@ -21,9 +21,9 @@ def extent(height: int, width: int) -> tuple[float, float]:
 
 
 def picture_in_square(picture: np.ndarray, side: int) -> Tensor:
-    """What the network sees of a picture: (H, W, 3) uint8 -> (3, side, side) in [-1, 1].
+    """The network's input picture: (H, W, 3) uint8 -> (3, side, side) in [-1, 1].
 
-    Reduced by area, and mirrored at the edges where it does not fill the square.
+    Averages areas, and mirrors the picture where it does not fill the square.
     """
     height, width = picture.shape[:2]
     ex, ey = extent(height, width)
@@ -38,7 +38,7 @@ def picture_in_square(picture: np.ndarray, side: int) -> Tensor:
 def cubic_weights(at: Tensor, knots: int) -> Tensor:
     """Catmull-Rom weights (len(at), knots) for positions between knots 0 .. knots - 1.
 
-    Goes on in a straight line beyond the first and the last knot.
+    Extrapolates in a straight line beyond the first and the last knot.
     """
     left = at.floor().clamp(0, knots - 2)
     t = (at - left).double()
@@ -52,7 +52,7 @@ def cubic_weights(at: Tensor, knots: int) -> Tensor:
     beyond = t - inside
     weights = torch.zeros(len(at), knots + 2, dtype=torch.float64)
     weights.scatter_add_(1, left.long()[:, None] + torch.arange(4), local)
-    # The neighbours that the first and the last knot lack lie on a straight line.
+    # The missing neighbours of the first and the last knot continue a straight line.
     out = weights[:, 1:-1].clone()
     out[:, 0] += 2 * weights[:, 0]
     out[:, 1] -= weights[:, 0]
@@ -72,10 +72,10 @@ def grid_weights(points: Tensor, cells: int) -> Tensor:
 
 
 def keep_inside(motion: Tensor, height: int, width: int) -> Tensor:
-    """Zoom in just as far as the motion would show what lies beyond the picture's edges.
+    """Zoom in just far enough to hide what the motion would show beyond the picture's edges.
 
-    motion (2, K, g, g) with knot 0 at time 0. The zoom starts at none and never goes back. What a
-    zoom out shows beyond all four edges stays: undoing that would undo the zoom out.
+    motion (2, K, g, g) with knot 0 at time 0. The zoom starts at nothing and never decreases. It
+    does not hide what a zoom out shows beyond all four edges: that would undo the zoom out.
     """
     cells = motion.shape[-1]
     half = torch.tensor(extent(height, width))
@@ -115,18 +115,18 @@ def to_yuv420(picture: np.ndarray) -> tuple[Tensor, Tensor]:
     pixels = torch.tensor(picture).permute(2, 0, 1).float()
     height, width = picture.shape[:2]
     pixels = F.pad(pixels[None], (0, width % 2, 0, height % 2), mode="replicate")[0]
-    luma, *chroma = torch.einsum("kc,chw->khw", _BT709, pixels)
-    chroma = F.avg_pool2d(torch.stack(chroma)[None], 2)[0]
+    luma, *colour = torch.einsum("kc,chw->khw", _BT709, pixels)
+    chroma = F.avg_pool2d(torch.stack(colour)[None], 2)[0]
     return (luma[None] + 16).round(), (chroma + 128).round()
 
 
-# Frames that are warped together. The sampler's threads each take a frame, never a part of one.
+# Frames that are warped together: grid_sample gives each of its threads whole frames.
 TOGETHER = 4
-TOGETHER_PIXELS = 4_000_000  # at most so many, for the memory of large pictures
+TOGETHER_PIXELS = 4_000_000  # limits the memory that large pictures take
 
 
 class _Layer:
-    """Channels of one resolution, and where their samples lie in the square."""
+    """Channels of one resolution, and the positions of their samples in the square."""
 
     def __init__(self, pixels: Tensor, cells: int, reach: float, device: torch.device):
         """pixels (C, h, w) float32; `cells`: the side of the motion fields; `reach`: the longest
@@ -138,17 +138,17 @@ class _Layer:
         self.pixels = pixels.to(device)
         self.rows = grid_weights(ys, cells).to(device)  # (h, g)
         self.columns = grid_weights(xs, cells).to(device)  # (w, g)
-        # Mirrored once as far as samples reach (bicubic ones two pixels further): the sampler's own
+        # Mirrored once, as far as samples reach (bicubic: two pixels further). grid_sample's own
         # mirroring of every tap takes half as long again.
         margin = min(math.ceil(reach * max(height, width) / 2) + 3, max(height, width))
         padded = np.pad(pixels.numpy(), [(0, 0), (margin, margin), (margin, margin)], "symmetric")
         self.padded = torch.from_numpy(padded)[None].to(device)
         self.xs, self.ys = xs.to(device), ys.to(device)
-        # What is 1 at the edge of the padded picture.
+        # Scales positions so that the padded picture's edge is 1.
         self.half = (ex * (1 + 2 * margin / width), ey * (1 + 2 * margin / height))
 
     def warp(self, moves: Tensor) -> np.ndarray:
-        """Sample at places displaced by moves (n, 2, g, g): (n, C, h, w) uint8."""
+        """Sample at positions displaced by moves (n, 2, g, g): (n, C, h, w) uint8."""
         u = self.rows @ moves @ self.columns.T  # (n, 2, h, w)
         at = torch.empty((len(u), *u.shape[2:], 2), device=u.device)
         torch.add(u[:, 0], self.xs, out=at[..., 0]).div_(self.half[0])
@@ -164,7 +164,7 @@ class _Layer:
 
 
 class Warp:
-    """Frames of one picture under one motion, made one by one."""
+    """Frames of one picture under one motion, made one at a time."""
 
     def __init__(
         self,
@@ -177,14 +177,14 @@ class Warp:
     ):
         """picture (H, W, 3) uint8; motion (2, T, g, g) in half sides, float32.
 
-        With `loop` it goes there and back, slowing down at both ends. With `yuv` the picture is
-        turned into YUV 4:2:0 once, which halves what there is to warp and spares the encoder a
-        conversion of every frame; frames then are (H * 3 / 2, W) uint8: Y, below it U, then V.
+        With `loop` the motion goes there and back, slowing down at both ends. With `yuv` the
+        picture is converted to YUV 4:2:0 once, which halves the work of warping and spares the encoder a
+        conversion per frame; frames are then (H * 3 / 2, W) uint8: Y, below it U, then V.
         """
         height, width = picture.shape[:2]
-        still = torch.cat([torch.zeros_like(motion[:, :1]), motion], 1).cpu()  # u_0 = 0
-        knots = keep_inside(still, height, width)
-        if loop:  # frame `frames`, which would follow the last, is frame 0 again
+        from_rest = torch.cat([torch.zeros_like(motion[:, :1]), motion], 1).cpu()  # u_0 = 0
+        knots = keep_inside(from_rest, height, width)
+        if loop:  # the frame after the last is frame 0 again
             share = (1 - torch.cos(torch.arange(frames) * (2 * math.pi / frames))) / 2
         else:
             share = torch.linspace(0, 1, frames)
@@ -197,10 +197,10 @@ class Warp:
         self.together = max(1, min(TOGETHER, TOGETHER_PIXELS // (height * width)))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        # Bit for bit, whatever rounding a warp by zero may do.
+        # The picture itself, bit for bit: a warp by zero might round.
         yield self._joined([layer.pixels.byte().cpu().numpy() for layer in self.layers])
-        for moves in self.moves[1:].split(self.together):
-            # Around the calls only: the mode belongs to the thread, not to this generator.
+        for moves in torch.split(self.moves[1:], self.together):
+            # Only around the calls: the mode belongs to the thread, not to this generator.
             with torch.inference_mode():
                 warped = [layer.warp(moves) for layer in self.layers]
             for parts in zip(*warped, strict=True):

@@ -1,9 +1,9 @@
-"""Noise as smooth as motion is.
+"""Noise as smooth as motion.
 
-Motion fields are smooth: under white noise their few slow components show through long after the
+Motion fields are smooth. Under white noise their few slow components stay visible long after the
 fast ones have drowned, and most noise levels teach nothing about what moves where. So the noise has
 the spectrum of motion: at every level, all components are equally uncertain. Samples are then
-smooth by construction, and a noise ratio of some tens already hides everything.
+smooth by construction, and a noise ratio of a few tens hides everything.
 """
 
 import math
@@ -19,7 +19,8 @@ def cosines(size: int) -> Tensor:
     """The orthonormal DCT-II matrix (size, size): row k is the k-th cosine of a line."""
     at = (torch.arange(size, dtype=torch.float64) + 0.5) / size
     waves = torch.cos(math.pi * torch.arange(size)[:, None] * at)
-    return (waves / waves.norm(dim=1, keepdim=True)).float()
+    orthonormal: Tensor = waves / waves.norm(dim=1, keepdim=True)
+    return orthonormal.float()
 
 
 class MotionNoise:

@@ -1,8 +1,8 @@
 """From noise to motion: the noise schedule and DPM-Solver++ in log-SNR time.
 
-Noise levels are ratios sigma = noise / signal throughout, so log-SNR is -2 log sigma. The network
-is asked at the exact time of each level, as a float: rounding to trained integer steps would tell
-it another level than the solver integrates.
+Noise levels are always ratios sigma = noise / signal, so log-SNR is -2 log sigma. The network gets
+the exact time of each level as a float: rounding to integer steps would give it another level than
+the solver integrates.
 """
 
 import math
@@ -11,11 +11,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# The ends of the range that is integrated. Noise has the spectrum of motion (noise.py), so 40 times
-# as much of it hides nearly everything.
+# The ends of the integrated range. Noise has the spectrum of motion (noise.py), so a ratio of 40
+# hides nearly everything.
 SIGMA_MAX = 40.0
 SIGMA_MIN = 0.05
-TEACHER_STEPS = 32  # a student is distilled from so many
+TEACHER_STEPS = 32  # of the teacher that a student is distilled from
 
 
 def time_of(sigma: Tensor) -> Tensor:
@@ -33,11 +33,10 @@ def sigmas_for(kind: str, steps: int, high: float = SIGMA_MAX, low: float = SIGM
     "log-snr": uniform in log sigma; equal steps of the solver's own time (Lu et al. 2022).
     "karras": uniform in sigma^(1/7), denser at the low end (Karras et al. 2022, arXiv:2206.00364,
     eq. 5). "time": uniform in the network's time, denser still at both ends of the path.
-    "distilled": as far apart as the teacher's levels allow, of which it takes some; a student knows
-    only the levels that it was distilled at.
+    "distilled": evenly chosen from the teacher's levels, the only ones that a student knows.
 
-    Which is best depends on the model and the number of steps; measure it.
-    Raises ValueError for an unknown kind, no steps, or levels that do not fall to above 0.
+    The best choice depends on the model and the number of steps; measure it.
+    Raises ValueError for an unknown kind, for no steps, and unless high > low > 0.
     """
     if steps < 1:
         raise ValueError(f"a sampler needs at least one step, not {steps}")
@@ -45,23 +44,24 @@ def sigmas_for(kind: str, steps: int, high: float = SIGMA_MAX, low: float = SIGM
         raise ValueError(f"noise falls from high to low, both above 0, not from {high} to {low}")
     ends = torch.tensor([high, low], dtype=torch.float64)
     if kind == "log-snr":
-        levels = _line(ends.log(), steps).exp()
+        levels = _linspace(ends.log(), steps).exp()
     elif kind == "karras":
-        levels = _line(ends ** (1 / 7), steps) ** 7
+        levels = _linspace(ends ** (1 / 7), steps) ** 7
     elif kind == "time":
-        levels = torch.tan(_line(time_of(ends), steps) * (math.pi / 2))
+        levels = torch.tan(_linspace(time_of(ends), steps) * (math.pi / 2))
     elif kind == "distilled":
         if steps > TEACHER_STEPS:
             raise ValueError(f"a student takes at most its teacher's {TEACHER_STEPS} steps")
         chosen = [round(i * TEACHER_STEPS / steps) for i in range(steps)]
-        levels = _line(ends.log(), TEACHER_STEPS).exp()[chosen]
+        levels = _linspace(ends.log(), TEACHER_STEPS).exp()[chosen]
     else:
         raise ValueError(f"unknown schedule {kind!r}; known: log-snr, karras, time, distilled")
     return torch.cat([levels, levels.new_zeros(1)])
 
 
-def _line(ends: Tensor, steps: int) -> Tensor:
-    return torch.linspace(*ends.tolist(), steps, dtype=torch.float64)
+def _linspace(ends: Tensor, steps: int) -> Tensor:
+    first, last = ends.tolist()
+    return torch.linspace(first, last, steps, dtype=torch.float64)
 
 
 class DPMSolver:
@@ -112,12 +112,12 @@ class DPMSolver:
     def _step(x: Tensor, past: list[Tensor], end: float, times: list[float]) -> Tensor:
         """From times[0] to `end`; past[k] is the prediction at times[k]. Order: len(past)."""
         h = end - times[0]
-        keep = math.exp(-h)
+        decay = math.exp(-h)
         # Integrals of exp(-(h - t)) t^k over the step, for k = 0, 1, 2.
-        m0 = 1 - keep
+        m0 = 1 - decay
         m1 = h - m0
         m2 = h * h - 2 * m1
-        x = keep * x + m0 * past[0]
+        x = decay * x + m0 * past[0]
         if len(past) == 1:
             return x
         slope = (past[0] - past[1]) / (times[0] - times[1])
@@ -125,6 +125,6 @@ class DPMSolver:
             # m0 h / 2 for m1, as in the paper: half of the error of m1 itself on Gaussian data.
             return x + (m0 * h / 2) * slope
         older = (past[1] - past[2]) / (times[1] - times[2])
-        bend = (slope - older) / (times[0] - times[2])
-        # Newton's form: past[0] + slope t + bend t (t + times[0] - times[1]).
-        return x + m1 * slope + (m2 + m1 * (times[0] - times[1])) * bend
+        second_difference = (slope - older) / (times[0] - times[2])
+        # Newton's form: past[0] + slope t + second_difference t (t + times[0] - times[1]).
+        return x + m1 * slope + (m2 + m1 * (times[0] - times[1])) * second_difference

@@ -1,9 +1,9 @@
 """Prompts to tokens to context vectors.
 
-Words are not numbered by a list but hashed, and so are the runs of three and four letters in them
-(Bojanowski et al. 2017, arXiv:1607.04606): a form that training never had, "swaying" for "sway",
-still meets most of the vectors of its relatives, and a word without relatives meets vectors that
-training left near zero.
+There is no word list: words are hashed, and so are the runs of three and four letters in them
+(Bojanowski et al. 2017, arXiv:1607.04606). A form that training never saw, such as "swaying" for
+"sway", shares most vectors with its relatives. A word without relatives gets vectors that training
+left near zero.
 """
 
 import re
@@ -24,15 +24,15 @@ class Tokeniser:
     """Turn prompts into rows of hashed pieces, (length, PIECES) int64."""
 
     def __init__(self, length: int, buckets: int, known: frozenset[str] = frozenset()):
-        """`known`: words that are kept first when a prompt is too long."""
+        """`known`: the words to keep if a prompt is too long."""
         self.length = length
         self.buckets = buckets
         self.known = known
 
     def words(self, prompt: str) -> list[str]:
-        """The words that count, in order. What is too long loses its unknown words, then its end.
+        """The meaningful words, in order. A long prompt loses its unknown words, then its end.
 
-        Accents are taken off; other scripts have no words here.
+        Accents are removed. Text in other scripts has no words here.
         """
         plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
         words = [word for word in re.findall(r"[a-z]+", plain) if word not in STOP_WORDS]
@@ -50,17 +50,17 @@ class Tokeniser:
 
 
 def _runs(word: str) -> list[str]:
-    """Runs of three letters, then of four; with a mark, since "<up" is no word."""
+    """Runs of three letters, then of four, marked to tell them from words."""
     return [f"#{word[i : i + n]}" for n in (3, 4) for i in range(len(word) - n + 1)]
 
 
 class TextEncoder(nn.Module):
-    """Hashed pieces and two transformer layers: enough for captions of a dozen words."""
+    """Hashed pieces and two transformer layers, enough for captions of a dozen words."""
 
     def __init__(self, buckets: int, length: int, width: int):
         super().__init__()
         self.pieces = nn.Embedding(buckets + 1, width, padding_idx=PAD)
-        nn.init.normal_(self.pieces.weight, std=0.02)  # untrained pieces must say little
+        nn.init.normal_(self.pieces.weight, std=0.02)  # untrained pieces must matter little
         with torch.no_grad():
             self.pieces.weight[PAD] = 0
         self.start = nn.Parameter(torch.randn(width) * 0.1)
@@ -68,15 +68,14 @@ class TextEncoder(nn.Module):
         layer = nn.TransformerEncoderLayer(
             width, nhead=4, dim_feedforward=2 * width, dropout=0.0, batch_first=True
         )
-        # The fast path of nested tensors takes no bf16 on a CPU and saves nothing here.
+        # The nested-tensor fast path does not take bf16 on a CPU, and saves nothing here.
         self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """tokens (B, L, PIECES) -> context (B, L + 1, width), zero where there is no word, and the
-        mean of the rest (B, width).
+        """Encode tokens (B, L, PIECES).
 
-        The first vector stands for the prompt as a whole, so an empty one has something to attend
-        to.
+        Returns the context (B, L + 1, width), zero at padding, and the mean of the rest (B, width).
+        The first vector stands for the whole prompt, so that an empty prompt has one, too.
         """
         word, runs = tokens[..., 0], tokens[..., 1:]
         count = (runs != PAD).sum(-1, keepdim=True).clamp(min=1)
@@ -84,6 +83,6 @@ class TextEncoder(nn.Module):
         x = torch.cat([self.start.expand(len(x), 1, -1), x], 1) + self.position
         absent = torch.cat([torch.zeros_like(word[:, :1]), word == PAD], 1).bool()
         x = self.layers(x, src_key_padding_mask=absent)
-        said = (~absent).to(x.dtype)[..., None]
-        x = x * said
-        return x, x.sum(1) / said.sum(1)
+        present = (~absent).to(x.dtype)[..., None]
+        x = x * present
+        return x, x.sum(1) / present.sum(1)

@@ -118,10 +118,10 @@ def test_a_url_for_reading_writes_nothing(api, anonymous, app, photo):
 def test_uploads_are_swept_after_a_day(app, store, objects_dir, uploaded):
     objects = app.extensions["services"].objects
     [path] = calls.objects_in(objects_dir)
-    assert housekeeping.remove_unnamed(store, objects) == 0
+    assert housekeeping.remove_unreferenced(store, objects) == 0
     past = time.time() - 86_500
     os.utime(objects_dir / path, (past, past))
-    assert housekeeping.remove_unnamed(store, objects) == 1
+    assert housekeeping.remove_unreferenced(store, objects) == 1
     assert calls.objects_in(objects_dir) == []
 
 

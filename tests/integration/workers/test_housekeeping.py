@@ -79,7 +79,7 @@ def test_a_sweep_removes_old_objects_that_no_row_names_and_nothing_else(
 def test_a_sweep_goes_on_past_its_batch_size(store, objects, objects_dir):
     for _ in range(housekeeping.BATCH + 1):
         put(objects, objects_dir, f"inputs/{uuid4()}.jpg")
-    assert housekeeping.remove_unnamed(store, objects) == housekeeping.BATCH + 1
+    assert housekeeping.remove_unreferenced(store, objects) == housekeeping.BATCH + 1
     assert list(objects.list()) == []
 
 

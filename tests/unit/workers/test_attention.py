@@ -278,7 +278,7 @@ def test_what_repeats_no_context_is_refused_and_left_as_it_was():
         layers_per_block=1,
     )
     for target in (plain, nn.Linear(2, 2), object()):
-        with pytest.raises(ValueError, match=r"holds no network .* UNetMotionModel"):
+        with pytest.raises(ValueError, match=r"contains no network .* UNetMotionModel"):
             share_context(target)
     attentions = [m for m in plain.modules() if isinstance(m, Attention)]
     assert not any(isinstance(a.processor, SharedContextProcessor) for a in attentions)

@@ -61,10 +61,10 @@ def test_a_graph_computes_what_the_network_computes(dtype, kind, clips):
     with torch.inference_mode():
         for seed in (1, 2):  # not what it was built with
             expected = network(*inputs(dtype, clips, seed))
-            # To rounding: joined projections add up in another order.
+            # To rounding: fused projections add up in another order.
             assert_close(graph(*inputs(dtype, clips, seed)), expected)
-        sample, time, context, said = inputs(dtype, clips, 2)
-        assert not torch.equal(graph(sample, time, -context, said), expected)  # no constant
+        sample, time, context, pooled_text = inputs(dtype, clips, 2)
+        assert not torch.equal(graph(sample, time, -context, pooled_text), expected)  # no constant
 
 
 def test_other_shapes_run_through_the_network_itself():
@@ -118,7 +118,7 @@ def test_a_graph_that_computes_something_else_is_not_used(caplog):
     assert graph.kind == "eager"
     assert graph(torch.tensor([-1.0, 1.0])).tolist() == [-3, 3]
     (message,) = caplog.messages
-    assert message.startswith("no torchscript graph, running eagerly: ArithmeticError: it is off")
+    assert message.startswith("graph_not_used kind=torchscript error=ArithmeticError: it is off")
 
 
 def test_an_error_of_the_network_itself_is_not_hidden():
@@ -180,14 +180,14 @@ def test_without_a_compiler_one_line_is_logged_and_the_network_runs(tmp_path, mi
     printed, logged = in_a_fresh_process(tmp_path, **environment)
     assert printed == "eager 2 True 0"
     (line,) = logged
-    assert "no compile graph, running eagerly: " in line
+    assert "graph_not_used kind=compile error=" in line
 
 
 @pytest.mark.slow  # a C++ compiler's minutes where the machine is busy
 @pytest.mark.timeout(900)
 def test_what_is_compiled_once_serves_every_thread_and_stride(tmp_path):
     printed, logged = in_a_fresh_process(tmp_path)
-    if "no compile graph" in " ".join(logged):
+    if "graph_not_used" in " ".join(logged):
         pytest.skip("no C++ compiler on this machine")
     assert printed == "compile 2 True 0"
     assert logged == []

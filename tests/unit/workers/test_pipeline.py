@@ -14,7 +14,7 @@ from skimage import data
 from app.config.profiles_file import PROFILES
 from app.domain.job.profiles import DEFAULT_PROFILE
 from tests.support.tiny_model import write_model
-from workers.pipeline.animation import SHIPPED, Animation, naming_memory
+from workers.pipeline.animation import SHIPPED, Animation, translate_oom
 from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory, PipelineError
 from workers.pipeline.guidance import ClipDenoiser, rescale
 from workers.pipeline.loader import (
@@ -183,7 +183,7 @@ def test_what_overflows_in_bf16_is_tried_once_more_in_fp32(toy_dir, photo, caplo
     with caplog.at_level(logging.WARNING):
         got = clip(animation, photo)
     assert calls == [torch.bfloat16]
-    assert "Once more in fp32" in caplog.text
+    assert "retrying_in_fp32" in caplog.text
     assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
 
     animation.network.unet.conv_out.bias.fill_(float("nan"))  # fp32 does not help there
@@ -209,7 +209,7 @@ def test_one_pass_is_the_networks_own_prediction(toy_dir):
 
 
 def test_guidance_with_scales_of_one_is_the_conditional_prediction(toy_dir):
-    """bare + (seen - bare) + (told - seen) = told."""
+    """uncond + (image - uncond) + (image_text - image) = image_text."""
     network = load_network(toy_dir, TEACHER, load_config(toy_dir), torch.float32, "cpu")
     picture, tokens = torch.randn(1, 3, 64, 64), torch.randint(0, 512, (1, 16, 16))
     guided, _ = predictions(network, replace(PLAIN, guided=True), picture, tokens)
@@ -230,15 +230,17 @@ def test_guidance_at_scale_zero_ignores_picture_and_text(toy_dir):
 
 
 def test_rescaling_brings_a_guided_prediction_back_to_its_strength():
-    told, guided = torch.randn(2, 2, 8, 4, 4), 3 * torch.randn(2, 2, 8, 4, 4)
+    image_text, guided = torch.randn(2, 2, 8, 4, 4), 3 * torch.randn(2, 2, 8, 4, 4)
 
     def strength(x):
         return x.square().mean((1, 2, 3, 4)).sqrt()
 
-    assert torch.equal(rescale(guided, told, 0.0), guided)
-    assert torch.allclose(strength(rescale(guided, told, 1.0)), strength(told), atol=1e-5)
-    half = strength(rescale(guided, told, 0.5))
-    assert torch.allclose(half, (strength(told) + strength(guided)) / 2, atol=1e-5)
+    assert torch.equal(rescale(guided, image_text, 0.0), guided)
+    assert torch.allclose(
+        strength(rescale(guided, image_text, 1.0)), strength(image_text), atol=1e-5
+    )
+    half = strength(rescale(guided, image_text, 0.5))
+    assert torch.allclose(half, (strength(image_text) + strength(guided)) / 2, atol=1e-5)
 
 
 def test_the_served_network_shares_its_context_and_computes_the_same(toy_dir, toy_teacher):
@@ -341,9 +343,9 @@ def test_saved_models_come_back_as_they_were(toy_dir, tmp_path):
 
 
 def test_running_out_of_memory_has_a_name():
-    with pytest.raises(OutOfMemory), naming_memory():
+    with pytest.raises(OutOfMemory), translate_oom():
         torch.empty(2**60)
-    with pytest.raises(RuntimeError, match="other"), naming_memory():
+    with pytest.raises(RuntimeError, match="other"), translate_oom():
         raise RuntimeError("something other")
     assert issubclass(OutOfMemory, PipelineError)
 
