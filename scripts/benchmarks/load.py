@@ -17,12 +17,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psycopg
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -33,13 +31,14 @@ from scripts.benchmarks import load_placements, load_plots
 from scripts.benchmarks.figures import Figure
 from scripts.benchmarks.load_clients import arrivals, percentile, submit_all
 from scripts.benchmarks.load_placements import Placements
-from scripts.benchmarks.load_watch import Use, Watch
+from scripts.benchmarks.load_step import SUBMIT_P99_MS, SUCCESS, Step
+from scripts.benchmarks.load_watch import Watch
 from scripts.stack import Stack
 
 REGIONS = ("us-east", "eu-west")
 DISPATCHERS = ("dispatcher", "dispatcher:eu-west")
 WORKERS = tuple(f"gpu:{region}:{n}" for region in REGIONS for n in (1, 2))
-SUBMIT_P99_MS, SUCCESS, DONE_S = 100.0, 0.999, 10.0
+DONE_S = 10.0
 FIRST_RATE, FACTOR, MOST_RATE = 5.0, 1.5, 2000.0
 REFINEMENTS = 2  # halvings of the last step, after which the knee is known within 11 %
 DRAIN_S = 60.0
@@ -54,27 +53,6 @@ OUTCOMES = f"""
         {", ".join(f"extract(epoch FROM {b} - {a})::float8" for a, b in STAGES.values())}
     FROM jobs WHERE id = ANY(%s::uuid[])
 """
-
-
-@dataclass(frozen=True)
-class Step:
-    """One rate, held for a while. Rates in jobs/s, times in milliseconds."""
-
-    rate: float  # that came due
-    submit_ms: NDArray[np.float64]
-    done_ms: NDArray[np.float64]  # of the jobs that succeeded, from due to finished
-    sent_late_ms: float  # p99
-    success: float
-    stages_ms: dict[str, float]  # p99 of each
-    use: Use
-
-    @property
-    def submit_p99_ms(self) -> float:
-        return percentile(self.submit_ms, 0.99)
-
-    @property
-    def passes(self) -> bool:
-        return self.submit_p99_ms <= SUBMIT_P99_MS and self.success >= SUCCESS
 
 
 class Load:

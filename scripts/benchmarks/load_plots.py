@@ -1,26 +1,23 @@
 """The pictures of `scripts/bench load`: small PNGs that the README can show."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scripts.benchmarks.load_clients import percentile
 from scripts.benchmarks.load_placements import Placements
+from scripts.benchmarks.load_step import Step
 from scripts.benchmarks.plots import COLOURS, GREY, new, save
-
-if TYPE_CHECKING:
-    from scripts.benchmarks.load import Step
 
 BANDS = 5  # processes drawn one by one; the rest together
 
 
-def draw_all(to: Path, steps: list["Step"], knee: "Step | None", placed: Placements) -> None:
+def draw_all(to: Path, steps: list[Step], knee: Step | None, placed: Placements) -> None:
     _knee(to / "knee.png", steps, knee)
     _placements(to / "placements.png", placed)
 
 
-def _knee(path: Path, steps: list["Step"], knee: "Step | None") -> None:
+def _knee(path: Path, steps: list[Step], knee: Step | None) -> None:
     picture, (left, right) = new(columns=2)
     rates = [step.rate for step in steps]
     lines = (

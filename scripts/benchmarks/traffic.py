@@ -9,7 +9,7 @@ submission; it succeeds when a worker takes it within 20 s.
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,53 +20,19 @@ from rich.table import Table
 from app.domain.routing.admission import Class, wait_bound
 from app.domain.routing.damping import PERIOD_S, next_table, smooth
 from app.domain.routing.load import Load
-from app.domain.routing.offload import in_region_bound, limits_of, offload
 from app.domain.routing.table import TableRefused, check_invariants
 from app.domain.routing.topology import Topology
 from app.planning.geography import random_world
-from app.planning.lp import gap, optimum
 from scripts.benchmarks import traffic_plots
 from scripts.benchmarks import traffic_worlds as worlds
 from scripts.benchmarks.figures import Figure
 from scripts.benchmarks.loads import worlds as any_world
+from scripts.benchmarks.traffic_routings import routings
 from scripts.benchmarks.traffic_worlds import ARMS, SERVICE_S, Run
 
 RECOVERED, GOODPUT_WINDOW_S = 0.99, 30.0
 LOAD_WINDOW_S = 30.0
 WARM_UP_S = 60.0
-
-
-@dataclass(frozen=True)
-class Routing:
-    """One random geography's table against the optimum."""
-
-    gap_points: float  # short of the closed form, percentage points
-    rtt_ratio: float
-    over: int  # regions over their ceiling although the program finds room for all
-    ms: float
-
-
-def routings(count: int) -> list[Routing]:
-    """Tables for worlds of 30 regions at 94 % of all ceilings, demand unlike capacity."""
-    results = []
-    for seed in range(count):
-        rng = np.random.default_rng(seed)
-        topology, load = random_world(30, rng, load=0.9375, skew=0.5)
-        start = time.thread_time()
-        shares = offload(load, topology)
-        ms = (time.thread_time() - start) * 1000
-        demand = [load.of(name).demand for name in topology.names]
-        bound = in_region_bound(shares.limits, demand)
-        fits = optimum(load, topology, limits_of(load, topology)).feasible
-        results.append(
-            Routing(
-                gap_points=abs(100.0 * (bound - shares.in_region())),
-                rtt_ratio=gap(shares, load, topology).rtt_ratio,
-                over=len(shares.over_ceiling()) if fits else 0,
-                ms=ms,
-            )
-        )
-    return results
 
 
 def invariant_violations(cases: int) -> int:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,10 +12,8 @@ from app.domain.routing.admission import Class, wait_bound
 from app.domain.routing.capacity import ceiling, wait_quantile
 from scripts.benchmarks import traffic_worlds as worlds
 from scripts.benchmarks.plots import GREY, STYLE, save
+from scripts.benchmarks.traffic_routings import Routing
 from scripts.benchmarks.traffic_worlds import SERVICE_S, Run
-
-if TYPE_CHECKING:
-    from scripts.benchmarks.traffic import Routing
 
 # Okabe and Ito's colours, told apart by everybody.
 COLOURS = {
@@ -31,7 +28,7 @@ WINDOW_S = 20.0
 
 def draw_all(
     to: Path,
-    geographies: Sequence["Routing"],
+    geographies: Sequence[Routing],
     steady: Run,
     flooded: Run,
     burst: dict[str, Run],
@@ -50,7 +47,7 @@ def draw_all(
         save(_replay(replays), to / "replay.png")
 
 
-def _optimum(geographies: Sequence["Routing"]) -> Picture:
+def _optimum(geographies: Sequence[Routing]) -> Picture:
     picture, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained")
     ratios = np.sort([g.rtt_ratio for g in geographies])
     left.plot(ratios, np.linspace(0, 1, len(ratios)), color=COLOURS["ours"], lw=2)

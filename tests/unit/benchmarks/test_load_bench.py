@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from app.planning.traces import Rates, Requests
-from scripts.benchmarks.load import FIRST_RATE, MOST_RATE, Step, climb, knee
+from scripts.benchmarks.load import FIRST_RATE, MOST_RATE, climb, knee
 from scripts.benchmarks.load_clients import arrivals, percentile, submit_all
+from scripts.benchmarks.load_step import Step
 from scripts.benchmarks.load_watch import Use
 
 STALL_S = 0.6
