@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from stillmotion import catalog, events, jobs, webhook_calls
-from stillmotion.connection import Connection, as_method, once
+from stillmotion.connection import Connection, as_items, as_method
 from stillmotion.wire import Flow, Item, Items, Open, Read, Request, Send, Sleep, Step, Work
 
 P = ParamSpec("P")
@@ -19,7 +19,7 @@ def _call(
     describe: Callable[P, Flow[T]],
 ) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
     async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        async with aclosing(self._items(once(describe(*args, **kwargs)))) as items:
+        async with aclosing(self._items(as_items(describe(*args, **kwargs)))) as items:
             return await anext(items)
 
     return as_method(method, describe)
@@ -37,10 +37,12 @@ def _iterate(
 
 
 class AsyncClient:
-    """As `Client`, with `await` and `async for`. Tasks of one event loop may share it."""
+    """`Client` for `await` and `async for`. Tasks of one event loop may share it."""
 
-    def __init__(self, base_url: str, api_key: str, timeout_s: float = 30.0):
-        self._connection = Connection(base_url, api_key, timeout_s)
+    def __init__(
+        self, server: str | None = None, api_key: str | None = None, timeout_s: float = 30.0
+    ):
+        self._connection = Connection(server, api_key, timeout_s)
         self._http = httpx.AsyncClient(**self._connection.options)
 
     async def close(self) -> None:
@@ -52,6 +54,7 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    run = _call(jobs.run)
     submit = _call(jobs.submit)
     estimate = _call(jobs.estimate)
     upload = _call(jobs.upload)
@@ -78,7 +81,7 @@ class AsyncClient:
     redeliver = _call(webhook_calls.redeliver)
 
     async def _items(self, flow: Items[T]) -> AsyncGenerator[T, None]:
-        """Do a flow's steps; yields its items."""
+        """Carry out a flow's steps and yield its items."""
         with closing(flow):
             async with aclosing(_Steps(self._http, self._connection)) as steps:
                 try:
@@ -104,11 +107,11 @@ class _Steps:
     def __init__(self, http: httpx.AsyncClient, connection: Connection):
         self._http = http
         self._connection = connection
-        self._answer: httpx.Response | None = None  # the open one
+        self._response: httpx.Response | None = None  # the open one
         self._bytes: AsyncIterator[bytes] | None = None
 
     async def do(self, step: Step) -> Any:
-        """Raises httpx.RequestError, and what Work raises."""
+        """Raises httpx.RequestError and whatever Work raises."""
         match step:
             case Send(request):
                 return await self._http.send(self._built(request))
@@ -123,16 +126,16 @@ class _Steps:
         return None
 
     async def aclose(self) -> None:
-        if self._answer is not None:
-            await self._answer.aclose()
+        if self._response is not None:
+            await self._response.aclose()
 
     async def _open(self, request: Request) -> httpx.Response:
         await self.aclose()
-        self._answer = await self._http.send(self._built(request), stream=True)
-        if not self._answer.is_success:
-            await self._answer.aread()
-        self._bytes = self._answer.aiter_bytes()
-        return self._answer
+        self._response = await self._http.send(self._built(request), stream=True)
+        if not self._response.is_success:
+            await self._response.aread()
+        self._bytes = self._response.aiter_bytes()
+        return self._response
 
     def _built(self, request: Request) -> httpx.Request:
         return self._http.build_request(**self._connection.arguments(request))

@@ -1,37 +1,37 @@
-"""The calls about the service itself, and operators' verbs (see wire.py)."""
+"""The calls about the service itself, and operators' decisions (see wire.py)."""
 
 from datetime import date
 from typing import Any
 
-from stillmotion.answers import AuditEntry, Decided, Model, Regions, Usage
-from stillmotion.requests import ask, ask_all, body_of, given, pages
+from stillmotion.models import AuditEntry, Decisions, Model, Regions, Usage
+from stillmotion.requests import fetch, fetch_list, fetch_pages, json_body, without_none
 from stillmotion.wire import Flow, Items, Request
 
 
 def usage(*, start: date | None = None, end: date | None = None) -> Flow[Usage]:
-    """Jobs, cost units and GPU seconds by day (UTC), both days included; the last 30 if not said.
+    """Jobs, cost units and GPU seconds per day (UTC), both days included; default: 30 days.
 
     Raises Rejected, Unreachable.
     """
     query = {"start": start and start.isoformat(), "end": end and end.isoformat()}
-    return (yield from ask(Usage, Request("GET", "/v1/usage", {"params": given(query)})))
+    return (yield from fetch(Usage, Request("GET", "/v1/usage", {"params": without_none(query)})))
 
 
 def models() -> Flow[list[Model]]:
-    """What is served, the default first. Raises Rejected, Unreachable."""
-    return (yield from ask_all(Model, "/v1/models"))
+    """The models served, the default first. Raises Rejected, Unreachable."""
+    return (yield from fetch_list(Model, "/v1/models"))
 
 
 def regions() -> Flow[Regions]:
-    """Every region as it is now, and the routing table. Raises Rejected, Unreachable."""
-    return (yield from ask(Regions, Request("GET", "/v1/regions")))
+    """The present state of every region, and the routing table. Raises Rejected, Unreachable."""
+    return (yield from fetch(Regions, Request("GET", "/v1/regions")))
 
 
-def decide(path: str, **body: Any) -> Flow[Decided]:
-    """Post an operator's verb; doing it twice does no harm. Raises Rejected, Unreachable."""
-    return (yield from ask(Decided, Request("POST", path, body_of(**body))))
+def decide(path: str, **body: Any) -> Flow[Decisions]:
+    """Post an operator's decision; repeating one is harmless. Raises Rejected, Unreachable."""
+    return (yield from fetch(Decisions, Request("POST", path, json_body(**body))))
 
 
 def audit(*, limit: int | None = None) -> Items[AuditEntry]:
-    """Operators' verbs, newest first. Raises Rejected, Unreachable."""
-    return pages(AuditEntry, "/v1/audit", {}, limit)
+    """Operators' decisions, newest first. Raises Rejected, Unreachable."""
+    return fetch_pages(AuditEntry, "/v1/audit", {}, limit)

@@ -1,4 +1,4 @@
-"""What the two clients have in common: options, requests as httpx takes them, methods of flows."""
+"""What both clients share: settings, requests in httpx's terms, and methods made from flows."""
 
 import inspect
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import httpx
 
+from stillmotion import settings
 from stillmotion.wire import Flow, Item, Items, Request
 
 CONNECT_S = 10.0
@@ -17,22 +18,27 @@ T = TypeVar("T")
 
 
 class Connection:
-    """One server and one key. `timeout_s`: for every wait for the server."""
+    """One server and one key. `timeout_s` limits each wait for the server.
 
-    def __init__(self, base_url: str, api_key: str, timeout_s: float):
-        self._key = f"Bearer {api_key}"
+    Raises ConfigurationError.
+    """
+
+    def __init__(self, server: str | None, api_key: str | None, timeout_s: float):
+        url = settings.server_url(server)
+        self._key = f"Bearer {settings.api_key(api_key)}"
         self._timeout_s = timeout_s
         self.options: dict[str, Any] = {
-            "base_url": base_url.rstrip("/"),
+            "base_url": url,
             "limits": LIMITS,
             "follow_redirects": False,
         }
 
     def arguments(self, request: Request) -> dict[str, Any]:
-        """The request as `httpx.Client.build_request` takes it."""
+        """The request as arguments of `httpx.Client.build_request`."""
         content = dict(request.content)
         headers = dict(content.pop("headers", {}))
-        # A signed URL is its own authority, and may be another host's: no key goes there.
+        # A signed URL carries its own authority and may belong to another host, which must not
+        # see the key.
         if not request.signed:
             headers["Authorization"] = self._key
         seconds = self._timeout_s
@@ -48,13 +54,13 @@ class Connection:
         }
 
 
-def once(flow: Flow[T]) -> Items[T]:
-    """A flow whose only item is what it returns."""
+def as_items(flow: Flow[T]) -> Items[T]:
+    """Turn a flow into one that yields its result as its only item."""
     yield Item((yield from flow))
 
 
 def as_method(method: F, describe: Callable[..., Any]) -> F:
-    """Give a client's method the name, the words and the parameters of the flow that it does."""
+    """Give a client's method the name, docstring and signature of the flow that it runs."""
     update_wrapper(method, describe)
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     known = inspect.signature(describe)

@@ -1,10 +1,14 @@
-"""What a call may raise, beside OSError for files."""
+"""The errors that the client raises, besides OSError for files."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stillmotion.models import Job
 
 
 class StillmotionError(Exception):
-    """Root. `code` is stable and machine-readable; the text is one sentence for people."""
+    """Root of all errors. `code` is stable and machine-readable; `detail` is one sentence."""
 
     code = "internal_error"
     retryable = False
@@ -16,9 +20,15 @@ class StillmotionError(Exception):
             self.code = code
 
 
+class ConfigurationError(StillmotionError):
+    """The server's URL or the API key is missing or malformed."""
+
+    code = "invalid_configuration"
+
+
 @dataclass(frozen=True)
-class Fault:
-    """One field that is wrong; `pointer` is a JSON pointer (RFC 6901) into the request."""
+class FieldError:
+    """An invalid field; `pointer` is a JSON pointer (RFC 6901) into the request."""
 
     pointer: str
     code: str
@@ -26,11 +36,12 @@ class Fault:
 
 
 class Rejected(StillmotionError):
-    """The server refuses the request, and says why (RFC 9457).
+    """The server refused the request and said why (RFC 9457).
 
-    `code` is stable and may be branched on, `detail` is one sentence. `faults`: every field that
-    is wrong; `pointer`: the first one. `instance` names the request in the server's logs.
-    `repeated`: an earlier try of the same call got no answer, and may be why this one is refused.
+    `code` is stable, so a program may branch on it; `detail` is one sentence. `errors` lists every
+    invalid field and `pointer` names the first. `instance` identifies the request in the server's
+    logs. `repeated` means that an earlier try of the same call got no response; that try may be
+    the reason for this refusal.
     """
 
     repeated = False
@@ -41,25 +52,25 @@ class Rejected(StillmotionError):
         code: str,
         detail: str,
         *,
-        faults: tuple[Fault, ...] = (),
+        errors: tuple[FieldError, ...] = (),
         instance: str | None = None,
         retryable: bool = False,
     ):
         super().__init__(detail, code=code)
         self.status = status
-        self.faults = faults
+        self.errors = errors
         self.instance = instance
         self.retryable = retryable
 
     @property
     def pointer(self) -> str | None:
-        return self.faults[0].pointer if self.faults else None
+        return self.errors[0].pointer if self.errors else None
 
 
 class Unreachable(StillmotionError):
-    """The server cannot be reached, is overloaded, or has a fault of its own.
+    """The server cannot be reached, is overloaded, or failed internally.
 
-    `problem`: what it said last, if it said anything.
+    `problem` is its last response, if there was one.
     """
 
     code = "unreachable"
@@ -70,14 +81,35 @@ class Unreachable(StillmotionError):
         self.problem = problem
 
 
-class UnexpectedAnswer(StillmotionError):
-    """Whatever answers there is no such API."""
+class UnexpectedResponse(StillmotionError):
+    """Something responded, but not as the Stillmotion API does."""
 
-    code = "unexpected_answer"
+    code = "unexpected_response"
+
+    def __init__(self, source: str, problem: str):
+        super().__init__(
+            f"Unexpected response from {source}; is this a Stillmotion server? ({problem})"
+        )
+
+
+class JobFailed(StillmotionError):
+    """The job ended without a clip: it failed, was canceled, or expired.
+
+    `job` is the job as it ended; `code` and `detail` are those of its error.
+    """
+
+    def __init__(self, job: "Job"):
+        error = job.error
+        code = f"job_{job.state}" if error is None else error.code
+        ended = f"Job {job.id} ended as {job.state}"
+        super().__init__(f"{ended}." if error is None else f"{ended}: {error.message}", code=code)
+        if error is not None:
+            self.detail = error.message
+        self.job = job
 
 
 class WaitTimeout(StillmotionError):
-    """The job has not ended in the time that the caller gave it; it goes on."""
+    """The job did not end within the caller's timeout. It continues on the server."""
 
     code = "wait_timeout"
     retryable = True

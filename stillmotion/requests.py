@@ -1,55 +1,66 @@
-"""Kinds of calls: one answer, all of a short list, the pages of a long one, a removal."""
+"""Kinds of calls: one object, a short list, a long list in pages, a removal."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from stillmotion.answers import Answer, json_of
-from stillmotion.errors import Rejected
-from stillmotion.wire import TRIES, Flow, Item, Items, Request, exchange
+import httpx
 
-PAGE = 100  # the most that the API gives
+from stillmotion.errors import Rejected, UnexpectedResponse
+from stillmotion.models import ApiModel
+from stillmotion.wire import TRIES, Flow, Item, Items, Request, exchange, source_of
 
-A = TypeVar("A", bound=Answer)
+PAGE = 100  # the API's maximum
+
+M = TypeVar("M", bound=ApiModel)
 
 
 def quoted(value: object) -> str:
-    """As a part of a path."""
+    """A value as one segment of a path."""
     return quote(str(value), safe="")
 
 
-def given(values: Mapping[str, Any]) -> dict[str, Any]:
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def body_of(**fields: Any) -> dict[str, Any]:
-    """A request's JSON, as `Request.content` has it."""
+def json_body(**fields: Any) -> dict[str, Any]:
+    """A JSON body, in the form that `Request.content` takes."""
     return {"json": fields}
 
 
-def ask(kind: type[A], request: Request, tries: int = TRIES) -> Flow[A]:
-    answer = yield from exchange(request, tries)
-    return kind.of(json_of(answer))
+def fetch(kind: type[M], request: Request, tries: int = TRIES) -> Flow[M]:
+    return parse(kind, (yield from exchange(request, tries)))
 
 
-def ask_all(kind: type[A], path: str) -> Flow[list[A]]:
-    page = yield from ask(_Page, Request("GET", path))
-    return [kind.of(item) for item in page.data]
+def parse(kind: type[M], response: httpx.Response) -> M:
+    """Raises UnexpectedResponse."""
+    source = source_of(response)
+    try:
+        value = response.json()
+    except ValueError:
+        raise UnexpectedResponse(source, "not JSON") from None
+    return kind.of(value, source)
 
 
-class _Page(Answer):
+def fetch_list(kind: type[M], path: str) -> Flow[list[M]]:
+    page = yield from fetch(_Page, Request("GET", path))
+    return [kind.of(item, path) for item in page.data]
+
+
+class _Page(ApiModel):
     data: list[Any]
     next: str | int | None = None
 
 
-def pages(kind: type[A], path: str, query: Mapping[str, Any], limit: int | None) -> Items[A]:
-    query = given(query)
+def fetch_pages(kind: type[M], path: str, query: Mapping[str, Any], limit: int | None) -> Items[M]:
+    query = without_none(query)
     left = float("inf") if limit is None else limit
     while left > 0:
-        asked = {"params": query | {"limit": int(min(left, PAGE))}}
-        page = yield from ask(_Page, Request("GET", path, asked))
+        params = query | {"limit": int(min(left, PAGE))}
+        page = yield from fetch(_Page, Request("GET", path, {"params": params}))
         for item in page.data:
-            yield Item(kind.of(item))
+            yield Item(kind.of(item, path))
         left -= len(page.data)
         if page.next is None:
             return
@@ -57,7 +68,7 @@ def pages(kind: type[A], path: str, query: Mapping[str, Any], limit: int | None)
 
 
 def remove(path: str, gone: str) -> Flow[None]:
-    """DELETE. What the try before this one has removed is removed."""
+    """DELETE. `gone` is the refusal's code if an earlier try has removed it already."""
     try:
         yield from exchange(Request("DELETE", path))
     except Rejected as error:

@@ -1,16 +1,16 @@
-"""The states of a job, and how far it may travel: one vocabulary for clients and the service."""
+"""The states of a job and how far it may travel, shared by clients and the service."""
 
 from enum import StrEnum
 
 
 class JobState(StrEnum):
     QUEUED = "queued"
-    STARTING = "starting"  # placed on a pool, not begun
+    STARTING = "starting"  # placed in a pool, not yet started
     PROCESSING = "processing"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
-    EXPIRED = "expired"  # a deadline passed while not processing
+    EXPIRED = "expired"  # a deadline passed while the job was not processing
 
     @property
     def terminal(self) -> bool:
@@ -18,7 +18,7 @@ class JobState(StrEnum):
 
 
 class Policy(StrEnum):
-    """How far from its home region a job may go."""
+    """How far from its home region a job may run."""
 
     STRICT = "strict"
     RING = "ring"

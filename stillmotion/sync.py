@@ -1,4 +1,4 @@
-"""The client that blocks."""
+"""The blocking client."""
 
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from stillmotion import catalog, events, jobs, webhook_calls
-from stillmotion.connection import Connection, as_method, once
+from stillmotion.connection import Connection, as_items, as_method
 from stillmotion.wire import Flow, Item, Items, Open, Read, Request, Send, Sleep, Step, Work
 
 P = ParamSpec("P")
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 def _call(describe: Callable[P, Flow[T]]) -> Callable[Concatenate["Client", P], T]:
     def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with closing(self._items(once(describe(*args, **kwargs)))) as items:
+        with closing(self._items(as_items(describe(*args, **kwargs)))) as items:
             return next(items)
 
     return as_method(method, describe)
@@ -33,12 +33,17 @@ def _iterate(describe: Callable[P, Items[T]]) -> Callable[Concatenate["Client", 
 class Client:
     """Talks to one server with one API key. Threads may share it.
 
-    `timeout_s`: for every wait for the server, not for a call as a whole. What fails is repeated
-    where that is safe; what each method raises is in its own words (`help(Client.submit)`).
+    `server` and `api_key` default to STILLMOTION_SERVER and STILLMOTION_API_KEY; the constructor
+    raises ConfigurationError if either is missing or malformed. `timeout_s` limits each wait for
+    the server, not a call as a whole. Failed requests are repeated where that is safe. Every method
+    documents what it raises (`help(Client.submit)`); all raise UnexpectedResponse if something
+    other than Stillmotion responds.
     """
 
-    def __init__(self, base_url: str, api_key: str, timeout_s: float = 30.0):
-        self._connection = Connection(base_url, api_key, timeout_s)
+    def __init__(
+        self, server: str | None = None, api_key: str | None = None, timeout_s: float = 30.0
+    ):
+        self._connection = Connection(server, api_key, timeout_s)
         self._http = httpx.Client(**self._connection.options)
 
     def close(self) -> None:
@@ -50,6 +55,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    run = _call(jobs.run)
     submit = _call(jobs.submit)
     estimate = _call(jobs.estimate)
     upload = _call(jobs.upload)
@@ -76,7 +82,7 @@ class Client:
     redeliver = _call(webhook_calls.redeliver)
 
     def _items(self, flow: Items[T]) -> Generator[T, None, None]:
-        """Do a flow's steps; yields its items."""
+        """Carry out a flow's steps and yield its items."""
         with closing(flow), closing(_Steps(self._http, self._connection)) as steps:
             try:
                 step = next(flow)
@@ -101,11 +107,11 @@ class _Steps:
     def __init__(self, http: httpx.Client, connection: Connection):
         self._http = http
         self._connection = connection
-        self._answer: httpx.Response | None = None  # the open one
+        self._response: httpx.Response | None = None  # the open one
         self._bytes: Iterator[bytes] = iter(())
 
     def do(self, step: Step) -> Any:
-        """Raises httpx.RequestError, and what Work raises."""
+        """Raises httpx.RequestError and whatever Work raises."""
         match step:
             case Send(request):
                 return self._http.send(self._built(request))
@@ -120,16 +126,16 @@ class _Steps:
         return None
 
     def close(self) -> None:
-        if self._answer is not None:
-            self._answer.close()
+        if self._response is not None:
+            self._response.close()
 
     def _open(self, request: Request) -> httpx.Response:
         self.close()
-        self._answer = self._http.send(self._built(request), stream=True)
-        if not self._answer.is_success:
-            self._answer.read()
-        self._bytes = self._answer.iter_bytes()
-        return self._answer
+        self._response = self._http.send(self._built(request), stream=True)
+        if not self._response.is_success:
+            self._response.read()
+        self._bytes = self._response.iter_bytes()
+        return self._response
 
     def _built(self, request: Request) -> httpx.Request:
         return self._http.build_request(**self._connection.arguments(request))

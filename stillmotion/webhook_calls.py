@@ -2,8 +2,16 @@
 
 from uuid import UUID
 
-from stillmotion.answers import Delivery, NewWebhook, Secret, Webhook
-from stillmotion.requests import ask, ask_all, body_of, given, pages, quoted, remove
+from stillmotion.models import Delivery, NewWebhook, Secret, Webhook
+from stillmotion.requests import (
+    fetch,
+    fetch_list,
+    fetch_pages,
+    json_body,
+    quoted,
+    remove,
+    without_none,
+)
 from stillmotion.wire import Flow, Items, Repeat, Request
 
 BASE = "/v1/webhooks"
@@ -11,28 +19,28 @@ BASE = "/v1/webhooks"
 
 def webhooks() -> Flow[list[Webhook]]:
     """All webhooks of the key, oldest first. Raises Rejected, Unreachable."""
-    return (yield from ask_all(Webhook, BASE))
+    return (yield from fetch_list(Webhook, BASE))
 
 
 def create_webhook(url: str, events: list[str] | None = None) -> Flow[NewWebhook]:
-    """Register an address for the ends of all the key's jobs, or for some `events`.
+    """Register a URL to be called when any job of the key ends; `events` selects some endings.
 
     Raises Rejected, Unreachable.
     """
-    body = body_of(**given({"url": url, "events": events}))
+    body = json_body(**without_none({"url": url, "events": events}))
     request = Request("POST", BASE, body, repeat=Repeat.UNSENT)
-    return (yield from ask(NewWebhook, request))
+    return (yield from fetch(NewWebhook, request))
 
 
 def update_webhook(
     webhook_id: UUID | str, *, events: list[str] | None = None, enabled: bool | None = None
 ) -> Flow[Webhook]:
-    """Choose other events; disable, which gives up what is owed; enable again.
+    """Change the events, or disable or enable the webhook; disabling drops pending deliveries.
 
     Raises Rejected, Unreachable.
     """
-    body = body_of(**given({"events": events, "enabled": enabled}))
-    return (yield from ask(Webhook, Request("PATCH", _path(webhook_id), body)))
+    body = json_body(**without_none({"events": events, "enabled": enabled}))
+    return (yield from fetch(Webhook, Request("PATCH", _path(webhook_id), body)))
 
 
 def delete_webhook(webhook_id: UUID | str) -> Flow[None]:
@@ -43,20 +51,21 @@ def delete_webhook(webhook_id: UUID | str) -> Flow[None]:
 def rotate_secret(
     webhook_id: UUID | str | None = None, *, grace_seconds: int | None = None
 ) -> Flow[Secret]:
-    """Make a new secret; the old one signs as well for the grace, a day if not said.
+    """Create a new secret. Until the grace period ends, a day by default, the old one signs too.
 
-    None: the secret for the addresses that jobs name. Raises Rejected, Unreachable.
+    Without a `webhook_id` this is the secret for the URLs that jobs name themselves. Raises
+    Rejected, Unreachable.
     """
     path = f"{BASE}/secret" if webhook_id is None else _path(webhook_id, "/secret")
-    body = body_of(**given({"grace_seconds": grace_seconds}))
+    body = json_body(**without_none({"grace_seconds": grace_seconds}))
     request = Request("POST", f"{path}/rotate", body, repeat=Repeat.UNSENT)
-    return (yield from ask(Secret, request))
+    return (yield from fetch(Secret, request))
 
 
 def test_webhook(webhook_id: UUID | str) -> Flow[Delivery]:
     """Send a test event, once. Raises Rejected, Unreachable."""
     path = _path(webhook_id, "/test")
-    return (yield from ask(Delivery, Request("POST", path, repeat=Repeat.UNSENT)))
+    return (yield from fetch(Delivery, Request("POST", path, repeat=Repeat.UNSENT)))
 
 
 def deliveries(
@@ -68,16 +77,16 @@ def deliveries(
     job_id: str | None = None,
     webhook_id: UUID | str | None = None,
 ) -> Items[Delivery]:
-    """What was sent, newest first; `after`: a delivery. Raises Rejected, Unreachable."""
+    """Deliveries, newest first; `after` is the id of one. Raises Rejected, Unreachable."""
     query = {"after": after, "state": state, "event": event}
     query |= {"job_id": job_id, "webhook_id": webhook_id}
-    return pages(Delivery, f"{BASE}/deliveries", query, limit)
+    return fetch_pages(Delivery, f"{BASE}/deliveries", query, limit)
 
 
 def redeliver(delivery_id: UUID | str) -> Flow[Delivery]:
-    """Deliver again, now, under the same id. Raises Rejected, Unreachable."""
+    """Deliver again at once, under the same id. Raises Rejected, Unreachable."""
     path = f"{BASE}/deliveries/{quoted(delivery_id)}/redeliver"
-    return (yield from ask(Delivery, Request("POST", path, repeat=Repeat.UNSENT)))
+    return (yield from fetch(Delivery, Request("POST", path, repeat=Repeat.UNSENT)))
 
 
 def _path(webhook_id: UUID | str, call: str = "") -> str:

@@ -6,24 +6,26 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from stillmotion.answers import Answer, Job
-from stillmotion.errors import UnexpectedAnswer
+from stillmotion.errors import UnexpectedResponse
+from stillmotion.models import ApiModel, Job
 from stillmotion.signatures import TOLERANCE_S, InvalidWebhook, verify
 
+WEBHOOK = "the webhook"
 
-class WebhookMessage(Answer):
-    """A message that was verified. `id` is the same in every try of it: handle it once."""
+
+class WebhookMessage(ApiModel):
+    """A verified message. Every try of a delivery has the same `id`, so handle each id once."""
 
     id: str
     type: str  # job.succeeded, job.failed, job.canceled, job.expired, webhook.test
-    timestamp: datetime  # of what it tells
+    timestamp: datetime  # when it happened
     data: dict[str, Any]
 
     @property
     def job(self) -> Job | None:
-        """The job as the API shows it; None in a test. Raises UnexpectedAnswer."""
+        """The job as the API shows it; None in a test event. Raises UnexpectedResponse."""
         job = self.data.get("job")
-        return None if job is None else Job.of(job)
+        return None if job is None else Job.of(job, WEBHOOK)
 
 
 def verify_webhook(
@@ -33,16 +35,16 @@ def verify_webhook(
     *,
     tolerance_s: float = TOLERANCE_S,
 ) -> WebhookMessage:
-    """Check a message's signature (Standard Webhooks 1.0) and age, and read it.
+    """Check the signature (Standard Webhooks 1.0) and the age of a message, and read it.
 
-    `body`: as it came, before anything parses it. `headers`: names in any case. `secret`: any of
-    several may have signed. Raises InvalidWebhook, to be answered with 401.
+    Pass the `body` as received, before anything parses it. Header names may be in any case. Of
+    several secrets, any may have signed. Raises InvalidWebhook; respond to that with 401.
     """
     known = {name.lower(): value for name, value in headers.items()}
     secrets = [secret] if isinstance(secret, str) else secret
     verify(secrets, known, body, now=time.time(), tolerance_s=tolerance_s)
     try:
         message = json.loads(body)
-        return WebhookMessage.of({**message, "id": known["webhook-id"]})
-    except (ValueError, TypeError, UnexpectedAnswer):
-        raise InvalidWebhook("The body is no message of this API.") from None
+        return WebhookMessage.of({**message, "id": known["webhook-id"]}, WEBHOOK)
+    except (ValueError, TypeError, UnexpectedResponse):
+        raise InvalidWebhook("The body is not a Stillmotion webhook message.") from None

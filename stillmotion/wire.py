@@ -1,8 +1,8 @@
-"""Requests, and what is done when one fails, without doing any I/O.
+"""Requests and their retries, without any I/O.
 
-A flow is a generator. It yields steps, gets each step's result back, and returns what a method of
-the clients returns; where a method iterates, it yields items between its steps. `Client` and
-`AsyncClient` differ only in how they do the steps.
+A flow is a generator. It yields steps, receives the result of each, and returns what a client's
+method returns. A method that iterates yields items between its steps. `Client` and `AsyncClient`
+differ only in how they carry out the steps.
 """
 
 import random
@@ -15,29 +15,30 @@ from typing import Any, Generic, TypeVar
 import httpx
 
 from stillmotion.backoff import full_jitter, retry_after_s
-from stillmotion.errors import Fault, Rejected, Unreachable
+from stillmotion.errors import FieldError, Rejected, UnexpectedResponse, Unreachable
 
-TRIES = 6  # some seconds of a server that is away, more if it asks for more
+TRIES = 6  # outlasts an outage of some seconds, or longer if the server asks for more
 BACKOFF_BASE_S, BACKOFF_CAP_S = 0.25, 8.0
 RETRY_AFTER_CAP_S = 30.0
 RETRIED = frozenset({429, 502, 503, 504})
-UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+# With a body that is not ours, these come from a server that does not know the API's paths.
+NO_SUCH_API = frozenset({301, 302, 303, 307, 308, 404, 405, 501})
 
 T = TypeVar("T")
 
 
 class Repeat(Enum):
-    """When a request may be sent again after a try that failed."""
+    """When to send a request again after a failed try."""
 
-    SAFE = "safe"  # always: doing it twice is as good as once
+    SAFE = "safe"  # always: doing it twice has the effect of doing it once
     UNSENT = "unsent"  # only if the server cannot have done it
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request. `path` may be a whole URL where it is `signed`, and so its own authority.
+    """One request. A `signed` one has a whole URL as its `path` and needs no key.
 
-    `silence_s`: how much longer than usual the server may say nothing.
+    `silence_s` extends the time for which the server may stay silent.
     """
 
     method: str
@@ -50,16 +51,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Send:
-    """Send a request; results in the whole answer. Raises httpx.RequestError into the flow."""
+    """Send a request and read the whole response. Raises httpx.RequestError into the flow."""
 
     request: Request
 
 
 @dataclass(frozen=True)
 class Open:
-    """Send a request; results in the answer, whose body follows by Read unless it is a refusal.
+    """Send a request and leave the body of a successful response to Read.
 
-    One answer is open at a time: the next one, or the end of the flow, closes it.
+    Only one response is open at a time: the next Open, or the end of the flow, closes it.
     """
 
     request: Request
@@ -67,7 +68,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Read:
-    """Results in the next bytes of the open answer, b"" at its end."""
+    """Read the next bytes of the open response; b"" at its end."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,14 @@ class Sleep:
 
 @dataclass(frozen=True)
 class Work:
-    """Something that blocks, a file's I/O; results in what it returns."""
+    """Call a function that blocks, such as file I/O."""
 
     do: Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Item(Generic[T]):
-    """Not a step: something for the caller who iterates."""
+    """Not a step: a value for a caller who iterates."""
 
     value: T
 
@@ -95,60 +96,63 @@ Items = Generator[Step | Item[T], Any, None]
 
 
 def exchange(request: Request, tries: int = TRIES) -> Flow[httpx.Response]:
-    """Send a request, `tries` times in all while that is safe.
+    """Send a request, and repeat it up to `tries` times in all while that is safe.
 
-    Raises Rejected, whose `repeated` says whether an earlier try may have been done, and
-    Unreachable.
+    Raises Rejected (`repeated` says whether an earlier try may have taken effect), Unreachable
+    and UnexpectedResponse.
     """
     repeated = False
     for n in range(1, tries + 1):
         retry_after = None
         try:
-            answer: httpx.Response = yield Send(request)
+            response: httpx.Response = yield Send(request)
         except httpx.RequestError as error:
-            failure = lost(error)
+            failure = no_response(error)
             unsent = isinstance(
                 error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout
             )
             repeated = repeated or not unsent
             again = unsent or request.repeat is Repeat.SAFE
         else:
-            if answer.is_success:
-                return answer
-            failure = refused(answer, repeated)
-            # 429: it was not done. The others may come from a proxy that lost the answer.
-            again = answer.status_code == 429 or (
-                answer.status_code in RETRIED and request.repeat is Repeat.SAFE
+            if response.is_success:
+                return response
+            failure = unsuccessful(response, repeated)
+            # A 429 was not carried out. The others may come from a proxy that lost the response.
+            again = response.status_code == 429 or (
+                response.status_code in RETRIED and request.repeat is Repeat.SAFE
             )
-            repeated = repeated or answer.status_code != 429
-            retry_after = answer.headers.get("Retry-After")
+            repeated = repeated or response.status_code != 429
+            retry_after = response.headers.get("Retry-After")
         if n == tries or not again:
             raise failure
-        yield Sleep(pause_s(n, retry_after))
+        yield Sleep(retry_delay_s(n, retry_after))
     raise AssertionError("unreachable")
 
 
-def lost(error: httpx.RequestError) -> Unreachable:
-    """No answer came."""
+def no_response(error: httpx.RequestError) -> Unreachable:
     problem = str(error) or type(error).__name__
-    return Unreachable(f"The server at {_origin(error.request.url)} cannot be used: {problem}")
+    return Unreachable(f"The server at {_origin(error.request.url)} is not reachable: {problem}")
 
 
-def refused(answer: httpx.Response, repeated: bool = False) -> Unreachable:
-    """The answer is no success. Raises Rejected if it is the request that is wrong."""
-    problem = rejected(answer)
-    if 400 <= answer.status_code < 500 and answer.status_code != 429:
+def unsuccessful(response: httpx.Response, repeated: bool = False) -> Unreachable:
+    """The error for a response that another try may avoid.
+
+    Raises Rejected if the request itself is at fault, and UnexpectedResponse if the response comes
+    from something else.
+    """
+    problem = read_problem(response)
+    if 400 <= response.status_code < 500 and response.status_code != 429:
         problem.repeated = repeated
         raise problem
-    text = f"The server at {_origin(answer.url)} cannot be used: {problem.detail}"
+    text = f"The server at {_origin(response.url)} is not available: {problem.detail}"
     return Unreachable(text, problem)
 
 
-def pause_s(n: int, retry_after: str | None = None) -> float:
+def retry_delay_s(n: int, retry_after: str | None = None) -> float:
     """Seconds before try `n` + 1."""
     wait_s = full_jitter(n - 1, random.random(), base_s=BACKOFF_BASE_S, cap_s=BACKOFF_CAP_S)
     asked_s = retry_after_s(retry_after, time.time())
-    # On top: callers that were all sent away together must not all come back together.
+    # Added to the jitter: callers that were turned away together must not return together.
     return wait_s if asked_s is None else wait_s + min(asked_s, RETRY_AFTER_CAP_S)
 
 
@@ -156,22 +160,34 @@ def _origin(url: httpx.URL) -> str:
     return f"{url.scheme}://{url.netloc.decode('ascii')}"
 
 
-def rejected(answer: httpx.Response) -> Rejected:
-    """A refusal in the server's words, or the proxy's that stands before it."""
-    status = answer.status_code
+def source_of(response: httpx.Response) -> str:
+    """The URL that responded, without its query, which may hold a signature."""
+    return f"{_origin(response.url)}{response.url.path}"
+
+
+def read_problem(response: httpx.Response) -> Rejected:
+    """The refusal in the words of the server, or of a proxy in front of it.
+
+    Raises UnexpectedResponse.
+    """
+    status = response.status_code
     try:
-        body: dict[str, Any] = answer.json()
-        faults = tuple(
-            Fault(fault["pointer"], fault["code"], fault["detail"])
-            for fault in body.get("errors", ())
+        body: dict[str, Any] = response.json()
+        errors = tuple(
+            FieldError(error["pointer"], error["code"], error["detail"])
+            for error in body.get("errors", ())
         )
         return Rejected(
             status,
             body["code"],
             body["detail"],
-            faults=faults,
+            errors=errors,
             instance=body.get("instance"),
             retryable=body.get("retryable", False),
         )
     except (ValueError, LookupError, TypeError, AttributeError):
-        return Rejected(status, "unknown", f"It answered with status {status}.")
+        if status in NO_SUCH_API and "Authorization" in response.request.headers:
+            target = response.headers.get("Location")
+            moved = f" to {target}" if target else ""
+            raise UnexpectedResponse(source_of(response), f"status {status}{moved}") from None
+        return Rejected(status, "unknown", f"It responded with status {status}.")

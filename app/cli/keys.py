@@ -1,4 +1,4 @@
-"""`stillmotion keys`: in the database itself, so that a first key needs none."""
+"""`stillmotion keys`: works in the database, so that the first key needs no other."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,15 +7,16 @@ from uuid import UUID
 import click
 from sqlalchemy.exc import ArgumentError, ProgrammingError
 
+from app.cli.failures import ServerGroup
 from app.config.settings import ConfigError, Settings
 from app.store import keys
 from app.store.session import Store
 from stillmotion.cli.options import json_option, print_json
 
 
-@click.group("keys")
+@click.group("keys", cls=ServerGroup)
 def api_keys() -> None:
-    """Make, list and revoke API keys, in the database itself."""
+    """Create, list and revoke API keys, in the server's database."""
 
 
 database_option = click.option(
@@ -23,21 +24,23 @@ database_option = click.option(
     envvar="DATABASE_URL",
     show_envvar=True,
     required=True,
-    help="The service's Postgres.",
+    help="The server's Postgres.",
 )
 
 
 @contextmanager
 def _database(url: str) -> Iterator[Store]:
-    """The store, with one sentence for a database that is not ours. Raises ConfigError."""
+    """Raises ConfigError if this is not a migrated database of ours."""
     try:
         store = Store(Settings.model_construct(database_url=url).sqlalchemy_url, pool_size=1)
     except ArgumentError:
-        raise ConfigError("DATABASE_URL is not a database's URL.") from None
+        raise ConfigError("DATABASE_URL is not a database URL.") from None
     try:
         yield store
     except ProgrammingError:
-        raise ConfigError("The database lacks our tables; run `alembic upgrade head`.") from None
+        raise ConfigError(
+            "The database has no tables of Stillmotion; run `alembic upgrade head`."
+        ) from None
     finally:
         store.close()
 
@@ -45,13 +48,13 @@ def _database(url: str) -> Iterator[Store]:
 @api_keys.command("create")
 @click.option("--name", required=True, help="What the key is for.")
 @click.option("--scope", "scopes", type=click.Choice(keys.SCOPES), multiple=True, default=["jobs"])
-@click.option("--admin", is_flag=True, help="An operator's key: the scope `admin` besides.")
+@click.option("--admin", is_flag=True, help="An operator's key: adds the scope `admin`.")
 @click.option(
     "--max-concurrency",
     type=click.IntRange(1),
-    help="Jobs that may be placed or waiting for a worker at a time; the rest waits behind them.",
+    help="Jobs placed or waiting for a worker at a time; further jobs queue behind them.",
 )
-@click.option("--submits-per-minute", type=click.IntRange(1), help="More are answered 429.")
+@click.option("--submits-per-minute", type=click.IntRange(1), help="Further submits get a 429.")
 @json_option
 @database_option
 def create_key(
@@ -63,7 +66,7 @@ def create_key(
     as_json: bool,
     database_url: str,
 ) -> None:
-    """Print a new key, which is shown this once; its id goes to stderr."""
+    """Create a key and print it, this once only; its id goes to stderr."""
     if admin:
         scopes = sorted({*scopes, "admin"})
     with _database(database_url) as store, store.begin() as tx:
@@ -85,7 +88,7 @@ def create_key(
 @json_option
 @database_option
 def list_keys(as_json: bool, database_url: str) -> None:
-    """Print the keys that are not revoked: id, scopes, name."""
+    """Print the live keys: id, scopes, name."""
     with _database(database_url) as store, store.autocommit() as conn:
         found = keys.live(conn)
     for key in found:
@@ -105,7 +108,7 @@ def list_keys(as_json: bool, database_url: str) -> None:
 @json_option
 @database_option
 def revoke_key(key_id: UUID, as_json: bool, database_url: str) -> None:
-    """Switch a key off, within a second."""
+    """Revoke a key; takes effect within a second."""
     with _database(database_url) as store, store.begin() as tx:
         revoked = keys.revoke(tx, key_id)
     if not revoked:

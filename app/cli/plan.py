@@ -1,4 +1,4 @@
-"""`stillmotion plan`: from a forecast to GPUs per region."""
+"""`stillmotion plan`: GPUs per region for a forecast."""
 
 import json
 from dataclasses import asdict
@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from app.cli.failures import ServerCommand
 from app.config.settings import load_regions
 from stillmotion.cli.exit_status import ExitStatus
 from stillmotion.cli.options import json_option
@@ -34,8 +35,9 @@ def _peaks(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 
 
 @click.command(
-    epilog="Exit status: 0 planned, 2 used wrongly, 6 no plan meets the demand, "
-    "78 the regions file is wrong."
+    cls=ServerCommand,
+    epilog="Exit status: 0 planned, 2 wrong usage, 6 no plan meets the demand, "
+    "78 invalid regions file.",
 )
 @click.argument("regions_file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
@@ -45,7 +47,7 @@ def _peaks(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     required=True,
     callback=_peaks,
     metavar="REGION=RATE",
-    help="Jobs per second submitted there at the peak; once for every region.",
+    help="Jobs per second submitted in REGION at its peak; once per region.",
 )
 @click.option("--service", type=float, required=True, help="Mean seconds per job on one GPU.")
 @click.option("--target-wait", type=float, help="p99 wait at the peak, seconds.")
@@ -53,13 +55,13 @@ def _peaks(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     "--survive/--no-survive",
     default=True,
     show_default=True,
-    help="Whether any one region may fail (N+1).",
+    help="Whether to withstand the failure of any one region (N+1).",
 )
 @click.option(
     "--max-rtt",
     type=click.FloatRange(min=0),
     default=float("inf"),
-    help="How far, in ms of round trip, a failed region's demand may go.",
+    help="Longest round trip, in ms, for the demand of a failed region.",
 )
 @json_option
 def plan(
@@ -71,12 +73,12 @@ def plan(
     max_rtt: float,
     as_json: bool,
 ) -> int:
-    """Plan GPUs per region for the peaks to come; REGIONS_FILE is the deployment's.
+    """Plan the GPUs per region for a forecast; REGIONS_FILE is the deployment's.
 
-    Every region carries its own peak under its ceiling, and the others carry that of any one that
-    fails, as the routing auditor confirms.
+    Every region carries its own peak below its ceiling, and the others together carry that of any
+    one region that fails. The routing auditor confirms the plan.
     """
-    # scipy takes longer to load than all other verbs together.
+    # scipy takes longer to load than everything else.
     from app.planning.planner import Forecast, NoPlan, PlanError, make_plan
 
     topology = load_regions(regions_file)
@@ -109,8 +111,8 @@ def _show(made: "Plan") -> None:
     console.print(table)
     if not made.overflow:
         return
-    flows = Table(title="Were a region down")
-    flows.add_column("down")
+    flows = Table(title="If a region fails")
+    flows.add_column("failed")
     flows.add_column("its jobs go to")
     for column in ("jobs/s", "ms"):
         flows.add_column(column, justify="right")

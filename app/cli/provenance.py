@@ -1,4 +1,4 @@
-"""`stillmotion provenance`: what a clip says about its making, and whether that still holds."""
+"""`stillmotion provenance`: the content credentials of a clip, and whether they still hold."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,14 @@ from typing import Any
 
 import click
 
+from app.cli.failures import ServerCommand
 from stillmotion.cli.exit_status import ExitStatus
 from stillmotion.cli.options import json_option
 
 
 @click.command(
-    epilog="Exit status: 0 they hold, 2 used wrongly, 7 there are none, or the file was changed."
+    cls=ServerCommand,
+    epilog="Exit status: 0 they hold, 2 wrong usage, 7 none found, or the file was changed.",
 )
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
@@ -23,9 +25,11 @@ from stillmotion.cli.options import json_option
 def provenance(file: Path, trust: Path | None, as_json: bool) -> int:
     """Print the content credentials (C2PA) of FILE."""
     try:
-        import c2pa  # 20 MB of native code that no other command needs
+        import c2pa  # 20 MB of native code that only this command needs
     except ImportError:
-        raise click.UsageError("install 'stillmotion[provenance]' to read credentials") from None
+        raise click.UsageError(
+            "install the extra `provenance` to read content credentials"
+        ) from None
     settings: dict[str, Any] = {"verify": {"verify_trust": True, "remote_manifest_fetch": False}}
     try:
         if trust is not None:
@@ -37,7 +41,7 @@ def provenance(file: Path, trust: Path | None, as_json: bool) -> int:
         click.echo(f"{file}: no content credentials.", err=True)
         return ExitStatus.NO_CREDENTIALS
     except (c2pa.C2paError, UnicodeDecodeError) as error:
-        click.echo(f"{file}: the content credentials cannot be read: {error}", err=True)
+        click.echo(f"{file}: unreadable content credentials: {error}", err=True)
         return ExitStatus.NO_CREDENTIALS
     state = store["validation_state"]
     if as_json:
@@ -49,9 +53,9 @@ def provenance(file: Path, trust: Path | None, as_json: bool) -> int:
 
 
 MEANINGS = {
-    "Trusted": "unchanged since it was signed, by a trusted signer",
-    "Valid": "unchanged since it was signed; the signer is not among the trusted",
-    "Invalid": "changed since it was signed, or its signature is wrong",
+    "Trusted": "unchanged since a trusted signer signed it",
+    "Valid": "unchanged since it was signed; the signer is not a trusted one",
+    "Invalid": "changed since it was signed, or wrongly signed",
 }
 
 
@@ -71,12 +75,12 @@ def _lines(store: dict[str, Any]) -> list[str]:
 
 def _action(action: dict[str, Any]) -> str:
     source = action.get("digitalSourceType", "").rpartition("/")[2]
-    said = [action["action"], source, _named(action.get("softwareAgent")), action.get("when", "")]
-    return f"action     {', '.join(filter(None, said))}"
+    parts = [action["action"], source, _named(action.get("softwareAgent")), action.get("when", "")]
+    return f"action     {', '.join(filter(None, parts))}"
 
 
 def _named(agent: object) -> str:
-    """A name with its version; an older manifest has a plain string."""
+    """Name and version; older manifests have a plain string."""
     if not isinstance(agent, dict):
         return str(agent or "")
     return f"{agent.get('name', '')} {agent.get('version', '')}".strip()

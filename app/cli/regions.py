@@ -1,4 +1,4 @@
-"""`stillmotion regions check`: a regions file, before a process is given it."""
+"""`stillmotion regions check`: checks a regions file before it is deployed."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from app.cli.failures import ServerCommand
 from app.config import regions_file
 from app.config.regions_file import RegionsFileError
 from app.domain.routing.topology import Ring, Topology
@@ -14,11 +15,11 @@ from stillmotion.cli.exit_status import ExitStatus
 from stillmotion.cli.options import json_option, print_json
 
 
-@click.command(epilog="Exit status: 0 it is right, 2 it cannot be read, 78 it is wrong.")
+@click.command(cls=ServerCommand, epilog="Exit status: 0 valid, 2 unreadable, 78 invalid.")
 @click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @json_option
 def check(path: Path, as_json: bool) -> ExitStatus:
-    """Check a regions file before a process is given it: every fault with its line."""
+    """Check a regions file; print every error with its line."""
     try:
         topology = regions_file.read(path)
     except RegionsFileError as error:
@@ -44,7 +45,7 @@ def _show(topology: Topology) -> None:
         region = topology[name]
         redis = _host(region.redis_url) or "REDIS_URL"
         default = redis if region.redis_url else "BROKER_URL"
-        around = {ring: [] for ring in (Ring.NEAR, Ring.FAR, Ring.ANY)}
+        around: dict[Ring, list[str]] = {ring: [] for ring in (Ring.NEAR, Ring.FAR, Ring.ANY)}
         for other in topology.by_round_trip(name)[1:]:
             around[topology.ring(name, other)].append(f"{other} {region.rtt_ms[other]:g} ms")
         table.add_row(
@@ -55,5 +56,5 @@ def _show(topology: Topology) -> None:
 
 
 def _host(url: str) -> str:
-    """What may be shown of a URL: no user, no password."""
+    """Host and port of a URL, without user and password."""
     return urlsplit(url).netloc.rpartition("@")[2]

@@ -1,17 +1,17 @@
-"""`stillmotion completion`: a shell's script that completes our commands and options."""
+"""`stillmotion completion`: a script that makes the shell complete commands and options."""
 
 import click
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
 SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
-NAME, VARIABLE = "stillmotion", "_STILLMOTION_COMPLETE"  # what click looks for when it is called
+NAME, VARIABLE = "stillmotion", "_STILLMOTION_COMPLETE"  # what click looks for
 
 
 @click.command()
 @click.argument("shell", type=click.Choice(list(SHELLS)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script by which SHELL completes this command.
+    """Print the completion script for SHELL.
 
     \b
     bash:  eval "$(stillmotion completion bash)"       in ~/.bashrc

@@ -1,4 +1,4 @@
-"""What the command's exit statuses mean."""
+"""The command's exit statuses."""
 
 from enum import IntEnum
 
@@ -12,24 +12,26 @@ class ExitStatus(IntEnum):
     CANCELED = 5
     NO_PLAN = 6
     NO_CREDENTIALS = 7
-    CONFIG = 78  # EX_CONFIG of sysexits.h, as every process ends that is configured wrongly
+    NOT_INSTALLED = 69  # EX_UNAVAILABLE of sysexits.h
+    CONFIG = 78  # EX_CONFIG, as for every process with a wrong configuration
     INTERRUPTED = 130  # 128 + SIGINT
 
 
 HELP = """\b
 Exit status:
-    0  it worked
+    0  success
     1  the job failed or expired
-    2  the command was used wrongly, or a file cannot be read or written
-    3  the server or database cannot be reached, or --timeout has passed
+    2  wrong usage, or a file that cannot be read or written
+    3  the server or database is unreachable, or --timeout has passed
     4  the server refused the request
     5  the job was canceled
     6  no plan meets the demand
-    7  a clip has no content credentials, or was changed after they were signed
-   78  the configuration is wrong
+    7  a clip has no content credentials, or was changed after signing
+   69  the command is part of the server, which is not installed
+   78  wrong configuration
   130  interrupted by Ctrl-C
 
 \b
-With --json stdout has one JSON document, or one on each line where things are listed or watched.
-Progress and complaints go to stderr. NO_COLOR is honoured.
+With --json, stdout holds one JSON document, or one per line for lists and
+events. Progress and errors go to stderr. NO_COLOR is honoured.
 """

@@ -1,31 +1,29 @@
 """Options that several commands share, and how JSON is printed."""
 
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
 
 import click
-import httpx
+
+import stillmotion
+from stillmotion import settings
+from stillmotion.cli import interrupt
+from stillmotion.errors import ConfigurationError
+
+MAX_LIST = 100_000  # the most items that a command lists
 
 
-def _url(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    try:
-        good = httpx.URL(value).scheme in ("http", "https") and httpx.URL(value).host
-    except httpx.InvalidURL:
-        good = False
-    if not good:
-        raise click.BadParameter("must be like http://host:port")
-    return value
+def _checked(check: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str], str]:
+    def callback(ctx: click.Context, param: click.Parameter, value: str) -> str:
+        try:
+            return check(value)
+        except ConfigurationError as error:
+            raise click.BadParameter(error.detail) from None
 
+    return callback
 
-def _key(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    value = value.strip()  # files and variables often end with a newline
-    if not value.isascii() or not value.isprintable():
-        raise click.BadParameter("is not an API key")
-    return value
-
-
-MAX_LIST = 100_000  # items that a command lists at most
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -35,26 +33,33 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
 
 
-def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--server and --key, the same for every command that talks to the API."""
+def with_client(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --server and --key, and call the command with a client as its first argument."""
+
+    @functools.wraps(command)
+    def run(*args: Any, server: str, key: str, **options: Any) -> Any:
+        with stillmotion.Client(server, key) as client:  # the first use loads httpx and pydantic
+            interrupt.raise_keyboard_interrupt()
+            return command(client, *args, **options)
+
     for option in (
         click.option(
             "--key",
-            envvar="STILLMOTION_API_KEY",
+            envvar=settings.KEY_VARIABLE,
             show_envvar=True,
             required=True,
-            callback=_key,
+            callback=_checked(settings.checked_key),
             help="An API key.",
         ),
         click.option(
             "--server",
-            envvar="STILLMOTION_SERVER",
+            envvar=settings.SERVER_VARIABLE,
             show_envvar=True,
             default="http://127.0.0.1:8000",
             show_default=True,
-            callback=_url,
-            help="The API's address.",
+            callback=_checked(settings.checked_url),
+            help="The server's URL.",
         ),
     ):
-        command = option(command)
-    return command
+        run = option(run)
+    return run

@@ -1,19 +1,21 @@
-"""A job's progress, on stderr: a bar on a terminal, else a line for every change."""
+"""A job's progress on stderr: a bar on a terminal, otherwise a line per change."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from stillmotion import CompletedEvent, Event, Job, ProgressEvent, QueueEvent, StatusEvent
+import stillmotion
+
+if TYPE_CHECKING:
+    from stillmotion import Event, Job
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What is shown of a job. `ahead`: jobs that are taken first."""
+class Snapshot:
+    """The part of a job that is shown. `ahead` counts the jobs in front of it."""
 
     state: str
     step: int
@@ -21,19 +23,19 @@ class Shown:
     ahead: int | None = None
 
     @classmethod
-    def of(cls, job: Job) -> "Shown":
+    def of(cls, job: "Job") -> "Snapshot":
         ahead = None if job.queue is None else job.queue.position
         return cls(str(job.state), job.progress.step, job.progress.steps, ahead)
 
-    def after(self, event: Event) -> "Shown":
+    def after(self, event: "Event") -> "Snapshot":
         match event:
-            case CompletedEvent(job=job):
-                return Shown.of(job)
-            case StatusEvent(state=state):
-                return Shown(str(state), 0, self.steps)
-            case ProgressEvent(step=step, steps=steps):
+            case stillmotion.CompletedEvent(job=job):
+                return Snapshot.of(job)
+            case stillmotion.StatusEvent(state=state):
+                return Snapshot(str(state), 0, self.steps)
+            case stillmotion.ProgressEvent(step=step, steps=steps):
                 return replace(self, step=step, steps=steps)
-            case QueueEvent(position=position):
+            case stillmotion.QueueEvent(position=position):
                 return replace(self, ahead=position)
         return self
 
@@ -45,8 +47,11 @@ class Shown:
 
 
 @contextmanager
-def progress_of(job: Job) -> Iterator[Callable[[Shown], None]]:
-    """Show how a job gets on, until the block is left."""
+def progress_of(job: "Job") -> Iterator[Callable[[Snapshot], None]]:
+    """Yields a function that shows the job's latest snapshot."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines()
@@ -60,16 +65,16 @@ def progress_of(job: Job) -> Iterator[Callable[[Shown], None]]:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(job.state, total=job.progress.steps, note="")
 
-        def show(now: Shown) -> None:
+        def show(now: Snapshot) -> None:
             bar.update(task, description=now.state, completed=now.step, note=now.note)
 
         yield show
 
 
-def _lines() -> Callable[[Shown], None]:
+def _lines() -> Callable[[Snapshot], None]:
     last = ""
 
-    def show(now: Shown) -> None:
+    def show(now: Snapshot) -> None:
         nonlocal last
         line = f"{now.state} {now.note}".rstrip()
         if line != last:

@@ -1,6 +1,7 @@
-"""What the API answers, typed. A field that a newer server adds is passed over here, and in `raw`.
+"""The API's responses as typed models.
 
-Times are aware, in UTC. `raw` is the JSON as it came, of an answer and of each part of it.
+Times are aware, in UTC. Every model, nested ones included, keeps the JSON that it was read from in
+`raw`. Fields that a newer server adds are ignored here but are present in `raw`.
 """
 
 from collections.abc import Mapping
@@ -8,7 +9,6 @@ from datetime import date, datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-import httpx
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -19,14 +19,14 @@ from pydantic import (
     model_validator,
 )
 
-from stillmotion.errors import UnexpectedAnswer
+from stillmotion.errors import UnexpectedResponse
 from stillmotion.states import JobState
 
-# A state that this client is too old to know stays the server's word; `terminal` tells its meaning.
+# A state that is newer than this client stays the server's word; `terminal` still says enough.
 State = Annotated[JobState | str, Field(union_mode="left_to_right")]
 
 
-class Answer(BaseModel):
+class ApiModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
     _raw: Mapping[str, Any] = PrivateAttr(default_factory=dict)
@@ -34,65 +34,57 @@ class Answer(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _keep_raw(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        answer = handler(value)
+        model = handler(value)
         if isinstance(value, Mapping):
-            answer._raw = value
-        return answer
+            model._raw = value
+        return model
 
     @property
     def raw(self) -> Mapping[str, Any]:
         return self._raw
 
     @classmethod
-    def of(cls, value: Any) -> Self:
-        """Read JSON that the server sent. Raises UnexpectedAnswer."""
+    def of(cls, value: Any, source: str) -> Self:
+        """Read JSON that `source` sent. Raises UnexpectedResponse."""
         try:
             return cls.model_validate(value)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            where = "/".join(map(str, first["loc"])) or "all of it"
-            raise UnexpectedAnswer(f"The server's answer is none of this API: {where}.") from None
+            pointer = "".join(f"/{part}" for part in first["loc"]) or "the whole body"
+            raise UnexpectedResponse(source, f"{pointer}: {first['msg']}") from None
 
 
-def json_of(answer: httpx.Response) -> Any:
-    """Raises UnexpectedAnswer."""
-    try:
-        return answer.json()
-    except ValueError:
-        raise UnexpectedAnswer(f"What answers at {answer.url} is none of this API.") from None
-
-
-class Region(Answer):
+class Region(ApiModel):
     home: str
     policy: str
     allowed: list[str] | None
     current: str | None  # of the current or last placement; None while queued
 
 
-class Progress(Answer):
+class Progress(ApiModel):
     step: int
     steps: int
 
 
-class Queue(Answer):
-    position: int  # jobs that are taken first
-    wait_seconds: float | None  # until it is expected to begin; None: not known
+class Queue(ApiModel):
+    position: int  # jobs ahead of this one
+    wait_seconds: float | None  # until it is expected to start; None: unknown
     waiting_for: str  # worker, backoff, key_concurrency
 
 
-class Output(Answer):
-    url: str  # signed, and short-lived: ask for the job again to get another
+class Output(ApiModel):
+    url: str  # signed and short-lived: get the job again for a fresh one
     expires_at: datetime
     content_type: str
     size_bytes: int
 
 
-class JobError(Answer):
+class JobError(ApiModel):
     code: str
     message: str
 
 
-class Attempt(Answer):
+class Attempt(ApiModel):
     number: int
     region: str
     worker: str | None
@@ -105,8 +97,8 @@ class Attempt(Answer):
     hops: list[dict[str, Any]]
 
 
-class Metrics(Answer):
-    """Seconds; `predicted` from submit to the end, as foretold at submit."""
+class Metrics(ApiModel):
+    """Seconds. `predicted` is the estimate made at submit, from submit to the end."""
 
     queue: float | None
     render: float | None
@@ -114,7 +106,7 @@ class Metrics(Answer):
     predicted: float | None
 
 
-class Job(Answer):
+class Job(ApiModel):
     id: str
     state: State
     terminal: bool
@@ -122,7 +114,7 @@ class Job(Answer):
     started_at: datetime | None
     finished_at: datetime | None
     deadline: datetime | None
-    expires_at: datetime | None  # picture and clip are removed then
+    expires_at: datetime | None  # when picture and clip are removed
     retention_seconds: int
     model: str
     prompt: str
@@ -136,32 +128,32 @@ class Job(Answer):
     cost_units: float
     region: Region
     progress: Progress
-    eta_seconds: float | None = None  # until the end; None in lists, or not known
-    queue: Queue | None = None  # only while queued, not in lists
+    eta_seconds: float | None = None  # until the end; None in lists, or if unknown
+    queue: Queue | None = None  # only while queued, and not in lists
     output: Output | None
     error: JobError | None
     attempts: list[Attempt] | None = None  # None in lists
     metrics: Metrics
-    metadata: dict[str, str] = {}  # a webhook that is long goes without
+    metadata: dict[str, str] = {}  # left out of webhook messages that would be too long
     webhook_url: str | None
     webhook_events: list[str] | None
     urls: dict[str, str]
 
 
-class EstimatedRegion(Answer):
+class EstimatedRegion(ApiModel):
     home: str
     policy: str
     allowed: list[str] | None
     predicted: str
 
 
-class EstimatedQueue(Answer):
-    position: int | None  # None: more than are counted
+class EstimatedQueue(ApiModel):
+    position: int | None  # None: too many to count
     wait_seconds: float | None
 
 
-class Estimate(Answer):
-    """What a submit would come to."""
+class Estimate(ApiModel):
+    """The result of a dry run."""
 
     model: str
     region: EstimatedRegion
@@ -170,8 +162,8 @@ class Estimate(Answer):
     cost_units: float
 
 
-class Upload(Answer):
-    """A picture in storage; submit it, any number of times, until `expires_at`."""
+class Upload(ApiModel):
+    """A picture in storage. It can be submitted any number of times until `expires_at`."""
 
     id: UUID
     url: str
@@ -180,10 +172,10 @@ class Upload(Answer):
     expires_at: datetime
 
 
-class Event(Answer):
-    """One event of a job; `data` is its JSON as it came.
+class Event(ApiModel):
+    """An event of a job; `data` is its JSON as received.
 
-    `id`: to resume behind it. None: that moves no place.
+    A stream can resume after an event that has an `id`.
     """
 
     name: str
@@ -216,13 +208,13 @@ class QueueEvent(Event):
 
 
 class CompletedEvent(Event):
-    """The last one."""
+    """The last event of a job."""
 
     job: Job
 
 
-class TimelineEntry(Answer):
-    """One change of state; `seconds`: how long that state lasted, None for the present one."""
+class TimelineEntry(ApiModel):
+    """A change of state. `seconds` is how long the state lasted; None for the current one."""
 
     at: datetime
     event: State
@@ -235,7 +227,7 @@ class TimelineEntry(Answer):
     hops: list[dict[str, Any]] | None = None
 
 
-class UsageOfDay(Answer):
+class UsageOfDay(ApiModel):
     day: date
     model: str
     jobs: int
@@ -247,15 +239,15 @@ class UsageOfDay(Answer):
     gpu_seconds: float
 
 
-class Usage(Answer):
-    """One entry per day (UTC) and model that has jobs."""
+class Usage(ApiModel):
+    """One entry per day (UTC) and model with jobs."""
 
     start: date
     end: date
     data: list[UsageOfDay]
 
 
-class Webhook(Answer):
+class Webhook(ApiModel):
     id: UUID
     url: str
     events: list[str]
@@ -270,15 +262,15 @@ class NewWebhook(Webhook):
     secret: str
 
 
-class Secret(Answer):
+class Secret(ApiModel):
     secret: str
-    previous_secret_until: datetime | None  # until then the one before signs as well
+    previous_secret_until: datetime | None  # the previous secret signs too until then
 
 
-class Delivery(Answer):
-    id: UUID  # the `webhook-id` of every try
-    webhook_id: UUID | None  # None: to the address that the job names
-    job_id: UUID | None  # None: a test
+class Delivery(ApiModel):
+    id: UUID  # the `webhook-id` header of every try
+    webhook_id: UUID | None  # None: sent to the URL that the job names
+    job_id: UUID | None  # None: a test event
     event: str
     url: str
     state: str  # pending, delivered, failed
@@ -291,13 +283,13 @@ class Delivery(Answer):
     last_error: str | None
 
 
-class Limits(Answer):
+class Limits(ApiModel):
     min: int
     max: int
     default: int
 
 
-class Model(Answer):
+class Model(ApiModel):
     id: str
     default: bool
     licence: str
@@ -308,8 +300,8 @@ class Model(Answer):
     size: Limits
 
 
-class RegionLoad(Answer):
-    """A region as it is now; None: not known."""
+class RegionLoad(ApiModel):
+    """The present state of a region. None: unknown."""
 
     id: str
     default: bool
@@ -324,25 +316,25 @@ class RegionLoad(Answer):
     cap: int | None
 
 
-class RoutingTable(Answer):
+class RoutingTable(ApiModel):
     version: int | None
     age_s: float | None
     mode: str
     pinned: bool
 
 
-class Regions(Answer):
+class Regions(ApiModel):
     table: RoutingTable
     data: list[RegionLoad]
 
 
-class Key(Answer):
+class Key(ApiModel):
     id: UUID
     name: str
 
 
-class AuditEntry(Answer):
-    """An operator's verb, with the value before and after."""
+class AuditEntry(ApiModel):
+    """An operator's decision, with the value before and after."""
 
     id: int
     at: datetime
@@ -353,8 +345,8 @@ class AuditEntry(Answer):
     new: Any
 
 
-class Decided(Answer):
-    """Every decision that is in force. `unreached`: regions that learn of the new one later."""
+class Decisions(ApiModel):
+    """All decisions in force. The regions in `unreached` will learn of the new one later."""
 
     drained: list[str]
     caps: dict[str, int]

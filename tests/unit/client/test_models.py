@@ -1,4 +1,4 @@
-"""The client knows what the API says today, and both clients can do the same."""
+"""The client knows the API's fields, and both clients have the same methods."""
 
 import inspect
 import time
@@ -9,32 +9,32 @@ import pytest
 from app.api.models import order_schema, schemas, webhook_schemas
 from app.api.routes import uploads
 from app.domain.webhooks import headers, secret_for
-from stillmotion import AsyncClient, Client, Order, answers, verify_webhook
+from stillmotion import AsyncClient, Client, SubmitOptions, models, verify_webhook
 from stillmotion.signatures import InvalidWebhook
 
 PAIRS = [
-    (answers.Job, schemas.Job),
-    (answers.Attempt, schemas.Attempt),
-    (answers.Region, schemas.Region),
-    (answers.Queue, schemas.Queue),
-    (answers.Output, schemas.Output),
-    (answers.Metrics, schemas.Metrics),
-    (answers.Webhook, webhook_schemas.Webhook),
-    (answers.Delivery, webhook_schemas.Delivery),
-    (answers.Secret, webhook_schemas.Secret),
-    (answers.Upload, uploads.Upload),
+    (models.Job, schemas.Job),
+    (models.Attempt, schemas.Attempt),
+    (models.Region, schemas.Region),
+    (models.Queue, schemas.Queue),
+    (models.Output, schemas.Output),
+    (models.Metrics, schemas.Metrics),
+    (models.Webhook, webhook_schemas.Webhook),
+    (models.Delivery, webhook_schemas.Delivery),
+    (models.Secret, webhook_schemas.Secret),
+    (models.Upload, uploads.Upload),
 ]
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
-def test_an_answer_has_the_apis_fields(ours, theirs):
-    # What kind of thing it is, and how a picture is put, need no field.
+def test_a_model_has_the_apis_fields(ours, theirs):
+    # The kind of object and the method of an upload need no field.
     assert ours.model_fields.keys() == theirs.model_fields.keys() - {"object", "method"}
 
 
-def test_an_order_has_the_apis_fields():
-    named = {"prompt", "upload_id"}  # by arguments of their own
-    assert Order.__annotations__.keys() == order_schema.Order.model_fields.keys() - named
+def test_submit_options_have_the_apis_fields():
+    named = {"prompt", "upload_id"}  # arguments of their own
+    assert SubmitOptions.__annotations__.keys() == order_schema.Order.model_fields.keys() - named
 
 
 def test_both_clients_have_the_same_methods():
@@ -51,7 +51,7 @@ def test_both_clients_have_the_same_methods():
 
 
 @pytest.mark.parametrize("body", [b"[]", b"no JSON", b"{}", b'{"type": "job.failed"}'])
-def test_a_signed_message_of_somebody_else_is_refused(body):
+def test_a_signed_message_that_is_not_ours_is_refused(body):
     secret = secret_for("k" * 32, uuid4())
-    with pytest.raises(InvalidWebhook, match="no message"):
+    with pytest.raises(InvalidWebhook, match="not a Stillmotion"):
         verify_webhook(body, headers([secret], "1", int(time.time()), body), secret)
