@@ -48,7 +48,7 @@ def test_what_waits_and_what_failed_is_shown_as_it_happens(visit, site, store, a
     owner = make.owner(store)
     page = visit("/ops")
     steps.sign_in(page, admin_key)
-    expect(page.get_by_text("Nothing waits.")).to_be_visible()
+    expect(page.get_by_text("No job is waiting.")).to_be_visible()
     expect(row(page, "regions", "us-east").locator("td").first).to_have_text("1")
     expect(row(page, "regions", "eu-west").locator("td").first).to_have_text("0")
     expect(page.get_by_role("link", name="Flower")).to_have_attribute(
@@ -62,7 +62,7 @@ def test_what_waits_and_what_failed_is_shown_as_it_happens(visit, site, store, a
     expect(row(page, "regions", "us-east").locator("td").nth(1)).to_have_text("1")
     make.backdate(store, stuck, "queue_deadline")
     expect(row(page, "failures", str(stuck)[-12:])).to_contain_text("expired")
-    expect(page.get_by_text("Nothing waits.")).to_be_visible()
+    expect(page.get_by_text("No job is waiting.")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,13 +1,13 @@
-// Requests to the API. Errors are one of two: the service said no (Problem), or nothing (Lost).
+// Requests to the API. They fail in two ways: the service refuses (Problem), or does not respond (Lost).
 
 import { lost } from "./connection.js";
 
 const TIMEOUT_MS = 15000;
 
-/** An answer of application/problem+json: `code`, `detail`, and `errors` with JSON pointers. */
+/** A response of application/problem+json: `code`, `detail`, and `errors` with JSON pointers. */
 export class Problem extends Error {
   constructor(status, body, retryAfterS) {
-    super(body.detail || `The service answered ${status}.`);
+    super(body.detail || `The service responded with ${status}.`);
     this.status = status;
     this.code = body.code || "";
     this.errors = body.errors || [];
@@ -44,13 +44,13 @@ export async function call(method, path, { json, form, headers = {}, timeoutMs =
 /** JSON, with seeds as text: they have up to 63 bits, and a number here has 53. */
 export const parse = (text) => JSON.parse(text.replace(/"seed":\s*(\d+)/g, '"seed":"$1"'));
 
-/** Seconds that the service asks to wait before the next poll; null if it does not say. */
+/** Seconds to wait before the next poll, as the service asks; null if it does not. */
 export function retryAfterS(headers) {
   const value = Number.parseFloat(headers.get("Retry-After"));
   return Number.isFinite(value) && value >= 0 ? Math.min(value, 60) : null;
 }
 
-/** The methods that a path takes. */
+/** The methods that a path supports. */
 export async function allowed(path) {
   try {
     const { headers } = await call("OPTIONS", path);

@@ -1,11 +1,11 @@
-// Videos of jobs. Their URLs are signed and expire; a new one comes with every answer.
+// Videos of jobs. Their URLs are signed and expire; every response has a new one.
 
 import { call } from "./api.js";
 import { el } from "./dom.js";
 
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** The clip, playing unless the person asked for less motion. */
+/** The clip, playing unless the user prefers reduced motion. */
 export function clip(job) {
   const video = player(job, { loop: true, controls: true, autoplay: !calm.matches, preload: "auto" });
   video.setAttribute("aria-label", `Clip: ${job.prompt || "gentle motion"}`);

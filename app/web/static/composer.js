@@ -1,4 +1,4 @@
-// The order: a picture, what should move, and how.
+// The form: a picture, what should move, and how.
 
 import { call, Lost, randomKey } from "./api.js";
 import { reached } from "./connection.js";
@@ -66,7 +66,7 @@ async function listOf(path) {
   }
 }
 
-/** Take a job's settings over, for another clip like it. */
+/** Copy a job's settings, for another clip like it. */
 export function reuse(job) {
   $("prompt").value = job.prompt;
   $("motion").value = job.motion;
@@ -108,19 +108,19 @@ function choose(file) {
   if (!file) return;
   fault("image", "");
   picture = file;
-  // The old URL is not revoked: the clip under way is shown beside its picture.
+  // The old URL is not revoked: the current clip is shown next to its picture.
   pictureUrl = URL.createObjectURL(file);
   const preview = $("preview");
   preview.onload = () => filled(true);
   preview.onerror = () => {
     filled(false);
-    // TIFF is a picture that browsers do not show.
+    // Browsers do not show TIFF.
     if (file.type === "image/tiff") {
       $("pick-label").textContent = file.name;
       return;
     }
     picture = null;
-    fault("image", `“${file.name}” is not a picture that this browser can read. Use JPEG, PNG, WebP, GIF, BMP or TIFF.`);
+    fault("image", `“${file.name}” is not a picture this browser can read. Use JPEG, PNG, WebP, GIF, BMP or TIFF.`);
   };
   preview.src = pictureUrl;
 }
@@ -143,7 +143,7 @@ async function submit(submitted) {
   button.textContent = "Sending…";
   const url = pictureUrl;
   try {
-    submitted(await send(order()), url);
+    submitted(await send(formData()), url);
   } catch (error) {
     explain(error);
   } finally {
@@ -152,7 +152,7 @@ async function submit(submitted) {
   }
 }
 
-function order() {
+function formData() {
   const form = new FormData();
   form.set("image", picture, "picture");
   form.set("motion", $("motion").value);
@@ -164,7 +164,7 @@ function order() {
   return form;
 }
 
-/** The key makes repeats safe: an order whose answer was lost is sent again, and is one job. */
+/** The key makes retries safe: a submit whose response was lost is sent again and makes one job. */
 async function send(form) {
   const headers = { "Idempotency-Key": randomKey() };
   for (;;) {

@@ -1,4 +1,4 @@
-// Whether the service can be reached: told to people in a banner, and to code by an event.
+// Whether the service can be reached: people see a banner, code gets an event.
 
 import { $ } from "./dom.js";
 
@@ -21,7 +21,7 @@ export const reached = () =>
 export function lost() {
   if (away) return;
   away = true;
-  show("Connection lost. Your jobs go on without it; this page tries to reconnect.", false);
+  show("Connection lost. Your jobs keep running; this page is trying to reconnect.", false);
   setTimeout(ping, PING_MS);
 }
 

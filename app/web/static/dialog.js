@@ -1,8 +1,8 @@
-// One dialog for every question that a page has.
+// One dialog for all questions.
 
 import { $ } from "./dom.js";
 
-/** Whether the person says yes. */
+/** Whether the user agrees. */
 export async function confirm(title, text, yes, no = "Keep it") {
   $("dialog-link").hidden = true;
   $("dialog-no").hidden = false;

@@ -1,4 +1,4 @@
-// Small helpers for the document, and how numbers and times are written.
+// Helpers for the document; how numbers and times are written.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -13,7 +13,7 @@ export function el(tag, props = {}, ...children) {
   return node;
 }
 
-/** Set text only where it changes: a screen reader reads live regions again at every write. */
+/** Set text only if it changes: screen readers repeat live regions at every write. */
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

@@ -1,14 +1,14 @@
-// News of one job: by server-sent events where the API has them, and always by polling, which is
-// slow while events arrive. Nothing is asked while the page is hidden.
+// Updates of one job: by server-sent events where the API has them, and always by polling, which is
+// slow while events arrive. A hidden page sends no requests.
 
 import { call, Lost, parse, Problem, retryAfterS } from "./api.js";
 import { reached } from "./connection.js";
 
 const POLL_S = 1; // unless the API says otherwise
-const CHECK_S = 10; // beside events: they may be lost without a word
+const CHECK_S = 10; // besides events, which may be lost silently
 const REFUSED_MS = 30000; // until a stream that was refused is tried again
 
-/** Call `show(job)` with every news until the job has ended; `gone()` if there is no such job. Returns a function that stops it. */
+/** Call `show(job)` with every update until the job ends, `gone()` if there is no such job. Returns a function that stops it. */
 export function follow(job, show, gone) {
   const path = `/v1/jobs/${job.id}`;
   let stopped = false;
@@ -16,7 +16,7 @@ export function follow(job, show, gone) {
   let streamAt = 0; // not before
   let wake = () => {};
 
-  const tell = (news) => {
+  const update = (news) => {
     if (stopped || job.terminal) return;
     job = news;
     show(job);
@@ -26,15 +26,15 @@ export function follow(job, show, gone) {
   function open() {
     if (stream || stopped || job.terminal || !job.urls.events || Date.now() < streamAt) return;
     stream = new EventSource(`${path}/events`);
-    const hear = (name, take) => stream.addEventListener(name, (event) => take(parse(event.data)));
-    hear("status", ({ state, terminal, region }) => {
+    const on = (name, take) => stream.addEventListener(name, (event) => take(parse(event.data)));
+    on("status", ({ state, terminal, region }) => {
       // An end is shown when the whole job is known: its clip, its error.
-      if (!terminal) tell({ ...job, state, region: { ...job.region, current: region } });
+      if (!terminal) update({ ...job, state, region: { ...job.region, current: region } });
     });
-    hear("queue", (queue) => tell({ ...job, queue, eta_seconds: queue.eta_seconds }));
-    hear("progress", ({ step, steps, eta_seconds }) =>
-      tell({ ...job, state: "processing", progress: { step, steps }, eta_seconds }));
-    hear("completed", tell);
+    on("queue", (queue) => update({ ...job, queue, eta_seconds: queue.eta_seconds }));
+    on("progress", ({ step, steps, eta_seconds }) =>
+      update({ ...job, state: "processing", progress: { step, steps }, eta_seconds }));
+    on("completed", update);
     stream.addEventListener("error", () => {
       if (stream?.readyState === EventSource.CLOSED) {
         streamAt = Date.now() + REFUSED_MS;
@@ -57,7 +57,7 @@ export function follow(job, show, gone) {
           close();
         } else {
           const { body, headers } = await call("GET", path);
-          tell(body);
+          update(body);
           open();
           pauseS = stream ? CHECK_S : retryAfterS(headers) ?? POLL_S;
         }

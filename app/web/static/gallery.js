@@ -56,7 +56,7 @@ function paging(page) {
   $("gallery-empty").hidden = cards.size > 0;
 }
 
-/** Show a job's news; a new job goes to the beginning. */
+/** Show a job as it is now; a new job goes first. */
 export function put(job, where = "start") {
   let card = cards.get(job.id);
   if (!card) {
@@ -66,7 +66,7 @@ export function put(job, where = "start") {
     else $("cards").append(card.node);
     $("gallery-empty").hidden = true;
   }
-  // News may cross: what has ended stays so.
+  // Updates may arrive out of order: an ended job stays ended.
   if (card.job.terminal && !job.terminal) return;
   card.job = job;
   draw(card);

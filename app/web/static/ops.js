@@ -1,4 +1,4 @@
-// Operations: reads the deployment every two seconds, and carries the operators' verbs.
+// Operations: reads the deployment every two seconds and sends the operators' verbs.
 
 import { call, Lost, Problem } from "./api.js";
 import { isAway } from "./connection.js";
@@ -30,7 +30,7 @@ async function read() {
   }
 }
 
-/** What the routing says of the regions; an API that does not route by load says less. */
+/** The regions as routing sees them; an API that does not route by load says less. */
 async function regionsNow() {
   try {
     return (await call("GET", "/v1/regions")).body;
@@ -44,7 +44,7 @@ function fresh() {
   const age = readAt ? (Date.now() - readAt) / 1000 : 0;
   const paused = isAway() || age > 3 * (EVERY_MS / 1000);
   $("fresh").classList.toggle("paused", paused);
-  say($("fresh"), !readAt ? "Reading…" : paused ? `Last read ${seconds(age)} ago` : "Live");
+  say($("fresh"), !readAt ? "Loading…" : paused ? `Last read ${seconds(age)} ago` : "Live");
 }
 
 function draw(summary, regions) {
@@ -105,7 +105,7 @@ function waitingRow(job) {
     worker: "no idle worker",
     backoff: `backing off, ${seconds(Math.max(0, job.backoff_seconds))}`,
     key_concurrency: "the key’s limit",
-  }[job.waiting_for] ?? "placed, not begun";
+  }[job.waiting_for] ?? "placed, not started";
   const where = job.region === job.home ? job.home : `${job.home} → ${job.region}`;
   return [
     job.id, job.key, job.model, `${where} (${job.policy})`, job.priority,
@@ -118,10 +118,10 @@ function failureRow(job) {
   return [job.id, job.state, job.region, job.attempts_begun, `${message} (${code})`, ago(job.finished_at)];
 }
 
-/** Drain a region or take it back, after a question for what takes capacity away. */
+/** Drain or undrain a region; ask first before taking capacity away. */
 async function decide(region, verb) {
   if (verb === "drain") {
-    const text = "It gets no more work. What its workers do now is finished.";
+    const text = "It gets no new work. Running jobs finish.";
     if (!(await confirm(`Drain ${region}?`, text, "Drain", "Leave it"))) return;
   }
   try {

@@ -57,7 +57,7 @@ function update(row, region) {
   say(row.loadText, load === undefined ? "unknown"
     : region.ceiling === undefined ? `${percent(load)} busy` : `${percent(load)} of ${percent(region.ceiling)}`);
 
-  // An API without drained regions has no verb for it.
+  // An API without draining has no verb for it.
   row.button.hidden = region.drained === undefined;
   row.drained = Boolean(region.drained);
   say(row.button, row.drained ? "Undrain" : "Drain");

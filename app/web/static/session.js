@@ -35,7 +35,7 @@ export async function start(scope, page, open) {
     button.disabled = true;
     try {
       const { body } = await call("POST", "/v1/session", { json: { api_key: field.value } });
-      if (ended) return location.reload(); // what is on the page may be another key's
+      if (ended) return location.reload(); // the page may show another key's jobs
       field.value = "";
       enter(body.key);
       if (!page.hidden) $("main").focus();

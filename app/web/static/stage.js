@@ -1,4 +1,4 @@
-// One job: how far it is, and its clip beside its picture.
+// One job: its progress, and its clip next to its picture.
 
 import { call } from "./api.js";
 import { clip, still } from "./clips.js";
@@ -6,12 +6,12 @@ import { $, el, say, seconds } from "./dom.js";
 import { follow } from "./follow.js";
 
 const WAITS = {
-  backoff: "Waiting a moment before it starts",
-  key_concurrency: "Waiting for another clip of this key to end",
+  backoff: "Waiting briefly before the next try",
+  key_concurrency: "Waiting for another clip with this key to finish",
 };
 const TEXTS = {
-  canceled: "It was stopped.",
-  failed: "This clip could not be made.",
+  canceled: "Stopped.",
+  failed: "The clip could not be made.",
   expired: "No worker was free in time.",
 };
 
@@ -20,7 +20,7 @@ let shown = null; // the job
 let drawn = ""; // what the pair shows
 let offered = ""; // for what the buttons are
 
-/** Put a job on the stage and follow it. `actions(job)` makes its buttons; `changed(job)` hears news. */
+/** Put a job on the stage and follow it. `actions(job)` makes its buttons; `changed(job)` is called with every update. */
 export function show(job, pictureUrl, actions, changed) {
   stop();
   drawn = offered = "";
@@ -37,7 +37,7 @@ export function show(job, pictureUrl, actions, changed) {
 
 export const current = () => shown?.id;
 
-/** Nothing is on the stage any more. */
+/** Empty the stage. */
 export function clear() {
   stop();
   shown = null;
@@ -65,7 +65,7 @@ function text(job) {
   const { step, steps } = job.progress;
   switch (job.state) {
     case "queued": return join(WAITS[job.queue?.waiting_for] ?? ahead(job.queue?.position), eta(job));
-    case "starting": return join(`A worker${job.region.current ? ` in ${job.region.current}` : ""} takes it`, eta(job));
+    case "starting": return join(`A worker${job.region.current ? ` in ${job.region.current}` : ""} is starting it`, eta(job));
     case "processing":
       return join(step >= steps ? "Writing the clip" : `Step ${step} of ${steps}`, eta(job));
     case "succeeded": return `Ready${took(job)}.`;
@@ -142,7 +142,7 @@ function offer(job, actions) {
   if (focused) $("stage-actions").firstElementChild?.focus();
 }
 
-/** Ask the service to stop a job; what it says then is the job's news. */
+/** Ask the service to stop a job; returns the job as it is then. */
 export async function cancel(job) {
   return (await call("POST", `/v1/jobs/${job.id}/cancel`)).body;
 }

@@ -1,4 +1,4 @@
-// The Studio: wires the order, the stage and the gallery together.
+// The Studio: connects the composer, the stage and the gallery.
 
 import { allowed, call, Lost } from "./api.js";
 import * as composer from "./composer.js";
@@ -22,7 +22,7 @@ function button(text, work, className = "") {
     onclick: async (event) => {
       const own = event.currentTarget;
       if (own.getAttribute("aria-disabled")) return;
-      own.setAttribute("aria-disabled", "true"); // and not disabled: that would take the focus away
+      own.setAttribute("aria-disabled", "true"); // not disabled, which would lose the focus
       try {
         await work(own);
       } catch (error) {
@@ -52,7 +52,7 @@ function cardActions(job) {
   return buttons;
 }
 
-/** Many cards have the same buttons; to a screen reader each says of which clip it is. */
+/** Cards share button names, so each tells a screen reader its clip. */
 function named(node, job) {
   node.setAttribute("aria-label", `${node.textContent}: ${job.prompt || "gentle motion"}`);
   return node;
@@ -72,15 +72,15 @@ async function share(job, own) {
     await navigator.clipboard.writeText(output.url);
     const before = own.textContent;
     own.textContent = "Copied";
-    own.title = `Anybody with this link can see the clip until ${until}.`;
+    own.title = `Anyone with this link can see the clip until ${until}.`;
     setTimeout(() => { own.textContent = before; }, 2000);
   } catch {
-    await showLink("Link to the clip", `Anybody with this link can see the clip until ${until}.`, output.url);
+    await showLink("Link to the clip", `Anyone with this link can see the clip until ${until}.`, output.url);
   }
 }
 
 async function remove(job) {
-  if (!(await confirm("Delete this clip?", "The picture and the clip are removed for good.", "Delete"))) return;
+  if (!(await confirm("Delete this clip?", "The picture and the clip will be deleted for good.", "Delete"))) return;
   await call("DELETE", `/v1/jobs/${job.id}`);
   if (stage.current() === job.id) stage.clear();
   gallery.remove(job.id);
@@ -98,7 +98,7 @@ gallery.start(cardActions, (job) => {
 });
 
 session.start("jobs", $("studio"), async () => {
-  // Some API has no DELETE; the path need not exist to say so.
+  // An API may lack DELETE. OPTIONS works for a path without a job.
   deletes = (await allowed("/v1/jobs/00000000-0000-0000-0000-000000000000")).includes("DELETE");
   await Promise.all([composer.fillChoices(), gallery.refresh()]).catch((error) => {
     if (!(error instanceof Lost)) throw error;
