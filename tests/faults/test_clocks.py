@@ -15,14 +15,20 @@ LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 SIGNS = pytest.mark.parametrize("minutes", [-20, 20])
 
 
+# Python sleeps until a monotonic time, which libfaketime answers with EINVAL.
+SLEEP = "import select, time\ntime.sleep = lambda s: select.select([], [], [], s)\n"
+
+
 @pytest.fixture
-def skewed(monkeypatch):
+def skewed(monkeypatch, tmp_path):
     """A function that starts a process with another clock."""
     services.need("faketime", LIBRARIES)
+    (tmp_path / "sitecustomize.py").write_text(SLEEP)
 
     def start(minutes, process, *args, **changes):
         with monkeypatch.context() as patch:
             patch.setenv("LD_PRELOAD", str(LIBRARIES[0]))
+            patch.setenv("PYTHONPATH", f"{tmp_path}:{services.ROOT}")
             patch.setenv("FAKETIME", f"{minutes * 60:+d}s")
             patch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
             patch.setenv("DONT_FAKE_MONOTONIC", "1")

@@ -35,7 +35,7 @@ def test_the_webhook_says_canceled_once_and_carries_no_clip(fleet, client, recei
     [(_, body, _)] = receiver.wait("/hook", timeout_s=40)
     event = json.loads(body)
     assert event["type"] == "job.canceled"
-    job = event["data"]
+    job = event["data"]["job"]
     assert (job["id"], job["state"]) == (str(job_id), "canceled")
     assert not job.get("output")
     wait_for(lambda: worker.outcomes(job_id) == ["canceled"])
