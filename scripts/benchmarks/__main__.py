@@ -5,14 +5,18 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from app.planning.traces import TraceError
+from scripts.benchmarks.errors import UnsupportedBroker
 from scripts.benchmarks.figures import as_json, table
 from scripts.stack import StackError
 
-BENCHMARKS = ("jobs_api", "load", "model", "pipeline", "traffic")
+BENCHMARKS = ("faults", "jobs_api", "load", "model", "pipeline", "traffic")
+BROKERS = ("valkey", "rabbitmq", "rabbitmq-quorum")
+FAULT_PARTS = ("storm", "scenarios")
 DRAWING = ("load", "traffic")  # those that replay traces and draw plots
 
 
@@ -36,6 +40,13 @@ def main() -> int:
         help="traffic: an Azure LLM inference trace to replay as well; load: any trace that "
         "app/planning/traces.py reads, instead of Poisson arrivals",
     )
+    breaking = parser.add_argument_group("faults")
+    breaking.add_argument("--minutes", type=float, help="of each storm; default: 15")
+    breaking.add_argument("--seed", type=int, nargs="+", default=[1], help="a storm for each")
+    breaking.add_argument("--broker", choices=BROKERS, default="valkey")
+    part = breaking.add_mutually_exclusive_group()
+    part.add_argument("--storm", action="store_true", help="only the random faults")
+    part.add_argument("--scenarios", action="store_true", help="only the recovery times")
     arguments = parser.parse_args()
     if arguments.trace is not None and not arguments.trace.is_file():
         parser.error(f"no such file: {arguments.trace}")
@@ -44,16 +55,24 @@ def main() -> int:
     before = os.getloadavg()[0]
     # Import only the chosen one: torch, which some need, would slow down the others.
     benchmark = import_module(f"scripts.benchmarks.{arguments.name}")
-    more = {"peers": True} if arguments.peers else {}
+    more: dict[str, Any] = {"peers": True} if arguments.peers else {}
     if arguments.name in DRAWING:
         plots = arguments.plots or Path("docs") / arguments.name
         more = {"plots": plots, "trace": arguments.trace}
+    if arguments.name == "faults":
+        both = not (arguments.storm or arguments.scenarios)
+        more = {
+            "minutes": arguments.minutes,
+            "seeds": arguments.seed,
+            "broker": arguments.broker,
+            "parts": [part for part in FAULT_PARTS if both or getattr(arguments, part)],
+        }
     try:
         rows = benchmark.run(quick=arguments.quick, **more)
     except StackError as error:
         print(error, file=sys.stderr)
         return 69
-    except TraceError as error:
+    except (TraceError, UnsupportedBroker) as error:
         print(error, file=sys.stderr)
         return 2
     title = f"{arguments.name} (load average {before:.1f} before the run)"

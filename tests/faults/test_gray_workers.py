@@ -4,9 +4,9 @@ import time
 
 import pytest
 
+from scripts.benchmarks.harness.valve import Valve
 from tests.support import make
 from tests.support.fleet import wait_for
-from tests.support.valve import Valve
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from tests.support import make, services
+from scripts.stack import StackError
+from tests.support import make
 from tests.support.fleet import fleet as make_fleet
 from tests.support.rabbitmq import rabbitmq
 
@@ -14,7 +15,7 @@ def broker():
     try:
         with rabbitmq() as broker:
             yield broker
-    except services.Missing as missing:
+    except StackError as missing:
         if os.environ.get("CI"):
             pytest.fail(f"{missing}, and CI needs it")
         pytest.skip(str(missing))

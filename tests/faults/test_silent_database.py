@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import text
 
 from app.store import keys
+from scripts.benchmarks.harness.valve import Valve
 from tests.support import services
 from tests.support.fleet import wait_for
-from tests.support.valve import Valve
 
 PATIENCE_S = 15.0  # three times DATABASE_TIMEOUT_S
 

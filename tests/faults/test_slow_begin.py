@@ -5,8 +5,8 @@ import time
 import pytest
 
 from app.domain.job.lease import BEGIN_WITHIN_S
+from scripts.benchmarks.harness.valve import Valve
 from tests.support import make
-from tests.support.valve import Valve
 
 
 @pytest.fixture

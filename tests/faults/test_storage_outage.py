@@ -4,9 +4,9 @@ import time
 
 import pytest
 
+from scripts.benchmarks.harness.storage import Storage
 from tests.support import make
 from tests.support.fleet import fleet as make_fleet
-from tests.support.storage import Storage
 
 OUTAGE_S = 15.0
 

@@ -1,0 +1,194 @@
+"""How soon the service works again: one fault at a time, on a stack that is otherwise quiet."""
+
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from psycopg import Error
+
+from scripts.benchmarks.fault_check import LIVE
+from scripts.benchmarks.fault_clients import Api
+from scripts.benchmarks.fault_world import DISPATCHERS, HOME, OTHER, WORKERS, World
+from scripts.stack import StackError
+
+WAIT_S = 90.0
+DOWN_S = 3.0
+LONG_RENDER_S = 24.0
+BEGUN = "SELECT extract(epoch FROM started_at)::float8 FROM jobs WHERE id = %s AND begun >= %s"
+
+
+class Scenarios:
+    """Each returns seconds, or a ratio; `outage_s` is how long storage is away in the last."""
+
+    def __init__(self, world: World, outage_s: float):
+        self._world = world
+        self._outage_s = outage_s
+        self._api = Api(world.stack.url, world.key("scenarios"))
+
+    def worker_kill_to_begun_s(self) -> float:
+        """SIGKILL of a busy worker, until its job has begun on another."""
+        step_s = str(LONG_RENDER_S / 4)
+        with self._workers(NOOP_STEP_S=step_s):
+            job_id = self._submit(HOME)
+            [worker] = self._wait(
+                "SELECT worker FROM attempts WHERE job_id = %s AND begun_at IS NOT NULL", job_id
+            )
+            name = next(
+                name for name in WORKERS if worker in self._world.stack.log(name).read_text()
+            )
+            time.sleep(1.0)
+            killed = time.time()
+            self._world.kill(name)
+            [begun] = self._wait(BEGUN, job_id, 2)
+        return float(begun) - killed
+
+    def valkey_back_to_begun_s(self) -> float:
+        """From the first answer of a Valkey that was killed, until a waiting job has begun."""
+        with self._down("valkey"):
+            job_id = self._submit(HOME)
+        back = self._back("valkey")
+        [begun] = self._wait(BEGUN, job_id, 1)
+        return max(0.0, float(begun) - back)
+
+    def postgres_back_to_accepted_s(self) -> float:
+        """From a Postgres that was killed being ready, until a submit is accepted."""
+        with self._down("postgres"):
+            self._api.submit(region=HOME)
+        back = self._back("postgres")
+        self._submit(HOME)
+        return time.time() - back
+
+    def region_lost_to_overflow_s(self) -> float:
+        """From the loss of a region's workers, dispatcher and Valkey, until a job whose home it is
+        has begun elsewhere."""
+        world = self._world
+        lost = [name for name in (*WORKERS, *DISPATCHERS) if OTHER in name]
+        lost += [name for name in world.valkeys if OTHER in name]
+        for name in lost:
+            world.stack.kill(name, signal.SIGSTOP)  # so that none comes back by itself
+        gone = time.time()
+        try:
+            job_id = self._submit(OTHER)
+            [begun] = self._wait(BEGUN, job_id, 1)
+        finally:
+            world.heal()
+        return float(begun) - gone
+
+    def outage_recovery_ratio(self) -> float:
+        """Time until a backlog is gone after storage was away, by the time it takes without."""
+        world = self._world
+        count = max(8, round(len(WORKERS) * self._outage_s / world.render_s / 4))
+        normal_s = self._drain(self._backlog(count))
+        jobs = self._backlog(count)
+        world.storage.away()
+        time.sleep(self._outage_s)
+        with world.connect() as connection:
+            row = connection.execute(f"SELECT count(*) FROM jobs WHERE {LIVE}").fetchone()
+        left = int(row[0]) if row else 0
+        world.storage.back()
+        return self._drain(jobs) / (normal_s * max(1, left) / count)
+
+    def _backlog(self, count: int) -> list[str]:
+        """Jobs that all wait: no worker takes one while the dispatchers stand still."""
+        for name in DISPATCHERS:
+            self._world.freeze(name)
+        try:
+            return [self._submit((HOME, OTHER)[n % 2]) for n in range(count)]
+        finally:
+            self._world.thaw(*DISPATCHERS)
+
+    def _drain(self, jobs: list[str]) -> float:
+        began = time.monotonic()
+        self._wait(
+            f"SELECT 1 WHERE NOT EXISTS (SELECT FROM jobs WHERE id::text = ANY(%s) AND {LIVE})",
+            jobs,
+            limit_s=600,
+        )
+        return time.monotonic() - began
+
+    @contextmanager
+    def _workers(self, **env: str) -> Iterator[None]:
+        """Workers with other settings for the time of the block."""
+        for name in WORKERS:
+            self._world.restart(name, **env)
+        self._world.stack.wait_ready(*WORKERS)
+        try:
+            yield
+        finally:
+            for name in WORKERS:
+                self._world.kill(name)
+                self._world.restart(name)
+            self._world.heal()
+
+    @contextmanager
+    def _down(self, server: str) -> Iterator[None]:
+        """A server is killed and stays down until the block ends."""
+        stack = self._world.stack
+        self._world.kill(server)
+        stack.stop(server)  # so that the supervisor does not start it again
+        time.sleep(DOWN_S)
+        try:
+            yield
+        finally:
+            stack.start(server, wait=False)
+
+    def _back(self, server: str) -> float:
+        """The moment in which a server answers again."""
+        deadline = time.monotonic() + WAIT_S
+        while not self._world.stack.ready(server):
+            if time.monotonic() > deadline:
+                raise StackError(f"{server} did not come back")
+            time.sleep(0.01)
+        return time.time()
+
+    def _submit(self, region: str) -> str:
+        """Submit until it is accepted."""
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            _, job_id = self._api.submit(region=region)
+            if job_id:
+                return job_id
+            time.sleep(0.05)
+        raise StackError(f"no submit was accepted within {WAIT_S:.0f} s")
+
+    def _wait(self, query: str, *values: object, limit_s: float = WAIT_S) -> tuple[Any, ...]:
+        """The first row of a query, once there is one."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            try:
+                with self._world.connect() as connection:
+                    while time.monotonic() < deadline:
+                        row = connection.execute(query.encode(), values).fetchone()
+                        if row is not None:
+                            return tuple(row)
+                        time.sleep(0.05)
+            except Error:
+                time.sleep(0.1)
+        raise StackError(f"nothing within {limit_s:.0f} s: {query}")
+
+
+NAMES = (
+    "worker_kill_to_begun_s",
+    "valkey_back_to_begun_s",
+    "postgres_back_to_accepted_s",
+    "region_lost_to_overflow_s",
+    "outage_recovery_ratio",
+)
+
+
+def run(*, broker: str, outage_s: float, say: Callable[[str], None]) -> dict[str, float]:
+    """Every scenario, on one stack."""
+    found = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="stillmotion-scenarios-") as directory,
+        World(Path(directory), broker=broker) as world,
+    ):
+        scenarios = Scenarios(world, outage_s)
+        for name in NAMES:
+            found[name] = getattr(scenarios, name)()
+            say(f"{name}: {found[name]:.2f}")
+    return found

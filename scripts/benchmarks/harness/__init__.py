@@ -1,0 +1,1 @@
+"""What breaks the parts around the service on purpose; the fault tests use it, too."""
