@@ -61,7 +61,7 @@ class Safety:
     def refuse_clip(self, frames: Iterable[Any]) -> None:
         """Raises Permanent (content_rejected) and Transient."""
         if (reason := _asked(self._check.frames, frames)) is not None:
-            log.warning("content rejected", pointer="frames", reason=reason)
+            log.warning("content_rejected", pointer="frames", reason=reason)
             raise Permanent("The clip was rejected by this service's content check.", code=CODE)
 
 
@@ -79,7 +79,7 @@ def load(name: str) -> Safety | None:
 
 
 def _rejected(name: str, pointer: str, reason: str) -> BadRequest:
-    log.warning("content rejected", pointer=pointer, reason=reason)
+    log.warning("content_rejected", pointer=pointer, reason=reason)
     detail = f"The {name} was rejected by this service's content check."
     return BadRequest(CODE, detail, status=422, pointer=pointer)
 
@@ -90,5 +90,5 @@ def _asked(ask: Callable[[T], str | None], what: T) -> str | None:
     except StillmotionError:
         raise  # the frames' own: the job was canceled meanwhile, or is another attempt's
     except Exception as error:
-        log.exception("the content check broke")
+        log.exception("content_check_failed")
         raise Transient("Content cannot be checked now.", code="safety_unavailable") from error

@@ -154,6 +154,27 @@ class RequeuedJob:
 
 
 @dataclass(frozen=True, slots=True)
+class LostJob:
+    """A job that is taken back from its worker."""
+
+    id: UUID
+    begun: int
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OverdueAttempt:
+    """An attempt whose worker has not renewed its lease in time."""
+
+    id: UUID
+    fence: int
+    lease_token: str | None  # None: begun by an earlier release
+    region: str
+    profile: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequest:
     """An attempt whose worker is to stop."""
 

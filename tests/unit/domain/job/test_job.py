@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from app.domain.job.state import MAX_BEGUN, MOVES, Event, IllegalMove, move, uuid7
 from stillmotion.states import JobState
 
-FIRST_MIGRATION = Path(__file__).parents[3] / "migrations/versions/0001_first_schema.py"
+FIRST_MIGRATION = Path(__file__).parents[4] / "migrations/versions/0001_first_schema.py"
 
 
 class JobLife(RuleBasedStateMachine):

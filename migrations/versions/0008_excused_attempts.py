@@ -5,8 +5,8 @@ Safe beside the previous release: what it writes is allowed as before.
 
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 GUARD = """
 CREATE OR REPLACE FUNCTION guard_job() RETURNS trigger LANGUAGE plpgsql AS $$
