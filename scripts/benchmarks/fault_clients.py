@@ -77,23 +77,29 @@ class Api:
         return status, str(job["id"]) if status == 202 else ""
 
 
-class StormClient(threading.Thread):
+class StormClient:
     """Submits, polls, cancels and deletes until `stop()`; `orders` takes "cancel" and "delete"."""
 
     def __init__(self, world: World, ledger: Ledger, key: str, seed: int):
-        super().__init__(daemon=True)
         self._api = Api(world.stack.url, key)
         self._webhook_url = world.webhooks.url
         self._ledger = ledger
         self._random = random.Random(seed)
         self._mine: list[str] = []
         self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self.orders: SimpleQueue[str] = SimpleQueue()
+
+    def start(self) -> None:
+        self._thread.start()
 
     def stop(self) -> None:
         self._stopping.set()
 
-    def run(self) -> None:
+    def join(self, timeout_s: float) -> None:
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
         draw = self._random
         while not self._stopping.wait(draw.expovariate(1 / EVERY_S)):
             self._submit()

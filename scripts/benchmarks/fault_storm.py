@@ -54,9 +54,9 @@ def run(seed: int, duration_s: float, *, broker: str = "valkey", every_s: float 
             time.sleep(CALM_S)
             faults = _rage(Faults(world, crowd, random.Random(seed)), seed, duration_s, every_s)
             _say("the storm is over")
+            world.heal()
         finally:
             crowd.stop()
-        world.heal()
         settled_s = fault_check.settle(world)
         crowd.look_at_all()
         verdict = fault_check.check(world, crowd.ledger)
