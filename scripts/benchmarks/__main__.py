@@ -14,7 +14,7 @@ from scripts.benchmarks.errors import UnsupportedBroker
 from scripts.benchmarks.figures import as_json, table
 from scripts.stack import StackError
 
-BENCHMARKS = ("faults", "jobs_api", "load", "model", "pipeline", "traffic")
+BENCHMARKS = ("faults", "jobs_api", "load", "model", "overload", "pipeline", "traffic")
 BROKERS = ("valkey", "rabbitmq", "rabbitmq-quorum")
 FAULT_PARTS = ("storm", "scenarios")
 DRAWING = ("load", "traffic")  # those that replay traces and draw plots
@@ -40,10 +40,11 @@ def main() -> int:
         help="traffic: an Azure LLM inference trace to replay as well; load: any trace that "
         "app/planning/traces.py reads, instead of Poisson arrivals",
     )
-    breaking = parser.add_argument_group("faults")
-    breaking.add_argument("--minutes", type=float, help="of each storm; default: 15")
+    breaking = parser.add_argument_group("faults and overload")
+    breaking.add_argument("--minutes", type=float, help="of each storm (15) or overload (5)")
     breaking.add_argument("--seed", type=int, nargs="+", default=[1], help="a storm for each")
     breaking.add_argument("--broker", choices=BROKERS, default="valkey")
+    breaking.add_argument("--knee", type=float, help="overload: jobs/s; default: by a ramp")
     part = breaking.add_mutually_exclusive_group()
     part.add_argument("--storm", action="store_true", help="only the random faults")
     part.add_argument("--scenarios", action="store_true", help="only the recovery times")
@@ -59,6 +60,8 @@ def main() -> int:
     if arguments.name in DRAWING:
         plots = arguments.plots or Path("docs") / arguments.name
         more = {"plots": plots, "trace": arguments.trace}
+    if arguments.name == "overload":
+        more = {"minutes": arguments.minutes, "knee_rate": arguments.knee}
     if arguments.name == "faults":
         both = not (arguments.storm or arguments.scenarios)
         more = {

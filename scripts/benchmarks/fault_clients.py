@@ -17,6 +17,7 @@ from scripts.benchmarks.client import BOUNDARY, form
 from scripts.benchmarks.fault_world import REGIONS, World
 
 PATIENCE_S = 10.0
+FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 SUBMIT_TRIES = 6  # under one idempotency key
 CLIENTS = 4
 LIMITED = 3  # concurrent jobs of the last client's key
@@ -59,22 +60,30 @@ class Api:
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}
     ) -> tuple[int, dict[str, Any]]:
         """(status, answer); status 0: there was none."""
-        try:
-            self._connection.request(method, path, body, {**self._auth, **headers})
-            answer = self._connection.getresponse()
-            payload = answer.read()
-        except (OSError, http.client.HTTPException):
-            self._connection.close()
-            return 0, {}
-        return answer.status, json.loads(payload) if payload else {}
+        status, _, payload = self._exchange(method, path, body, headers)
+        return status, json.loads(payload) if payload else {}
 
     def submit(self, key: str | None = None, **fields: str) -> tuple[int, str]:
         """(status, the job's id or "")."""
-        headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
-        if key is not None:
-            headers["Idempotency-Key"] = key
+        headers = FORM if key is None else FORM | {"Idempotency-Key": key}
         status, job = self.call("POST", "/v1/jobs", form(**fields), headers)
         return status, str(job["id"]) if status == 202 else ""
+
+    def offer(self, **fields: str) -> tuple[int, bool]:
+        """(status, whether the answer says when to try again)."""
+        status, headers, _ = self._exchange("POST", "/v1/jobs", form(**fields), FORM)
+        return status, headers is not None and "Retry-After" in headers
+
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, http.client.HTTPMessage | None, bytes]:
+        try:
+            self._connection.request(method, path, body, {**self._auth, **headers})
+            answer = self._connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            return 0, None, b""
 
 
 class StormClient:
