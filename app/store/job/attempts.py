@@ -51,28 +51,32 @@ def begin(
     *,
     worker: str,
     attempt_limit_s: float,
-    lease_token: str = "",
-    region: str | None = None,
+    lease_token: str,
+    region: str,
 ) -> BegunJob | None:
     """Take the lease of the placement that `fence` names. None: it is stale, drop the message.
 
-    `lease_token`: what the attempt's later calls will name, new and random for every begin.
-    `region`: the worker's. A message of a placement that a crash took back must not begin the one
-    that got its fence in another region. None: any.
+    `lease_token`: new and random for every message, and named by the attempt's later calls. A
+    second begin with the token that holds the lease is a retry whose first answer was lost: it
+    restarts the attempt's clocks and does not count again.
+    `region`: the worker's. After a crash took a placement back, its message must not begin a later
+    placement that got the same fence in another region.
     """
     row = tx.execute(
         text(
             f"""
             WITH begun AS (
                 UPDATE jobs SET
-                    state = 'processing', begun = begun + 1, started_at = now(), step = 0,
+                    state = 'processing', begun = begun + (state = 'starting')::int,
+                    started_at = now(), step = 0,
                     lease_until = now() + make_interval(secs => :lease_s),
                     lease_token = :lease_token,
                     attempt_until = now() + make_interval(secs => :attempt_limit)
-                WHERE id = :id AND fence = :fence AND state = 'starting'
-                  AND NOT cancel_requested AND begun < {MAX_BEGUN}
-                  AND (CAST(:region AS text) IS NULL OR region = :region)
-                  AND (deadline IS NULL OR deadline > now()) AND {NO_WAIT}
+                WHERE id = :id AND fence = :fence AND (
+                    (state = 'starting' AND NOT cancel_requested AND begun < {MAX_BEGUN}
+                     AND region = :region AND (deadline IS NULL OR deadline > now()))
+                    OR (state = 'processing' AND lease_token = :lease_token)
+                  ) AND {NO_WAIT}
                 RETURNING *
             ), noted AS (
                 UPDATE attempts SET begun_at = now(), worker = :worker FROM begun
@@ -102,7 +106,7 @@ OWNED = "id = :id AND fence = :fence AND lease_token = :lease_token AND state = 
 
 
 def renew(
-    tx: Connection, job_id: UUID, fence: int, *, step: int, lease_token: str = ""
+    tx: Connection, job_id: UUID, fence: int, *, step: int, lease_token: str
 ) -> bool | None:
     """Extend the lease. True: go on; False: the client asked to stop; None: superseded."""
     row = tx.execute(
@@ -132,7 +136,7 @@ def finish(
     size_bytes: int,
     timings: Mapping[str, float] | None = None,
     *,
-    lease_token: str = "",
+    lease_token: str,
 ) -> bool:
     """Commit the clip; `timings`: stage -> seconds. False: read the row to learn why."""
     return bool(
@@ -148,7 +152,7 @@ def finish(
     )
 
 
-def stop(tx: Connection, job_id: UUID, fence: int, *, lease_token: str = "") -> bool:
+def stop(tx: Connection, job_id: UUID, fence: int, *, lease_token: str) -> bool:
     """End an attempt that was asked to stop: the job is canceled."""
     return bool(
         end(
@@ -171,7 +175,7 @@ def fail(
     *,
     delay_s: float,
     next_region: str,
-    lease_token: str = "",
+    lease_token: str,
     excused: bool = False,
 ) -> JobState | None:
     """Close a failed attempt; the job waits `delay_s` for another, or ends.

@@ -21,7 +21,7 @@ def begun(store, owner):
     job_id = make.submit(store, owner)
     with store.begin() as tx:
         [placed] = make.place(tx, "noop", "us-east", "us-east", ["token"])
-        attempts.begin(tx, job_id, placed.fence, worker="w", attempt_limit_s=60.0)
+        make.begin(tx, job_id, placed.fence)
     return job_id, placed.fence
 
 
@@ -48,7 +48,15 @@ def test_a_failure_between_the_statements_of_a_cancel_loses_no_cancel(store, sta
 
     def fail(actor):
         with actor.tx() as tx:
-            attempts.fail(tx, job_id, fence, Transient("x"), delay_s=0.0, next_region="us-east")
+            attempts.fail(
+                tx,
+                job_id,
+                fence,
+                Transient("x"),
+                delay_s=0.0,
+                next_region="us-east",
+                lease_token=make.LEASE,
+            )
 
     canceling, failing = stage.actors
     canceling.start(cancel)
