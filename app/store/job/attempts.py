@@ -14,16 +14,12 @@ from sqlalchemy import Connection, text
 
 from app.domain.job.lease import LEASE_S
 from app.domain.job.state import MAX_BEGUN, Event, move
-from app.store.job.fair import head_sql
 from app.store.job.jobs import end
+from app.store.job.queue import head_sql
 from app.store.job.records import BegunJob, RequeuedJob, columns
+from app.store.session import NO_WAIT
 from stillmotion.errors import StillmotionError
 from stillmotion.states import JobState
-
-# In the WHERE of an UPDATE: its commit does not wait for the disk. Commits are written in order, so
-# a crash of the database takes back the last few placements, begins and renewals, and with them all
-# that followed; submit, cancel and every end always wait. docs/decisions has what that means.
-NO_WAIT = "set_config('synchronous_commit', 'off', true) = 'off'"
 
 
 def take_back(tx: Connection, job_id: UUID, fence: int, token: str, reason: str) -> bool:
@@ -105,9 +101,7 @@ def begin(
 OWNED = "id = :id AND fence = :fence AND lease_token = :lease_token AND state = 'processing'"
 
 
-def renew(
-    tx: Connection, job_id: UUID, fence: int, *, step: int, lease_token: str
-) -> bool | None:
+def renew(tx: Connection, job_id: UUID, fence: int, *, step: int, lease_token: str) -> bool | None:
     """Extend the lease. True: go on; False: the client asked to stop; None: superseded."""
     row = tx.execute(
         text(

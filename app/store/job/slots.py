@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from app.store.job.fair import head_sql
+from app.store.job.queue import head_sql
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:owner, 0))")
 _LIVE = "slot IS NOT NULL AND state NOT IN ('canceled', 'expired', 'failed', 'succeeded')"
