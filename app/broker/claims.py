@@ -1,10 +1,10 @@
 """Claims on idle workers, in the region's Redis.
 
-`ready` holds a worker while it is warm, not draining and seen alive; `idle` only while it is also
-empty-handed; `claims` holds placements that have not begun. A claim is granted while there are
-fewer claims than idle workers, so busy, dead, warming or unknown workers never count. Redis may be
-flushed at any time: workers announce themselves again within a second, and the fence in Postgres
-makes a doubled claim harmless.
+`alive` holds a worker while its process runs; `ready` while it is warm, not draining and seen
+alive; `idle` only while it is also empty-handed. `claims` holds placements that have not begun. A
+claim is granted while there are fewer claims than idle workers, so busy, dead, warming or unknown
+workers never count. Redis may be flushed at any time: workers announce themselves again within a
+second, and the fence in Postgres makes a doubled claim harmless.
 
 Every function raises redis.RedisError; a region that does not answer is unknown, not full.
 """
@@ -20,10 +20,12 @@ from app.broker import keys
 from app.domain.job.lease import CLAIM_S, IDLE_S
 from app.domain.routing.topology import Pool
 
-_CLAIM, _ANNOUNCE, _LOOK = (
+_CLAIM, _ANNOUNCE, _LOOK, _ALIVE = (
     files("app.broker").joinpath(f"{name}.lua").read_text()
-    for name in ("claim", "announce", "look")
+    for name in ("claim", "announce", "look", "alive")
 )
+
+ALIVE_KEPT_S = 3600  # an ended entry; longer than any attempt
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Claims:
         self._claim = client.register_script(_CLAIM)
         self._announce = client.register_script(_ANNOUNCE)
         self._look = client.register_script(_LOOK)
+        self._alive = client.register_script(_ALIVE)
 
     def claim(
         self,
@@ -98,6 +101,30 @@ class Claims:
         names = [keys.idle(pool), keys.ready(pool), keys.DRAINED_WORKERS, keys.served(pool)]
         args: list[str | int] = [worker, int(IDLE_S * 1000), int(idle), jobs, busy_ms]
         return bool(self._announce(keys=names, args=args) == 1)
+
+    def show_alive(self, pool: Pool, worker: str) -> None:
+        """Show that a worker process runs, whether it is ready or not."""
+        args: list[str | int] = [worker, int(IDLE_S * 1000), ALIVE_KEPT_S * 1000]
+        self._alive(keys=[keys.alive(pool)], args=args)
+
+    def silent(self, pool: Pool, workers: Sequence[str]) -> set[str]:
+        """Those of the workers that showed themselves once, and have stopped.
+
+        A worker without any entry is not among them: it may be of an earlier release, or Redis was
+        flushed.
+        """
+        if not workers:
+            return set()
+        pipe = self._client.pipeline(transaction=False)
+        pipe.time()
+        pipe.zmscore(keys.alive(pool), list(workers))
+        (seconds, micros), ends = pipe.execute()
+        now_ms = seconds * 1000 + micros / 1000
+        return {
+            worker
+            for worker, end in zip(workers, ends, strict=True)
+            if end is not None and end < now_ms
+        }
 
     def withdraw(self, pool: Pool, worker: str) -> None:
         """Remove a worker that is draining, paused or cut off."""

@@ -31,6 +31,15 @@ def ready(pool: Pool) -> str:
     return f"{{{pool}}}:ready"
 
 
+def alive(pool: Pool) -> str:
+    """Sorted set of worker processes, draining ones included, by the end of their entry.
+
+    Entries stay for an hour after their end: one that has ended proves that a worker of this name
+    announced itself and stopped, one that is missing proves nothing.
+    """
+    return f"{{{pool}}}:alive"
+
+
 def claims(pool: Pool) -> str:
     """Sorted set of the tokens of placements that have not begun."""
     return f"{{{pool}}}:claims"

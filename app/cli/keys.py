@@ -1,16 +1,13 @@
 """`stillmotion keys`: works in the database, so that the first key needs no other."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from uuid import UUID
 
 import click
-from sqlalchemy.exc import ArgumentError, ProgrammingError
 
+from app.cli.database import open_store
 from app.cli.failures import ServerGroup
-from app.config.settings import ConfigError, Settings
 from app.store import keys
-from app.store.session import Store
 from stillmotion.cli.options import json_option, print_json
 
 
@@ -26,23 +23,6 @@ database_option = click.option(
     required=True,
     help="The server's Postgres.",
 )
-
-
-@contextmanager
-def _database(url: str) -> Iterator[Store]:
-    """Raises ConfigError if this is not a migrated database of ours."""
-    try:
-        store = Store(Settings.model_construct(database_url=url).sqlalchemy_url, pool_size=1)
-    except ArgumentError:
-        raise ConfigError("DATABASE_URL is not a database URL.") from None
-    try:
-        yield store
-    except ProgrammingError:
-        raise ConfigError(
-            "The database has no tables of Stillmotion; run `alembic upgrade head`."
-        ) from None
-    finally:
-        store.close()
 
 
 @api_keys.command("create")
@@ -69,7 +49,7 @@ def create_key(
     """Create a key and print it, this once only; its id goes to stderr."""
     if admin:
         scopes = sorted({*scopes, "admin"})
-    with _database(database_url) as store, store.begin() as tx:
+    with open_store(database_url) as store, store.begin() as tx:
         key_id, plain = keys.create(
             tx,
             name,
@@ -89,7 +69,7 @@ def create_key(
 @database_option
 def list_keys(as_json: bool, database_url: str) -> None:
     """Print the live keys: id, scopes, name."""
-    with _database(database_url) as store, store.autocommit() as conn:
+    with open_store(database_url) as store, store.autocommit() as conn:
         found = keys.live(conn)
     for key in found:
         if as_json:
@@ -109,7 +89,7 @@ def list_keys(as_json: bool, database_url: str) -> None:
 @database_option
 def revoke_key(key_id: UUID, as_json: bool, database_url: str) -> None:
     """Revoke a key; takes effect within a second."""
-    with _database(database_url) as store, store.begin() as tx:
+    with open_store(database_url) as store, store.begin() as tx:
         revoked = keys.revoke(tx, key_id)
     if not revoked:
         raise click.UsageError(f"there is no live key {key_id}")

@@ -8,6 +8,7 @@ COMMANDS = {
     "stillmotion keys": "app.cli.keys:api_keys",
     "stillmotion plan": "app.cli.plan:plan",
     "stillmotion provenance": "app.cli.provenance:provenance",
+    "stillmotion reconcile": "app.cli.reconcile:reconcile",
     "stillmotion regions check": "app.cli.regions:check",
 }
 

@@ -1,6 +1,6 @@
 """Takes back unbegun placements and expired leases, and ends jobs past a deadline."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from threading import Event
 from time import monotonic
 
@@ -10,6 +10,7 @@ import structlog
 from app.broker import progress
 from app.broker.claims import Claims
 from app.broker.connections import POOL_IDLE, RegionRedis, wake
+from app.dispatcher.silent_workers import SilentWorkers
 from app.domain.errors import DatabaseUnavailable
 from app.domain.job.lease import LEASE_S
 from app.domain.routing.topology import Pool
@@ -17,6 +18,7 @@ from app.store.job import reaping, slots
 from app.store.job.records import AttemptRef, RequeuedJob
 from app.store.session import Store
 from app.telemetry import reaped
+from stillmotion.states import JobState
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +52,7 @@ class Reaper:
         self._regions = regions
         self._kick = kick
         self._clock = clock
+        self._silent_workers = SilentWorkers(regions, clock)
         self._answering_since = 0.0
         self._answered_at: float | None = None
         self._slow_due = 0.0
@@ -85,6 +88,7 @@ class Reaper:
             log.warning("placements_not_begun", count=len(unbegun))
             reaped.labels("not_begun").inc(len(unbegun))
             self._give_back(unbegun)
+        released += self._reap_silent()
         if now >= self._slow_due:
             self._slow_due = now + SLOW_S
             released += self._slow_tick(now - self._answering_since)
@@ -95,6 +99,24 @@ class Reaper:
             self._kick()
         return min(FAST_S, FAST_S if next_due_s is None else next_due_s + 0.005)
 
+    def _reap_silent(self) -> int:
+        """Returns how many jobs are waiting again."""
+        with self._store.autocommit() as conn:
+            overdue = reaping.overdue(conn)
+        silent = self._silent_workers.lost(overdue)
+        if not silent:
+            return 0
+        with self._store.begin() as tx:
+            lost = self._note_lost(reaping.reap_silent(tx, silent))
+        self._ask_to_stop(lost)
+        return len(lost)
+
+    def _note_lost(self, by_state: Mapping[JobState, Sequence[AttemptRef]]) -> list[AttemptRef]:
+        for state, attempts in by_state.items():
+            log.warning("attempts_lost", count=len(attempts), state=state)
+            reaped.labels("lost").inc(len(attempts))
+        return [attempt for attempts in by_state.values() for attempt in attempts]
+
     def _slow_tick(self, answering_s: float) -> int:
         """Returns how many jobs are waiting again."""
         lost: list[AttemptRef] = []
@@ -102,11 +124,7 @@ class Reaper:
         # single call that fails is not such an outage.
         if answering_s >= LEASE_S:
             with self._store.begin() as tx:
-                by_state = reaping.reap_lost(tx)
-            for state, rows in by_state.items():
-                log.warning("attempts_lost", count=len(rows), state=state)
-                reaped.labels("lost").inc(len(rows))
-                lost += rows
+                lost += self._note_lost(reaping.reap_lost(tx))
         with self._store.begin() as tx:
             late = reaping.reap_deadlines(tx)
         self._ask_to_stop([*lost, *late])

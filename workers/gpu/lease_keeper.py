@@ -70,8 +70,11 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         renewed = monotonic()
-        # Checks more often than it renews, so that a stall is noticed close to its limit.
-        while not self._ended.wait(min(1.0, self._stall_limit_s / 4)):
+        # Checks more often than it renews, so that a stall is noticed close to its limit. A renewal
+        # is never late: a worker that renews late is half-way to being taken for dead.
+        while not self._ended.wait(
+            max(0.0, min(1.0, self._stall_limit_s / 4, renewed + RENEW_S - monotonic()))
+        ):
             now = monotonic()
             if now - self._advanced > self._stall_limit_s:
                 self._on_stall(f"no progress for {self._stall_limit_s:.0f} s")

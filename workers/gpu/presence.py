@@ -64,6 +64,7 @@ class Presence:
         self._failures: deque[float] = deque(maxlen=WORKER_FAILURES)
         self._kick = Event()
         self._entered = False
+        self._shown_at = -ANNOUNCE_EVERY_S
 
     def start(self) -> None:
         Thread(target=self._run, name="presence", daemon=True).start()
@@ -141,6 +142,7 @@ class Presence:
             self._kick.clear()
             try:
                 self._announce()
+                self._show_alive()
             except redis.RedisError as error:
                 self._entered = False
                 log.warning("presence_not_announced", error=str(error))
@@ -148,6 +150,13 @@ class Presence:
                 self._alive_file.touch()
             # Jitter, so that workers which started together do not announce together.
             self._kick.wait(ANNOUNCE_EVERY_S * random.uniform(0.8, 1.2))
+
+    def _show_alive(self) -> None:
+        """Once a second, ready or not: a draining worker must not be taken for a dead one."""
+        now = monotonic()
+        if now - self._shown_at >= 0.8 * ANNOUNCE_EVERY_S:
+            self._claims.show_alive(self._pool, self._worker)
+            self._shown_at = now
 
     def _announce(self) -> None:
         with self._lock:

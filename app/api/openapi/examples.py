@@ -51,7 +51,7 @@ JOB = Job(
     region=Region(home="us-east", policy=Policy.RING, allowed=None, current="us-east"),
     progress=Progress(step=8, steps=8),
     output=Output(
-        url=f"{HOST}/v1/objects/outputs/{ID}/1.mp4?expires=1795612404&signature=...",
+        url=f"{HOST}/v1/objects/outputs/{ID}/1-8c1f0a52b7d93e64.mp4?expires=1795612404&signature=...",
         expires_at=T2 + timedelta(hours=1),
         size_bytes=284_113,
     ),

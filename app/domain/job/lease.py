@@ -2,6 +2,10 @@
 
 LEASE_S = 30.0  # a worker's right to finish, by the database's clock
 RENEW_S = 5.0  # renewals, only while work advances
+# A worker loses its job early if it has not renewed for OVERDUE_S and is silent in Redis, and both
+# last for SILENT_FOR_S. A live worker renews every RENEW_S and announces itself within 1.2 s.
+OVERDUE_S = 5.3
+SILENT_FOR_S = 1.4
 BEGIN_WITHIN_S = 2.0  # a placement not begun by then is placed again
 CLAIM_S = 3.0  # a claim outlives BEGIN_WITHIN_S, so a slow begin is never counted twice
 IDLE_S = 3.0  # an idle worker's entry in Redis, unless announced again

@@ -8,11 +8,11 @@ from uuid import UUID
 
 from sqlalchemy import ARRAY, Connection, Text, bindparam, text
 
-from app.domain.job.lease import BEGIN_WITHIN_S
+from app.domain.job.lease import BEGIN_WITHIN_S, LEASE_S, OVERDUE_S
 from app.domain.job.state import MAX_BEGUN, Event, move
 from app.store.job.attempts import requeue
 from app.store.job.jobs import end
-from app.store.job.records import AttemptRef, RequeuedJob, StopRequest
+from app.store.job.records import AttemptRef, LostJob, OverdueAttempt, RequeuedJob, StopRequest
 from stillmotion.states import JobState
 
 REAP_BATCH = 500
@@ -111,7 +111,7 @@ def reap_lost(tx: Connection) -> dict[JobState, Sequence[AttemptRef]]:
 
     Returns the attempts, by the state that their job is in now.
     """
-    lost: dict[JobState, list[UUID]] = {}
+    lost: list[LostJob] = []
     # One walk over each partial index; an OR over both columns would read the whole table.
     for column in ("lease_until", "attempt_until"):
         rows = tx.execute(
@@ -124,13 +124,64 @@ def reap_lost(tx: Connection) -> dict[JobState, Sequence[AttemptRef]]:
             ),
             {"most": REAP_BATCH},
         )
-        for row in rows:
-            event = Event.CANCEL if row.cancel_requested else Event.LOSE
-            after = move(JobState.PROCESSING, event, begun=row.begun)
-            lost.setdefault(after, []).append(row.id)
+        lost += [LostJob(*row) for row in rows]
+    return _take_from_workers(tx, lost)
+
+
+# The last renewal, or the begin, was more than OVERDUE_S ago.
+_LEFT_S = LEASE_S - OVERDUE_S
+_OVERDUE = f"state = 'processing' AND lease_until < now() + interval '{_LEFT_S} seconds'"
+
+
+def overdue(conn: Connection) -> Sequence[OverdueAttempt]:
+    """The attempts whose worker should have renewed by now; walks ix_jobs_lease_until."""
+    rows = conn.execute(
+        text(
+            f"""
+            SELECT late.id, late.fence, late.lease_token, late.region, late.profile, a.worker
+            FROM (SELECT * FROM jobs WHERE {_OVERDUE} ORDER BY lease_until LIMIT :most) AS late
+            JOIN attempts AS a ON a.job_id = late.id AND a.fence = late.fence
+            WHERE a.worker IS NOT NULL
+            """
+        ),
+        {"most": REAP_BATCH},
+    )
+    return [OverdueAttempt(*row) for row in rows]
+
+
+def reap_silent(
+    tx: Connection, silent: Sequence[OverdueAttempt]
+) -> dict[JobState, Sequence[AttemptRef]]:
+    """Take jobs back before their lease ends, from workers that nobody sees any more.
+
+    One that has renewed since keeps its job. Returns like `reap_lost`.
+    """
+    rows = tx.execute(
+        text(
+            f"""
+            SELECT id, begun, cancel_requested FROM jobs
+            WHERE {_OVERDUE} AND (id, fence) IN (
+                SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS integer[])))
+            FOR UPDATE SKIP LOCKED
+            """
+        ),
+        {"ids": [one.id for one in silent], "fences": [one.fence for one in silent]},
+    )
+    return _take_from_workers(tx, [LostJob(*row) for row in rows])
+
+
+def _take_from_workers(
+    tx: Connection, lost: Sequence[LostJob]
+) -> dict[JobState, Sequence[AttemptRef]]:
+    """Requeue or end these locked jobs; see `reap_lost`."""
+    by_state: dict[JobState, list[UUID]] = {}
+    for job in lost:
+        event = Event.CANCEL if job.cancel_requested else Event.LOSE
+        after = move(JobState.PROCESSING, event, begun=job.begun)
+        by_state.setdefault(after, []).append(job.id)
     these = "id = ANY(:ids) AND state = 'processing'"
     taken: dict[JobState, Sequence[AttemptRef]] = {}
-    for after, ids in lost.items():
+    for after, ids in by_state.items():
         if after is JobState.QUEUED:
             taken[after] = requeue(tx, these, {"ids": ids}, "lost", "worker_lost")
         else:

