@@ -13,8 +13,8 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.domain.routing.controls import Controls
 from app.store.keys import ApiKey
-from app.store.models import AuditRow, ControlRow
 from app.store.record import record
+from app.store.traffic.models import AuditRow, ControlRow
 
 Setting = Literal["drained", "cap", "drained_worker", "pinned"]
 Value = bool | int | None  # of a cap: a number of workers, or None
