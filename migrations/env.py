@@ -7,7 +7,7 @@ from alembic import context
 from sqlalchemy import Connection, create_engine, text
 
 from app.config.settings import settings
-from app.store.models import Base
+from app.store.schema import METADATA
 
 # Any constant will do; it is this project's among the advisory locks of the database.
 MIGRATION_LOCK = 0x5717_1107
@@ -28,7 +28,7 @@ def run() -> None:
             connection.commit()
             context.configure(
                 connection=connection,
-                target_metadata=Base.metadata,
+                target_metadata=METADATA,
                 compare_server_default=False,
                 transaction_per_migration=True,
             )

@@ -1,13 +1,13 @@
 """API keys: 256 random bits, stored as their SHA-256."""
 
 import secrets
-from dataclasses import dataclass
 from hashlib import sha256
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, text, update
 
 from app.store.models import ApiKeyRow
+from app.store.record import record
 
 PREFIX = "sm_"
 SCOPES = ("jobs", "admin")
@@ -23,7 +23,7 @@ FIND = LIVE.where(ApiKeyRow.digest == bindparam("digest"))
 GET = LIVE.where(ApiKeyRow.id == bindparam("key_id"))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ApiKey:
     id: UUID
     name: str

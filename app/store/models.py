@@ -1,7 +1,7 @@
-"""The tables, with the constraints that make impossible states impossible.
+"""The tables of keys and jobs, with the constraints that make impossible states impossible.
 
-The trigger that forbids leaving a terminal state, and every other illegal move, is in the first
-migration: SQLAlchemy has no word for it.
+A trigger in the migrations forbids leaving a terminal state and every other illegal move:
+SQLAlchemy cannot declare triggers.
 """
 
 from datetime import datetime
@@ -9,51 +9,27 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     CheckConstraint,
-    DateTime,
     ForeignKey,
-    Identity,
     Index,
-    LargeBinary,
-    MetaData,
     SmallInteger,
-    Text,
-    UniqueConstraint,
     desc,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.job.state import MAX_BEGUN
+from app.store.base import Base
 from stillmotion.states import TERMINAL, JobState
 
 TERMINAL_SQL = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
 STATES_SQL = ", ".join(f"'{state}'" for state in JobState)
-# What may be placed now.
+# A job that may be placed now: no backoff runs, and it is not waiting for a slot. The predicate of
+# ix_jobs_fair, so a statement that walks that index must contain this text.
 WAITING_SQL = "state = 'queued' AND not_before IS NULL AND slot IS NOT FALSE"
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(column_0_label)s",
-            "uq": "uq_%(table_name)s_%(column_0_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy's own form)
-        datetime: DateTime(timezone=True),
-        str: Text,
-        bytes: LargeBinary,
-        dict[str, Any]: JSONB,
-        list[dict[str, Any]]: JSONB,
-        list[str]: ARRAY(Text),
-    }
+# A live job of a key with a concurrency limit: it holds a slot or waits for one.
+LIMITED_SQL = f"slot IS NOT NULL AND state NOT IN ({TERMINAL_SQL})"
 
 
 class ApiKeyRow(Base):
@@ -63,87 +39,147 @@ class ApiKeyRow(Base):
     name: Mapped[str]
     # SHA-256 of the key. The key is 256 random bits, so a slow hash would protect nothing more.
     digest: Mapped[bytes] = mapped_column(unique=True)
-    prefix: Mapped[str]  # the first characters, so that people can tell their keys apart
+    prefix: Mapped[str]  # the first characters, for people to tell their keys apart
     scopes: Mapped[list[str]]
-    # Limits of this key; NULL: the deployment's own.
+    # Limits of this key. NULL: the deployment's default.
     max_concurrency: Mapped[int | None]
     submits_per_minute: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     revoked_at: Mapped[datetime | None]
-    # Of the secret that signs webhooks to addresses which its jobs name; see WebhookEndpointRow.
+    # Of the secret for webhooks to addresses that jobs of this key name; see WebhookEndpointRow.
     webhook_secret_version: Mapped[int] = mapped_column(server_default=text("1"))
     webhook_previous_until: Mapped[datetime | None]
 
 
 class JobRow(Base):
+    """One job. Each field says what it means, who writes it and when it is NULL."""
+
     __tablename__ = "jobs"
 
+    # Identity.
+    # A UUIDv7, drawn by the API before the picture is decoded. Ids grow with time, so listings and
+    # counts of the last seconds are walks at one end of an index.
     id: Mapped[UUID] = mapped_column(primary_key=True)
+    # The API key that submitted the job. Every look-up for a client names it.
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"))
+    # stillmotion/states.py explains each state and who moves a job there. A trigger refuses moves
+    # that app/domain/job/state.py does not have.
     state: Mapped[str]
+    # When the row was written, by the database's clock: slightly after the time in the id.
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
-    # What was asked for.
+    # What was asked for. Written at submit with every default filled in, and never changed.
+    # The model profile. Only workers of this profile take the job.
     profile: Mapped[str]
+    # May be empty. A purge empties it.
     prompt: Mapped[str]
+    # The client's, or drawn at submit, so that every attempt renders the same frames.
     seed: Mapped[int] = mapped_column(BigInteger)
     frames: Mapped[int]
     fps: Mapped[int]
-    size: Mapped[int]  # longest side, pixels
-    motion: Mapped[float] = mapped_column(server_default=text("1"))  # multiplies all motion
+    # The clip's longest side in pixels; the other side follows from the picture.
+    size: Mapped[int]
+    # Multiplies all motion.
+    motion: Mapped[float] = mapped_column(server_default=text("1"))
+    # Whether the last frame leads back to the first.
     loop: Mapped[bool] = mapped_column(server_default=text("false"))
+    # Steps of the denoiser: the profile's, or the deployment's own.
     steps: Mapped[int]
-    input_key: Mapped[str]  # the normalised picture in object storage
+    # Key of the normalised picture in object storage. It is stored before the row is written. The
+    # key stays after a purge; the object does not.
+    input_key: Mapped[str]
+    # Where this job's end is announced, in addition to its owner's endpoints. NULL: nowhere, or
+    # the job was purged.
     webhook_url: Mapped[str | None]
-    webhook_events: Mapped[list[str] | None]  # announced there; None: all
-    # `metadata` is taken by SQLAlchemy's declarative base.
+    # The events announced to webhook_url. NULL: all of them.
+    webhook_events: Mapped[list[str] | None]
+    # The client's own JSON object. SQLAlchemy's declarative base takes the name `metadata`. A
+    # purge empties it.
     labels: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'::jsonb"))
 
     # Where and when it may run.
+    # The region it was submitted for. The reaper replaces it only when the region is gone.
     home_region: Mapped[str]
+    # How far from home it may go: `strict`, `ring` or `any` (stillmotion/states.py).
     policy: Mapped[str]
-    allowed_regions: Mapped[list[str] | None]  # data residency; never crossed
-    # The region placement tries first: home, or another one after an attempt failed at home.
+    # Data residency: the only regions that may ever render it, home included. NULL: any region
+    # that the policy allows.
+    allowed_regions: Mapped[list[str] | None]
+    # The region whose queue it waits in and that placement tries first. Home at submit; a failed
+    # attempt may name another region, and every other requeue sends it home.
     next_region: Mapped[str]
-    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("1"))  # 0 first
-    queue_deadline: Mapped[datetime]  # passed while waiting: expired
-    deadline: Mapped[datetime | None]  # passed while waiting: expired; processing: canceled
-    # Set: a backoff runs until then, and the row is not in the placement index. Cleared by the
-    # dispatcher, so that placing never reads rows it may not take.
+    # Class of the queue, chosen by the client: 0 is taken first, 2 last.
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("1"))
+    # The reaper expires the job if it has not begun by then. Requeueing an attempt moves this on by
+    # the time it ran and its backoff, unless the attempt was excused.
+    queue_deadline: Mapped[datetime]
+    # The client's deadline for the whole job. Before the job begins, the reaper expires it; later,
+    # it asks the worker to stop and the job is canceled. NULL: no deadline.
+    deadline: Mapped[datetime | None]
+    # A backoff runs until then, and the row is in no placement index. Set at submit by pacing and
+    # by requeues with a delay. NULL: no backoff. The reaper clears it, so that placing never reads
+    # rows it may not take.
     not_before: Mapped[datetime | None]
-    # Virtual start, stamped at submit: the order within a priority class (app/store/job/fair.py).
+    # Virtual start: the order within a priority class (app/store/job/fair.py). Stamped at submit,
+    # and again when the job joins another queue or gets a slot.
     vstart: Mapped[float] = mapped_column(server_default=text("0"))
-    cost: Mapped[float] = mapped_column(server_default=text("1"))  # app/domain/job/cost.py
-    # Of a key with a concurrency limit: true, it holds one of the key's slots; false, it waits for
-    # one and is in no placement index. NULL: the key has no limit.
+    # Work in units of one default clip (app/domain/job/cost.py). Fair shares and usage count in it.
+    cost: Mapped[float] = mapped_column(server_default=text("1"))
+    # For keys with a concurrency limit (app/store/job/slots.py). True: holds one of the key's slots
+    # until it ends. False: waits for one and is in no placement index. NULL: the key had no limit.
     slot: Mapped[bool | None]
-    predicted_s: Mapped[float | None]  # from submit to the end, as foretold at submit
+    # Seconds from submit to the end, as predicted at submit. NULL: no prediction was possible.
+    predicted_s: Mapped[float | None]
 
     # The current attempt.
-    fence: Mapped[int] = mapped_column(server_default=text("0"))  # grows with every placement
+    # Number of placements so far. It names the attempt: messages and workers that know a lower
+    # number are stale. A cancel or an expiry before the begin raises it too.
+    fence: Mapped[int] = mapped_column(server_default=text("0"))
+    # Attempts that a worker really began, at most MAX_BEGUN. Excused attempts are taken off again.
     begun: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    region: Mapped[str | None]  # of the current or last placement
+    # Of the current or the last placement. NULL: never placed.
+    region: Mapped[str | None]
+    # When the current or the last placement was made; the reaper takes back those that no worker
+    # begins. NULL: never placed.
     placed_at: Mapped[datetime | None]
-    started_at: Mapped[datetime | None]  # of the last attempt that began
+    # When the last attempt began. NULL: none has.
+    started_at: Mapped[datetime | None]
+    # The worker may finish until then. Begin and each renewal set it; the reaper takes the job back
+    # after it. NULL unless processing.
     lease_until: Mapped[datetime | None]
+    # The attempt may not be renewed after then, however well it renews. Set by begin. NULL unless
+    # processing.
     attempt_until: Mapped[datetime | None]
-    # Drawn at random by the worker that began the attempt. The fence may be handed out again after
-    # a crash that took back its placement; this never is.
+    # Drawn at random by the worker for each message, written by begin, and matched by every later
+    # call of the attempt. A crash may hand the same fence out twice, but never a token. NULL while
+    # queued, and until the first begin. An ended job keeps that of its last attempt.
     lease_token: Mapped[str | None]
+    # Denoiser steps done, as of the last renewal. Redis has newer ones.
     step: Mapped[int] = mapped_column(server_default=text("0"))
+    # Set while processing, by a cancel or a passed deadline. The worker sees it when it renews.
     cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
 
-    # How it ended.
+    # How it ended. Written by app.store.job.jobs.end alone; NULL until then.
+    # The end, by the database's clock.
     finished_at: Mapped[datetime | None]
+    # Key of the clip in object storage. NULL unless succeeded.
     output_key: Mapped[str | None]
+    # Size of the clip. NULL unless succeeded.
     output_bytes: Mapped[int | None]
+    # Why it has no clip: a stable code for programs, and a sentence for people. NULL if it
+    # succeeded.
     error_code: Mapped[str | None]
     error_detail: Mapped[str | None]
 
-    # How long the picture and the clip are kept after that.
+    # How long picture and clip are kept.
+    # Seconds from the end; 0 after the client deleted a live job.
     retention_s: Mapped[int] = mapped_column(server_default=text("2592000"))
+    # The end plus retention_s. After it clients get 410, and housekeeping purges the job. NULL
+    # until the end.
     expires_at: Mapped[datetime | None]
-    purged_at: Mapped[datetime | None]  # a tombstone: picture, clip and texts are gone
+    # When the row became a tombstone: picture, clip and the client's texts are gone, and what usage
+    # and idempotency need stays. NULL: not purged.
+    purged_at: Mapped[datetime | None]
 
     __table_args__ = (
         CheckConstraint(f"state IN ({STATES_SQL})", name="state_known"),
@@ -169,7 +205,8 @@ class JobRow(Base):
         CheckConstraint(
             f"purged_at IS NULL OR state IN ({TERMINAL_SQL})", name="only_ended_is_purged"
         ),
-        # Placing: equality on the first two columns, then the order in which jobs are taken.
+        # Placing: equality on the first two columns, then the order in which jobs are taken
+        # (app/store/job/queue.py).
         Index(
             "ix_jobs_fair",
             "profile",
@@ -179,7 +216,7 @@ class JobRow(Base):
             "id",
             postgresql_where=text(WAITING_SQL),
         ),
-        # Overflow and counting are the same walk, over jobs that may leave their region.
+        # The same walk, over jobs that may leave their home: overflow.
         Index(
             "ix_jobs_fair_movable",
             "profile",
@@ -210,7 +247,7 @@ class JobRow(Base):
             "deadline",
             postgresql_where=text(f"deadline IS NOT NULL AND state NOT IN ({TERMINAL_SQL})"),
         ),
-        # Slots of keys with a concurrency limit: who holds one, and who is next.
+        # Slots: how many jobs of a key hold one, and which job is next.
         Index(
             "ix_jobs_slot",
             "owner_id",
@@ -218,9 +255,9 @@ class JobRow(Base):
             "priority",
             "vstart",
             "id",
-            postgresql_where=text(f"slot IS NOT NULL AND state NOT IN ({TERMINAL_SQL})"),
+            postgresql_where=text(LIMITED_SQL),
         ),
-        # Service times of late, for predictions.
+        # The latest service times, for predictions.
         Index(
             "ix_jobs_succeeded",
             "profile",
@@ -228,7 +265,7 @@ class JobRow(Base):
             postgresql_where=text("state = 'succeeded'"),
         ),
         Index("ix_jobs_expires_at", "expires_at", postgresql_where=text("purged_at IS NULL")),
-        # The operations page: what ended of late, and what failed.
+        # The operations page: the latest ends, and the latest failures.
         Index(
             "ix_jobs_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")
         ),
@@ -241,7 +278,7 @@ class JobRow(Base):
 
 
 class AttemptRow(Base):
-    """One placement of a job. Written at placement, closed when its fence stops being current."""
+    """One placement of a job. Written at placement, closed when its fence is no longer current."""
 
     __tablename__ = "attempts"
     __table_args__ = (
@@ -257,7 +294,7 @@ class AttemptRow(Base):
     )
     fence: Mapped[int] = mapped_column(primary_key=True)
     region: Mapped[str]
-    token: Mapped[str]  # of the claim
+    token: Mapped[str]  # of the claim that it took
     hops: Mapped[list[dict[str, Any]]] = mapped_column(server_default=text("'[]'::jsonb"))
     placed_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     begun_at: Mapped[datetime | None]
@@ -278,11 +315,11 @@ class FairTagRow(Base):
     profile: Mapped[str] = mapped_column(primary_key=True)
     region: Mapped[str] = mapped_column(primary_key=True)
     priority: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
-    finish: Mapped[float]  # virtual finish of the owner's last job
+    finish: Mapped[float]  # the virtual finish of the owner's last job
 
 
 class IdempotencyRow(Base):
-    """The promise that one key of one owner means one job."""
+    """One idempotency key of one owner, and the job that it stands for."""
 
     __tablename__ = "idempotency_records"
     __table_args__ = (Index("ix_idempotency_records_created_at", "created_at"),)
@@ -292,137 +329,3 @@ class IdempotencyRow(Base):
     fingerprint: Mapped[bytes]  # SHA-256 of the request
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
-
-
-class WebhookEndpointRow(Base):
-    """An address that hears of every job of its owner."""
-
-    __tablename__ = "webhook_endpoints"
-    __table_args__ = (
-        CheckConstraint(
-            "(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled_with_reason"
-        ),
-        UniqueConstraint("owner_id", "url"),
-    )
-
-    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
-    owner_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"))
-    url: Mapped[str]
-    events: Mapped[list[str]]
-    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
-    disabled_at: Mapped[datetime | None]
-    disabled_reason: Mapped[str | None]  # "gone", "failing" or "owner"
-    # Secrets are derived, so a rotation is a number; until then the one before signs as well.
-    webhook_secret_version: Mapped[int] = mapped_column(server_default=text("1"))
-    webhook_previous_until: Mapped[datetime | None]
-
-
-# Who is asked: host and port, of an address that was vetted. Spelled as in its index.
-RECEIVER_SQL = "lower(substring(url, '://([^/?#]*)'))"
-OPEN_SQL = "delivered_at IS NULL AND given_up_at IS NULL"
-
-
-class DeliveryRow(Base):
-    """One webhook that is owed, written in the transaction that ended its job.
-
-    Or a test of an endpoint, which belongs to no job.
-    """
-
-    __tablename__ = "webhook_deliveries"
-    __table_args__ = (
-        CheckConstraint("delivered_at IS NULL OR given_up_at IS NULL", name="one_end"),
-        Index(
-            "ix_webhook_deliveries_due",
-            "next_at",
-            postgresql_where=text(OPEN_SQL),
-        ),
-        Index("ix_webhook_deliveries_job_id", "job_id"),
-        # What is due for one receiver; and, skipping from one to the next, which there are.
-        Index(
-            "ix_webhook_deliveries_receiver",
-            text(RECEIVER_SQL),
-            "next_at",
-            postgresql_where=text(OPEN_SQL),
-        ),
-        # How much of each receiver's is under way.
-        Index(
-            "ix_webhook_deliveries_leased",
-            "leased_until",
-            postgresql_where=text(f"leased_until IS NOT NULL AND {OPEN_SQL}"),
-        ),
-        # Listing one owner's deliveries, newest first.
-        Index("ix_webhook_deliveries_owner", "owner_id", desc("created_at"), desc("id")),
-        Index(
-            "ix_webhook_deliveries_endpoint_id",
-            "endpoint_id",
-            postgresql_where=text("endpoint_id IS NOT NULL"),
-        ),
-    )
-
-    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
-    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    owner_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"))
-    # None: to the address that the job names.
-    endpoint_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("webhook_endpoints.id", ondelete="CASCADE")
-    )
-    event: Mapped[str]  # "job.succeeded", ...
-    url: Mapped[str]
-    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
-    tries: Mapped[int] = mapped_column(server_default=text("0"))
-    # Those made before the last redelivery: `tries` is a fence and never falls.
-    tries_before: Mapped[int] = mapped_column(server_default=text("0"))
-    # Due at; while a worker holds the delivery it is the end of that lease, so one column is both
-    # the schedule and the lock.
-    next_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
-    # The same end while it is a lease; only to count what is under way.
-    leased_until: Mapped[datetime | None]
-    last_tried_at: Mapped[datetime | None]
-    delivered_at: Mapped[datetime | None]
-    given_up_at: Mapped[datetime | None]
-    last_status: Mapped[int | None]
-    last_error: Mapped[str | None]
-
-
-class RoutingTableRow(Base):
-    """One version of the routing table. The last one is in force; the others are its history."""
-
-    __tablename__ = "routing_tables"
-
-    version: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
-    made_by: Mapped[str]  # the controller
-    body: Mapped[str]  # app.domain.routing.table.Table as JSON
-
-
-class ControlRow(Base):
-    """One decision of an operator that is in force; without a row, nothing was decided."""
-
-    __tablename__ = "controls"
-    __table_args__ = (
-        CheckConstraint(
-            "setting IN ('drained', 'cap', 'drained_worker', 'pinned')", name="setting_known"
-        ),
-        CheckConstraint(
-            "(setting = 'cap') = (value IS NOT NULL) AND value >= 0", name="cap_has_value"
-        ),
-    )
-
-    setting: Mapped[str] = mapped_column(primary_key=True)
-    subject: Mapped[str] = mapped_column(primary_key=True)  # region, worker, or "table"
-    value: Mapped[int | None] = mapped_column(BigInteger)
-
-
-class AuditRow(Base):
-    """One verb of an operator: who, what, when, the value before and after."""
-
-    __tablename__ = "audit_entries"
-
-    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
-    key_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"))
-    key_name: Mapped[str]
-    verb: Mapped[str]
-    subject: Mapped[str]
-    old: Mapped[Any | None] = mapped_column(JSONB)
-    new: Mapped[Any | None] = mapped_column(JSONB)

@@ -10,6 +10,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from app.domain.errors import DatabaseUnavailable
 from app.store.bounded import BoundedConnection
 
+# In the WHERE of an UPDATE or INSERT: always true, and its commit does not wait for the disk.
+# Placements, begins and renewals use it. Commits are flushed in order, so a crash of the database
+# takes back the last of them together with everything after; submits, cancels and ends always wait.
+# docs/decisions/10 and 49 say what that means.
+NO_WAIT = "set_config('synchronous_commit', 'off', true) = 'off'"
+
 
 class Store:
     """A bounded pool of connections to one Postgres.

@@ -169,9 +169,7 @@ def test_the_worker_of_a_lost_begin_ends_nobody_elses_attempt(postgres, change):
 
     def begin(worker: str):
         with store.begin() as tx:
-            return attempts.begin(
-                tx, job_id, placed.fence, worker=worker, attempt_limit_s=60, lease_token=worker
-            )
+            return make.begin(tx, job_id, placed.fence, worker=worker, lease_token=worker)
 
     assert begin("aa") is not None
     postgres.crash()

@@ -14,13 +14,21 @@ def test_a_retry_after_max_queue_seconds_still_runs(fleet):
     job_id = fleet.submit(queue_deadline=datetime.now(UTC) + patience)
     with fleet.store.begin() as tx:
         [placed] = make.place(tx, "noop", "us-east", "us-east", ["token"])
-        attempts.begin(tx, job_id, placed.fence, worker="gone", attempt_limit_s=60.0)
+        make.begin(tx, job_id, placed.fence, worker="gone")
     fleet.worker().wait_ready()
     dispatcher = fleet.dispatcher()
     time.sleep(patience.total_seconds() + 0.5)
     with fleet.store.begin() as tx:
         error = RenderFailed("device lost")
-        attempts.fail(tx, job_id, placed.fence, error, delay_s=3.0, next_region="us-east")
+        attempts.fail(
+            tx,
+            job_id,
+            placed.fence,
+            error,
+            delay_s=3.0,
+            next_region="us-east",
+            lease_token=make.LEASE,
+        )
     job = fleet.wait(job_id, "succeeded", "expired", timeout_s=30)
     assert job.state == "succeeded", (job.error_code, make.attempts_of(fleet.store, job_id))
     assert (job.begun, dispatcher.alive) == (2, True)

@@ -11,14 +11,16 @@ from sqlalchemy import Connection, select, text
 
 from app.domain.job.state import uuid7
 from app.store import keys
-from app.store.job import jobs, placing
+from app.store.job import attempts, jobs, placing
 from app.store.job.jobs import NewJob
 from app.store.job.placing import Offer, Placed
+from app.store.job.records import BegunJob
 from app.store.models import AttemptRow
 from app.store.session import Store
 from stillmotion.states import Policy
 
 INPUT_KEY = "inputs/any.jpg"
+LEASE = "lease"  # the token of attempts that nobody competes for
 
 
 def new_job(owner_id: UUID, **changes: object) -> NewJob:
@@ -97,3 +99,25 @@ def place(
         )
     ]
     return placing.place(tx, target, offers, tokens)
+
+
+def begin(
+    tx: Connection,
+    job_id: UUID,
+    fence: int,
+    *,
+    worker: str = "w",
+    attempt_limit_s: float = 60.0,
+    lease_token: str = LEASE,
+) -> BegunJob | None:
+    """Begin a placement in the region that it was made in."""
+    region = tx.execute(text("SELECT region FROM jobs WHERE id = :id"), {"id": job_id})
+    return attempts.begin(
+        tx,
+        job_id,
+        fence,
+        worker=worker,
+        attempt_limit_s=attempt_limit_s,
+        lease_token=lease_token,
+        region=region.scalar_one(),
+    )

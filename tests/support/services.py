@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import text
 
 from app.config.settings import Settings
-from app.store.models import Base
+from app.store.schema import METADATA
 from app.store.session import Store
 
 ROOT = Path(__file__).parents[2]
@@ -116,7 +116,7 @@ def migrate(database_url: str) -> None:
 
 def empty(store: Store) -> None:
     """Remove every row."""
-    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    tables = ", ".join(table.name for table in METADATA.sorted_tables)
     with store.begin() as tx:
         tx.execute(text(f"TRUNCATE {tables}"))
 

@@ -14,16 +14,12 @@ from sqlalchemy import Connection, text
 
 from app.domain.job.lease import LEASE_S
 from app.domain.job.state import MAX_BEGUN, Event, move
-from app.store.job.fair import head_sql
 from app.store.job.jobs import end
+from app.store.job.queue import head_sql
 from app.store.job.records import BegunJob, RequeuedJob, columns
+from app.store.session import NO_WAIT
 from stillmotion.errors import StillmotionError
 from stillmotion.states import JobState
-
-# In the WHERE of an UPDATE: its commit does not wait for the disk. Commits are written in order, so
-# a crash of the database takes back the last few placements, begins and renewals, and with them all
-# that followed; submit, cancel and every end always wait. docs/decisions has what that means.
-NO_WAIT = "set_config('synchronous_commit', 'off', true) = 'off'"
 
 
 def take_back(tx: Connection, job_id: UUID, fence: int, token: str, reason: str) -> bool:
@@ -51,28 +47,32 @@ def begin(
     *,
     worker: str,
     attempt_limit_s: float,
-    lease_token: str = "",
-    region: str | None = None,
+    lease_token: str,
+    region: str,
 ) -> BegunJob | None:
     """Take the lease of the placement that `fence` names. None: it is stale, drop the message.
 
-    `lease_token`: what the attempt's later calls will name, new and random for every begin.
-    `region`: the worker's. A message of a placement that a crash took back must not begin the one
-    that got its fence in another region. None: any.
+    `lease_token`: new and random for every message, and named by the attempt's later calls. A
+    second begin with the token that holds the lease is a retry whose first answer was lost: it
+    restarts the attempt's clocks and does not count again.
+    `region`: the worker's. After a crash took a placement back, its message must not begin a later
+    placement that got the same fence in another region.
     """
     row = tx.execute(
         text(
             f"""
             WITH begun AS (
                 UPDATE jobs SET
-                    state = 'processing', begun = begun + 1, started_at = now(), step = 0,
+                    state = 'processing', begun = begun + (state = 'starting')::int,
+                    started_at = now(), step = 0,
                     lease_until = now() + make_interval(secs => :lease_s),
                     lease_token = :lease_token,
                     attempt_until = now() + make_interval(secs => :attempt_limit)
-                WHERE id = :id AND fence = :fence AND state = 'starting'
-                  AND NOT cancel_requested AND begun < {MAX_BEGUN}
-                  AND (CAST(:region AS text) IS NULL OR region = :region)
-                  AND (deadline IS NULL OR deadline > now()) AND {NO_WAIT}
+                WHERE id = :id AND fence = :fence AND (
+                    (state = 'starting' AND NOT cancel_requested AND begun < {MAX_BEGUN}
+                     AND region = :region AND (deadline IS NULL OR deadline > now()))
+                    OR (state = 'processing' AND lease_token = :lease_token)
+                  ) AND {NO_WAIT}
                 RETURNING *
             ), noted AS (
                 UPDATE attempts SET begun_at = now(), worker = :worker FROM begun
@@ -101,9 +101,7 @@ def begin(
 OWNED = "id = :id AND fence = :fence AND lease_token = :lease_token AND state = 'processing'"
 
 
-def renew(
-    tx: Connection, job_id: UUID, fence: int, *, step: int, lease_token: str = ""
-) -> bool | None:
+def renew(tx: Connection, job_id: UUID, fence: int, *, step: int, lease_token: str) -> bool | None:
     """Extend the lease. True: go on; False: the client asked to stop; None: superseded."""
     row = tx.execute(
         text(
@@ -132,7 +130,7 @@ def finish(
     size_bytes: int,
     timings: Mapping[str, float] | None = None,
     *,
-    lease_token: str = "",
+    lease_token: str,
 ) -> bool:
     """Commit the clip; `timings`: stage -> seconds. False: read the row to learn why."""
     return bool(
@@ -148,7 +146,7 @@ def finish(
     )
 
 
-def stop(tx: Connection, job_id: UUID, fence: int, *, lease_token: str = "") -> bool:
+def stop(tx: Connection, job_id: UUID, fence: int, *, lease_token: str) -> bool:
     """End an attempt that was asked to stop: the job is canceled."""
     return bool(
         end(
@@ -171,7 +169,7 @@ def fail(
     *,
     delay_s: float,
     next_region: str,
-    lease_token: str = "",
+    lease_token: str,
     excused: bool = False,
 ) -> JobState | None:
     """Close a failed attempt; the job waits `delay_s` for another, or ends.

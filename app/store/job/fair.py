@@ -15,22 +15,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from app.store.models import WAITING_SQL
+from app.store.job.queue import count_sql, head_sql
+from app.store.session import NO_WAIT
 
 COUNT_LIMIT = 2000  # jobs ahead; counted at every submit
-
-
-def head_sql(*, profile: str, region: str, priority: str) -> str:
-    """The virtual start of the first job that waits in a queue, as the text of a subquery.
-
-    Also the present for a job that comes to a queue late: from another region, or with a slot.
-    """
-    return f"""
-        SELECT w.vstart FROM jobs AS w
-        WHERE w.state = 'queued' AND w.not_before IS NULL AND w.slot IS NOT FALSE
-          AND w.profile = {profile} AND w.next_region = {region} AND w.priority = {priority}
-        ORDER BY w.vstart, w.id LIMIT 1
-    """
 
 
 _PRESENT = f"""
@@ -40,20 +28,17 @@ _PRESENT = f"""
          WHERE profile = :profile AND region = :region AND priority = :priority),
         0) AS v
 """
-# The order is there for the planner alone: without it a LIMIT tempts it to scan the table.
-_AHEAD = f"""
-    SELECT count(*) FROM (
-        SELECT 1 FROM jobs
-        WHERE {WAITING_SQL} AND profile = :profile AND next_region = :region
-          AND (priority, vstart) <= (:priority, stamped.vstart)
-        ORDER BY priority, vstart, id LIMIT :most) AS ahead
-"""
+_AHEAD = count_sql(
+    profile=":profile",
+    region=":region",
+    only="(priority, vstart) <= (:priority, stamped.vstart)",
+)
 STAMP = text(
     f"""
     WITH present AS ({_PRESENT}), stamped AS (
         INSERT INTO fair_tags AS t (owner_id, profile, region, priority, finish)
         SELECT :owner, :profile, :region, :priority, v + :cost FROM present
-        WHERE set_config('synchronous_commit', 'off', true) = 'off'
+        WHERE {NO_WAIT}
         ON CONFLICT (owner_id, profile, region, priority)
         DO UPDATE SET finish = greatest(t.finish, excluded.finish - :cost) + :cost
         RETURNING finish - :cost AS vstart

@@ -23,8 +23,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.domain.job.state import first_id
+from app.store.job.queue import count_sql
 from app.store.job.records import EndedJob, JobRecord, JobVersion, KnownKey, WholeJob
-from app.store.models import WAITING_SQL, IdempotencyRow, JobRow
+from app.store.models import IdempotencyRow, JobRow
 from app.store.webhooks.deliveries import OWED
 from stillmotion.states import JobState
 
@@ -45,6 +46,13 @@ KEPT = and_(
 # No stronger than what an UPDATE takes, so that inserts with a foreign key to the job go on.
 LOCK = text("SELECT state FROM jobs WHERE id = :job_id AND owner_id = :owner FOR NO KEY UPDATE")
 REQUEST_STOP = text("UPDATE jobs SET cancel_requested = true WHERE id = :job_id")
+POSITION = text(
+    count_sql(
+        profile=":profile",
+        region=":region",
+        only="(priority, vstart, id) < (:priority, :vstart, :id)",
+    )
+)
 POSITION_LIMIT = 10_000  # a longer queue is reported as this long
 
 
@@ -174,19 +182,8 @@ def page(
 
 def position(tx: Connection, job: JobRecord) -> int:
     """How many waiting jobs are taken before this one in its region; at most POSITION_LIMIT."""
-    ahead = text(
-        f"""
-        SELECT count(*) FROM (
-            SELECT 1 FROM jobs
-            WHERE {WAITING_SQL}
-              AND profile = :profile AND next_region = :region
-              AND (priority, vstart, id) < (:priority, :vstart, :id)
-            ORDER BY priority, vstart, id LIMIT :most
-        ) AS ahead
-        """
-    )
     found = tx.execute(
-        ahead,
+        POSITION,
         {
             "profile": job.profile,
             "region": job.next_region,

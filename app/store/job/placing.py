@@ -1,4 +1,4 @@
-"""Placement's two statements: which jobs wait, and putting chosen ones on claimed workers."""
+"""Placement: read the heads of the queues, and place chosen jobs on claimed workers."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,12 +7,14 @@ from heapq import merge
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Connection, Row, Text, Uuid, bindparam, text
+from sqlalchemy import ARRAY, Connection, Text, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.domain.routing.candidates import RoutingRequest
-from app.store.job.attempts import NO_WAIT
+from app.store.job.queue import TAKEN_ORDER
 from app.store.models import WAITING_SQL
+from app.store.record import record
+from app.store.session import NO_WAIT
 from stillmotion.states import Policy
 
 
@@ -38,28 +40,48 @@ class Offer:
     hops: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@record
 class Placed:
+    """A job that has just been placed, with its new fence and the claim it took."""
+
     job_id: UUID
     fence: int
     token: str
 
 
-_HEAD = f"""
-    SELECT w.* FROM unnest(:regions) AS r(name), LATERAL (
+@record
+class _Head:
+    """What placing reads of a waiting job."""
+
+    id: UUID
+    home_region: str
+    next_region: str
+    policy: str
+    allowed_regions: list[str] | None
+    priority: int
+    vstart: float
+    begun: int
+
+    @property
+    def place_in_queue(self) -> tuple[int, float, UUID]:
+        return self.priority, self.vstart, self.id  # TAKEN_ORDER
+
+
+# One walk for each region along the start of ix_jobs_fair, or of ix_jobs_fair_movable for MOVABLE.
+_HEADS = f"""
+    SELECT head.* FROM unnest(:regions) AS r(name), LATERAL (
         SELECT id, home_region, next_region, policy, allowed_regions, priority, vstart, begun
         FROM jobs
-        WHERE {WAITING_SQL} AND profile = :profile AND next_region = r.name {{only}}
-        ORDER BY priority, vstart, id LIMIT :most
-    ) AS w
+        WHERE {WAITING_SQL} AND profile = :profile AND next_region = r.name AND {{only}}
+        ORDER BY {TAKEN_ORDER} LIMIT :most
+    ) AS head
 """
 _REGIONS = bindparam("regions", type_=ARRAY(Text))
-# Each walks the start of ix_jobs_fair (MOVABLE: of ix_jobs_fair_movable) once per region.
-FIRST = text(_HEAD.format(only="")).bindparams(_REGIONS)
-FRESH = text(_HEAD.format(only="AND begun = 0")).bindparams(_REGIONS)
+FIRST = text(_HEADS.format(only="true")).bindparams(_REGIONS)
+FRESH = text(_HEADS.format(only="begun = 0")).bindparams(_REGIONS)
 MOVABLE = text(
-    _HEAD.format(
-        only="AND policy <> 'strict' AND (allowed_regions IS NULL OR allowed_regions && :open)"
+    _HEADS.format(
+        only="policy <> 'strict' AND (allowed_regions IS NULL OR allowed_regions && :open)"
     )
 ).bindparams(_REGIONS, bindparam("open", type_=ARRAY(Text)))
 
@@ -67,48 +89,54 @@ MOVABLE = text(
 def peek(
     tx: Connection, profile: str, regions: Sequence[str], *, open_regions: Sequence[str], limit: int
 ) -> list[Waiting]:
-    """The jobs that come first, over all regions: at most `limit` of each.
+    """The first jobs of every region's queue, at most `limit` of each, in one order.
 
-    Each queue is in its fair order. Virtual times of two queues do not compare, so of the two
-    jobs at their heads the older goes first.
+    Each queue keeps its fair order. Virtual times of two queues do not compare, so of the jobs at
+    two heads the older one goes first.
 
-    What may not run must not hide what may. Where a full head holds jobs that may not go
-    everywhere, the first `limit` that may leave for one of `open_regions` (which may have a worker)
-    are added; where at least half of a full head are retries, which a budget may hold back, the
-    first `limit` fresh jobs are. Nothing is locked: `place` finds out which still wait.
+    Jobs that cannot run must not hide jobs that can. So a full head may be extended by `limit` jobs
+    from further back:
+    - by jobs that may leave for one of `open_regions` (regions that may have a worker), if the head
+      holds jobs that may not go everywhere;
+    - by fresh jobs, if at least half of the head are retries, which a budget may hold back.
+
+    Nothing is locked: `place` finds out which jobs still wait.
     """
     values = {"profile": profile, "regions": list(regions), "most": limit}
-    rows = tx.execute(FIRST, values).fetchall()
-    if len(rows) >= limit:
-        counts = Counter(row.next_region for row in rows)
+    heads = [_Head(*row) for row in tx.execute(FIRST, values)]
+    if len(heads) >= limit:
+        counts = Counter(head.next_region for head in heads)
         full = {name for name, count in counts.items() if count >= limit}
-        bound = {row.next_region for row in rows if row.policy == "strict" or row.allowed_regions}
+        bound = {h.next_region for h in heads if h.policy == "strict" or h.allowed_regions}
         if movable := full & bound:
             movable_values = {"regions": list(movable), "open": list(open_regions)}
-            rows = [*rows, *tx.execute(MOVABLE, values | movable_values)]
-        retries = Counter(row.next_region for row in rows if row.begun > 0)
+            heads += [_Head(*row) for row in tx.execute(MOVABLE, values | movable_values)]
+        retries = Counter(head.next_region for head in heads if head.begun > 0)
         if hidden := {name for name in full if 2 * retries[name] >= limit}:
-            rows = [*rows, *tx.execute(FRESH, values | {"regions": list(hidden)})]
+            fresh = tx.execute(FRESH, values | {"regions": list(hidden)})
+            heads += [_Head(*row) for row in fresh]
     queues: dict[str, list[Waiting]] = {}
-    for row in sorted({row.id: row for row in rows}.values(), key=_place_in_queue):
-        request = RoutingRequest(row.id, row.home_region, Policy(row.policy), row.allowed_regions)
-        job = Waiting(request, row.next_region, row.priority, row.begun)
-        queues.setdefault(row.next_region, []).append(job)
+    distinct = {head.id: head for head in heads}.values()
+    for head in sorted(distinct, key=lambda head: head.place_in_queue):
+        request = RoutingRequest(
+            head.id, head.home_region, Policy(head.policy), head.allowed_regions
+        )
+        job = Waiting(request, head.next_region, head.priority, head.begun)
+        queues.setdefault(head.next_region, []).append(job)
     return list(merge(*queues.values(), key=lambda job: (job.priority, job.job_id)))
 
 
-def _place_in_queue(row: Row[Any]) -> tuple[int, float, UUID]:
-    return row.priority, row.vstart, row.id
-
-
-# An expression that no index has keeps the planner at the primary key. With statistics from a
-# minute ago it may take the queue for empty, and walk all of it for every job.
-_WAITING_BY_ID = WAITING_SQL.replace("state =", "state || '' =")
+# No index has the expression `state || ''`, so the planner must look each job up by its primary
+# key. With statistics from a minute ago it may take the queue for empty, and with WAITING_SQL it
+# then walks the whole queue for every job.
+WAITING_BY_ID_SQL = WAITING_SQL.replace("state =", "state || '' =")
+# MATERIALIZED and LATERAL lock one offered job after the other, and stop at :most: jobs beyond it
+# stay unlocked for other dispatchers.
 PLACE = text(
     f"""
     WITH picked AS MATERIALIZED (
         SELECT locked.id, offered.n FROM unnest(:ids) WITH ORDINALITY AS offered(id, n), LATERAL (
-            SELECT id FROM jobs WHERE jobs.id = offered.id AND {_WAITING_BY_ID}
+            SELECT id FROM jobs WHERE jobs.id = offered.id AND {WAITING_BY_ID_SQL}
             FOR UPDATE SKIP LOCKED
         ) AS locked
         LIMIT :most
@@ -133,7 +161,7 @@ def place(
     """Place the first of these jobs that still wait on `target`, one for each claim token.
 
     Skips rows that another dispatcher is placing. The caller must know that each job may go to
-    `target`.
+    `target`. Plan: one look-up in pk_jobs for each offer.
     """
     if not offers or not tokens:
         return []

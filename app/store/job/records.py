@@ -5,13 +5,15 @@ Fields have the names and the order of the columns, so a record is made of a row
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, Protocol, TypedDict
 from uuid import UUID
 
+from app.store.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class JobRecord:
     """One row of `jobs`. What each field means stands at the columns, in app/store/models.py."""
 
@@ -103,14 +105,14 @@ class AttemptJson(TypedDict):
     timings: dict[str, float] | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WholeJob(JobRecord):
     """A job with every placement it had, oldest first."""
 
     attempts: list[AttemptJson]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BegunJob(JobRecord):
     """A job in the hands of the worker that has just begun it."""
 
@@ -131,7 +133,7 @@ class AttemptRef(Protocol):
     def fence(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EndedJob:
     """A job that has just ended."""
 
@@ -142,7 +144,7 @@ class EndedJob:
     slot: bool | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequeuedJob:
     """A job that has just gone back to the queue, and the attempt that it lost."""
 
@@ -153,7 +155,7 @@ class RequeuedJob:
     token: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LostJob:
     """A job that is taken back from its worker."""
 
@@ -162,7 +164,7 @@ class LostJob:
     cancel_requested: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OverdueAttempt:
     """An attempt whose worker has not renewed its lease in time."""
 
@@ -174,7 +176,7 @@ class OverdueAttempt:
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StopRequest:
     """An attempt whose worker is to stop."""
 
@@ -183,7 +185,7 @@ class StopRequest:
     fence: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobVersion:
     """The part of a job that changes while somebody waits for it."""
 
@@ -195,7 +197,7 @@ class JobVersion:
     next_region: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KnownKey:
     """What an idempotency key stands for."""
 
@@ -203,7 +205,7 @@ class KnownKey:
     job_id: UUID
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PurgedJob:
     """A job that has just become a tombstone, and the objects that it no longer names."""
 

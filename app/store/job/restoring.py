@@ -1,13 +1,14 @@
 """After a restore: rows whose clip the bucket no longer has."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Connection, Uuid, bindparam, text
 
+from app.store.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class NamedClip:
     """A job that succeeded, and the object key of its clip."""
 

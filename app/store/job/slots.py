@@ -9,11 +9,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from app.store.job.fair import head_sql
+from app.store.job.queue import head_sql
+from app.store.models import LIMITED_SQL
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:owner, 0))")
-_LIVE = "slot IS NOT NULL AND state NOT IN ('canceled', 'expired', 'failed', 'succeeded')"
-_HELD = text(f"SELECT count(*) FROM jobs WHERE owner_id = :owner AND slot AND {_LIVE}")
+_HELD = text(f"SELECT count(*) FROM jobs WHERE owner_id = :owner AND slot AND {LIMITED_SQL}")
 # Locked rows are skipped: who cancels a job holds its row before it asks for the key's lock.
 # Only `queued` jobs wait for a slot; the limit is read anew, so that raising it helps at once.
 _GRANT = text(
@@ -23,7 +23,7 @@ _GRANT = text(
     ), 0))
     WHERE id IN (
         SELECT id FROM jobs
-        WHERE owner_id = :owner AND NOT slot AND {_LIVE}
+        WHERE owner_id = :owner AND NOT slot AND {LIMITED_SQL}
         ORDER BY priority, vstart, id LIMIT :free FOR UPDATE SKIP LOCKED)
     """
 )
@@ -37,7 +37,7 @@ def take(tx: Connection, owner_id: UUID, limit: int) -> bool:
 
 def waiting_owners(tx: Connection) -> list[UUID]:
     """The keys with jobs that wait for a slot."""
-    rows = tx.execute(text(f"SELECT DISTINCT owner_id FROM jobs WHERE NOT slot AND {_LIVE}"))
+    rows = tx.execute(text(f"SELECT DISTINCT owner_id FROM jobs WHERE NOT slot AND {LIMITED_SQL}"))
     return list(rows.scalars())
 
 

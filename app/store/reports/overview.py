@@ -4,12 +4,13 @@ Each walks one partial index, at most as far as its limit.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
 from sqlalchemy import Connection, text
+
+from app.store.record import record
 
 COUNTED = 20_000  # more live jobs of a kind are reported as this many
 SAMPLED = 1_000  # ended jobs that percentiles are made of
@@ -66,7 +67,7 @@ _FAILURES = text(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EndedStats:
     """How the last jobs ended, and [p50, p99] of their times in seconds; None without any."""
 
@@ -79,7 +80,7 @@ class EndedStats:
     render: list[float | None] | None  # from there to the end, of those that succeeded
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WaitingJob:
     """A job that has not begun. Seconds are from now."""
 
@@ -99,7 +100,7 @@ class WaitingJob:
     key_name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FailedJob:
     """A job that failed or expired."""
 

@@ -4,7 +4,6 @@ Redis has copies for dispatchers and workers; these rows are authoritative.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -14,7 +13,8 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.domain.routing.controls import Controls
 from app.store.keys import ApiKey
-from app.store.models import AuditRow, ControlRow
+from app.store.record import record
+from app.store.traffic.models import AuditRow, ControlRow
 
 Setting = Literal["drained", "cap", "drained_worker", "pinned"]
 Value = bool | int | None  # of a cap: a number of workers, or None
@@ -22,7 +22,7 @@ Value = bool | int | None  # of a cap: a number of workers, or None
 CONTROLS_LOCK = 0x5717_1108  # an advisory lock of the database
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AuditRecord:
     """One row of `audit_entries`: who, what, when, the value before and after."""
 

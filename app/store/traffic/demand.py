@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Connection, Text, bindparam, text
 
 from app.domain.job.state import uuid7
-from app.store.models import WAITING_SQL
+from app.store.job.queue import count_sql
 
 COUNT_LIMIT = 10_000  # longer queues are reported as this long
 # A job gets its id before its row is committed; the window ends this long ago so as to miss none.
@@ -15,10 +15,7 @@ SETTLE_S = 1.0
 
 WAITING = text(
     f"""
-    SELECT r.name, sum((SELECT count(*) FROM (
-        SELECT 1 FROM jobs
-        WHERE {WAITING_SQL} AND profile = p.name AND next_region = r.name
-        ORDER BY priority, vstart, id LIMIT :most) AS w))
+    SELECT r.name, sum(({count_sql(profile="p.name", region="r.name")}))
     FROM unnest(:regions) AS r(name), unnest(:profiles) AS p(name) GROUP BY 1
     """
 ).bindparams(bindparam("regions", type_=ARRAY(Text)), bindparam("profiles", type_=ARRAY(Text)))

@@ -7,7 +7,7 @@ that has lost its session, for whatever reason, can write none.
 from sqlalchemy import Connection, insert, select, text
 
 from app.domain.routing.table import Table
-from app.store.models import RoutingTableRow
+from app.store.traffic.models import RoutingTableRow
 
 LEADER_LOCK = 0x5717_1109  # an advisory lock of the database
 KEEP_VERSIONS = 10_000  # a day of them

@@ -21,8 +21,8 @@ from app.domain.webhooks import (
     Outcome,
     Verdict,
 )
-from app.store.models import OPEN_SQL as OPEN
-from app.store.models import RECEIVER_SQL as RECEIVER
+from app.store.webhooks.models import OPEN_SQL as OPEN
+from app.store.webhooks.models import RECEIVER_SQL as RECEIVER
 from app.store.webhooks.records import BegunTry, DeliveryRecord, OwnDelivery, delivery_columns
 
 MAX_ERROR_CHARS = 500

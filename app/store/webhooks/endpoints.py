@@ -9,8 +9,9 @@ from sqlalchemy import Connection, Table, bindparam, delete, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Text
 
-from app.store.models import OPEN_SQL as OPEN
-from app.store.models import ApiKeyRow, DeliveryRow, WebhookEndpointRow
+from app.store.models import ApiKeyRow
+from app.store.webhooks.models import OPEN_SQL as OPEN
+from app.store.webhooks.models import DeliveryRow, WebhookEndpointRow
 from app.store.webhooks.records import (
     ENDPOINT_COLUMNS,
     DeliveryRecord,

@@ -1,11 +1,13 @@
 """Webhooks as their rows say: fields have the names and the order of the columns."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from uuid import UUID
 
+from app.store.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class EndpointRecord:
     """One row of `webhook_endpoints`."""
 
@@ -23,7 +25,7 @@ class EndpointRecord:
 ENDPOINT_COLUMNS = ", ".join(field.name for field in fields(EndpointRecord))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SecretRecord:
     """The secret of an endpoint or of an API key: which version signs, and until when the last."""
 
@@ -32,7 +34,7 @@ class SecretRecord:
     webhook_previous_until: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeliveryRecord:
     """One row of `webhook_deliveries`."""
 
@@ -59,7 +61,7 @@ def delivery_columns(table: str = "webhook_deliveries") -> str:
     return ", ".join(f"{table}.{field.name}" for field in fields(DeliveryRecord))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BegunTry(DeliveryRecord):
     """A delivery whose next try has just begun, with what is needed to sign it."""
 
@@ -67,7 +69,7 @@ class BegunTry(DeliveryRecord):
     previous_signs: bool  # the secret before it is still good
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OwnDelivery(DeliveryRecord):
     """A delivery as its owner asks for it."""
 

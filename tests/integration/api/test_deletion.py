@@ -77,7 +77,7 @@ def test_deleting_a_processing_job_stops_it_and_it_is_gone_when_it_has_ended(
     assert (answer.status_code, answer.get_json()["state"]) == (202, "processing")
     assert api.get(f"/v1/jobs/{job_id}").status_code == 200
     with store.autocommit() as conn:
-        assert attempts.stop(conn, placed.job_id, placed.fence)
+        assert attempts.stop(conn, placed.job_id, placed.fence, lease_token=make.LEASE)
     calls.assert_problem(api.get(f"/v1/jobs/{job_id}"), 410, "job_deleted")
     services = api.application.extensions["services"]
     assert housekeeping.purge_expired(store, services.objects) == 1

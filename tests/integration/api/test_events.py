@@ -36,7 +36,9 @@ def lose_and_finish(store, job_id):
     placed = place_and_begin(store, job_id)
     with store.begin() as tx:
         error = Transient("x", code="out_of_memory")
-        attempts.fail(tx, placed.job_id, 1, error, delay_s=0.0, next_region="us-east")
+        attempts.fail(
+            tx, placed.job_id, 1, error, delay_s=0.0, next_region="us-east", lease_token=make.LEASE
+        )
     finish(store, place_and_begin(store, job_id))
 
 
@@ -128,7 +130,7 @@ def test_without_redis_the_stream_still_tells_every_state(change, api_key, photo
         reader.start()
         placed = place_and_begin(store, job_id)
         with store.autocommit() as conn:
-            attempts.renew(conn, placed.job_id, placed.fence, step=3)
+            attempts.renew(conn, placed.job_id, placed.fence, step=3, lease_token=make.LEASE)
         time.sleep(1.5)
         finish(store, placed)
         reader.join(30)
@@ -154,7 +156,7 @@ def test_200_streams_on_one_process_starve_no_submit(change, store, api_key, pho
             tokens = [f"t{n}" for n in range(20)]
             placed = make.place(tx, "noop", "us-east", "us-east", tokens)
             for row in placed:
-                attempts.begin(tx, row.job_id, row.fence, worker="w", attempt_limit_s=600)
+                make.begin(tx, row.job_id, row.fence, attempt_limit_s=600)
         open_streams = threading.Barrier(201, timeout=120)
         lags: list[float] = []
         ended: list[bool] = []

@@ -40,13 +40,13 @@ def place_and_begin(store, job_id, region="us-east", profile="motion-small"):
     with store.begin() as tx:
         [placed] = make.place(tx, profile, region, region, ["token"])
         assert str(placed.job_id) == job_id
-        attempts.begin(tx, placed.job_id, placed.fence, worker="w1", attempt_limit_s=60)
+        make.begin(tx, placed.job_id, placed.fence, worker="w1")
     return placed
 
 
 def finish(store, placed, key="outputs/clip.mp4", size=3):
     with store.autocommit() as conn:
-        assert attempts.finish(conn, placed.job_id, placed.fence, key, size)
+        assert attempts.finish(conn, placed.job_id, placed.fence, key, size, lease_token=make.LEASE)
 
 
 def test_a_form_with_every_field_becomes_the_job_that_was_asked_for(api, photo, store):
@@ -143,7 +143,9 @@ def test_the_step_of_an_earlier_attempt_is_not_shown(api, app, photo, store):
     progress.report(client, placed.job_id, placed.fence, 3, STEPS)
     lost = Transient("The worker is gone.")
     with store.begin() as tx:
-        attempts.fail(tx, placed.job_id, 1, lost, delay_s=0.0, next_region="us-east")
+        attempts.fail(
+            tx, placed.job_id, 1, lost, delay_s=0.0, next_region="us-east", lease_token=make.LEASE
+        )
     place_and_begin(store, job_id)
     job = api.get(f"/v1/jobs/{job_id}").get_json()
     assert job["progress"]["step"] == 0
@@ -244,8 +246,11 @@ def test_canceling_a_processing_job_asks_its_worker_to_stop(api, app, photo, sto
     client = app.extensions["services"].redis.of("us-east")
     assert progress.report(client, placed.job_id, placed.fence, 1, 8) is True
     with store.autocommit() as conn:
-        assert attempts.renew(conn, placed.job_id, placed.fence, step=1) is False
-        assert attempts.stop(conn, placed.job_id, placed.fence)
+        assert (
+            attempts.renew(conn, placed.job_id, placed.fence, step=1, lease_token=make.LEASE)
+            is False
+        )
+        assert attempts.stop(conn, placed.job_id, placed.fence, lease_token=make.LEASE)
     calls.assert_problem(api.post(f"/v1/jobs/{job_id}/cancel"), 409, "job_already_ended")
 
 

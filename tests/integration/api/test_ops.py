@@ -41,9 +41,9 @@ def test_the_summary_says_where_jobs_are_and_how_long_they_took(admin, store):
     with store.begin() as tx:
         [placed, ended] = make.place(tx, "noop", "us-east", "us-west", ["t1", "t2"])
         for row in (placed, ended):
-            attempts.begin(tx, row.job_id, row.fence, worker="w", attempt_limit_s=60)
+            make.begin(tx, row.job_id, row.fence)
     with store.begin() as tx:
-        attempts.finish(tx, ended.job_id, ended.fence, "outputs/x.mp4", 1)
+        attempts.finish(tx, ended.job_id, ended.fence, "outputs/x.mp4", 1, lease_token=make.LEASE)
         tx.execute(
             text(
                 "UPDATE jobs SET created_at = finished_at - interval '5 s',"

@@ -81,8 +81,8 @@ def test_a_dry_run_estimates_and_stores_nothing(
     before = make.submit(store, make.owner(store))
     with store.begin() as tx:
         [placed] = make.place(tx, "noop", "us-east", "us-east", ["t"])
-        attempts.begin(tx, before, placed.fence, worker="w", attempt_limit_s=60)
-        attempts.finish(tx, before, placed.fence, "outputs/a.mp4", 1)
+        make.begin(tx, before, placed.fence)
+        attempts.finish(tx, before, placed.fence, "outputs/a.mp4", 1, lease_token=make.LEASE)
         tx.exec_driver_sql("UPDATE jobs SET started_at = finished_at - interval '3 s'")
     Claims(client).announce(Pool("us-west", "noop"), "w1")
     rows, objects = calls.rows_in(store), calls.objects_in(objects_dir)
@@ -176,13 +176,23 @@ def test_the_timeline_has_every_hop_and_what_each_took(api, photo, store):
     ]
     with store.begin() as tx:
         [placed] = make.place(tx, "motion-small", "us-east", "us-east", ["t"], hops=hops)
-        attempts.begin(tx, placed.job_id, 1, worker="w1", attempt_limit_s=60)
+        make.begin(tx, placed.job_id, 1, worker="w1")
     with store.begin() as tx:
         error = Transient("x", code="out_of_memory")
-        attempts.fail(tx, placed.job_id, 1, error, delay_s=0.0, next_region="us-east")
+        attempts.fail(
+            tx, placed.job_id, 1, error, delay_s=0.0, next_region="us-east", lease_token=make.LEASE
+        )
     placed = place_and_begin(store, job_id)
     with store.autocommit() as conn:
-        attempts.finish(conn, placed.job_id, 2, "outputs/a.mp4", 1, {"fetch": 0.1, "render": 2.0})
+        attempts.finish(
+            conn,
+            placed.job_id,
+            2,
+            "outputs/a.mp4",
+            1,
+            {"fetch": 0.1, "render": 2.0},
+            lease_token=make.LEASE,
+        )
     entries = api.get(f"/v1/jobs/{job_id}/timeline").get_json()["data"]
     assert [entry["event"] for entry in entries] == [
         "queued", "starting", "processing", "queued", "starting", "processing", "succeeded",

@@ -31,7 +31,7 @@ def begin(store, video):
     with store.begin() as tx:
         [placed] = make.place(tx, video.model, "us-east", "us-east", ["token"])
         assert str(placed.job_id) == video.id
-        attempts.begin(tx, placed.job_id, placed.fence, worker="w1", attempt_limit_s=60)
+        make.begin(tx, placed.job_id, placed.fence, worker="w1")
     return placed
 
 
@@ -55,7 +55,9 @@ def test_a_picture_becomes_a_video_by_openais_client(videos, photo, store, objec
     assert early.value.code == "job_not_finished"
     objects.put("outputs/clip.mp4", CLIP, "video/mp4")
     with store.autocommit() as conn:
-        attempts.finish(conn, placed.job_id, placed.fence, "outputs/clip.mp4", len(CLIP))
+        attempts.finish(
+            conn, placed.job_id, placed.fence, "outputs/clip.mp4", len(CLIP), lease_token=make.LEASE
+        )
     ended = videos.retrieve(made.id)
     assert (ended.status, ended.progress, ended.error) == ("completed", 100, None)
     assert ended.created_at <= ended.completed_at < ended.expires_at

@@ -70,19 +70,27 @@ class Worker(threading.Thread):
                 placed = make.place(tx, "motion-small", "us-east", "us-east", ["t"])
         [one] = placed
         with self.store.begin() as tx:
-            attempts.begin(tx, one.job_id, one.fence, worker="w", attempt_limit_s=60)
+            make.begin(tx, one.job_id, one.fence)
         progress.report(connect(self.settings.redis_url, 2.0), one.job_id, one.fence, 3, 4)
         self.begun.set()
         self.may_finish.wait(20)
         with self.store.begin() as tx:
             if self.fail:
                 error = Permanent("The picture cannot be moved.")
-                attempts.fail(tx, one.job_id, 1, error, delay_s=0, next_region="us-east")
+                attempts.fail(
+                    tx,
+                    one.job_id,
+                    1,
+                    error,
+                    delay_s=0,
+                    next_region="us-east",
+                    lease_token=make.LEASE,
+                )
                 return
         key = f"outputs/{one.job_id}.mp4"
         self.objects.put(key, MP4, "video/mp4")
         with self.store.begin() as tx:
-            attempts.finish(tx, one.job_id, one.fence, key, len(MP4))
+            attempts.finish(tx, one.job_id, one.fence, key, len(MP4), lease_token=make.LEASE)
 
 
 @pytest.fixture

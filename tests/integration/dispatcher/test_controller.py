@@ -15,9 +15,9 @@ from app.domain.routing.controls import Controls
 from app.domain.routing.table import Table
 from app.domain.routing.topology import Pool
 from app.store import keys
-from app.store.models import RoutingTableRow
 from app.store.traffic import controls, tables
 from app.store.traffic.demand import SETTLE_S
+from app.store.traffic.models import RoutingTableRow
 from tests.support.deployment import NAMES, report
 
 CEILING = ceiling(20) * 20 / 4.0  # jobs/s of one of the deployment's regions

@@ -2,15 +2,18 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from app.domain.errors import Permanent, Transient
+from app.domain.errors import DatabaseUnavailable, Permanent, Transient
 from app.store.job import attempts, jobs, reaping
+from app.store.session import Store
 from stillmotion.states import JobState
 from tests.support import make
+from tests.support.proxy import Proxy
 
 
 @pytest.fixture
@@ -23,22 +26,36 @@ def place(store, region="us-east", source="us-east", n=1):
         return make.place(tx, "noop", source, region, [f"t{i}" for i in range(n)])
 
 
-def begin(store, placed, limit_s=60.0):
+def begin(store, placed, lease_token=make.LEASE):
     with store.autocommit() as conn:
-        return attempts.begin(
-            conn, placed.job_id, placed.fence, worker="w", attempt_limit_s=limit_s
-        )
+        return make.begin(conn, placed.job_id, placed.fence, lease_token=lease_token)
+
+
+def renew(store, placed, step=1):
+    with store.autocommit() as conn:
+        return attempts.renew(conn, placed.job_id, placed.fence, step=step, lease_token=make.LEASE)
 
 
 def finish(store, placed, key="outputs/x.mp4"):
     with store.autocommit() as conn:
-        return attempts.finish(conn, placed.job_id, placed.fence, key, 10)
+        return attempts.finish(conn, placed.job_id, placed.fence, key, 10, lease_token=make.LEASE)
+
+
+def stop(store, placed):
+    with store.autocommit() as conn:
+        return attempts.stop(conn, placed.job_id, placed.fence, lease_token=make.LEASE)
 
 
 def fail(store, placed, error, delay_s=0.0, next_region="eu-west"):
     with store.begin() as tx:
         return attempts.fail(
-            tx, placed.job_id, placed.fence, error, delay_s=delay_s, next_region=next_region
+            tx,
+            placed.job_id,
+            placed.fence,
+            error,
+            delay_s=delay_s,
+            next_region=next_region,
+            lease_token=make.LEASE,
         )
 
 
@@ -72,13 +89,79 @@ def test_only_the_current_fence_may_begin_renew_finish_or_fail(store, owner):
     assert current.fence == stale.fence + 1
     assert begin(store, stale) is None
     assert begin(store, current) is not None
-    assert begin(store, current) is None, "a second delivery of the same message"
-    with store.autocommit() as conn:
-        assert attempts.renew(conn, job_id, stale.fence, step=1) is None
-        assert attempts.renew(conn, job_id, current.fence, step=1) is True
+    assert begin(store, current, "another") is None, "a second delivery of the same message"
+    assert renew(store, stale) is None
+    assert renew(store, current) is True
     assert not finish(store, stale)
     assert fail(store, stale, Transient("x")) is None
     assert make.read(store, job_id).state == "processing"
+
+
+def test_a_begin_whose_answer_was_lost_can_be_repeated(store, database_url, owner):
+    """The commit holds, the connection is cut before the answer, and the worker tries again."""
+    job_id = make.submit(store, owner)
+    [placed] = place(store)
+    parts = urlsplit(database_url)
+    proxy = Proxy((parts.hostname, parts.port))
+    cut_off = Store(
+        f"postgresql+psycopg://{parts.netloc.replace(str(parts.port), str(proxy.port))}{parts.path}"
+    )
+    with cut_off.autocommit():
+        proxy.lose_answer_to(b"state = 'processing', begun")
+    with pytest.raises(DatabaseUnavailable):
+        begin(cut_off, placed)
+    assert proxy.cuts == 1
+    assert make.read(store, job_id).state == "processing", "the commit held"
+    assert begin(store, placed, "another") is None, "only the worker that holds the lease"
+    make.backdate(store, job_id, "started_at", 20.0)
+    again = begin(cut_off, placed)
+    assert (again.id, again.token, again.lease_token) == (job_id, placed.token, make.LEASE)
+    assert again.begun == 1, "it does not count twice"
+    assert datetime.now(UTC) - again.started_at < timedelta(seconds=10), "the clocks start again"
+    cut_off.close()
+    proxy.close()
+    assert finish(store, placed)
+    assert begin(store, placed) is None, "it has ended"
+
+
+def test_a_repeated_begin_of_a_canceled_job_may_stop_it(store, owner):
+    job_id = make.submit(store, owner)
+    [placed] = place(store)
+    begin(store, placed)
+    with store.begin() as tx:
+        jobs.cancel(tx, job_id, owner_id=owner)
+    assert begin(store, placed).cancel_requested
+    assert renew(store, placed) is False
+    assert stop(store, placed)
+
+
+def test_a_repeated_begin_does_not_take_a_lost_attempt_back(store, owner):
+    job_id = make.submit(store, owner)
+    [placed] = place(store)
+    begin(store, placed)
+    make.backdate(store, job_id, "lease_until")
+    with store.begin() as tx:
+        reaping.reap_lost(tx)
+    assert begin(store, placed) is None
+    place(store)
+    assert begin(store, placed) is None
+
+
+def test_a_begin_in_another_region_than_the_placements_is_stale(store, owner):
+    job_id = make.submit(store, owner)
+    [placed] = place(store)
+    with store.autocommit() as conn:
+        stale = attempts.begin(
+            conn,
+            job_id,
+            placed.fence,
+            worker="w",
+            attempt_limit_s=60.0,
+            lease_token=make.LEASE,
+            region="eu-west",
+        )
+    assert stale is None
+    assert begin(store, placed) is not None
 
 
 def test_first_commit_wins_and_one_webhook_is_owed(store, owner):
@@ -207,11 +290,9 @@ def test_cancel_beats_a_finish_that_comes_later(store, owner):
     begin(store, placed)
     with store.begin() as tx:
         jobs.cancel(tx, job_id, owner_id=owner)
-    with store.autocommit() as conn:
-        assert attempts.renew(conn, job_id, placed.fence, step=2) is False
+    assert renew(store, placed) is False
     assert not finish(store, placed)
-    with store.autocommit() as conn:
-        assert attempts.stop(conn, job_id, placed.fence)
+    assert stop(store, placed)
     assert make.read(store, job_id).state == "canceled"
 
 
@@ -249,8 +330,7 @@ def test_a_deadline_passed_while_processing_cancels_with_its_own_code(store, own
     make.backdate(store, job_id, "deadline")
     with store.begin() as tx:
         assert [row.id for row in reaping.reap_deadlines(tx)] == [job_id]
-    with store.autocommit() as conn:
-        assert attempts.stop(conn, job_id, placed.fence)
+    assert stop(store, placed)
     job = make.read(store, job_id)
     assert (job.state, job.error_code) == ("canceled", "deadline_exceeded")
 

@@ -119,8 +119,10 @@ def test_a_job_that_fails_over_to_another_region_joins_its_queue_at_the_head(sto
     waiting = [make.submit(store, owner, home_region="eu-west", vstart=v) for v in (100.0, 101.0)]
     [job] = place(store)
     with store.begin() as tx:
-        attempts.begin(tx, job, 1, worker="w", attempt_limit_s=60)
-        attempts.fail(tx, job, 1, Transient("x"), delay_s=0.0, next_region="eu-west")
+        make.begin(tx, job, 1)
+        attempts.fail(
+            tx, job, 1, Transient("x"), delay_s=0.0, next_region="eu-west", lease_token=make.LEASE
+        )
     assert make.read(store, moved).vstart == 100.0
     assert set(place(store, 2, "eu-west")) == {moved, waiting[0]}
 
@@ -199,8 +201,8 @@ def test_the_reaper_passes_on_slots_of_jobs_that_ended_otherwise(store, limited,
     assert kicks
     make.backdate(store, waits, "queue_deadline")
     with store.begin() as tx:
-        attempts.begin(tx, running, 1, worker="w", attempt_limit_s=60)
-        attempts.finish(tx, running, 1, "outputs/a.mp4", 1)
+        make.begin(tx, running, 1)
+        attempts.finish(tx, running, 1, "outputs/a.mp4", 1, lease_token=make.LEASE)
     reaper.tick()
     assert make.read(store, more).slot is True
 

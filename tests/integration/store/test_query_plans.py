@@ -5,7 +5,7 @@ import json
 import pytest
 from sqlalchemy import event, text
 
-from app.store.job import attempts, fair, jobs, placing, reaping, retention
+from app.store.job import fair, jobs, placing, reaping, retention
 from app.store.job.placing import Offer
 from app.store.reports import service_times
 from tests.support import make
@@ -43,7 +43,7 @@ def crowd(store):
         )
         placed = make.place(tx, "noop", "us-east", "us-east", [f"t{i}" for i in range(200)])
         for row in placed[:100]:
-            attempts.begin(tx, row.job_id, row.fence, worker="w", attempt_limit_s=60)
+            make.begin(tx, row.job_id, row.fence)
         late = "now() - interval '1 min'"
         for column, state in (
             ("placed_at", "starting"),

@@ -5,8 +5,10 @@ from dataclasses import fields
 import pytest
 
 from app.store.job.records import AttemptJson, JobRecord
-from app.store.models import AttemptRow, AuditRow, DeliveryRow, JobRow, WebhookEndpointRow
+from app.store.models import AttemptRow, JobRow
 from app.store.traffic.controls import AuditRecord
+from app.store.traffic.models import AuditRow
+from app.store.webhooks.models import DeliveryRow, WebhookEndpointRow
 from app.store.webhooks.records import DeliveryRecord, EndpointRecord
 
 

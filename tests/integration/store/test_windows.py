@@ -63,13 +63,21 @@ def placed(store):
 def begun(store):
     one = placed(store)
     with store.begin() as tx:
-        attempts.begin(tx, one.job_id, one.fence, worker="w", attempt_limit_s=60)
+        make.begin(tx, one.job_id, one.fence)
     return one
 
 
 def fail(store, one) -> None:
     with store.begin() as tx:
-        attempts.fail(tx, one.job_id, one.fence, Transient("x"), delay_s=0.0, next_region="us-east")
+        attempts.fail(
+            tx,
+            one.job_id,
+            one.fence,
+            Transient("x"),
+            delay_s=0.0,
+            next_region="us-east",
+            lease_token=make.LEASE,
+        )
 
 
 def lose(store, one) -> None:
@@ -87,7 +95,7 @@ def take_back(store, one) -> None:
 
 def begin(store, one) -> None:
     with store.begin() as tx:
-        attempts.begin(tx, one.job_id, one.fence, worker="w", attempt_limit_s=60)
+        make.begin(tx, one.job_id, one.fence)
 
 
 def place(store, one) -> None:
@@ -103,11 +111,13 @@ def run_to_its_end(store, job_id: UUID) -> JobState:
             place(store, None)
         elif job.state == "starting":
             with store.begin() as tx:
-                attempts.begin(tx, job_id, job.fence, worker="w", attempt_limit_s=60)
+                make.begin(tx, job_id, job.fence)
         elif job.state == "processing":
             with store.begin() as tx:
-                if not attempts.finish(tx, job_id, job.fence, "outputs/x.mp4", 1):
-                    attempts.stop(tx, job_id, job.fence)
+                if not attempts.finish(
+                    tx, job_id, job.fence, "outputs/x.mp4", 1, lease_token=make.LEASE
+                ):
+                    attempts.stop(tx, job_id, job.fence, lease_token=make.LEASE)
     return JobState(make.read(store, job_id).state)
 
 
@@ -162,8 +172,10 @@ def test_a_deleted_job_is_kept_by_nothing_that_its_attempt_does(store, owner, me
         assert jobs.cancel(tx, job_id, owner_id=owner).state == "processing"
     if meanwhile == "finish":
         with store.begin() as tx:
-            assert not attempts.finish(tx, job_id, one.fence, "outputs/x.mp4", 1)
-            assert attempts.stop(tx, job_id, one.fence)
+            assert not attempts.finish(
+                tx, job_id, one.fence, "outputs/x.mp4", 1, lease_token=make.LEASE
+            )
+            assert attempts.stop(tx, job_id, one.fence, lease_token=make.LEASE)
     else:
         {"fail": fail, "lose": lose}[meanwhile](store, one)
     with store.begin() as tx:

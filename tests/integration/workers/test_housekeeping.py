@@ -45,8 +45,10 @@ def test_a_sweep_removes_old_objects_that_no_row_names_and_nothing_else(
     with store.begin() as tx:
         jobs.add(tx, replace(rendered, input_key=f"inputs/{rendered.id}.jpg"))
         [placed] = make.place(tx, "noop", "us-east", "us-east", ["a"])
-        attempts.begin(tx, rendered.id, placed.fence, worker="w", attempt_limit_s=60)
-        attempts.finish(tx, rendered.id, placed.fence, f"outputs/{rendered.id}/1.mp4", 1)
+        make.begin(tx, rendered.id, placed.fence)
+        attempts.finish(
+            tx, rendered.id, placed.fence, f"outputs/{rendered.id}/1.mp4", 1, lease_token=make.LEASE
+        )
     waiting = make.new_job(owner)
     with store.begin() as tx:
         jobs.add(tx, replace(waiting, input_key=f"inputs/{waiting.id}.jpg"))

@@ -80,14 +80,22 @@ def test_each_end_of_a_job_is_announced_once_and_the_signature_verifies(
         reaping.reap_deadlines(tx)
     with store.begin() as tx:
         for placed in make.place(tx, "noop", "us-east", "us-east", ["a", "b"]):
-            attempts.begin(tx, placed.job_id, placed.fence, worker="w", attempt_limit_s=60)
+            make.begin(tx, placed.job_id, placed.fence)
             if placed.job_id == ends["succeeded"]:
                 key = f"outputs/{placed.job_id}/{placed.fence}.mp4"
-                assert attempts.finish(tx, placed.job_id, placed.fence, key, 10)
+                assert attempts.finish(
+                    tx, placed.job_id, placed.fence, key, 10, lease_token=make.LEASE
+                )
             else:
                 error = Permanent("It cannot be rendered.")
                 attempts.fail(
-                    tx, placed.job_id, placed.fence, error, delay_s=0, next_region="us-east"
+                    tx,
+                    placed.job_id,
+                    placed.fence,
+                    error,
+                    delay_s=0,
+                    next_region="us-east",
+                    lease_token=make.LEASE,
                 )
 
     start_worker()

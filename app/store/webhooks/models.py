@@ -1,0 +1,99 @@
+"""The tables of webhooks: endpoints and deliveries."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, desc, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.store.base import Base
+
+# The receiver of a delivery: host and port of its address. An index has this very expression.
+RECEIVER_SQL = "lower(substring(url, '://([^/?#]*)'))"
+# A delivery that is still owed. Every index that workers walk has this condition.
+OPEN_SQL = "delivered_at IS NULL AND given_up_at IS NULL"
+
+
+class WebhookEndpointRow(Base):
+    """An address that hears of every job of its owner."""
+
+    __tablename__ = "webhook_endpoints"
+    __table_args__ = (
+        CheckConstraint(
+            "(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled_with_reason"
+        ),
+        UniqueConstraint("owner_id", "url"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"))
+    url: Mapped[str]
+    events: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    disabled_at: Mapped[datetime | None]
+    disabled_reason: Mapped[str | None]  # "gone", "failing" or "owner"
+    # Secrets are derived, so a rotation is a number; until then the one before signs as well.
+    webhook_secret_version: Mapped[int] = mapped_column(server_default=text("1"))
+    webhook_previous_until: Mapped[datetime | None]
+
+
+class DeliveryRow(Base):
+    """One webhook that is owed, written in the transaction that ended its job.
+
+    Or a test of an endpoint, which belongs to no job.
+    """
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        CheckConstraint("delivered_at IS NULL OR given_up_at IS NULL", name="one_end"),
+        Index(
+            "ix_webhook_deliveries_due",
+            "next_at",
+            postgresql_where=text(OPEN_SQL),
+        ),
+        Index("ix_webhook_deliveries_job_id", "job_id"),
+        # What is due for one receiver; and, skipping from one to the next, which there are.
+        Index(
+            "ix_webhook_deliveries_receiver",
+            text(RECEIVER_SQL),
+            "next_at",
+            postgresql_where=text(OPEN_SQL),
+        ),
+        # How much of each receiver's is under way.
+        Index(
+            "ix_webhook_deliveries_leased",
+            "leased_until",
+            postgresql_where=text(f"leased_until IS NOT NULL AND {OPEN_SQL}"),
+        ),
+        # Listing one owner's deliveries, newest first.
+        Index("ix_webhook_deliveries_owner", "owner_id", desc("created_at"), desc("id")),
+        Index(
+            "ix_webhook_deliveries_endpoint_id",
+            "endpoint_id",
+            postgresql_where=text("endpoint_id IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"))
+    # None: to the address that the job names.
+    endpoint_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("webhook_endpoints.id", ondelete="CASCADE")
+    )
+    event: Mapped[str]  # "job.succeeded", ...
+    url: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    # Those made before the last redelivery: `tries` is a fence and never falls.
+    tries_before: Mapped[int] = mapped_column(server_default=text("0"))
+    # Due at; while a worker holds the delivery it is the end of that lease, so one column is both
+    # the schedule and the lock.
+    next_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    # The same end while it is a lease; only to count what is under way.
+    leased_until: Mapped[datetime | None]
+    last_tried_at: Mapped[datetime | None]
+    delivered_at: Mapped[datetime | None]
+    given_up_at: Mapped[datetime | None]
+    last_status: Mapped[int | None]
+    last_error: Mapped[str | None]
