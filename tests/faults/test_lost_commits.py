@@ -21,7 +21,7 @@ from app.store.session import Store
 from scripts.stack.data import DataDir
 from scripts.stack.services import Postgres
 from tests.support import make, services
-from workers.engines.base import NoopEngine
+from workers.engines.noop.engine import NoopEngine
 from workers.gpu import attempt
 from workers.gpu.presence import Presence
 

@@ -8,9 +8,9 @@ import pytest
 from app.broker.claims import Claims
 from app.domain.job.lease import RENEW_S
 from app.domain.routing.topology import Pool
+from scripts.benchmarks.harness.valve import Valve
 from tests.support import make
 from tests.support.fleet import wait_for
-from tests.support.valve import Valve
 
 BEGUN_ELSEWHERE_S = 8.0
 

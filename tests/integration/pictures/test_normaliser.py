@@ -87,7 +87,7 @@ def refusal(normaliser: Normaliser, data: bytes) -> str:
 def child_pids() -> list[int]:
     tasks = Path("/proc/self/task").glob("*/children")
     pids = [int(pid) for task in tasks for pid in task.read_text().split()]
-    return [p for p in pids if b"_picture_child" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    return [p for p in pids if b"pictures/child.py" in Path(f"/proc/{p}/cmdline").read_bytes()]
 
 
 # What comes out
