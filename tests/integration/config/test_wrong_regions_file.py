@@ -33,5 +33,5 @@ def test_a_wrong_regions_file_stops_a_process_at_its_start(change, tmp_path, who
     )
     assert done.returncode == 78
     assert done.stderr == (
-        f"{who}: {path}:3: redis_url must be a URL of redis:// or rediss:// with a host.\n"
+        f"{who}: {path}:3: redis_url must be a redis:// or rediss:// URL with a host.\n"
     )

@@ -31,7 +31,7 @@ def demo(*arguments: str | Path) -> subprocess.CompletedProcess:
     ("content", "sentence"),
     [
         (None, r"photo.jpg cannot be read: No such file or directory\."),
-        (b"", r"photo.jpg: The picture has no bytes\."),
+        (b"", r"photo.jpg: The picture is empty\."),
         (b"plain text", r"photo.jpg: The file is not a picture .+"),
     ],
 )

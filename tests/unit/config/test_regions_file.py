@@ -74,7 +74,7 @@ THIRD = '[[region]]\nname = "us-west"\n'
         (PAIR.replace('"us-east"', '"US"'), 2, "must be 2-32"),
         (PAIR.replace("redis://", "http://"), 7, "redis:// or rediss://"),
         (PAIR.replace(":6379", ":port"), 7, "redis:// or rediss://"),
-        (PAIR.replace(":6379/0", "/zero"), 7, "number of a database"),
+        (PAIR.replace(":6379/0", "/zero"), 7, "database number"),
         (PAIR.replace("amqp://", "amqp:"), 8, "with a host"),
         (PAIR + "[rings]\nnear_ms = 60\nfar_ms = 50\n", 13, "near_ms <= far_ms"),
         (PAIR + "[rings]\nfar_up_to = 1.0\n", 12, "near_up_to <= far_up_to"),

@@ -86,7 +86,7 @@ def test_a_single_region_cannot_survive_its_outage():
     ("change", "sentence"),
     [
         ({"peak": {**PEAK, "zz": 1.0}}, "unknown region 'zz'"),
-        ({"peak": {}}, "says nothing of region"),
+        ({"peak": {}}, "does not mention region"),
         ({"peak": {**PEAK, THREE.names[0]: -1.0}}, "0 or more"),
         ({"peak": {**PEAK, THREE.names[0]: float("nan")}}, "0 or more"),
         ({"peak": {**PEAK, THREE.names[0]: 1e9}}, "more than 100000 GPUs"),
