@@ -114,7 +114,7 @@ def make_plan(forecast: Forecast, topology: Topology) -> Plan:
 def _check(forecast: Forecast, topology: Topology) -> None:
     for name in forecast.peak:
         if name not in topology:
-            raise PlanError(f"The forecast names an unknown region, {name!r}.")
+            raise PlanError(f"The forecast names unknown region {name!r}.")
     for name in topology.names:
         if name not in forecast.peak:
             raise PlanError(f"The forecast does not mention region {name!r}.")

@@ -85,7 +85,7 @@ def _requests(path: Path, header: list[str], stamp: Callable[[str], S]) -> Reque
     with _opened(path) as lines, _damage_reported(path):
         rows = csv.reader(lines)
         if next(rows, None) != header:
-            raise TraceError(f"{path}, line 1: expected the header {','.join(header)}.")
+            raise TraceError(f"{path}, line 1: the header must be {','.join(header)}.")
         for row in rows:
             try:
                 stamps.append(stamp(row[0]))
