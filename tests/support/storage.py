@@ -1,11 +1,11 @@
-"""Local object storage that a test can take away and give back."""
+"""Local object storage that a test can take away and restore."""
 
 from pathlib import Path
 
 
 class Storage:
-    """A directory behind a symbolic link. While it is away, the link points at itself: every read
-    and write fails at once, for root as well, and no file is touched."""
+    """A directory behind a symbolic link. While it is away, the link points to itself, so all reads
+    and writes fail at once, even for root, and no file is touched."""
 
     def __init__(self, directory: Path):
         self._real = directory / "objects-real"

@@ -17,7 +17,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize(("who", "command"), COMMANDS.items())
-def test_a_wrong_regions_file_stops_a_process_at_its_start(change, tmp_path, who, command):
+def test_an_invalid_regions_file_stops_a_process_at_startup(change, tmp_path, who, command):
     path = tmp_path / "regions.toml"
     path.write_text('[[region]]\nname = "us-east"\nredis_url = "redis://:secret@host:port"\n')
     done = subprocess.run(
