@@ -1,12 +1,12 @@
-"""Requests to addresses that strangers chose: the guard against request forgery (SSRF).
+"""Requests to URLs chosen by strangers, guarded against server-side request forgery (SSRF).
 
-A caller of the API names a picture's URL or a webhook's; both must reach the public internet
-and nothing else. So the host is resolved once, every address is vetted, and the connection goes
-to a vetted address while Host header, SNI and certificate check keep the name: an answer that
-changes between check and use changes nothing. Redirects are not followed, proxies from the
+API callers supply the URLs of pictures and webhooks; these must reach the public internet and
+nothing else. The host is resolved once, every address is vetted, and the connection goes to a
+vetted address, while Host header, SNI and certificate check use the name. So a DNS answer that
+changes between check and use has no effect. Redirects are not followed, proxies from the
 environment are ignored, and one deadline covers the whole exchange.
 
-There is no off switch. `allow` names single host:port pairs that may be anything.
+There is no off switch. `allow` exempts single host:port pairs from vetting.
 """
 
 import contextlib
@@ -37,8 +37,8 @@ USER_AGENT = "stillmotion"
 
 Allow = frozenset[tuple[str, int]]
 
-# Global unicast is one block in IPv6, so what lies outside (loopback, link-local, private,
-# multicast, mapped IPv4, NAT64's 64:ff9b::/96) needs no list; what it holds that is special does.
+# In IPv6, global unicast is a single block: everything outside it (loopback, link-local, private,
+# multicast, mapped IPv4, NAT64's 64:ff9b::/96) is refused, and special ranges inside it are listed.
 _GLOBAL_V6 = ipaddress.ip_network("2000::/3")
 _SPECIAL = tuple(
     ipaddress.ip_network(block)
@@ -47,7 +47,7 @@ _SPECIAL = tuple(
         "10.0.0.0/8",
         "100.64.0.0/10",  # carrier-grade NAT, and some clouds' metadata
         "127.0.0.0/8",
-        "168.63.129.16/32",  # Azure's host: a public address that answers inside
+        "168.63.129.16/32",  # Azure's host: a public address that answers from inside
         "169.254.0.0/16",  # link-local, and most clouds' metadata
         "172.16.0.0/12",
         "192.0.0.0/24",
@@ -69,7 +69,7 @@ _SPECIAL = tuple(
 
 @dataclass(frozen=True)
 class Response:
-    """What a webhook's receiver answered; header names are in lower case."""
+    """The response of a webhook receiver. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -77,14 +77,14 @@ class Response:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Return the host's addresses, as the system's resolver orders them."""
+    """Return the host's addresses in the system resolver's order."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 @functools.cache
 def system_tls() -> ssl.SSLContext:
-    """Return a verifying context with the system's authorities, or certifi's where it has none."""
+    """Return a verifying context with the system's authorities, or certifi's if it has none."""
     context = ssl.create_default_context()
     paths = ssl.get_default_verify_paths()
     if not (paths.cafile or paths.capath):
@@ -94,7 +94,7 @@ def system_tls() -> ssl.SSLContext:
 
 @dataclass(frozen=True)
 class Network:
-    """What a request needs from the machine; tests bring their own resolver and authority."""
+    """What a request needs from the machine. Tests supply their own resolver and authority."""
 
     resolve: Callable[[str, int], Sequence[str]] = resolve
     connect: Callable[[tuple[str, int], float], socket.socket] = socket.create_connection
@@ -126,7 +126,7 @@ def _parse_allow_entry(entry: str) -> tuple[str, int]:
 
 
 def vet_url(url: str, allow: Allow = frozenset()) -> None:
-    """Check what a URL says, without any look-up: for URLs that are to be used later.
+    """Check a URL without resolving its host, for URLs that are used later.
 
     Raises:
         BadRequest: url_not_allowed.
@@ -144,7 +144,7 @@ def fetch(
 ) -> bytes:
     """Return the body of a GET; only status 200 counts.
 
-    `timeout_s` covers everything from the name's look-up to the last byte.
+    `timeout_s` covers everything from the DNS look-up to the last byte.
 
     Raises:
         BadRequest: url_not_allowed, url_unreachable, url_timeout, url_redirects,
@@ -152,7 +152,7 @@ def fetch(
     """
     with _exchange(url, "GET", b"", {}, max_bytes, timeout_s, allow, network) as (answer, _):
         if 300 <= answer.status < 400:
-            raise _refusal("url_redirects", "The URL redirects; give the one that it leads to.")
+            raise _refusal("url_redirects", "The URL redirects; use the URL it redirects to.")
         if answer.status != 200:
             raise _refusal("url_bad_status", f"The URL answered with status {answer.status}.")
         if (answer.length or 0) > max_bytes:
@@ -161,7 +161,7 @@ def fetch(
         if len(body) > max_bytes:
             raise _TooMuch
         if answer.length:
-            raise _refusal("url_unreachable", "The URL's server ended its answer too early.")
+            raise _refusal("url_unreachable", "The URL's server closed the connection early.")
         return body
 
 
@@ -174,10 +174,10 @@ def post(
     allow: Allow = frozenset(),
     network: Network = SYSTEM,
 ) -> Response:
-    """Send `body` and return the answer, whatever its status; a redirect is not followed.
+    """Send `body` and return the response, whatever its status. Redirects are not followed.
 
-    `timeout_s` covers everything from the name's look-up to the status line; the beginning of
-    the answer's body is taken if it comes within a second of it.
+    `timeout_s` covers everything from the DNS look-up to the status line. The start of the
+    response's body is kept if it arrives within a second after that.
 
     Raises:
         BadRequest: url_not_allowed, url_unreachable or url_timeout.
@@ -188,7 +188,7 @@ def post(
     ):
         channel.deadline = min(channel.deadline, time.monotonic() + 1)
         excerpt = b""
-        # The delivery is decided by the status: nothing in the body can undo it.
+        # The status alone decides the delivery; a bad body must not undo it.
         with contextlib.suppress(OSError, http.client.HTTPException, _TooMuch):
             while len(excerpt) < EXCERPT_BYTES and (
                 part := answer.read1(EXCERPT_BYTES - len(excerpt))
@@ -199,7 +199,7 @@ def post(
 
 
 def is_public(address: str) -> bool:
-    """Say whether an address, as a resolver spells it, is one of the public internet."""
+    """Whether an address, as the resolver spells it, belongs to the public internet."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -215,7 +215,7 @@ class _Target:
     host: str  # ASCII, lower case, no trailing dot, no brackets
     port: int
     path: str
-    exempt: bool  # on the allow list: its address and scheme are not vetted
+    exempt: bool  # on the allow list: address and scheme are not vetted
 
     @property
     def host_header(self) -> str:
@@ -224,16 +224,16 @@ class _Target:
 
 
 _NAME = re.compile(r"(?=.{4,253}$)([a-z0-9_-]{1,63}\.)+[a-z0-9-]{1,63}")
-# Also 127.1, 0x7f.1, 2130706433 and the like: no top-level domain is a number.
+# Includes 127.1, 0x7f.1, 2130706433 and the like: no top-level domain is a number.
 _LITERAL = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)")
 
 
 def _target(url: str, allow: Allow) -> _Target:
     if len(url) > MAX_URL_CHARS:
         raise _refusal("url_not_allowed", f"The URL is longer than {MAX_URL_CHARS} characters.")
-    # urlsplit drops some of these and browsers read a backslash as a slash: no guessing.
+    # urlsplit drops some of these, and browsers read a backslash as a slash. Refuse to guess.
     if not url.isprintable() or " " in url or "\\" in url:
-        raise _refusal("url_not_allowed", "The URL contains a blank, backslash or control code.")
+        raise _refusal("url_not_allowed", "The URL has a space, backslash or control character.")
     try:
         parts = urlsplit(url)
         secure = parts.scheme == "https"
@@ -262,7 +262,7 @@ _QUERY_SAFE = "/%:@!$&'()*+,;=~?[]"
 
 
 def _ascii_host(host: str) -> str:
-    """Return the host in lower case, without trailing dot, as the DNS spells it."""
+    """Return the host as the DNS spells it: ASCII, lower case, no trailing dot."""
     if not host.isascii():
         host = idna.encode(host, uts46=True).decode()  # IDNAError is a ValueError
     return host.lower().removesuffix(".")
@@ -279,7 +279,7 @@ def _exchange(
     allow: Allow,
     network: Network,
 ) -> Iterator[tuple[http.client.HTTPResponse, "_Channel"]]:
-    """Send one request and yield the answer, its body unread; map what goes wrong."""
+    """Send one request and yield the response with its body unread; map all errors."""
     target = _target(url, allow)
     deadline = time.monotonic() + timeout_s
     try:
@@ -307,21 +307,21 @@ def _exchange(
         raise _refusal("url_timeout", f"The URL did not answer within {timeout_s:g} s.") from None
     except ssl.SSLError:
         raise _refusal(
-            "url_unreachable", "The URL's server has no certificate for its name that is trusted."
+            "url_unreachable", "The URL's server has no trusted certificate for its name."
         ) from None
     except (OSError, http.client.HTTPException, ValueError):
-        # The reasons name addresses and quote the server; neither is for strangers.
+        # The messages name addresses and quote the server; strangers must see neither.
         raise _refusal("url_unreachable", "The URL's server could not be reached.") from None
 
 
 def _connect(target: _Target, deadline: float, network: Network) -> socket.socket:
-    """Return a connection to a vetted address, with TLS made for the target's name."""
+    """Return a connection to a vetted address, with TLS for the target's name."""
     addresses = _look_up(target, deadline, network)
     if not target.exempt and not all(is_public(address) for address in addresses):
         raise _refusal("url_not_allowed", "The URL must name a public host.")
     failure: OSError = OSError("the name has no address")
     for tried, address in enumerate(addresses):
-        # The first of two dead addresses must not use up the time of the second.
+        # A dead address must not use up the time of the ones after it.
         patience_s = _left(deadline) / (len(addresses) - tried)
         try:
             sock = network.connect((address, target.port), patience_s)
@@ -331,7 +331,7 @@ def _connect(target: _Target, deadline: float, network: Network) -> socket.socke
         if not target.secure:
             return sock
         try:
-            sock.settimeout(_left(deadline))  # for the whole handshake
+            sock.settimeout(_left(deadline))  # covers the whole handshake
             return network.tls().wrap_socket(sock, server_hostname=target.host)
         except BaseException:
             sock.close()
@@ -342,8 +342,8 @@ def _connect(target: _Target, deadline: float, network: Network) -> socket.socke
 def _look_up(target: _Target, deadline: float, network: Network) -> Sequence[str]:
     """Resolve the name, once.
 
-    The system's resolver knows no deadline, so it runs in a thread that is left behind when it
-    is late. It ends by itself within the resolver's own limit, usually half a minute.
+    The system's resolver has no deadline, so it runs in a thread that is abandoned when it is
+    late. The thread ends within the resolver's own limit, usually half a minute.
     """
     answer: queue.SimpleQueue[Sequence[str] | OSError] = queue.SimpleQueue()
 
@@ -364,24 +364,24 @@ def _look_up(target: _Target, deadline: float, network: Network) -> Sequence[str
 
 
 class _TooMuch(Exception):
-    """More bytes came than the caller wants."""
+    """The response exceeds the caller's limit."""
 
 
 class _Channel(io.RawIOBase):
-    """What http.client reads and writes: a socket with one deadline and a budget of bytes.
+    """The socket that http.client uses, with one deadline and a byte budget.
 
-    The budget also bounds what http.client does not: endless headers, endless "100 Continue",
-    and a chunk of negative size, which it reads to the end of the stream.
+    The budget also bounds what http.client leaves unbounded: endless headers, endless
+    "100 Continue", and a chunk of negative size, which it reads to the end of the stream.
     """
 
     def __init__(self, sock: socket.socket, deadline: float, max_bytes: int):
         self._sock = sock
         self.deadline = deadline
-        # Room for headers and for the framing of chunks.
+        # Allow for headers and chunk framing.
         self._budget = max_bytes + max_bytes // 8 + 128 * 1024
 
     def close(self) -> None:
-        """Do nothing: http.client closes its socket before the answer's body is read."""
+        """Do nothing: http.client closes its socket before the body is read."""
 
     def readable(self) -> bool:
         return True
@@ -396,7 +396,7 @@ class _Channel(io.RawIOBase):
 
     def sendall(self, data: bytes) -> None:
         view = memoryview(data)
-        while view:  # with TLS, sendall's own timeout would begin anew with every record
+        while view:  # with TLS, sendall restarts its own timeout for every record
             self._sock.settimeout(_left(self.deadline))
             view = view[self._sock.send(view[:65536]) :]
 

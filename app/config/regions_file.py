@@ -1,19 +1,19 @@
-"""The regions file: TOML that names the regions, their round trips, their Redis and broker.
+"""The regions file: TOML that lists the regions, their round trips, Redis and broker URLs.
 
     [[region]]
     name = "us-east"
-    rtt_ms = { eu-west = 80 }                  # to every other region; the same both ways
+    rtt_ms = { eu-west = 80 }                  # to every other region; symmetric
     redis_url = "redis://us.example:6379/0"    # default: REDIS_URL
-    broker_url = "amqp://us.example"           # default: redis_url; without that, BROKER_URL
+    broker_url = "amqp://us.example"           # default: redis_url, then BROKER_URL
 
     [rings]                                    # optional; defaults: domain.routing.topology.Rings
     near_ms = 40
     far_ms = 100
-    near_up_to = 1.10                          # overload of home at which the next ring opens
+    near_up_to = 1.10                          # load of home above which the next ring opens
     far_up_to = 1.30
     widen = true
 
-The only reader of such files. Every fault is told with its line.
+The only reader of these files. Every mistake is reported with its line number.
 """
 
 import re
@@ -31,7 +31,7 @@ BROKERS = (*REDIS, "amqp", "amqps")
 
 
 class RegionsFileError(TomlFileError):
-    """The file is not a regions file."""
+    """The file is not a valid regions file."""
 
 
 # Messages never quote a URL: it may hold a password.
@@ -40,13 +40,13 @@ def _url_of(schemes: tuple[str, ...]) -> AfterValidator:
         try:
             parts = urlsplit(value)
             good = parts.scheme in schemes and parts.hostname and parts.port != 0
-        except ValueError:  # a port that is no number, brackets that do not close
+        except ValueError:  # a port that is not a number, an unclosed bracket
             good = False
         if not good:
             kinds = " or ".join(f"{scheme}://" for scheme in schemes)
-            raise ValueError(f"must be a URL of {kinds} with a host")
+            raise ValueError(f"must be a {kinds} URL with a host")
         if parts.scheme in REDIS and not re.fullmatch(r"/?\d*", parts.path):
-            raise ValueError("must end with the number of a database, or nothing")
+            raise ValueError("may only have a database number as its path")
         return value
 
     return AfterValidator(check)

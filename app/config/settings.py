@@ -22,51 +22,51 @@ from app.domain.routing.topology import Region, Topology
 
 
 class ConfigError(Exception):
-    """One sentence for the person who starts a process; it ends with exit status 78 (EX_CONFIG)."""
+    """Invalid configuration, in one sentence for the operator. Exit status 78 (EX_CONFIG)."""
 
 
 class Settings(BaseSettings):
-    """Every number that an operator may want to change, with its default.
+    """Everything an operator may want to change, with its default.
 
-    Variables are the field names in capitals. Only DATABASE_URL, REDIS_URL, OBJECTS_URL and
-    SECRET_KEY have no default.
+    The environment variables are the field names in capitals. Only DATABASE_URL, REDIS_URL,
+    OBJECTS_URL and SECRET_KEY have no default.
     """
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     database_url: str
-    redis_url: str  # of regions without one of their own
+    redis_url: str  # for regions without one of their own
     objects_url: str
     # Signs object URLs and derives webhook secrets, so a guessable one would open both.
     secret_key: Annotated[str, Field(min_length=32, repr=False)]
-    broker_url: str = ""  # of regions without a broker or Redis of their own; default: redis_url
+    broker_url: str = ""  # for regions without a broker or Redis of their own; default: redis_url
     s3_endpoint_url: str = ""
     s3_public_endpoint_url: str = ""
     public_url: str = "http://127.0.0.1:8000"
 
-    # Proxies in front of the API that append to X-Forwarded-For; with 0 the header is not believed.
+    # Number of proxies in front of the API that append to X-Forwarded-For; 0 ignores the header.
     trusted_proxies: Annotated[int, Field(ge=0, le=8)] = 0
-    # Where people look at tasks and workers; the operations page links to it.
+    # Flower's address; the operations page links to it.
     flower_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
 
-    region: str = "local"  # where this process runs; the API's is a job's default home
+    region: str = "local"  # where this process runs; on the API, a job's default home
     regions_file: Path | None = None
     outbound_allow: str = ""  # "host:port,...": exceptions to the SSRF guard
 
-    served_profiles: Annotated[tuple[str, ...], NoDecode] = (DEFAULT_PROFILE,)  # the API's
-    model_profile: str = DEFAULT_PROFILE  # a worker's
+    served_profiles: Annotated[tuple[str, ...], NoDecode] = (DEFAULT_PROFILE,)  # for the API
+    model_profile: str = DEFAULT_PROFILE  # for a GPU worker
     model_dir: Path | None = None  # default: the weights that ship with the package
     model_dtype: Literal["auto", "bf16", "fp32"] = "auto"
     # How a worker runs the network. See workers/pipeline/compile.py.
     model_graph: Literal["eager", "torchscript", "compile"] = "torchscript"
-    # Denoising steps of new jobs for MODEL_PROFILE; 0: the profile's own. The student is distilled
-    # for its own number; others are for the teacher, which it was distilled from at 32.
+    # Denoising steps of new jobs for MODEL_PROFILE; 0 takes the profile's own number. The student
+    # is distilled for that number; others are for the teacher, which ran 32 steps when distilled.
     model_steps: Annotated[int, Field(ge=0, le=32)] = 0
     noop_step_s: Annotated[float, Field(ge=0)] = 0.0  # the noop profile's time per step
     noop_warm_up_s: Annotated[float, Field(ge=0)] = 0.0
-    ready_file: Path | None = None  # a worker touches it once it is warm
+    ready_file: Path | None = None  # touched by a worker once it is warm
 
-    # Content credentials: workers sign clips where both paths are set and `provenance` is on.
+    # Content credentials: workers sign clips if both paths are set and `provenance` is on.
     provenance: bool = True
     provenance_cert: Path | None = None  # PEM: the signing certificate, then its issuers
     provenance_key: Annotated[Path | None, Field(validate_default=True)] = None  # PEM, unencrypted
@@ -80,34 +80,33 @@ class Settings(BaseSettings):
     normaliser_processes: Annotated[int, Field(ge=1, le=16)] = 1
     signed_url_s: Annotated[int, Field(ge=10, le=604_800)] = 3600
     api_threads: Annotated[int, Field(ge=1, le=256)] = 8
-    # Requests that only wait (event streams, `Prefer: wait`), beside those that work.
+    # Requests that only wait (event streams, `Prefer: wait`), in addition to `api_threads`.
     api_waiters: Annotated[int, Field(ge=0, le=700)] = 256
-    # Of a key without limits of its own; 0: none.
+    # Limits of a key that has none of its own; 0: unlimited.
     key_concurrency: Annotated[int, Field(ge=0)] = 0
     submits_per_minute: Annotated[int, Field(ge=0)] = 0
     retention_s: Annotated[int, Field(ge=60, le=31_536_000)] = 2_592_000  # a job's default: 30 days
-    # Entry point of the group `stillmotion.safety` that checks prompts, pictures and clips.
+    # Entry point in the group `stillmotion.safety` that checks prompts, pictures and clips.
     safety_check: str = ""
     place_batch: Annotated[int, Field(ge=1, le=500)] = 64
 
-    # Traffic. Times in seconds; how they were chosen is in app/domain.
+    # Traffic. Times in seconds; app/domain explains how they were chosen.
     controller_period_s: Annotated[float, Field(gt=0, le=60)] = PERIOD_S
     report_every_s: Annotated[float, Field(gt=0, le=10)] = 5.0
-    assumed_service_s: Annotated[float, Field(gt=0)] = 4.0  # until a region has served a job
+    assumed_service_s: Annotated[float, Field(gt=0)] = 4.0  # until a region has finished a job
     retry_ratio: Annotated[float, Field(ge=0, le=1)] = RETRY_RATIO  # of a region's first tries
-    retry_floor: Annotated[int, Field(ge=1)] = RETRY_FLOOR  # a minute, and from each dispatcher
+    retry_floor: Annotated[int, Field(ge=1)] = RETRY_FLOOR  # per minute and dispatcher
     throttle_k: Annotated[float, Field(ge=1)] = THROTTLE_K
     throttle_window_s: Annotated[float, Field(gt=0)] = THROTTLE_WINDOW_S
-    # Which submits are held back a moment when their home runs hot: none, those of the batch
-    # class, or all.
+    # Which submits are delayed briefly while their home runs hot: none, the batch class, or all.
     execution_delay: Literal["off", "batch", "all"] = "batch"
-    admission: bool = True  # refuse submits whose predicted wait is over their class's bound
+    admission: bool = True  # refuse submits whose predicted wait exceeds their class's bound
     interactive_wait_least_s: Annotated[float, Field(gt=0)] = INTERACTIVE_WAIT_LEAST_S
     interactive_wait_most_s: Annotated[float, Field(gt=0)] = INTERACTIVE_WAIT_MOST_S
     batch_wait_s: Annotated[float, Field(gt=0)] = BATCH_WAIT_S
 
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = (
-        0  # of a dispatcher or GPU worker; 0: none
+        0  # of a dispatcher or GPU worker; 0: no metrics server
     )
     log_level: str = "info"
 
@@ -130,7 +129,7 @@ class Settings(BaseSettings):
     @classmethod
     def key_with_certificate(cls, value: Path | None, others: ValidationInfo) -> Path | None:
         if (value is None) != (others.data.get("provenance_cert") is None):
-            raise ValueError("PROVENANCE_CERT and PROVENANCE_KEY are set together or not at all")
+            raise ValueError("PROVENANCE_CERT and PROVENANCE_KEY must be set together")
         return value
 
     def steps_of(self, profile: Profile) -> int:
@@ -139,7 +138,7 @@ class Settings(BaseSettings):
         return profile.steps if own else self.model_steps
 
     def redis_of(self, region: str) -> str:
-        """The URL of a region's Redis. A region that is no more may still stand in a job's row."""
+        """The URL of a region's Redis. A job's row may still name a region that was removed."""
         own = self.topology[region].redis_url if region in self.topology else ""
         return own or self.redis_url
 
@@ -150,7 +149,7 @@ class Settings(BaseSettings):
 
     @property
     def sqlalchemy_url(self) -> str:
-        """The database URL with psycopg 3 named as its driver."""
+        """The database URL with psycopg 3 as its driver."""
         for scheme in ("postgresql://", "postgres://"):
             if self.database_url.startswith(scheme):
                 return "postgresql+psycopg://" + self.database_url.removeprefix(scheme)
@@ -158,7 +157,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def topology(self) -> Topology:
-        """The regions of REGIONS_FILE, or this process's region alone."""
+        """The regions of REGIONS_FILE, or just this process's own region."""
         if self.regions_file is None:
             return Topology([Region(self.region)])
         topology = load_regions(self.regions_file)

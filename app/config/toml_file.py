@@ -1,4 +1,4 @@
-"""A TOML file that a person wrote: read it, check it, name the line of every mistake."""
+"""Read and check a hand-written TOML file; report the line of every mistake."""
 
 import re
 import tomllib
@@ -15,7 +15,7 @@ Where = tuple[str | int, ...]  # the keys and indexes that lead to a value
 
 
 class Table(BaseModel):
-    """A table whose keys and types are all known."""
+    """A table with a fixed set of keys and types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -34,7 +34,7 @@ class Problem:
 
 
 class TomlFileError(ValueError):
-    """The file cannot be used. Its text is the first of its problems."""
+    """The file cannot be used. The message is its first problem."""
 
     def __init__(self, problems: list[Problem]):
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -46,7 +46,7 @@ class TomlFile:
     """One file, parsed. Every mistake is raised as an `error`."""
 
     def __init__(self, path: Path, error: type[TomlFileError]):
-        """Raises OSError, and `error` unless the file is UTF-8 and TOML."""
+        """Raises OSError; raises `error` unless the file is UTF-8 and TOML."""
         self.path = path
         self._error = error
         try:
@@ -80,7 +80,7 @@ class TomlFile:
 
 
 def _sentence(item: Any) -> str:
-    """One of pydantic's errors, in words that fit a TOML file."""
+    """A pydantic error, reworded for a TOML file."""
     key = item["loc"][-1]
     if item["type"] == "extra_forbidden":
         return f"unknown key {key!r}"
@@ -93,9 +93,9 @@ def _sentence(item: Any) -> str:
 class _Lines:
     """Finds the line of a value in a TOML text.
 
-    tomllib does not report lines, so this parses ever longer beginnings of the text: a value's
-    statement is the one after which the value exists. This works for every way to write TOML and
-    takes milliseconds for a file of any sane length.
+    tomllib does not report lines, so this parses ever longer prefixes of the text: a value belongs
+    to the statement after which it first exists. That works for every TOML syntax and takes
+    milliseconds for a file of any sane length.
     """
 
     def __init__(self, text: str, tables: dict[str, Any]):
@@ -103,7 +103,7 @@ class _Lines:
         self._beginnings = list(_beginnings(text))
 
     def of(self, where: Where) -> int:
-        """The line of the value at `where`, or of the innermost table around it that exists."""
+        """The line of the value at `where`, or else of the innermost existing table around it."""
         while where and not _holds(self._tables, where):
             where = where[:-1]
         if not where:
@@ -112,14 +112,14 @@ class _Lines:
 
 
 def _beginnings(text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each statement's first line, and all tables up to its end."""
+    """Yield each statement's first line, and the document up to its end."""
     lines = re.split(r"(?<=\n)", text)  # splitlines() knows more line ends than TOML does
     start = 1
     for end in range(1, len(lines) + 1):
         try:
             tables = tomllib.loads("".join(lines[:end]))
         except tomllib.TOMLDecodeError:
-            continue  # inside a statement of several lines
+            continue  # inside a multi-line statement
         yield start, tables
         start = end + 1
 

@@ -18,19 +18,19 @@ def open_objects(
     s3_endpoint_url: str | None = None,
     s3_public_endpoint_url: str | None = None,
 ) -> Objects:
-    """Return the store at `file:///directory` or `s3://bucket[/prefix]`; nothing is opened yet.
+    """Return the store at `file:///directory` or `s3://bucket[/prefix]` without connecting to it.
 
-    `secret_key` signs the URLs of a local store, which the API serves below `public_url`. S3
-    signs by itself, for `s3_public_endpoint_url` where clients reach it by another name.
+    `secret_key` signs the URLs of a local store, which the API serves below `public_url`. S3 signs
+    its own URLs, for `s3_public_endpoint_url` if clients reach it under another name.
 
     Raises:
-        ValueError: the URL names no store; the text is one sentence for the operator.
+        ValueError: unsupported URL; the message is one sentence for the operator.
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and not parts.netloc and len(parts.path) > 1:
         return LocalObjects(Path(unquote(parts.path)), secret_key, public_url)
     if parts.scheme == "s3" and parts.netloc:
-        # boto3 takes 30 MB and a quarter of a second: not for a local directory.
+        # boto3 takes 30 MB and a quarter of a second to import; a local store does without it.
         from app.objects.s3 import S3Objects
 
         return S3Objects(
@@ -43,7 +43,7 @@ def open_objects(
 
 
 def objects_for(settings: Settings) -> Objects:
-    """The deployment's store. Raises ConfigError for an OBJECTS_URL that names none."""
+    """The deployment's store. Raises ConfigError for an unsupported OBJECTS_URL."""
     try:
         return open_objects(
             settings.objects_url,

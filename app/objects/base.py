@@ -1,4 +1,4 @@
-"""What every object store offers; keys, errors and time are the same for all of them."""
+"""The interface of every object store; keys, errors and times are the same for all of them."""
 
 import re
 from abc import ABC, abstractmethod
@@ -9,7 +9,7 @@ from datetime import datetime
 MAX_KEY_CHARS = 512
 MAX_URL_S = 604_800  # S3's own limit for a signed URL: a week
 
-# No segment begins with a dot, so none is "..", hidden or a store's own file.
+# Segments must not begin with a dot, which rules out "..", hidden files and a store's own files.
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199})*")
 _FILENAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _CONTENT_TYPE = re.compile(r"[a-z]+/[a-z0-9.+-]+")
@@ -25,17 +25,17 @@ class ObjectInfo:
 
 
 class Objects(ABC):
-    """Bytes under a key. Safe for threads, and for processes that share a store.
+    """Bytes by key. Safe to share between threads and between processes.
 
-    Every method raises StorageUnavailable when the store does not answer or refuses, and
-    ValueError for a key that `check_key` refuses.
+    Every method raises StorageUnavailable when the store refuses or does not answer, and ValueError
+    for a key that `check_key` rejects.
     """
 
     @abstractmethod
     def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Store an object, whole or not at all; durable when this returns.
+        """Store an object atomically. It is durable when this returns.
 
-        A key must not continue another: `a/b` beside an object `a` is an error on disk.
+        A key must not extend another: on disk, `a/b` cannot exist next to an object `a`.
         """
 
     @abstractmethod
@@ -44,16 +44,16 @@ class Objects(ABC):
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove an object; removing none is fine."""
+        """Remove an object, if it exists."""
 
     @abstractmethod
     def head(self, key: str) -> ObjectInfo | None:
-        """Describe an object, or None where there is none."""
+        """Describe an object; None if it does not exist."""
 
     @abstractmethod
     def list(self, prefix: str = "", older_than: datetime | None = None) -> Iterator[ObjectInfo]:
-        """Walk the objects whose key begins with `prefix`, by key; only those written before
-        `older_than` (aware) if it is given."""
+        """Yield the objects whose key begins with `prefix`, sorted by key; if `older_than` (aware)
+        is given, only those written before it."""
 
     @abstractmethod
     def signed_url(
@@ -64,19 +64,19 @@ class Objects(ABC):
         filename: str | None = None,
         content_type: str | None = None,
     ) -> str:
-        """Return a URL that lets anybody read the object for `expires_s`, at most a week.
+        """Return a URL that lets anyone read the object for `expires_s`, at most a week.
 
-        `filename` is the name under which a browser saves it, `content_type` what it is served
-        as. Whether the object exists is not checked.
+        Browsers save the object as `filename`; it is served as `content_type`. Does not check that
+        the object exists.
         """
 
     @abstractmethod
     def signed_put_url(self, key: str, *, expires_s: int, size: int) -> str:
-        """Return a URL that lets anybody PUT exactly `size` bytes there, for `expires_s`."""
+        """Return a URL that lets anyone PUT exactly `size` bytes under the key, for `expires_s`."""
 
     @abstractmethod
     def check(self) -> None:
-        """Return if the store answers, for a readiness probe."""
+        """Readiness probe: return if the store answers."""
 
 
 def check_key(key: str) -> str:
@@ -88,7 +88,7 @@ def check_key(key: str) -> str:
 
 
 def check_url_options(expires_s: int, filename: str | None, content_type: str | None) -> None:
-    """Raise ValueError for what `Objects.signed_url` does not take."""
+    """Raise ValueError for options that `Objects.signed_url` does not accept."""
     if not 1 <= expires_s <= MAX_URL_S:
         raise ValueError(f"expires_s must be within 1..{MAX_URL_S}, not {expires_s}")
     if filename is not None and not _FILENAME.fullmatch(filename):

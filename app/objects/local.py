@@ -16,18 +16,18 @@ from urllib.parse import urlencode
 from app.domain.errors import BadRequest, ObjectMissing, StorageUnavailable
 from app.objects.base import ObjectInfo, Objects, check_key, check_url_options
 
-# Half-written files. A key cannot name it: segments do not begin with a dot.
+# Holds half-written files. No key can name it: segments never begin with a dot.
 _PARTIAL = ".partial"
 _SIGNED = ("expires", "filename", "content_type")
 _SIGNED_PUT = ("expires", "size")
-_PUT = "PUT "  # before the key; no key has a space, so no GET's signature fits
-# Beyond "no such file": a key that continues another key, or is continued by one.
+_PUT = "PUT "  # prefix of the signed key; keys have no space, so a GET's signature never fits
+# Beyond "no such file": a key that extends another key, or is extended by one.
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class LocalObjects(Objects):
-    """A directory. Its own mode is 0700 if it is made here; below it the umask decides, so
-    that several users can share a directory that was made for them."""
+    """A directory. It gets mode 0700 if it is created here; inside it the umask decides, so that
+    several users can share a directory that was made for them."""
 
     def __init__(
         self,
@@ -39,11 +39,11 @@ class LocalObjects(Objects):
         self._root = root
         self._public_url = public_url.rstrip("/")
         self._now = now
-        # A key of its own: what is signed here can never pass for what is signed elsewhere.
+        # Derive a separate key, so that these signatures are never valid anywhere else.
         self._key = hmac.digest(secret_key.encode(), b"stillmotion object URLs v1", "sha256")
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
-        """See Objects.put. The type is not kept: `signed_url` states it."""
+        """See Objects.put. The type is not stored; `signed_url` carries it."""
         path = self._path(key)
         with _errors():
             self._prepare()
@@ -54,8 +54,8 @@ class LocalObjects(Objects):
                     if path.exists():
                         os.fsync(file.fileno())  # the old object must survive a power cut
                     _move(partial, path)
-                    # One flush instead of three: this one also makes the new name durable,
-                    # and until it returns nobody has been told that the object exists.
+                    # One flush instead of three: it also makes the new name durable, and nobody
+                    # learns of the object before it returns.
                     os.fsync(file.fileno())
                 except BaseException:
                     partial.unlink(missing_ok=True)
@@ -68,10 +68,10 @@ class LocalObjects(Objects):
             try:
                 return path.read_bytes()
             except _ABSENT:
-                raise ObjectMissing(f"There is no object {key}.") from None
+                raise ObjectMissing(f"No such object: {key}.") from None
 
     def delete(self, key: str) -> None:
-        """See Objects.delete. Directories that become empty go, too."""
+        """See Objects.delete. Also removes directories that become empty."""
         path = self._path(key)
         with _errors():
             try:
@@ -88,8 +88,8 @@ class LocalObjects(Objects):
             return _info(key, self._path(key))
 
     def list(self, prefix: str = "", older_than: datetime | None = None) -> Iterator[ObjectInfo]:
-        """See Objects.list. Who asks for old objects is cleaning up, so what a killed `put` left
-        behind before `older_than` is removed."""
+        """See Objects.list. A caller that asks for old objects is cleaning up, so this also removes
+        what killed `put`s left behind before `older_than`."""
         folder = prefix.rpartition("/")[0]
         if folder:
             check_key(folder)
@@ -120,24 +120,24 @@ class LocalObjects(Objects):
         return f"{self._public_url}/v1/objects/{key}?{urlencode(query)}"
 
     def signed_put_url(self, key: str, *, expires_s: int, size: int) -> str:
-        """See Objects.signed_put_url; the API takes it at /v1/objects/<key>."""
+        """See Objects.signed_put_url; the API accepts it at /v1/objects/<key>."""
         check_url_options(expires_s, None, None)
         query = {"expires": str(int(self._now()) + expires_s), "size": str(size)}
         query["signature"] = self._signature(_PUT + check_key(key), query, _SIGNED_PUT)
         return f"{self._public_url}/v1/objects/{key}?{urlencode(query)}"
 
     def verify_put(self, key: str, query: Mapping[str, str]) -> int:
-        """Return how many bytes a signed URL is for. Raises BadRequest, as `verify`."""
+        """Return the number of bytes a signed URL allows. Raises BadRequest like `verify`."""
         self._verify(_PUT + key, query, _SIGNED_PUT)
         return int(query["size"])
 
     def verify(self, key: str, query: Mapping[str, str]) -> Path:
-        """Return the file that a signed URL names; `filename` and `content_type` in `query` are
-        then as they were signed.
+        """Return the file that a signed URL names. Afterwards `filename` and `content_type` in
+        `query` can be trusted.
 
         Raises:
             BadRequest: bad_signature or url_expired, status 403.
-            ObjectMissing: the URL is right and the object gone.
+            ObjectMissing: the URL is valid, but the object is gone.
         """
         self._verify(key, query, _SIGNED)
         path = self._path(key)
@@ -156,7 +156,7 @@ class LocalObjects(Objects):
         signed = {name: query[name] for name in names if name in query}
         given = query.get("signature", "")
         expected = self._signature(what, signed, names)
-        # As bytes: compare_digest takes no text beyond ASCII.
+        # As bytes: compare_digest rejects non-ASCII text.
         if "expires" not in signed or not hmac.compare_digest(
             given.encode(errors="replace"), expected.encode()
         ):
@@ -168,7 +168,7 @@ class LocalObjects(Objects):
         return self._root / check_key(key)
 
     def _signature(self, what: str, query: Mapping[str, str], names: tuple[str, ...]) -> str:
-        # JSON, because joining with a separator would let one field pose as two.
+        # JSON: with a plain separator, one field could pose as two.
         message = json.dumps([what, *(query.get(name) for name in names)])
         return hmac.new(self._key, message.encode(), "sha256").hexdigest()
 
@@ -195,14 +195,14 @@ def _errors() -> Iterator[None]:
 
 def _write(file: io.FileIO, data: bytes) -> None:
     view = memoryview(data)
-    while view:  # a write may be cut short, by a full disk for one
+    while view:  # a write may be cut short, for example by a full disk
         view = view[file.write(view) :]
 
 
 def _move(partial: Path, path: Path) -> None:
-    """Rename, making the directories on the way. A delete in the same directory may remove them
-    as empty at any moment, even halfway through mkdir; each lost round means that a delete won
-    one, so the bound is far beyond any number of rounds that could be lost in a row."""
+    """Rename, creating directories as needed. A concurrent delete may remove them as empty at any
+    moment, even halfway through mkdir. Each failed round means that a delete won a race, so the
+    bound is far beyond any losing streak."""
     for _ in range(1000):
         try:
             partial.replace(path)
@@ -224,7 +224,7 @@ def _info(key: str, path: Path) -> ObjectInfo | None:
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
-    """Yield keys in the order of S3: by character, "/" included."""
+    """Yield keys in S3's order: by character, "/" included."""
     try:
         entries = list(os.scandir(folder))
     except _ABSENT:

@@ -1,4 +1,4 @@
-"""Objects in a bucket of S3, or of anything that speaks its protocol."""
+"""Objects in a bucket of S3 or a compatible server."""
 
 import contextlib
 import threading
@@ -16,14 +16,13 @@ from app.objects.base import ObjectInfo, Objects, check_key, check_url_options
 
 CONNECT_TIMEOUT_S = 2
 READ_TIMEOUT_S = 10
-# One retry here. Whoever called has a plan of its own: 503 for a client, backoff for a job.
+# One retry here. Callers handle further failures: 503 for a client, backoff for a job.
 ATTEMPTS = 2
 POOL_SIZE = 32
 
 
 class S3Objects(Objects):
-    """A bucket, or the part of one below `prefix`. Credentials and region come from where
-    boto3 looks for them."""
+    """A bucket, or the part of one below `prefix`. boto3 finds credentials and region."""
 
     def __init__(
         self,
@@ -82,7 +81,7 @@ class S3Objects(Objects):
         filename: str | None = None,
         content_type: str | None = None,
     ) -> str:
-        """See Objects.signed_url. Made without asking the store."""
+        """See Objects.signed_url. Makes no request."""
         check_url_options(expires_s, filename, content_type)
         params = self._at(key)
         if filename is not None:
@@ -90,14 +89,14 @@ class S3Objects(Objects):
         if content_type is not None:
             params["ResponseContentType"] = content_type
         with _errors(key):
-            # The signature covers the host, so it is made for the one that clients see.
+            # The signature covers the host, so use the one that clients see.
             url: str = self._client(self._public_endpoint_url).generate_presigned_url(
                 "get_object", Params=params, ExpiresIn=expires_s
             )
             return url
 
     def signed_put_url(self, key: str, *, expires_s: int, size: int) -> str:
-        """See Objects.signed_put_url. The length is signed: a body of another one is refused."""
+        """See Objects.signed_put_url. The length is signed: S3 refuses a body of any other."""
         check_url_options(expires_s, None, None)
         with _errors(key):
             url: str = self._client(self._public_endpoint_url).generate_presigned_url(
@@ -119,9 +118,9 @@ class S3Objects(Objects):
         return {"Bucket": self._bucket, "Key": self._prefix + check_key(key)}
 
     def _client(self, endpoint_url: str | None = None) -> Any:
-        """Return the client of an endpoint (default: the one for our own requests)."""
+        """Return the client for an endpoint (default: the one for our own requests)."""
         endpoint_url = endpoint_url or self._endpoint_url
-        with self._lock:  # clients may be shared by threads, but not made by two at once
+        with self._lock:  # threads may share clients, but not create them concurrently
             if endpoint_url not in self._clients:
                 self._clients[endpoint_url] = _new_client(endpoint_url)
             return self._clients[endpoint_url]
@@ -138,8 +137,8 @@ def _new_client(endpoint_url: str | None) -> Any:
         tcp_keepalive=True,
     )
     if endpoint_url:
-        # Other servers than AWS's seldom have a host name per bucket, and not all of them know
-        # the checksums that boto3 adds by default.
+        # Servers other than AWS seldom have a host name per bucket, and not all of them support the
+        # checksums that boto3 adds by default.
         config = config.merge(
             Config(
                 s3={"addressing_style": "path"},
@@ -157,13 +156,13 @@ def _new_client(endpoint_url: str | None) -> Any:
 
 @contextlib.contextmanager
 def _errors(key: str) -> Iterator[None]:
-    """Map what boto3 raises; its texts name hosts and request ids, which stay in the cause."""
+    """Map boto3's errors. Their messages name hosts and request ids; those stay in the cause."""
     try:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         if _status(error) == 404 and code != "NoSuchBucket":
-            raise ObjectMissing(f"There is no object {key}.") from error
+            raise ObjectMissing(f"No such object: {key}.") from error
         raise StorageUnavailable(f"Object storage refused the request ({code}).") from error
     except (BotoCoreError, urllib3.exceptions.HTTPError, OSError) as error:
         raise StorageUnavailable(

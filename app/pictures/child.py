@@ -1,10 +1,10 @@
-"""The process that decodes strangers' pictures; `normaliser.py` starts it.
+"""The process that decodes untrusted pictures; `normaliser.py` starts it.
 
-Run by path in an isolated interpreter: it imports Pillow and nothing of ours, gets no
-environment, and once warm cannot open another file or socket.
+Run by path in an isolated interpreter. It imports Pillow and none of our modules, gets an empty
+environment, and cannot open another file or socket once it is warm.
 
     request  = REQUEST (format, max_side, data length), data
-    response = RESPONSE (width, height, length), then a JPEG, or if width is 0 a code or UNEXPECTED
+    response = RESPONSE (width, height, length), then a JPEG; if width is 0, a code or UNEXPECTED
 """
 
 import contextlib
@@ -17,8 +17,6 @@ import socket
 import struct
 import sys
 import warnings
-
-# MPO is what phones write inside a .jpg; Pillow loads its plugin on first sight, so do it now.
 from typing import cast
 
 from PIL import (
@@ -29,7 +27,7 @@ from PIL import (
     ImageChops,
     ImageCms,
     JpegImagePlugin,  # noqa: F401
-    MpoImagePlugin,  # noqa: F401
+    MpoImagePlugin,  # noqa: F401  (phones write it inside .jpg; otherwise loaded on first use)
     PngImagePlugin,  # noqa: F401
     TiffImagePlugin,  # noqa: F401
     WebPImagePlugin,  # noqa: F401
@@ -48,12 +46,12 @@ BACKGROUND = (255, 255, 255)
 
 GREY_MODES = ("1", "L", "LA", "I", "F")
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-# 16 steps of each of red, green and blue.
+# 16 levels each of red, green and blue.
 SHADES = Image.frombytes(
     "RGB", (64, 64), bytes(17 * (i >> s & 15) for i in range(4096) for s in (0, 4, 8))
 )
 
-# EXIF orientation -> what turns the stored picture upright.
+# EXIF orientation -> the operation that turns the stored picture upright.
 TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -66,21 +64,21 @@ TRANSPOSE = {
 
 
 class Refused(Exception):
-    """The picture cannot be used; the text is the code that the caller sees."""
+    """The picture cannot be used. The message is the code that the API's caller sees."""
 
 
 def normalise(data: bytes, fmt: str, max_side: int) -> tuple[int, int, bytes]:
-    """Decode `data` as `fmt` and encode it again as a plain sRGB JPEG without metadata.
+    """Decode `data` as `fmt` and re-encode it as a plain sRGB JPEG without metadata.
 
     Returns:
         Width and height in pixels, both even, and the JPEG.
 
     Raises:
         Refused: with one of the codes of `app.pictures.normaliser`.
-        MemoryError: the picture needs more than this process may have.
+        MemoryError: the picture exceeds this process's memory limit.
     """
     image, target = _decode(data, fmt, max_side)
-    orientation = _orientation(image)  # after loading: Pillow turns TIFFs by itself
+    orientation = _orientation(image)  # after loading, because Pillow rotates TIFFs itself
     profile = image.info.get("icc_profile")
     grey = image.mode in GREY_MODES
     image = _eight_bits(image)
@@ -90,7 +88,7 @@ def normalise(data: bytes, fmt: str, max_side: int) -> tuple[int, int, bytes]:
     image = _to_srgb(image, profile, grey)
     if orientation in TRANSPOSE:
         image = image.transpose(TRANSPOSE[orientation])
-    # Even at the end: H.264 with 4:2:0 has no half chroma samples.
+    # Make both sides even: H.264 with 4:2:0 has no half chroma samples.
     width, height = image.width & ~1, image.height & ~1
     if image.size != (width, height):
         image = image.crop((0, 0, width, height))
@@ -98,22 +96,22 @@ def normalise(data: bytes, fmt: str, max_side: int) -> tuple[int, int, bytes]:
 
 
 def _decode(data: bytes, fmt: str, max_side: int) -> tuple[Image.Image, tuple[int, int]]:
-    """Return the loaded first frame, and the size that it shall have."""
+    """Return the loaded first frame and its target size."""
     try:
         image = Image.open(io.BytesIO(data), formats=[fmt])
         width, height = image.size
         _check_size(width, height)
         scale = min(1.0, max_side / max(width, height))
         target = (max(2, round(width * scale)), max(2, round(height * scale)))
-        # Large JPEGs are decoded at 1/2, 1/4 or 1/8. Twice the final size is left for the
-        # resampling filter, which makes the shortcut invisible.
+        # Decode large JPEGs at 1/2, 1/4 or 1/8. Keeping twice the final size for the resampling
+        # filter makes the shortcut invisible.
         image.draft(None, (2 * target[0], 2 * target[1]))
         image.load()
     except (Refused, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise Refused("image_too_large") from error
-    except Exception as error:  # Pillow raises a dozen kinds; the first bytes were right
+    except Exception as error:  # Pillow raises a dozen types; the first bytes were right
         raise Refused("truncated_image") from error
     return image, target
 
@@ -130,15 +128,15 @@ def _check_size(width: int, height: int) -> None:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged EXIF is no reason to refuse a good picture
+    except Exception:  # do not refuse a good picture for damaged EXIF
         return 1
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Return the same picture in L, RGB, RGBA or CMYK: the modes that can be resampled."""
+    """Convert to L, RGB, RGBA or CMYK, the modes that can be resampled."""
     mode = image.mode
     if mode.startswith("I;16"):
-        # Scaled, for a plain conversion would clip everything above 255 to white.
+        # Scale: a plain conversion would clip everything above 255 to white.
         return image.convert("I").point(lambda v: v * (255 / 65535) + 0.5).convert("L")
     if mode in ("I", "F"):
         return _stretched(image)
@@ -155,8 +153,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _stretched(image: Image.Image) -> Image.Image:
-    """Map 32-bit integer or float grey, whose range no header states, from 0..its maximum."""
-    low, high = cast(tuple[float, float], image.getextrema())  # of its only band
+    """Scale 32-bit integer or float grey from 0..maximum; no header states its range."""
+    low, high = cast(tuple[float, float], image.getextrema())  # single band
     low = min(0, low)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise Refused("unsupported_image_format")
@@ -173,34 +171,34 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None, grey: bool) -> Image.Image:
-    """Apply the embedded colour profile if it is one for this kind of picture; return RGB."""
+    """Apply the embedded colour profile if it fits the picture's mode; return RGB."""
     if profile:
-        # A damaged or foreign profile is ignored, as browsers do.
+        # Ignore a damaged or unsuitable profile, as browsers do.
         with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
             mode, transform = _transform(profile)
             if transform is not None and (
                 (mode == "CMYK") == (image.mode == "CMYK") and (mode != "L" or grey)
             ):
-                # Grey with alpha is RGB by now, laid on the background.
+                # Grey with alpha was laid on the background and is RGB by now.
                 image = image if image.mode == mode else image.convert(mode)
                 return _transformed(image, transform)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _transformed(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
-    # It returns None only where it works in place.
+    # It returns None only when working in place.
     return cast(Image.Image, ImageCms.applyTransform(image, transform))
 
 
 @functools.lru_cache(maxsize=8)  # one camera or one editor sends the same profile every time
 def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
-    """Return the mode that the profile is for, and its way to sRGB (None: nothing to do)."""
+    """Return the profile's mode and its transform to sRGB (None: already sRGB)."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     space = source.profile.xcolor_space.strip()
     mode = {"GRAY": "L"}.get(space, space)
     transform = ImageCms.buildTransform(source, SRGB, mode, "RGB")
     if mode == "RGB":
-        # Most profiles are sRGB themselves, in one of many editions: try instead of comparing.
+        # Most profiles are one of many editions of sRGB, so test the effect instead of comparing.
         shades = _transformed(SHADES, transform)
         bands = cast(
             tuple[tuple[int, int], ...], ImageChops.difference(SHADES, shades).getextrema()
@@ -211,15 +209,15 @@ def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
 
 
 def _jpeg(image: Image.Image) -> bytes:
-    image.info = {}  # Pillow would copy a comment from here
+    image.info = {}  # Pillow would copy a comment from it
     out = io.BytesIO()
-    # 4:4:4, since frames are made from this picture and their chroma is halved again.
+    # 4:4:4, because the frames made from this picture have their chroma halved again.
     image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return out.getvalue()
 
 
 def _warm_up() -> None:
-    """Use every decoder once: what Pillow loads late could not be opened later."""
+    """Use every decoder once: Pillow loads lazily, and no file can be opened later."""
     picture = Image.new("RGB", (32, 32))
     for fmt in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
         file = io.BytesIO()
@@ -231,20 +229,20 @@ def _warm_up() -> None:
 
 
 def _confine(memory_bytes: int) -> None:
-    """Take away what decoding does not need."""
+    """Drop everything that decoding does not need."""
     os.nice(5)  # the API answers first
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # libtiff writes its opinion of a file here, and strangers shall not write our log.
+    # libtiff prints warnings about a file to stderr, and strangers must not write to our log.
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
         os.dup2(nowhere.fileno(), 2)
-    # 0, 1 and 2 are open. No further descriptor: no file is read, no connection is made.
+    # 0, 1 and 2 are open. Without further descriptors it can neither open files nor connect.
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
-    if sys.platform != "darwin":  # macOS refuses this limit; there the time limit has to do
+    if sys.platform != "darwin":  # macOS refuses this limit; only the time limit applies there
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 
 
 def _limit_cpu(seconds: int) -> None:
-    """Let the kernel end this process after so much more work, even if nobody waits for it."""
+    """Have the kernel end this process after `seconds` more CPU time, even if nobody waits."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     spent = math.ceil(usage.ru_utime + usage.ru_stime)
     resource.setrlimit(resource.RLIMIT_CPU, (spent + seconds, resource.RLIM_INFINITY))
@@ -256,15 +254,15 @@ def _receive(sock: socket.socket, size: int) -> bytes:
     while view:
         count = sock.recv_into(view)
         if not count:
-            raise SystemExit  # the parent is gone or wants us gone
+            raise SystemExit  # the parent died or closed the socket
         view = view[count:]
     return bytes(buffer)
 
 
 def main() -> None:
-    """Serve the socket on standard input until it closes."""
+    """Serve the socket on standard input until it is closed."""
     warnings.simplefilter("ignore")  # Pillow's remarks about odd files
-    # Pillow's own check covers frames that turn out larger than the header said.
+    # Pillow's own check covers frames that are larger than the header says.
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     memory_mb, cpu_s = int(sys.argv[1]), int(sys.argv[2])
     sock = socket.socket(fileno=0)
@@ -281,7 +279,7 @@ def main() -> None:
             width, height, out = 0, 0, str(error).encode()
         except MemoryError:
             width, height, out = 0, 0, b"image_too_complex"
-        except Exception as error:  # not foreseen: for the parent's log
+        except Exception as error:  # a bug; the parent logs it
             width, height, out = 0, 0, f"{UNEXPECTED}{error!r}"[:300].encode()
         sock.sendall(RESPONSE.pack(width, height, len(out)) + out)
 

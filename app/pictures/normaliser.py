@@ -1,14 +1,12 @@
-"""Turn an uploaded file into a safe picture, in a limited process of its own.
+"""Turn an uploaded file into a safe picture, in a confined child process.
 
-Decoders are where hostile files do their harm, so the API process never runs one: it looks at
-the first bytes, hands the file to a child (`_picture_child.py`) that has a memory limit, a CPU
-limit, no environment and no way to open a file or a socket, and replaces a child that dies or
-takes too long.
+Hostile files attack decoders, so the API process never runs one. It checks the first bytes and
+hands the file to a child (`child.py`) with a memory limit, a CPU limit, an empty environment and
+no way to open a file or socket. A child that dies or takes too long is replaced.
 """
 
 import contextlib
 import hashlib
-import logging
 import math
 import queue
 import socket
@@ -20,20 +18,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import structlog
+
 from app.domain.errors import BadRequest, Transient
 
 CONTENT_TYPE = "image/jpeg"
 
-# Seen by the caller: code -> (HTTP status, sentence).
+# Shown to the API's caller: code -> (HTTP status, sentence).
 REFUSALS = {
-    "empty_image": (422, "The picture has no bytes."),
+    "empty_image": (422, "The picture is empty."),
     "upload_too_large": (413, "The picture's file is too large."),
     "not_an_image": (422, "The file is not a picture (JPEG, PNG, WebP, GIF, BMP or TIFF)."),
     "unsupported_image_format": (
         415,
         "Pictures of this format are not supported; send JPEG, PNG, WebP, GIF, BMP or TIFF.",
     ),
-    "truncated_image": (422, "The picture is cut short or damaged."),
+    "truncated_image": (422, "The picture is truncated or damaged."),
     "image_too_large": (413, "The picture has more than 50 megapixels."),
     "image_too_small": (422, "Each side of the picture must have at least 16 pixels."),
     "unsupported_aspect_ratio": (
@@ -43,7 +43,7 @@ REFUSALS = {
     "image_too_complex": (422, "The picture takes too much time or memory to decode."),
 }
 
-# The protocol of _picture_child.py, which cannot be imported here: it imports Pillow.
+# The protocol of child.py, which cannot be imported here because it imports Pillow.
 _REQUEST = struct.Struct("!4sII")
 _RESPONSE = struct.Struct("!III")
 _READY = b"ready"
@@ -52,15 +52,15 @@ _CHILD = Path(__file__).with_name("child.py")
 
 _START_TIMEOUT_S = 30.0
 _MAX_ANSWER_BYTES = 64_000_000
-# A process that has decoded a stranger's file is trusted a little less each time.
+# Each untrusted file makes a process a little less trustworthy, so replace it after this many.
 _RECYCLE_AFTER = 1000
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A normalised picture: sRGB JPEG, upright, without metadata, sides even."""
+    """A normalised picture: an upright sRGB JPEG with even sides and no metadata."""
 
     data: bytes
     width: int
@@ -70,9 +70,9 @@ class Picture:
 
 
 def sniff(data: bytes) -> str:
-    """Return the format, as Pillow calls it, that the first bytes announce.
+    """Return Pillow's name of the format that the first bytes announce.
 
-    Neither a file name nor a content type is believed, so neither is asked for.
+    File names and content types are not trusted, so neither is a parameter.
 
     Raises:
         BadRequest: empty_image, unsupported_image_format or not_an_image.
@@ -87,7 +87,7 @@ def sniff(data: bytes) -> str:
         return "WEBP"
     if data.startswith((b"GIF87a", b"GIF89a")):
         return "GIF"
-    # "BM" begins many a text, so the header's length field must be one that exists.
+    # Text can begin with "BM", so the header's length field must be a valid one, too.
     if data.startswith(b"BM") and data[14:18] in _BMP_HEADERS:
         return "BMP"
     if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
@@ -114,9 +114,9 @@ _OTHER_FORMATS = (
 
 
 class Normaliser:
-    """A few child processes that decode pictures for any number of threads.
+    """A pool of child processes that decode pictures for any number of threads.
 
-    They start with the first picture, so make it after the server has forked. A child that
+    Create it after the server has forked; the children start with the first picture. A child that
     dies, exceeds its memory or works longer than `timeout_s` is replaced.
     """
 
@@ -130,24 +130,24 @@ class Normaliser:
         self._max_bytes = max_bytes
         self._memory_mb = memory_mb
         self._timeout_s = timeout_s
-        # One entry per child that may exist; None stands for one that has to be started. Last
-        # in, first out keeps the fewest children busy and their memory warm.
+        # One entry per possible child; None is one that has yet to be started. Last in, first out
+        # keeps few children busy and their memory warm.
         self._free: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         self._processes = processes
         for _ in range(processes):
             self._free.put(None)
 
     def normalise(self, data: bytes, *, max_side: int = 2048) -> Picture:
-        """Decode, turn upright, convert to sRGB, shrink and encode again as JPEG.
+        """Decode, turn upright, convert to sRGB, shrink and re-encode as JPEG.
 
-        JPEG, PNG, WebP, GIF (first frame), BMP and TIFF of any mode, at most `max_bytes` and 50
-        megapixels. Transparency is laid on white. The longer side becomes at most `max_side`
-        pixels, never more than it was; both sides become even by cutting off one row or column.
-        EXIF (GPS included), XMP, IPTC, colour profiles and comments are gone.
+        Accepts JPEG, PNG, WebP, GIF (first frame), BMP and TIFF of any mode, up to `max_bytes` and
+        50 megapixels. Transparency is laid on white. The longer side is shrunk to `max_side` pixels
+        but never enlarged; an odd side loses one row or column. EXIF (GPS included), XMP, IPTC,
+        colour profiles and comments are removed.
 
         Raises:
             BadRequest: with a code of REFUSALS.
-            Transient: `pictures_busy` if no child became free within `timeout_s`;
+            Transient: `pictures_busy` if no child becomes free within `timeout_s`,
                 `pictures_unavailable` if none can be started.
         """
         if len(data) > self._max_bytes:
@@ -170,7 +170,7 @@ class Normaliser:
             if child.served < _RECYCLE_AFTER and out != b"image_too_complex":
                 keep = child
         except _ChildLost as error:
-            log.warning("a picture process is replaced: %s", error)
+            log.warning("picture_child_replaced", error=str(error))
             raise _refusal("image_too_complex") from error
         finally:
             if child is not None and keep is None:
@@ -181,7 +181,7 @@ class Normaliser:
         return Picture(out, width, height, CONTENT_TYPE, hashlib.sha256(out).hexdigest())
 
     def close(self) -> None:
-        """Stop the children, after the pictures that they are working on."""
+        """Stop the children once they have finished their current pictures."""
         for _ in range(self._processes):
             child = self._free.get()
             if child is not None:
@@ -197,7 +197,7 @@ class Normaliser:
 
 
 class _ChildLost(Exception):
-    """The child ended, or had to be ended, while it worked on a picture."""
+    """The child died, or had to be killed, while working on a picture."""
 
 
 class _Child:
@@ -207,25 +207,25 @@ class _Child:
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                # Isolated: nothing is imported from the working directory.
+                # Isolated mode imports nothing from the working directory.
                 [sys.executable, "-I", str(_CHILD), str(memory_mb), str(math.ceil(timeout_s) + 1)],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                env={},  # our secrets are none of its business
+                env={},  # keep our secrets from it
                 cwd="/",
-                start_new_session=True,  # Ctrl-C is for us; it ends when its socket closes
+                start_new_session=True,  # no Ctrl-C for it; it ends when its socket closes
             )
         try:
             self._receive(len(_READY), time.monotonic() + _START_TIMEOUT_S)
         except (_ChildLost, TimeoutError) as error:
             self.stop()
-            log.error("no picture process could be started: %s", error)
+            log.error("picture_child_start_failed", error=str(error))
             raise Transient(
                 "Pictures cannot be decoded right now.", code="pictures_unavailable"
             ) from error
 
     def alive(self) -> bool:
-        """Say whether the process still runs."""
+        """Whether the process is still running."""
         return self._process.poll() is None
 
     def ask(self, fmt: str, max_side: int, data: bytes) -> tuple[int, int, bytes]:
@@ -252,7 +252,7 @@ class _Child:
             raise _ChildLost(f"{fmt}: {error}") from error
 
     def stop(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process, whatever it is doing."""
         self._socket.close()
         self._process.kill()
         self._process.wait()
@@ -261,7 +261,7 @@ class _Child:
         buffer = bytearray(size)
         view = memoryview(buffer)
         while view:
-            # Zero would mean "do not block".
+            # Zero would mean non-blocking.
             self._socket.settimeout(max(deadline - time.monotonic(), 1e-3))
             count = self._socket.recv_into(view)
             if not count:

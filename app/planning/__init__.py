@@ -1,1 +1,1 @@
-"""Pure computation that needs scipy: the auditor, the simulator, the capacity planner."""
+"""Pure computation that needs numpy or scipy: auditor, simulator and capacity planner."""

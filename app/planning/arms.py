@@ -1,8 +1,8 @@
-"""The arms of a comparison: ways in which a job finds a worker.
+"""The arms of a comparison: ways for a job to find a worker.
 
-`Ours` runs the domain's functions as the dispatcher does. The others are alternatives: the whole
-world as one pool, home only, and Meta-style polling (a routing table, then blind tries at random
-workers), without and with backoff and start delay.
+`Ours` runs the domain's functions as the dispatcher does. The alternatives are the whole world as
+one pool, home only, and Meta-style polling (a routing table, then blind tries at random workers),
+with and without backoff and start delay.
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from app.planning.simulator import Simulation, Try
 from stillmotion.backoff import full_jitter
 from stillmotion.states import Policy
 
-POLL_ROUND_S = 0.002  # asking a worker that refuses
+POLL_ROUND_S = 0.002  # cost of asking a worker that refuses
 
 
 class Queued:
-    """Asks each of a job's regions once, then waits in the first one's queue.
+    """Ask each of a job's regions once, then wait in the first one's queue.
 
     A pool that refused is not asked again until one of its workers becomes idle. That worker takes
-    the first job in its own region's queue, or of the nearest queue whose head may come.
+    the first job of its own region's queue, else of the nearest queue whose head may run there.
     """
 
     routed = False
@@ -72,7 +72,7 @@ class Queued:
         sim.at(sim.now + probe_delay(job.asked, sim.draw()), self._probe, job)
 
     def _probe(self, job: Try) -> None:
-        """Rings open with every round, and tables change: look again, ask only what may be idle."""
+        """Ask again if a region may be idle: rings open with every round, and tables change."""
         if job.state != "waiting":
             return
         sites = [self.sim.sites[self.sim.index[name]] for name in self.regions(job)]
@@ -90,7 +90,7 @@ class Queued:
             self.sim.through_router(self._give, region)
 
     def _give(self, region: int) -> None:
-        """An idle worker to the job that waits for it."""
+        """Give an idle worker to the first waiting job that may run there."""
         sim = self.sim
         site = sim.sites[region]
         if site.idle <= 0:
@@ -118,21 +118,21 @@ class Queued:
 
 
 class RandomGlobal(Queued):
-    """No routing: the world is one pool, a region is as likely as it is large."""
+    """No routing: the world is one pool, and regions are chosen in proportion to their size."""
 
     def regions(self, job: Try) -> Iterator[str]:
         yield drawn(self.sim.ready, job.request.draw) or job.request.home
 
 
 class HomeOnly(Queued):
-    """Home only: jobs wait at home, whatever happens there."""
+    """No overflow: jobs wait at home, whatever happens there."""
 
     def regions(self, job: Try) -> Iterator[str]:
         yield job.request.home
 
 
 class Ours(Queued):
-    """Candidates by table, rings and overflow; claims on idle workers only; bounded waiting."""
+    """Candidates from table, rings and overflow; claims only on idle workers; bounded waiting."""
 
     routed = True
 
@@ -156,11 +156,12 @@ class Ours(Queued):
         super().submit(job)
 
     def _refusal(self, job: Try) -> float | None:
-        """Retry-After, if admission refuses the job."""
+        """Retry-After in seconds if admission refuses the job, else None."""
         sim = self.sim
         if sim.sites[sim.index[next(self.regions(job))]].idle:
             return None
-        # Every ring that will open while it waits: nobody is refused while a far worker is free.
+        # Include every ring that would open while the job waits: with a far worker idle, nobody is
+        # refused.
         regions = self.regions(job, Ring.ANY)
         sites = {name: sim.sites[sim.index[name]] for name in regions}
         wait_s = wait_among(
@@ -197,10 +198,10 @@ class Ours(Queued):
 
 
 class Polling:
-    """Meta-style: the table names a region, then random workers are asked until one is idle.
+    """Meta-style: draw a region from the table, then ask random workers until one is idle.
 
-    The asker does not know who is idle, so a try fails as often as workers are busy. With
-    `backoff`, full jitter between tries and a start delay for a part of the jobs.
+    The caller does not know which workers are idle, so a try fails as often as workers are busy.
+    `backoff` adds full jitter between tries and a start delay for some of the jobs.
     """
 
     routed = True
@@ -228,7 +229,7 @@ class Polling:
     def _ask(self, job: Try) -> None:
         sim = self.sim
         if job.state in ("over", "running"):
-            return  # the try has cost its turn all the same
+            return  # it has used router capacity all the same
         sim.attempt()
         home = sim.names[job.home]
         row = sim.table.shares[home] if sim.table is not None else {home: 1.0}
@@ -250,4 +251,4 @@ class Polling:
             self.sim.expire(job)
 
     def idle(self, region: int) -> None:
-        """Notifies nobody, by design."""
+        """Do nothing: polling has no notification, by design."""

@@ -1,6 +1,6 @@
-"""When jobs arrive: Poisson, diurnal, bursts, and traces replayed. Times in seconds from 0, sorted.
+"""Arrival times of jobs: Poisson, diurnal, bursts, replayed traces. Sorted seconds from 0.
 
-Randomness comes in as a numpy Generator, so that a seed names a run.
+Callers pass in a numpy Generator, so a seed reproduces a run.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Jobs of all home regions: `times` (jobs,) seconds, sorted; `homes` (jobs,) into `names`."""
+    """Jobs of all home regions: `times` (jobs,) sorted seconds; `homes` (jobs,) index `names`."""
 
     names: tuple[str, ...]
     times: Times
@@ -26,7 +26,7 @@ class Arrivals:
 
 
 def together(streams: Mapping[str, Times]) -> Arrivals:
-    """One sequence of the arrivals of several homes."""
+    """Merge the arrivals of several homes into one sequence."""
     names = tuple(streams)
     times = np.concatenate([streams[name] for name in names])
     homes = np.concatenate([np.full(len(streams[name]), i) for i, name in enumerate(names)])
@@ -43,7 +43,7 @@ def poisson(rate: float, duration_s: float, rng: np.random.Generator) -> Times:
 def varying(
     rate: Callable[[Times], Times], peak: float, duration_s: float, rng: np.random.Generator
 ) -> Times:
-    """Poisson arrivals at a rate that varies in time and never exceeds `peak` (thinning).
+    """Poisson arrivals at a rate that varies over time, at most `peak` (by thinning).
 
     Lewis and Shedler 1979.
     """
@@ -60,7 +60,7 @@ def diurnal(
     phase: float = 0.0,
     day_s: float = DAY_S,
 ) -> Times:
-    """A day's wave, (1 - swing) to (1 + swing) times `mean`. `phase` in days, for time zones."""
+    """A daily wave of (1 - swing) to (1 + swing) times `mean`. `phase` in days, for time zones."""
 
     def rate(times: Times) -> Times:
         return mean * (1.0 + swing * np.sin(2.0 * np.pi * (times / day_s + phase)))
@@ -87,13 +87,13 @@ def burst(
 
 
 def replayed(trace: Times, rate: float, duration_s: float, rng: np.random.Generator) -> Times:
-    """A trace's arrivals at a mean of `rate` jobs/s, its burstiness in time kept.
+    """A trace's arrivals scaled to a mean of `rate` jobs/s, with its burstiness kept.
 
-    Every arrival becomes none, one or several, a little apart, so that the trace's own seconds stay
-    seconds: stretching time would smooth its bursts. A trace that is too short is repeated.
+    Each arrival is dropped, kept or repeated a little later. Stretching time instead would smooth
+    the bursts. A trace that is too short is repeated.
     """
     if len(trace) < 2 or trace[-1] <= 0.0:
-        raise ValueError("a trace needs two arrivals at different times")
+        raise ValueError("a trace needs arrivals at two different times")
     span = float(trace[-1])
     rounds = int(np.ceil(duration_s / span))
     long = np.concatenate([trace + k * span for k in range(rounds)])
@@ -107,9 +107,9 @@ def replayed(trace: Times, rate: float, duration_s: float, rng: np.random.Genera
 def stepped(
     rates: Times, slot_s: float, duration_s: float, rng: np.random.Generator, shift_s: float = 0.0
 ) -> Times:
-    """Poisson arrivals at one of `rates` (slots,) jobs/s after the other, round and round.
+    """Poisson arrivals that cycle through `rates` (slots,) jobs/s.
 
-    `shift_s`: where in the rates time 0 is, for time zones.
+    `shift_s`: offset of time 0 into the rates, for time zones.
     """
 
     def rate(times: Times) -> Times:

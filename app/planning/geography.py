@@ -1,4 +1,4 @@
-"""Made-up worlds to plan and simulate in: random points on the globe, and a few known places."""
+"""Worlds for planning and simulation: random points on the globe, and a few real places."""
 
 from collections.abc import Mapping
 
@@ -8,10 +8,10 @@ from app.domain.routing.load import Load, RegionLoad
 from app.domain.routing.topology import Region, Rings, Topology
 
 EARTH_KM = 6371.0
-KM_PER_MS = 100.0  # of round trip: light in fibre does 200 km/ms one way
-DETOUR = 1.4  # cables over great circles
+KM_PER_MS = 100.0  # per ms of round trip: light in fibre travels 200 km/ms one way
+DETOUR = 1.4  # cable length over great-circle distance
 
-# Round trips in ms between ten places, rounded from what clouds publish; good for demonstrations.
+# Round trips in ms between ten places, rounded from cloud providers' figures; for demonstrations.
 PLACES: Mapping[str, tuple[float, float]] = {
     "us-east": (39.0, -77.5),
     "us-central": (41.3, -95.9),
@@ -27,7 +27,7 @@ PLACES: Mapping[str, tuple[float, float]] = {
 
 
 def topology_of(places: Mapping[str, tuple[float, float]], rings: Rings | None = None) -> Topology:
-    """Round trips by great-circle distance between (latitude, longitude) in degrees."""
+    """A topology with round trips from great-circle distances; (latitude, longitude) in degrees."""
     names = list(places)
     at = np.radians(np.array([places[name] for name in names]))
     unit = np.stack(
@@ -51,7 +51,7 @@ def topology_of(places: Mapping[str, tuple[float, float]], rings: Rings | None =
 
 
 def known(count: int = len(PLACES)) -> Topology:
-    """The first `count` of PLACES."""
+    """A topology of the first `count` PLACES."""
     return topology_of(dict(list(PLACES.items())[:count]))
 
 
@@ -65,9 +65,9 @@ def random_world(
     gpus: tuple[int, int] = (16, 400),
     rings: Rings | None = None,
 ) -> tuple[Topology, Load]:
-    """Regions anywhere on the globe with demand that does not match their workers.
+    """Random regions on the globe whose demand does not match their workers.
 
-    `load`: all demand over all ceilings. `skew`: log-normal sigma of demand per worker.
+    `load`: total demand over total ceilings. `skew`: log-normal sigma of demand per worker.
     """
     latitude = np.degrees(np.arcsin(rng.uniform(-1, 1, regions)))
     longitude = rng.uniform(-180, 180, regions)

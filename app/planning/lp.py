@@ -1,4 +1,4 @@
-"""The auditor: what the best routing could do, as a linear program.
+"""The auditor: the best possible routing, as a linear program.
 
 The transportation problem: min sum_ij w_ij x_ij, sum_j x_ij = D_i, sum_i x_ij <= U_j C_j, x >= 0.
 Solved by scipy's HiGHS; 30 regions take about 20 ms.
@@ -15,15 +15,15 @@ from app.domain.routing.load import Load
 from app.domain.routing.offload import Limits, Shares, limits_of
 from app.domain.routing.topology import Topology
 
-SLACK_PRICE = 1e4  # per job/s over a ceiling; far above any round trip, so slack is a last resort
+SLACK_PRICE = 1e4  # per job/s over a ceiling; far above any round trip, so a last resort
 
 
 @dataclass(frozen=True)
 class Optimum:
     """The best routing under rings, ceilings and allow-lists.
 
-    `excess` is the demand, in jobs/s, that no routing can place under the ceilings; the other
-    figures are those of the routing that places all but it.
+    `excess` is the demand in jobs/s that no routing can place under the ceilings. The other
+    figures describe the routing that places the rest.
     """
 
     feasible: bool
@@ -34,9 +34,9 @@ class Optimum:
 
 
 def optimum(load: Load, topology: Topology, limits: Limits | None = None) -> Optimum:
-    """The routing with the smallest mean round trip. Demand that fits nowhere stays home.
+    """The routing with the smallest mean round trip. Demand that fits nowhere stays at home.
 
-    Small pools keep their demand, as in the routing table. Raises RuntimeError if HiGHS gives up.
+    Small pools keep their demand, as in the routing table. Raises RuntimeError if HiGHS fails.
     """
     limits = limits or limits_of(load, topology)
     names, n = limits.names, len(limits.names)
@@ -56,7 +56,7 @@ def optimum(load: Load, topology: Topology, limits: Limits | None = None) -> Opt
         )
     ]
     home, target = np.array(pairs).T
-    over = np.arange(n)  # one slack per region: what it carries above its ceiling
+    over = np.arange(n)  # one slack per region: its load above the ceiling
     price = np.concatenate(
         [[topology.rtt_ms(names[i], names[j]) for i, j in pairs], np.full(n, SLACK_PRICE)]
     )
@@ -98,9 +98,9 @@ def optimum(load: Load, topology: Topology, limits: Limits | None = None) -> Opt
 
 @dataclass(frozen=True)
 class Gap:
-    """How far a routing is from the optimum. Zero and one when it cannot be bettered."""
+    """How far a routing is from the optimum. An optimal routing has 0 points and a ratio of 1."""
 
-    in_region_points: float  # percentage points that the optimum keeps home above ours
+    in_region_points: float  # percentage points more that the optimum keeps at home
     rtt_ratio: float  # our mean round trip over the optimum's
 
 

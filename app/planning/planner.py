@@ -1,13 +1,13 @@
-"""From a forecast to GPUs per region: enough at home for the peak, and for a neighbour's outage.
+"""From a forecast to GPUs per region: enough for the own peak and for a neighbour's outage.
 
-Home first: every region carries its own peak under its ceiling. Then, for every region k that may
-fail, the others that its demand may reach must have room for it (N + 1):
+First, every region carries its own peak under its ceiling. Then, for every region k that may fail,
+the regions that its demand may reach must have room for it (N + 1):
 
     min sum_j c_j   s.t.   c_j >= home_j,
                            sum_{j in reach(k)} (U_j c_j / S - D_j) >= D_k   for all k
 
-U_j depends on c_j, so the program is solved again until both agree, then checked by the auditor
-with each region removed.
+U_j depends on c_j, so the program is solved repeatedly until both agree. The auditor then checks
+the plan with each region removed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,12 +22,12 @@ from app.domain.routing.load import SMALL_POOL, Load, RegionLoad
 from app.domain.routing.topology import Topology
 from app.planning.lp import optimum
 
-MOST_GPUS = 100_000  # in one region; a forecast that needs more is a typing error
-FARNESS = 1e-6  # GPUs per ms: among equally small plans, spare capacity near where it is needed
+MAX_GPUS = 100_000  # in one region; a forecast that needs more must contain a typo
+DISTANCE_COST = 1e-6  # GPUs per ms: among equally small plans, prefer spare capacity close by
 
 
 class PlanError(ValueError):
-    """The forecast cannot be planned for; one sentence."""
+    """The forecast cannot be planned for. The message is one sentence."""
 
 
 class NoPlan(PlanError):
@@ -36,11 +36,11 @@ class NoPlan(PlanError):
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is expected. `peak` in jobs/s per home region, times in seconds.
+    """Expected demand and requirements. `peak` in jobs/s per home region, times in seconds.
 
-    `target_wait_s`: p99 wait that every pool keeps at its peak; None: the table's own ceilings.
-    `survive`: whether any one region may fail. `max_rtt_ms`: how far its demand may then go.
-    `allowed`: where a home's demand may go at all.
+    `target_wait_s`: p99 wait of every pool at its peak; None: the table's own ceilings.
+    `survive`: tolerate the loss of any one region. `max_rtt_ms`: how far its demand may then go.
+    `allowed`: the regions a home's demand may ever go to.
     """
 
     peak: Mapping[str, float]
@@ -53,7 +53,7 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Overflow:
-    """Demand of a region that is down, and where it goes: jobs/s, and the round trip in ms."""
+    """Where the demand of a failed region goes: jobs/s, and the round trip in ms."""
 
     home: str
     target: str
@@ -63,7 +63,7 @@ class Overflow:
 
 @dataclass(frozen=True)
 class RegionPlan:
-    """`gpus` in all, of which `home_gpus` serve the region's own peak."""
+    """`gpus` in total, of which `home_gpus` serve the region's own peak."""
 
     name: str
     peak: float
@@ -77,7 +77,7 @@ class RegionPlan:
 @dataclass(frozen=True)
 class Plan:
     regions: tuple[RegionPlan, ...]
-    overflow: tuple[Overflow, ...]  # for each region in turn, were it down
+    overflow: tuple[Overflow, ...]  # for the outage of each region in turn
 
     @property
     def gpus(self) -> int:
@@ -85,7 +85,7 @@ class Plan:
 
 
 def make_plan(forecast: Forecast, topology: Topology) -> Plan:
-    """The smallest plan found. Raises PlanError for a bad forecast, NoPlan if there is none."""
+    """The smallest plan found. Raises PlanError for a bad forecast, NoPlan if no plan exists."""
     _check(forecast, topology)
     names = topology.names
     home = [_home_gpus(forecast.peak[name], forecast) for name in names]
@@ -117,7 +117,7 @@ def _check(forecast: Forecast, topology: Topology) -> None:
             raise PlanError(f"The forecast names unknown region {name!r}.")
     for name in topology.names:
         if name not in forecast.peak:
-            raise PlanError(f"The forecast says nothing of region {name!r}.")
+            raise PlanError(f"The forecast does not mention region {name!r}.")
         if not (isfinite(forecast.peak[name]) and forecast.peak[name] >= 0.0):
             raise PlanError(f"The peak of {name} must be 0 or more jobs per second.")
     if not (isfinite(forecast.service_s) and forecast.service_s > 0.0):
@@ -125,37 +125,35 @@ def _check(forecast: Forecast, topology: Topology) -> None:
     if forecast.target_wait_s is not None and not forecast.target_wait_s > 0.0:
         raise PlanError("The target wait must be more than 0 seconds.")
     if forecast.survive and len(topology.names) < 2:
-        raise NoPlan("A single region has no other to survive its outage.")
+        raise NoPlan("With only one region, nothing can take over during its outage.")
 
 
 def _ceiling(gpus: int, forecast: Forecast) -> float:
-    """The table's ceiling, or the utilisation that keeps the target wait, if that is lower."""
+    """The table's ceiling, or the utilisation that meets the target wait, whichever is lower."""
     own = ceiling(gpus)
     target = forecast.target_wait_s
     if target is None or gpus < 1:
         return own
 
-    def calm(rho: float) -> bool:
+    def meets_target(rho: float) -> bool:
         return wait_quantile(gpus, rho * gpus, forecast.service_s) <= target
 
-    if calm(own):
+    if meets_target(own):
         return own
     low, high = 0.0, own
     for _ in range(30):
         middle = (low + high) / 2
-        low, high = (middle, high) if calm(middle) else (low, middle)
+        low, high = (middle, high) if meets_target(middle) else (low, middle)
     return low
 
 
 def _home_gpus(peak: float, forecast: Forecast) -> int:
-    """The smallest pool that carries this peak under its ceiling; no pool for no peak."""
+    """The smallest pool that carries this peak under its ceiling; 0 without a peak."""
     if peak == 0.0:
         return 0
     offered = peak * forecast.service_s
-    if offered > MOST_GPUS * CEILING_TOP:
-        raise PlanError(
-            f"A peak of {peak:g} jobs/s needs more than {MOST_GPUS} GPUs in one region."
-        )
+    if offered > MAX_GPUS * CEILING_TOP:
+        raise PlanError(f"A peak of {peak:g} jobs/s needs more than {MAX_GPUS} GPUs in one region.")
     low, high = 0, max(2, ceil(offered) * 4)
     while _ceiling(high, forecast) * high < offered:
         low, high = high, high * 2
@@ -186,25 +184,25 @@ def _survivors(home: list[int], forecast: Forecast, topology: Topology) -> list[
         if peak[i] > 0.0 and not reach[i].any():
             raise NoPlan(f"No other region may take the demand of {name!r}.")
     rtt = np.array([[topology.rtt_ms(a, b) for b in names] for a in names])
-    price = 1.0 + FARNESS * (peak @ (rtt * reach)) / max(float(peak.sum()), 1e-9)
+    price = 1.0 + DISTANCE_COST * (peak @ (rtt * reach)) / max(float(peak.sum()), 1e-9)
     needed = peak + reach @ peak
     gpus = [max(c, 1) for c in home]
-    # Ceilings rise with size, so sizes only fall from here on; some rounds settle them.
+    # Ceilings rise with size, so sizes only fall from here on and settle after a few rounds.
     for _ in range(20):
         per_gpu = np.array([_ceiling(c, forecast) for c in gpus]) / forecast.service_s
-        # A region without demand needs nothing: its row would only bind the others.
+        # A region without demand needs no cover; its row would only constrain the others.
         rows = peak > 0.0
         answer = linprog(
             price,
             A_ub=-(reach * per_gpu)[rows],
             b_ub=-needed[rows],
-            bounds=[(c, MOST_GPUS) for c in home],
+            bounds=[(c, MAX_GPUS) for c in home],
             method="highs",
         )
         if not answer.success:
-            raise NoPlan(f"No number of GPUs below {MOST_GPUS} per region survives an outage.")
+            raise NoPlan(f"No number of GPUs below {MAX_GPUS} per region survives an outage.")
         settled = [ceil(c - 1e-6) for c in answer.x]
-        # Below SMALL_POOL a pool takes no shares, so it cannot be somebody's refuge.
+        # A pool below SMALL_POOL takes no shares, so it cannot cover for another region.
         settled = [
             max(c, SMALL_POOL) if c > own else c for c, own in zip(settled, home, strict=True)
         ]
@@ -214,8 +212,8 @@ def _survivors(home: list[int], forecast: Forecast, topology: Topology) -> list[
     while (short := _first_short(gpus, forecast, topology)) is not None:
         options = [j for j in range(len(names)) if reach[short, j]]
         gpus[max(options, key=lambda j: (gpus[j] >= SMALL_POOL, -rtt[short, j]))] += 1
-        if max(gpus) > MOST_GPUS:
-            raise NoPlan(f"No number of GPUs below {MOST_GPUS} per region survives an outage.")
+        if max(gpus) > MAX_GPUS:
+            raise NoPlan(f"No number of GPUs below {MAX_GPUS} per region survives an outage.")
     return gpus
 
 
@@ -235,9 +233,9 @@ def _first_short(gpus: list[int], forecast: Forecast, topology: Topology) -> int
 def _outages(
     gpus: list[int], forecast: Forecast, topology: Topology
 ) -> Iterator[tuple[str, dict[str, float], list[Overflow]]]:
-    """For each region, were it down: utilisation of all, and where its demand goes (the auditor's).
+    """Per outage of one region: the others' utilisation, and where its demand goes, by the auditor.
 
-    Raises NoPlan if the auditor finds that demand does not fit after all.
+    Raises NoPlan if the auditor finds that some demand does not fit after all.
     """
     names = topology.names
     reachable = {
@@ -257,7 +255,7 @@ def _outages(
         }
         best = optimum(Load(regions, reachable), topology)
         if not best.feasible:
-            raise NoPlan(f"Without {down}, {best.excess:.1f} jobs/s fit nowhere.")
+            raise NoPlan(f"Without {down}, {best.excess:.1f} jobs/s have nowhere to go.")
         loads = best.flows.sum(axis=0) * forecast.service_s / np.maximum(gpus, 1)
         yield (
             down,

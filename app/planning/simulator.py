@@ -1,8 +1,8 @@
 """A discrete-event simulation of regions, workers, users and the controller.
 
-It drives the domain's own functions (candidates, admission, tables, backoff), so it
-measures the code that the dispatcher runs. Deterministic by seed; about 100,000 jobs in a few
-seconds. How an arm routes and retries is in `arms.py`.
+It calls the domain's own functions (candidates, admission, tables, backoff), so it measures the
+code that the dispatcher runs. A seed determines the run; 100,000 jobs take a few seconds. How an
+arm routes and retries is in `arms.py`.
 """
 
 from collections import deque
@@ -26,12 +26,12 @@ from app.planning.arrivals import Arrivals
 from app.planning.outcome import BUCKET_S, Record
 from stillmotion.states import Policy
 
-REENTER = 0.05  # expired leases re-enter at this part of the lost region's capacity per second
+REENTER = 0.05  # per second, expired leases re-enter at this fraction of the lost capacity
 
 
 @dataclass(frozen=True)
 class Outage:
-    """A region's workers die at `start_s` with their jobs, and are back at `end_s`."""
+    """A region's workers die with their jobs at `start_s` and return at `end_s`."""
 
     region: str
     start_s: float
@@ -43,10 +43,9 @@ class Scenario:
     """A world to run an arm in. Times in seconds, rates per second.
 
     `service_scv`: squared coefficient of variation of the (gamma) service time; 1 is exponential,
-    0 constant. `router_per_s`: attempts that all dispatchers together can make; None: any number.
-    `patience_s`: how long a user waits for a start. `deadline_s`: how long the try itself lives on
-    without its user; None: exactly that long.
-    `resubmits`: how often a user whose try failed submits again.
+    0 constant. `router_per_s`: attempts that all dispatchers together can make; None: unlimited.
+    `patience_s`: how long a user waits for a start. `deadline_s`: age at which the try itself ends,
+    user or not; None: `patience_s`. `resubmits`: how often a user whose try failed submits again.
     """
 
     topology: Topology
@@ -72,28 +71,28 @@ class Try:
     home: int
     submitted: float
     submission: int  # 0: the user's first
-    target: int = -1  # whose queue it waits in, or where it runs
-    overflow: bool = False  # runs where its share did not send it
+    target: int = -1  # the region whose queue it waits in, or where it runs
+    overflow: bool = False  # runs in a region that its share did not select
     left: bool = False  # its user has gone, perhaps to submit again; the try may live on
-    overflow_table: int = 0  # version of the table then
-    served: bool = False  # a worker has taken it before
+    overflow_table: int = 0  # the table's version at that time
+    served: bool = False  # a worker has taken it at least once
     asked: int = 0  # probe rounds, or attempts of a polling arm
     state: str = "new"  # waiting, running, lost (to be placed again), over
 
 
 @dataclass(slots=True)
 class Site:
-    """The workers of one region, and the tries that wait for them."""
+    """The workers of one region, and the tries waiting for them."""
 
     name: str
     gpus: int
     idle: int
     busy: int = 0
     up: bool = True
-    boot: int = 0  # grows when the workers die; a job of an older boot is lost
+    boot: int = 0  # incremented when the workers die; a job of an older boot is lost
     waiting: int = 0
     queue: deque[Try] = field(default_factory=deque)
-    full: bool = False  # refused, and no worker has become idle since: not worth asking
+    full: bool = False  # refused, and no worker has become idle since; not worth asking
     counted_to: float = 0.0
     down_since: float | None = None
     back_since: float | None = None
@@ -110,7 +109,7 @@ class Arm(Protocol):
 
 
 class Simulation:
-    """One run of one arm in one scenario; `run` once."""
+    """One run of one arm in one scenario. Call `run` once."""
 
     def __init__(self, scenario: Scenario, make_arm: Callable[["Simulation"], Arm]):
         self.scenario = scenario
@@ -142,7 +141,7 @@ class Simulation:
         heappush(self._events, (time, next(self._numbers), do, what))
 
     def draw(self) -> float:
-        """Uniform in [0, 1). Drawn in batches: one call each would dominate the run."""
+        """Uniform in [0, 1). Drawn in batches, because single calls would dominate the run time."""
         if not self._draws:
             self._draws = self.rng.random(8192).tolist()
         return self._draws.pop()
@@ -184,7 +183,7 @@ class Simulation:
         if submission == 0:
             self.record.users[bucket] += 1
         self._origin[self.names[home]] += 1
-        # Ids of a real service are random in their low bits; a multiple spreads these.
+        # Real ids are random in their low bits; multiplying spreads these sequential ones.
         job_id = UUID(int=next(self._ids) * 0x9E3779B97F4A7C15F39CC0605CEDC835 % (1 << 128))
         request = RoutingRequest(job_id, self.names[home], self.arm.policy)
         self.arm.submit(Try(request, home, self.now, submission))
@@ -196,9 +195,9 @@ class Simulation:
         self._leave(job, retry_after_s)
 
     def expire(self, job: Try) -> None:
-        """The patience of a try's user has ended; they may submit again at once.
+        """A user's patience has ended; they may submit again at once.
 
-        Nobody cancels: the try lives on until its deadline, and what it gets then serves no one.
+        Nobody cancels: the try lives on until its deadline, and a worker it gets is wasted.
         """
         self._leave(job, 0.0)
         lives_s = job.submitted + (self.scenario.deadline_s or 0.0) - self.now
@@ -214,7 +213,7 @@ class Simulation:
             job.state = "over"
 
     def unqueue(self, job: Try) -> None:
-        """Uncount a try that waits; its place in the queue is skipped later."""
+        """Stop counting a try as waiting; its queue entry is skipped later."""
         self.sites[job.target].waiting -= 1
         self.waiting -= 1
 
@@ -231,11 +230,11 @@ class Simulation:
     # --- workers --------------------------------------------------------------------------------
 
     def attempt(self) -> None:
-        """Count a worker asked for."""
+        """Count a request for a worker."""
         self.record.attempts[int(self.now / BUCKET_S)] += 1
 
     def through_router(self, do: Callable[[Any], None], what: Any) -> None:
-        """Do it when the dispatchers' own capacity allows, first come first served."""
+        """Call `do(what)` when the dispatchers' own capacity allows, first come first served."""
         rate = self.scenario.router_per_s
         if rate is None:
             do(what)
@@ -244,12 +243,12 @@ class Simulation:
         self.at(self._router_free, do, what)
 
     def start(self, job: Try, region: int) -> None:
-        """Give an idle worker of the region to the try. The caller has seen that there is one."""
+        """Give an idle worker of the region to the try. The caller has checked that one is idle."""
         site = self.sites[region]
         self._count(site)
         site.idle -= 1
         site.busy += 1
-        site.full = site.idle == 0  # a claim's answer says how many workers are left
+        site.full = site.idle == 0  # a claim's result says how many workers are left
         if job.state == "waiting":
             self.unqueue(job)
         if not self._services:
@@ -258,7 +257,7 @@ class Simulation:
             self._services = draws.tolist()
         rtt_ms = self.topology.rtt_ms(self.names[job.home], site.name)
         done = self.now + self._services.pop()
-        # A lost attempt's job starts again, and counts once.
+        # The job of a lost attempt starts again but counts only once.
         first = not job.served and not job.left
         job.served = True
         job.state, job.target = "running", region
@@ -285,7 +284,7 @@ class Simulation:
                 flights[site.name] -= 1
             job.overflow = False
         if boot != site.boot:
-            # Its worker died: the lease runs out, and jobs come back at a bounded rate.
+            # Its worker died: the lease expires, and jobs come back at a bounded rate.
             job.state = "lost"
             self.record.lost += 1
             assert site.down_since is not None
@@ -327,7 +326,7 @@ class Simulation:
         site.up, site.full = False, True
         site.boot += 1
         site.down_since, site.back_since = self.now, None
-        self.at(self.now + IDLE_S, self._seen, region)  # idle entries run out
+        self.at(self.now + IDLE_S, self._seen, region)  # idle entries expire
 
     def _return(self, region: int) -> None:
         site = self.sites[region]
@@ -344,7 +343,7 @@ class Simulation:
         self.ready[site.name] = site.gpus if site.up else 0
 
     def load(self) -> Load:
-        """What the controller knows now: smoothed origin demand, workers of reporting regions."""
+        """The controller's view: smoothed origin demand, and workers of regions that report."""
         regions = {}
         for site in self.sites:
             away = not site.up and self.now - (site.down_since or 0.0) >= REPORT_FRESH_S
@@ -370,7 +369,7 @@ class Simulation:
         load = self.load()
         table = next_table(self.table, load, self.topology, self.now)
         try:
-            # A demand jump is what bursts are made of here; the rest must hold.
+            # Bursts are deliberate jumps in demand here; every other invariant must hold.
             check_invariants(table, load, self.topology)
         except TableRefused:
             self.record.tables_refused += 1

@@ -1,8 +1,8 @@
-"""Loaders of public arrival traces. Each takes a path; no trace is part of this repository.
+"""Loaders for public arrival traces. Each takes a path; this repository contains no traces.
 
-Azure LLM inference 2023 (CC-BY 4.0): one request a line, `TIMESTAMP,ContextTokens,GeneratedTokens`.
-Mooncake (Apache-2.0), its JSON lines as CSV: `timestamp_ms,input_length,output_length`.
-ServeGen (Apache-2.0): a tar of one CSV per client, a line per slot: start, requests/s, CV, ...
+Azure LLM inference 2023 (CC-BY 4.0): CSV, `TIMESTAMP,ContextTokens,GeneratedTokens` per request.
+Mooncake (Apache-2.0), JSON lines converted to CSV: `timestamp_ms,input_length,output_length`.
+ServeGen (Apache-2.0): a tar with one CSV per client; per slot a line of start, requests/s, CV, ...
 """
 
 import csv
@@ -25,7 +25,7 @@ MOONCAKE_HEADER = ["timestamp_ms", "input_length", "output_length"]
 
 
 class TraceError(ValueError):
-    """The file is not the trace it should be; one sentence that names the file and line."""
+    """The file is not a valid trace. The message is one sentence that names the file and line."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Rates:
 
     @property
     def total(self) -> NDArray[np.float64]:
-        """(slots,) requests/s of all clients."""
+        """(slots,) requests/s of all clients together."""
         total: NDArray[np.float64] = self.per_s.sum(axis=0)
         return total
 
 
 def read(path: Path) -> Requests | Rates:
-    """Read any of these traces, recognised by content. Raises TraceError, OSError."""
+    """Read any of these traces, detected by content. Raises TraceError, OSError."""
     if tarfile.is_tarfile(path):
         return servegen(path)
     with _opened(path) as lines, _damage_reported(path):
@@ -66,8 +66,8 @@ def read(path: Path) -> Requests | Rates:
 
 def azure(path: Path) -> Requests:
     """Read an Azure LLM inference trace, plain or gzipped. Raises TraceError, OSError."""
-    # Seven decimals of a second; datetime holds six. No Unix times: stamps name no zone, and a
-    # zone may change its clocks.
+    # Stamps have seven decimals, datetime holds six. They have no time zone, and clocks may
+    # change in one, so they are not converted to Unix times.
     return _requests(path, AZURE_HEADER, lambda text: datetime.fromisoformat(text[:26]))
 
 
@@ -85,7 +85,7 @@ def _requests(path: Path, header: list[str], stamp: Callable[[str], S]) -> Reque
     with _opened(path) as lines, _damage_reported(path):
         rows = csv.reader(lines)
         if next(rows, None) != header:
-            raise TraceError(f"{path}, line 1: the header is not {','.join(header)}.")
+            raise TraceError(f"{path}, line 1: the header must be {','.join(header)}.")
         for row in rows:
             try:
                 stamps.append(stamp(row[0]))
@@ -124,10 +124,10 @@ def servegen(path: Path) -> Rates:
                 if body is not None:
                     clients.append(_servegen_client(io.TextIOWrapper(body), member.name))
     except (tarfile.TarError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise TraceError(f"{path} is damaged or no tar archive.") from error
+        raise TraceError(f"{path} is damaged or not a tar archive.") from error
     starts = sorted({start for client in clients for start in client})
     if len(starts) < 2:
-        raise TraceError(f"{path} holds no ServeGen rates.")
+        raise TraceError(f"{path} contains no ServeGen rates.")
     slot_s = min(np.diff(starts))
     per_s = np.array([[client.get(start, 0.0) for start in starts] for client in clients])
     return Rates(float(slot_s), per_s)

@@ -1,1 +1,1 @@
-"""Measurements of the real parts, each beside something to compare with in the same run."""
+"""Measurements of the real parts, each next to a baseline from the same run."""

@@ -28,8 +28,8 @@ def main() -> int:
     parser.add_argument(
         "--peers",
         action="store_true",
-        help="pipeline: also measure the job API, BentoML and Ray Serve; the last two get "
-        "a virtual environment each",
+        help="pipeline: also measure the job API, BentoML and Ray Serve (the last two each in "
+        "a virtual environment of its own)",
     )
     options = parser.add_argument_group(" and ".join(DRAWING))
     options.add_argument("--plots", type=Path, metavar="DIR", help="default: docs/NAME")
@@ -54,7 +54,7 @@ def main() -> int:
     if arguments.peers and arguments.name != "pipeline":
         parser.error("--peers works with pipeline only")
     before = os.getloadavg()[0]
-    # Import only the chosen one: torch, which some need, would slow down the others.
+    # Import only the chosen one: some need torch, which would slow down the others.
     benchmark = import_module(f"scripts.benchmarks.{arguments.name}")
     more: dict[str, Any] = {"peers": True} if arguments.peers else {}
     if arguments.name in DRAWING:

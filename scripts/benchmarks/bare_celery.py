@@ -1,6 +1,6 @@
-"""The loop to compare with: Celery, a broker and a task that does nothing. Loses everything.
+"""The baseline: Celery, a broker and a task that does nothing, without any durability.
 
-`worker-N` consumes; `publish N` fills the queue. BARE_BROKER names the broker.
+`worker-N` consumes; `publish N` fills the queue. BARE_BROKER is the broker's URL.
 """
 
 import os

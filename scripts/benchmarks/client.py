@@ -1,4 +1,4 @@
-"""A client that costs little itself."""
+"""A client with little overhead of its own."""
 
 import http.client
 import json
@@ -16,10 +16,10 @@ BOUNDARY = "stillmotion-bench"
 
 
 class Client:
-    """One keep-alive connection; http.client, so that little is measured but the server.
+    """One keep-alive connection, by http.client so that little but the server is measured.
 
-    `timeout_s` bounds each wait for the server. Requests raise RuntimeError for an answer that is
-    an error, OSError and HTTPException for none; the next one connects again.
+    `timeout_s` bounds each wait for the server. Requests raise RuntimeError for an error response
+    and OSError or HTTPException for a missing one; the next request reconnects.
     """
 
     def __init__(self, url: str, key: str | None = None, *, timeout_s: float = 30.0):
@@ -42,11 +42,11 @@ class Client:
         return read
 
     def submit(self, **fields: str) -> str:
-        """Submit the photo with these form fields; the job's id."""
+        """Submit the photo with these form fields. Returns the job's id."""
         return str(self.request("POST", "/v1/jobs", form(**fields))["id"])
 
     def done(self, job_id: str) -> bool:
-        """Whether a job has succeeded. Raises RuntimeError if it ended in any other way."""
+        """Whether a job has succeeded. Raises RuntimeError if it ended any other way."""
         job = self.request("GET", f"/v1/jobs/{job_id}")
         if job["terminal"] and job["state"] != "succeeded":
             raise RuntimeError(f"job {job_id} {job['state']}: {job['error']}")
@@ -63,7 +63,7 @@ class Client:
 
 @lru_cache
 def form(**fields: str) -> bytes:
-    """A multipart body: the photo, and these fields."""
+    """A multipart body with the photo and these fields."""
     parts = [
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
         for name, value in fields.items()

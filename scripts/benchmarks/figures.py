@@ -1,4 +1,4 @@
-"""What a benchmark returns, and how it is shown."""
+"""The results of a benchmark, and how they are displayed."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from rich.table import Table
 class Figure:
     """One measured number; `at_most` or `at_least` is its target, if it has one.
 
-    Without a value it could not be measured, and `note` says why.
+    `value` is None if it could not be measured; `note` then says why.
     """
 
     name: str
@@ -50,7 +50,7 @@ def table(title: str, figures: list[Figure]) -> Table:
 
 
 def as_json(figures: list[Figure]) -> str:
-    """What `--json` writes: null for what could not be measured."""
+    """The output of `--json`; null for a figure that could not be measured."""
     values = {
         figure.name: None if figure.value is None else round(figure.value, 3) for figure in figures
     }

@@ -1,5 +1,5 @@
-"""What a client sees of the job API: the forecast's error, how late events come, and how soon a
-canceled job's GPU is free. Real processes; the render is the noop profile's, which waits.
+"""The job API as a client sees it: prediction error, event lag, and how soon a canceled job's GPU
+is free. All processes are real; the noop profile's render just waits.
 """
 
 import http.client
@@ -23,7 +23,7 @@ from scripts.stack.stack import Stack
 
 WORKERS = ("gpu:us-east", "gpu:us-east:2")
 STEPS = 8
-STEP_S = 0.15  # of the noop profile: a job takes 1.2 s
+STEP_S = 0.15  # per step of the noop profile, so a job takes 1.2 s
 LOAD = 0.8
 STREAMS = 200
 
@@ -44,9 +44,9 @@ def stack(directory: str) -> Stack:
 
 
 def eta_error_median(running: Stack, key: str, jobs: int) -> float:
-    """|time foretold at submit - time taken| / time taken, median over Poisson arrivals at LOAD.
+    """Median of |predicted - actual| / actual time over Poisson arrivals at LOAD.
 
-    The first jobs are left out: a service that has rendered nothing yet foretells nothing.
+    The first jobs are left out: without past renders the service cannot predict anything.
     """
     draw = random.Random(7)
     client = Client(running.url, key)
@@ -75,9 +75,9 @@ def eta_error_median(running: Stack, key: str, jobs: int) -> float:
 
 
 def sse_lag_p95_ms(running: Stack, key: str, streams: int) -> float:
-    """From a worker's step to its event at the client, with `streams` clients on one API process.
+    """Lag from a worker's step to its event at `streams` clients of one API process.
 
-    All follow the jobs of two busy workers, so that each step goes out to half of them at once.
+    They all follow the jobs of two busy workers, so each step goes to half of them at once.
     """
     client = Client(running.url, key)
     ids = [client.submit() for _ in range(2 * len(WORKERS))]
@@ -94,9 +94,9 @@ def sse_lag_p95_ms(running: Stack, key: str, streams: int) -> float:
 
 
 def cancel_to_free_ms(running: Stack, key: str, jobs: int) -> float:
-    """From the cancel request to the end of the attempt, when the worker is idle again; median.
+    """Median time from the cancel request to the end of the attempt, when the worker is idle again.
 
-    The target is one denoising step: a cancel that comes in the middle of one waits for its end.
+    The target is one denoising step, because a cancel waits for the current step to end.
     """
     client = Client(running.url, key)
     took = []
@@ -118,7 +118,7 @@ def _until_step(client: Client, job_id: str, step: int) -> None:
 
 
 def _follow(url: str, key: str, job_id: str, lags: list[float]) -> None:
-    """Note the lag of every progress event of a job."""
+    """Record the lag of every progress event of a job."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
     connection.request(
         "GET", f"/v1/jobs/{job_id}/events", headers={"Authorization": f"Bearer {key}"}

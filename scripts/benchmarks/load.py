@@ -1,11 +1,11 @@
 """The real stack under open-loop load, and how fast dispatchers place jobs.
 
-What is real: gunicorn with its picture process, Postgres with fsync, two regions with a Valkey
-each, two dispatchers, Celery workers. What is not: the render, which takes no time. Jobs of 60 kB
-are due at random moments, or at a trace's, half in each region; latencies count from then
-(`load_clients.py`). The rate goes up in steps to the *knee*: the highest at which p99 of submit is
-<= 100 ms and >= 99.9 % of the jobs are accepted and succeed within 10 s. What holds the service
-back there is measured, too (`load_watch.py`).
+Everything is real (gunicorn with its picture process, Postgres with fsync, two regions with a
+Valkey each, two dispatchers, Celery workers) except the render, which takes no time. Jobs of 60 kB
+fall due at random or at a trace's times, half in each region, and latencies count from then
+(`load_clients.py`). The rate rises in steps to the *knee*: the highest rate at which p99 of submit
+is <= 100 ms and >= 99.9 % of the jobs are accepted and succeed within 10 s. `load_watch.py`
+measures what limits the service there.
 
     scripts/bench load --json load.json --trace AzureLLMInferenceTrace_conv.csv.gz
 
@@ -41,9 +41,9 @@ DISPATCHERS = ("dispatcher", "dispatcher:eu-west")
 WORKERS = tuple(f"gpu:{region}:{n}" for region in REGIONS for n in (1, 2))
 DONE_S = 10.0
 FIRST_RATE, FACTOR, MOST_RATE = 5.0, 1.5, 2000.0
-REFINEMENTS = 2  # halvings of the last step, after which the knee is known within 11 %
+REFINEMENTS = 2  # halvings of the last step, which narrow the knee down to 11 %
 DRAIN_S = 60.0
-# What becomes of an accepted job, by the database's clock.
+# The stages of an accepted job, by the database's clock.
 STAGES = {
     "place": ("created_at", "placed_at"),
     "begin": ("placed_at", "started_at"),
@@ -57,7 +57,7 @@ OUTCOMES = f"""
 
 
 class Load:
-    """Steps of load on one stack."""
+    """Runs steps of load on one stack."""
 
     def __init__(self, stack: Stack, trace: Requests | Rates | None, duration_s: float):
         self._stack = stack
@@ -67,7 +67,7 @@ class Load:
         self._rng = np.random.default_rng(7)
 
     def step(self, rate: float, duration_s: float | None = None) -> Step:
-        """Hold one rate, then wait until every job has ended."""
+        """Hold one rate, then wait for every job to end."""
         duration_s = duration_s or self._duration_s
         times = arrivals(self._trace, rate, duration_s, self._rng)
         homes = self._rng.choice(REGIONS, len(times)).tolist()
@@ -109,7 +109,7 @@ class Load:
 
 
 def climb(hold: Callable[[float], Step], factor: float, refinements: int) -> list[Step]:
-    """Steps up to the first that does not pass, then between it and the last that did."""
+    """Steps up to the first that fails, then between it and the last that passed."""
     rate = FIRST_RATE
     steps = [hold(rate)]
     while steps[-1].passes and rate * factor <= MOST_RATE:
@@ -125,7 +125,7 @@ def climb(hold: Callable[[float], Step], factor: float, refinements: int) -> lis
 
 
 def knee(steps: list[Step]) -> Step | None:
-    """The highest rate that passes, below the first that does not."""
+    """The highest rate that passes, below the first that fails."""
     best = None
     for step in steps:
         if not step.passes:
@@ -137,7 +137,7 @@ def knee(steps: list[Step]) -> Step | None:
 def run(
     *, quick: bool = False, plots: Path | None = None, trace: Path | None = None
 ) -> list[Figure]:
-    """Every figure of the table; the report and its pictures go to `plots`, if given."""
+    """Measure every figure of the table; write the report and its plots to `plots`, if given."""
     replayed = traces.read(trace) if trace is not None else None
     load_before = os.getloadavg()[0]
     with (
@@ -181,18 +181,18 @@ def run(
 
 
 def _verdict(steps: list[Step], best: Step | None) -> list[str]:
-    """Where the knee is, and what is full at the next step."""
+    """Where the knee is, and the bottleneck at the next step."""
     found = f"Knee: {best.rate:.1f} jobs/s." if best else "No rate passed."
     beyond = [step for step in steps if best is None or step.rate > best.rate]
     if not beyond:
-        return [found, "Every rate passed; what ends it is not known."]
+        return [found, "Every rate passed, so the limit is unknown."]
     missed = beyond[0]
     slowest = max(missed.stages_ms, key=lambda name: missed.stages_ms[name])
     return [
-        f"{found} At {missed.rate:.1f} jobs/s submit has a p99 of {missed.submit_p99_ms:.0f} ms"
-        f" and {missed.success:.2%} succeed.",
+        f"{found} At {missed.rate:.1f} jobs/s, p99 of submit is {missed.submit_p99_ms:.0f} ms"
+        f" and {missed.success:.2%} of the jobs succeed.",
         f"Bottleneck there: {missed.use.bottleneck()}.",
-        f"Once it is accepted, a job takes longest to {slowest}:"
+        f"The slowest stage after acceptance is to {slowest}:"
         f" p99 {missed.stages_ms[slowest]:.0f} ms.",
     ]
 
@@ -228,7 +228,7 @@ def _rows(steps: list[Step]) -> list[tuple[str, ...]]:
 
 
 def _table(steps: list[Step]) -> Table:
-    table = Table(title="open-loop load; latencies from the moment a job was due")
+    table = Table(title="open-loop load; latencies from when a job was due")
     for heading in HEADINGS:
         table.add_column(heading)
     for row in _rows(steps):
@@ -244,7 +244,7 @@ def _report(steps: list[Step], lines: list[str], source: str, load_before: float
             "",
             f"`scripts/bench load` on {os.cpu_count()} cores, load average {load_before:.1f} before"
             f" the run; {source}, two regions, two dispatchers, {len(WORKERS)} workers that render"
-            ' nothing. Latencies count from the moment a job was due. "Cores" is everybody\'s use.',
+            ' nothing. Latencies count from when a job was due. "Cores" includes all processes.',
             "",
             *(f"| {' | '.join(row)} |" for row in rows),
             "",

@@ -1,7 +1,7 @@
-"""Open-loop load: jobs are submitted when they are due, whatever became of those before.
+"""Open-loop load: jobs are submitted when they are due, regardless of earlier ones.
 
-Latency counts from the moment a job was *due*, not from when it was sent: a server that stalls
-would else be asked less while it stalls, and the stall would look short (coordinated omission).
+Latency counts from when a job was *due*, not when it was sent. Otherwise a stalled server would
+receive fewer requests while it stalls, and the stall would look short (coordinated omission).
 """
 
 import threading
@@ -17,13 +17,13 @@ from app.planning.arrivals import Times, poisson, replayed, stepped
 from app.planning.traces import Rates, Requests
 from scripts.benchmarks.client import Client
 
-CONNECTIONS = 64  # when all are in use the next job is sent late, and the delay counts
+CONNECTIONS = 64  # if all are in use, the next job is sent late, and the delay counts
 SUBMIT_S = 10.0  # a client's patience
 
 
 @dataclass(frozen=True)
 class Submit:
-    """One job: seconds after the step's start, and the id if it was accepted."""
+    """One job: times in seconds after the step's start, and its id if it was accepted."""
 
     due_s: float
     sent_s: float
@@ -38,10 +38,10 @@ class Submit:
 def arrivals(
     trace: Requests | Rates | None, rate: float, duration_s: float, rng: np.random.Generator
 ) -> Times:
-    """When jobs are due, at a mean of `rate` jobs/s: as in the trace, or Poisson without one.
+    """Due times at a mean of `rate` jobs/s, from the trace or, without one, Poisson.
 
     Requests are replayed at their own speed, from the part of the trace whose rate is nearest to
-    the trace's mean. Rates, slots of minutes over a day, are run through once in `duration_s`.
+    the trace's mean. Rates (slots of minutes over a day) are compressed into `duration_s`.
     """
     if trace is None:
         return poisson(rate, duration_s, rng)
@@ -49,7 +49,7 @@ def arrivals(
         rates = trace.total / trace.total.mean() * rate
         return stepped(rates, duration_s / len(rates), duration_s, rng)
     times, span = trace.times, float(trace.times[-1])
-    # From an arrival on, so that there is one.
+    # Start at an arrival, so that the interval has at least one.
     starts = times[: max(1, np.searchsorted(times, span - duration_s, side="right"))]
     counts = np.searchsorted(times, starts + duration_s) - np.searchsorted(times, starts)
     start = starts[np.argmin(np.abs(counts - trace.mean_rate * duration_s))]
@@ -59,9 +59,9 @@ def arrivals(
 def submit_all(
     url: str, key: str, times: Times, homes: Sequence[str], *, connections: int = CONNECTIONS
 ) -> tuple[float, list[Submit]]:
-    """Submit a job at each of `times` (seconds from now), for these home regions.
+    """Submit a job at each of `times` (seconds from now) with these home regions.
 
-    Returns the Unix time that the times count from, and one entry for each.
+    Returns the Unix time from which the times count, and one entry per job.
     """
     results: list[Submit | None] = [None] * len(times)
     numbers = iter(range(len(times)))
@@ -75,7 +75,7 @@ def submit_all(
                 n = next(numbers, None)
             if n is None:
                 return
-            # Threads take the jobs in order, so all those before are sent or being sent.
+            # Threads take the jobs in order, so all earlier ones are sent or being sent.
             time.sleep(max(0.0, times[n] - (time.perf_counter() - began)))
             sent_s = time.perf_counter() - began
             try:
@@ -93,7 +93,7 @@ def submit_all(
 
 
 def percentile(values: NDArray[np.float64], q: float) -> float:
-    """The smallest value that `q` of 1 do not exceed; infinite for none."""
+    """The smallest value not exceeded by a fraction `q` of them; infinity for no values."""
     if not len(values):
         return float("inf")
     return float(np.quantile(values, q, method="inverted_cdf"))

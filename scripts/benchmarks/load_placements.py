@@ -1,7 +1,7 @@
-"""How fast real dispatchers place jobs, with a consumer that costs next to nothing.
+"""How fast real dispatchers place jobs, with a consumer that costs almost nothing.
 
-The dispatchers, Postgres and the Valkeys are real. A stub stands in for the workers: it announces
-idle ones, takes messages off the queues, and begins and finishes their attempts many at a time.
+The dispatchers, Postgres and the Valkeys are real. A stub replaces the workers: it announces idle
+ones, takes messages off the queues, and begins and finishes their attempts in batches.
 """
 
 import json
@@ -32,10 +32,10 @@ from scripts.benchmarks.load_watch import Use, Watch
 from scripts.stack import Stack, StackError
 from stillmotion.states import JobState
 
-WORKERS = 128  # idle in each pool, so that no dispatcher waits for one
-TAKE = 500  # messages at a time, at most
+WORKERS = 128  # idle ones per pool, enough that no dispatcher waits for one
+TAKE = 500  # most messages per batch
 ANNOUNCE_S = 1.0
-REST_S = 0.005  # of the stub, when its queues are empty
+REST_S = 0.005  # the stub's pause when its queues are empty
 GIVE_UP_S = 300.0
 BEGIN = text(
     """
@@ -58,7 +58,7 @@ BEGIN = text(
 @dataclass(frozen=True)
 class Placements:
     per_s: float
-    # Placements in each second, from the first one on.
+    # Placements per second, counted from the first one.
     by_second: NDArray[np.int64]
     claims_ms: NDArray[np.float64]
     use: Use
@@ -75,13 +75,13 @@ class StubPool:
         self._announce_at = 0.0
 
     def turn(self) -> int:
-        """Announce, take what is queued, finish it. Returns how many jobs that were."""
+        """Announce workers, take the queued jobs and finish them. Returns the number of jobs."""
         if time.monotonic() >= self._announce_at:
             self._announce_at = time.monotonic() + ANNOUNCE_S
             for n in range(WORKERS):
                 self._claims.announce(self.pool, f"stub-{n}")
             self._wake()
-        # Kombu's Redis transport pushes on the left and takes from the right.
+        # Kombu's Redis transport pushes on the left and pops from the right.
         messages = cast(list[bytes], self._client.rpop(self.pool.queue, TAKE) or [])
         if not messages:
             return 0
@@ -105,7 +105,7 @@ class StubPool:
                 outcome="succeeded",
                 output=("outputs/stub.mp4", 1),
             )
-        # Its entry in the idle set stays: without the claim it counts as idle again.
+        # The idle set keeps its entry: without the claim it counts as idle again.
         self._claims.give_back(self.pool, [row.token for row in begun])
         self._wake()
         return len(begun)
@@ -115,7 +115,7 @@ class StubPool:
 
 
 def claim_ms(redis_url: str, rounds: int) -> NDArray[np.float64]:
-    """Milliseconds of each claim of one worker in a pool of 64 idle ones, on a quiet Valkey."""
+    """Milliseconds per claim of a worker in a pool of 64 idle ones, on an otherwise idle Valkey."""
     client = connect(redis_url, 5.0)
     claims, pool = Claims(client), Pool("bench", "noop")
     took = np.empty(rounds)
@@ -136,10 +136,10 @@ def claim_ms(redis_url: str, rounds: int) -> NDArray[np.float64]:
 
 
 def measure(stack: Stack, settings: Settings, count: int, *, claim_rounds: int) -> Placements:
-    """Place `count` waiting jobs, half of each home region, with the stack's dispatchers.
+    """Place `count` waiting jobs, half from each home region, with the stack's dispatchers.
 
-    The stack runs no workers and no API. The rate is that between the tenth and the last tenth
-    placement, by the database's times.
+    The stack runs no workers and no API. The rate excludes the first and the last tenth of the
+    placements and uses the database's clock.
     """
     regions = settings.topology.names
     claims = claim_ms(settings.redis_of(regions[0]), claim_rounds)
@@ -168,7 +168,7 @@ def measure(stack: Stack, settings: Settings, count: int, *, claim_rounds: int) 
 
 
 def _consume(pools: list[StubPool], count: int) -> None:
-    """Finish `count` jobs. Raises StackError if that takes too long."""
+    """Finish `count` jobs. Raises StackError if that takes longer than GIVE_UP_S."""
     finished, deadline = 0, time.monotonic() + GIVE_UP_S
     while finished < count:
         turned = sum(pool.turn() for pool in pools)
@@ -180,7 +180,7 @@ def _consume(pools: list[StubPool], count: int) -> None:
 
 
 def _submit(store: Store, homes: list[str]) -> Iterator[UUID]:
-    """Waiting jobs, one for each home region, in one transaction."""
+    """Insert waiting jobs, one per entry of `homes`, in one transaction."""
     with store.begin() as tx:
         owner = tx.execute(text("SELECT id FROM api_keys LIMIT 1")).scalar_one()
         for home in homes:

@@ -1,4 +1,4 @@
-"""The pictures of `scripts/bench load`: small PNGs that the README can show."""
+"""The plots of `scripts/bench load`: small PNGs for the README."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from scripts.benchmarks.load_placements import Placements
 from scripts.benchmarks.load_step import Step
 from scripts.benchmarks.plots import COLOURS, GREY, new, save
 
-BANDS = 5  # processes drawn one by one; the rest together
+BANDS = 5  # processes drawn individually; the rest are combined
 
 
 def draw_all(to: Path, steps: list[Step], knee: Step | None, placed: Placements) -> None:
@@ -29,7 +29,7 @@ def _knee(path: Path, steps: list[Step], knee: Step | None) -> None:
     for label, values, colour, style in lines:
         left.plot(rates, values, style, color=colour, marker=".", label=label)
     left.axhline(100, color=GREY, lw=1, ls=":")
-    left.set(title="Latency from the moment due", xlabel="jobs/s", ylabel="ms", yscale="log")
+    left.set(title="Latency from due time", xlabel="jobs/s", ylabel="ms", yscale="log")
     left.legend(fontsize=7)
 
     names = sorted(
@@ -38,7 +38,7 @@ def _knee(path: Path, steps: list[Step], knee: Step | None) -> None:
     )
     bands = [[step.use.families.get(name, 0.0) for step in steps] for name in names]
     bands = [*bands[:BANDS], np.sum(bands[BANDS:], axis=0), [step.use.others for step in steps]]
-    labels = [*names[:BANDS], "the rest of the stack", "not ours"]
+    labels = [*names[:BANDS], "rest of the stack", "other processes"]
     right.stackplot(rates, bands, labels=labels, colors=[*COLOURS[:BANDS], "#bbbbbb", "#e5e5e5"])
     right.axhline(steps[0].use.cores, color=GREY, lw=1, ls=":")
     right.set(title="Cores in use", xlabel="jobs/s")
@@ -58,9 +58,9 @@ def _placements(path: Path, placed: Placements) -> None:
     right.plot(claims, np.linspace(0, 1, len(claims)), color=COLOURS[0], lw=2)
     right.axvline(1.0, color=GREY, lw=1, ls=":")
     right.set(
-        title="A claim on a quiet Valkey",
+        title="Claim on an idle Valkey",
         xlabel="ms",
-        ylabel="part of claims",
+        ylabel="fraction of claims",
         xlim=(0, max(1.2, percentile(placed.claims_ms, 0.99))),
     )
     save(picture, path)

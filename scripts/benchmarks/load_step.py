@@ -1,4 +1,4 @@
-"""What one step of the load benchmark measured."""
+"""The measurements of one step of the load benchmark."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,9 @@ SUBMIT_P99_MS, SUCCESS = 100.0, 0.999
 class Step:
     """One rate, held for a while. Rates in jobs/s, times in milliseconds."""
 
-    rate: float  # that came due
+    rate: float  # of jobs falling due
     submit_ms: NDArray[np.float64]
-    done_ms: NDArray[np.float64]  # of the jobs that succeeded, from due to finished
+    done_ms: NDArray[np.float64]  # of succeeded jobs, from due to finished
     sent_late_ms: float  # p99
     success: float
     stages_ms: dict[str, float]  # p99 of each

@@ -1,4 +1,4 @@
-"""What holds a running stack back, measured: processors, Postgres' waits, and what queues up."""
+"""Find the bottleneck of a running stack: processors, Postgres waits, and queues."""
 
 import os
 from collections import Counter, defaultdict
@@ -13,15 +13,15 @@ from scripts.benchmarks.processes import cpu_s, family, machine_s
 from scripts.stack import Stack
 
 SAMPLE_S = 0.2
-# Of all cores; a machine as busy as that makes everything on it wait.
+# Fraction of all cores; on a machine this busy, everything waits.
 MACHINE_FULL = 0.90
-# Of one core, by one process: Python runs one of its threads at a time.
+# Fraction of one core, by one process: Python runs one thread at a time.
 PROCESS_FULL = 0.85
 SESSIONS = """
     SELECT coalesce(wait_event_type || ' ' || wait_event, 'running'), count(*)
     FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() GROUP BY 1
 """
-# Each count walks a partial index of its own, however many jobs have ended.
+# Each count scans its own partial index, however many jobs have ended.
 LIVE = """
     SELECT (SELECT count(*) FROM jobs WHERE state = 'queued' AND not_before IS NULL) AS queued,
            (SELECT count(*) FROM jobs WHERE state = 'starting') AS starting,
@@ -35,26 +35,26 @@ class Use:
     """Means over one step. Processor use in cores."""
 
     cores: int
-    machine: float  # part of all cores that was in use, by anybody
+    machine: float  # fraction of all cores in use, by any process
     families: dict[str, float]  # by name: each process with its children
-    hottest: tuple[str, float]  # the one process that used most
+    hottest: tuple[str, float]  # the process that used most
     sessions: dict[str, float]  # active database sessions, by what they wait for
     live: dict[str, float]  # jobs, by state
     workers: int  # that could render at a time
 
     @property
     def others(self) -> float:
-        """Cores used by what is no part of the stack or the benchmark."""
+        """Cores used by processes outside the stack and the benchmark."""
         return max(0.0, self.machine * self.cores - sum(self.families.values()))
 
     def bottleneck(self) -> str:
-        """The first thing that is full, in words with its figures."""
+        """The first saturated resource, in words and figures."""
         most = sorted(self.families.items(), key=lambda item: -item[1])[:3]
         shares = ", ".join(f"{name} {used:.2f}" for name, used in most)
         if self.machine >= MACHINE_FULL:
             return (
                 f"processors: {self.machine:.0%} of {self.cores} cores are in use"
-                f" ({shares}, not ours {self.others:.2f})"
+                f" ({shares}, other processes {self.others:.2f})"
             )
         name, used = self.hottest
         if used >= PROCESS_FULL:
@@ -67,12 +67,12 @@ class Use:
             if busy >= 0.8 * self.workers:
                 return f"workers: {busy:.1f} of {self.workers} render while {queued:.0f} jobs wait"
             return f"placement: {queued:.0f} jobs wait and only {busy:.1f} workers render"
-        return f"nothing is full: {self.machine:.0%} of {self.cores} cores are in use ({shares})"
+        return f"nothing is saturated: {self.machine:.0%} of {self.cores} cores in use ({shares})"
 
 
 @dataclass
 class Watch:
-    """Measures from entering the block to leaving it; `use` then has the means.
+    """Measures while the block runs; afterwards `use` has the means.
 
     `workers`: how many jobs the stack's workers can render at a time.
     """
@@ -106,7 +106,7 @@ class Watch:
         used, whole = machine[0] - self._machine[0], machine[1] - self._machine[1]
         self._stop.set()
         self._thread.join()
-        # A process that was not there at the start has used all of its time since.
+        # A process that did not exist at the start has used all of its time since then.
         spent = {key: (now - self._cpu.get(key, 0.0)) / elapsed for key, now in cpu.items()}
         families: dict[str, float] = defaultdict(float)
         for (name, _), cores in spent.items():
@@ -123,7 +123,7 @@ class Watch:
         )
 
     def _cpu_now(self) -> dict[tuple[str, int], float]:
-        """Processor seconds of every process, by the name that the stack knows it by."""
+        """Processor seconds of every process, by its name in the stack."""
         running = [name for name in self.stack.processes if self.stack.running(name)]
         members = {
             name: family(self.stack.pid(name)) for name in [*running, *self.stack.services.servers]

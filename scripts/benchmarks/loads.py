@@ -8,7 +8,7 @@ from app.domain.routing.topology import Region, Rings, Topology
 
 @st.composite
 def topologies(draw: st.DrawFn, most: int = 8) -> Topology:
-    """1 to `most` regions with any round trips between them."""
+    """1 to `most` regions with arbitrary round trips between them."""
     count = draw(st.integers(1, most))
     names = [f"r{i}" for i in range(count)]
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
@@ -37,7 +37,7 @@ def region_loads(draw: st.DrawFn) -> RegionLoad:
 
 @st.composite
 def worlds(draw: st.DrawFn, most: int = 8) -> tuple[Topology, Load]:
-    """A topology with a load for each of its regions, and some allow-lists."""
+    """A topology, a load for each region, and some allow-lists."""
     topology = draw(topologies(most))
     names = topology.names
     allowed = draw(

@@ -1,9 +1,9 @@
-"""motion-small: what every step from stock diffusers to the shipped student saves, and costs.
+"""motion-small: the gain and cost of each step from stock diffusers to the shipped student.
 
-Times are medians of interleaved repeats on this machine; every factor is a ratio of two of them.
-"Stock" is the same network as diffusers runs it: fp32, the context repeated per frame, 32 steps
-whose three passes are one batch. A clip is a JPEG in and an MP4 out, 512 px, 48 frames at 24 fps.
-Quality comes from workers/training/evaluate.py; what it sampled is kept in build/eval-cache.
+Times are medians of interleaved repeats on this machine; every factor is a ratio of two medians.
+"Stock" is the same network as diffusers runs it: fp32, context repeated per frame, 32 steps with
+their three passes in one batch. A clip is JPEG in, MP4 out, 512 px, 48 frames at 24 fps. Quality
+comes from workers/training/evaluate.py, whose samples are kept in build/eval-cache.
 """
 
 import io
@@ -42,7 +42,7 @@ PROMPT = "the cat breathes, slow zoom in"
 
 
 def run(*, quick: bool) -> list[Figure]:
-    """Measure everything; figures of the issue's names, and a factor for each step."""
+    """Measure everything; also print a factor for each step."""
     stages = denoising_stages()
     times = interleaved({name: stage for name, (stage, _) in stages.items()}, 2 if quick else 5)
     picture = jpeg_of(PHOTO, SIZE)
@@ -108,7 +108,7 @@ def run(*, quick: bool) -> list[Figure]:
 
 
 def ablation(times: dict[str, float]) -> str:
-    """What each change saves, as a Markdown table."""
+    """The saving of each change, as a Markdown table."""
     lines = ["| denoising one clip | ms | step | so far |", "|---|---|---|---|"]
     before = first = next(iter(times.values()))
     for name, seconds in times.items():
@@ -119,7 +119,7 @@ def ablation(times: dict[str, float]) -> str:
 
 
 def denoising_stages() -> dict[str, tuple[Callable[[], object], Animation]]:
-    """From stock to shipped, each stage one change further: how to denoise, and the animation."""
+    """From stock to shipped, one change per stage: a denoising call, and the animation."""
     config = load_config(SHIPPED)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     low = pick_dtype("auto", device)
@@ -155,7 +155,7 @@ def denoising_stages() -> dict[str, tuple[Callable[[], object], Animation]]:
 
 
 def jpeg_of(path: Path, size: int) -> bytes:
-    """The picture as the API stores it, `size` pixels on its longest side."""
+    """The picture as the API stores it, with `size` pixels on its longest side."""
     with Image.open(path) as opened:
         scale = size / max(opened.size)
         width, height = (round(side * scale) for side in opened.size)
@@ -166,13 +166,13 @@ def jpeg_of(path: Path, size: int) -> bytes:
 
 
 def clip(jpeg: bytes, animation: Animation) -> bytes:
-    """What a worker does between fetching a picture and storing a clip."""
+    """A worker's job between fetching the picture and storing the clip."""
     picture = load_picture(jpeg, SIZE)
     return encode_mp4(animation.animate(picture, PROMPT, seed=0, frames=FRAMES, yuv=True), FPS)
 
 
 def fixed_share(jpeg: bytes, animation: Animation) -> dict[str, float]:
-    """Seconds of a clip that no denoiser can save, one after another."""
+    """Seconds of each stage of a clip outside the denoiser."""
     picture = load_picture(jpeg, SIZE)
     motion = animation.denoise(picture, PROMPT, 0, animation.sampling.steps)
     frames = list(Warp(picture, motion, FRAMES, yuv=True))
@@ -193,7 +193,7 @@ def frame0(jpeg: bytes, animation: Animation) -> tuple[float, float]:
         first = next(container.decode(video=0))
         got = first.to_ndarray(format="yuv420p")[: first.height].astype(float)
     picture = load_picture(jpeg, SIZE)
-    height, width = (side - side % 2 for side in picture.shape[:2])  # the converter's own demand
+    height, width = (side - side % 2 for side in picture.shape[:2])  # as the converter needs
     frame = av.VideoFrame.from_ndarray(picture[:height, :width].copy(), format="rgb24")
     wanted = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709).to_ndarray()
     error = np.square(got[:height, :width] - wanted[:height].astype(float)).mean()

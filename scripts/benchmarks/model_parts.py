@@ -1,9 +1,9 @@
-"""Parts of the model by themselves: how graphs start and run, and what shared context saves.
+"""Parts of the model in isolation: how graphs start and run, and what shared context saves.
 
     python -m scripts.benchmarks.model_parts    # both tables
 
-Every graph starts in a process of its own, compilers without their caches. Memory is what the
-tensors of a call hold at once beyond its inputs and weights, counted at the dispatcher.
+Every graph starts in a process of its own, with compiler caches off. Memory is the peak held by the
+tensors of a call beyond its inputs and weights, counted in PyTorch's dispatcher.
 """
 
 import json
@@ -33,7 +33,7 @@ REPEATS = 5
 
 
 def graph_table() -> str:
-    """Cold start and one pass of every kind of graph, as a Markdown table."""
+    """Cold start and one pass of each kind of graph, as a Markdown table."""
     lines = [
         "| graph | load, build, warm up, s | one pass, ms | off from eager, std |",
         "|---|---|---|---|",
@@ -72,10 +72,10 @@ def start_graph(kind: str) -> dict[str, float | str]:
 
 @dataclass(frozen=True)
 class Layer:
-    """One cross-attention of a public network, at the shapes that it is served with."""
+    """One cross-attention of a public network, at its usual shapes."""
 
     name: str
-    rows: int  # that share a context: frames; for SVD over time, positions
+    rows: int  # rows that share a context: frames, or positions for SVD over time
     queries: int  # per row
     channels: int
     heads: int
@@ -92,7 +92,7 @@ LAYERS = [
 
 
 def context_table() -> str:
-    """Stock against shared context: time and memory, per layer and per network; fp32."""
+    """Stock against shared context: time and memory per layer and per network, in fp32."""
     lines = [
         "| cross-attention | stock, ms | shared, ms | stock, MB | shared, MB | differ by |",
         "|---|---|---|---|---|---|",
@@ -164,7 +164,7 @@ def _inference(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types there
-    """The most bytes that tensors made under it hold at once."""
+    """Peak bytes held by tensors created under it."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -1,13 +1,13 @@
-"""The job pipeline without a model, beside a bare Celery loop on the same broker.
+"""The job pipeline without a model, next to a bare Celery loop on the same broker.
 
-What is real: gunicorn, Postgres with fsync, Valkey with its log, two dispatchers, two workers with
-task events on. What is not: the render, which returns a fixed clip at once. Latencies are those of
-one client at a time; throughput is that of four. "Done" is what a client sees that polls every
-2 ms after submit. A burst is 500 jobs that wait when the dispatchers start; its rate comes from the
-database's times, from the first placement to the last finish.
+Everything is real (gunicorn, Postgres with fsync, Valkey with its log, two dispatchers, two workers
+with task events on) except the render, which returns a fixed clip at once. Latencies are measured
+with one client at a time, throughput with four. "Done" is as seen by a client that polls every 2 ms
+after submit. A burst is 500 jobs that are waiting when the dispatchers start; its rate is from the
+first placement to the last finish, by the database's clock.
 
-With peers, each round measures them as well. One system runs at a time: an idle one uses
-processors, too.
+With peers, each round measures them as well. Only one system runs at a time, because even an idle
+one uses the processors.
 """
 
 import signal
@@ -43,11 +43,11 @@ from scripts.stack.stack import Stack
 
 WORKERS = ("gpu:us-east", "gpu:us-east:2")
 DISPATCHERS = ("dispatcher", "dispatcher:2")
-DURABILITY = "picture in storage and row in Postgres, both flushed before the answer"
+DURABILITY = "picture in storage and row in Postgres, both flushed before the response"
 
 
 class Ours:
-    """The stack, as a system to measure."""
+    """The stack as a system to measure."""
 
     def __init__(self, stack: Stack):
         self._stack = stack
@@ -61,7 +61,7 @@ class Ours:
             self._stack.stop(name)
 
     def drain(self, ids: list[str]) -> float:
-        """From the first placement: before it the dispatchers start."""
+        """Seconds from the first placement; the dispatchers are still starting before it."""
         for name in DISPATCHERS:
             self._stack.start(name)
         query = """
@@ -80,7 +80,7 @@ class Ours:
 
 
 def closed_loop(system: System, jobs: int) -> float:
-    """Jobs per second with CLIENTS clients, each submitting when its last job is done."""
+    """Jobs per second with CLIENTS clients, each of which submits when its last job is done."""
 
     def work(_: int) -> None:
         latencies(system.client(), jobs // CLIENTS)
@@ -93,7 +93,7 @@ def closed_loop(system: System, jobs: int) -> float:
 
 @contextmanager
 def stopped(stack: Stack) -> Iterator[None]:
-    """Without the stack's processes; Postgres and Valkey go on."""
+    """Stop the stack's processes for the block; Postgres and Valkey keep running."""
     for name in stack.processes:
         stack.stop(name)
     yield
@@ -103,9 +103,9 @@ def stopped(stack: Stack) -> Iterator[None]:
 
 
 def bare_celery_burst(stack: Stack, tasks: int) -> float:
-    """No-op tasks per second on the same broker: same pool, acknowledgement, prefetch and events.
+    """No-op tasks per second on the same broker; same pool, acknowledgement, prefetch and events.
 
-    From the first worker's start on a full queue to the last acknowledgement.
+    Measured from the start of the first worker, on a full queue, to the last acknowledgement.
     """
     env = {**stack.env, "BARE_BROKER": stack.env["REDIS_URL"].rsplit("/", 1)[0] + "/7"}
     bare = [sys.executable, "-m", "scripts.benchmarks.bare_celery"]
@@ -125,7 +125,7 @@ def bare_celery_burst(stack: Stack, tasks: int) -> float:
         control = Celery("bare", broker=env["BARE_BROKER"]).control
         wait_for(lambda: len(control.ping(timeout=0.5)) == len(workers), 60)
         subprocess.run([*bare, "publish", str(tasks)], env=env, cwd=ROOT, check=True, timeout=120)
-        # Warm, and now empty: measure a second burst.
+        # The workers are warm and the queue is empty: measure a second burst.
         wait_for(lambda: idle(client), 60)
         for process in workers:
             process.send_signal(signal.SIGSTOP)
@@ -150,14 +150,14 @@ def wait_for(check: Callable[[], bool], timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     while not check():
         if time.monotonic() > deadline:
-            raise RuntimeError("the bare Celery loop did not get there in time")
+            raise RuntimeError("the bare Celery loop took too long")
         time.sleep(0.005)
 
 
 def demo_seconds() -> float:
-    """`scripts/demo` on an installed environment, from nothing running to the clip."""
+    """Seconds of `scripts/demo` in an installed environment, from nothing running to the clip."""
     with tempfile.TemporaryDirectory() as directory:
-        Path(directory).chmod(0o755)  # root's Postgres runs as nobody and has to get there
+        Path(directory).chmod(0o755)  # if we are root, Postgres runs as nobody and must reach it
         start = time.perf_counter()
         subprocess.run(
             [
@@ -173,7 +173,7 @@ def demo_seconds() -> float:
 
 
 def model_worker_rss() -> float:
-    """Peak memory of a worker with the model, after a 512 px clip of the default length."""
+    """Peak memory in MB of a worker with the model, after a 512 px clip of the default length."""
     with (
         tempfile.TemporaryDirectory() as directory,
         Stack(Path(directory), processes=("api", "dispatcher", "gpu:us-east")) as stack,

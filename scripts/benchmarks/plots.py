@@ -1,4 +1,4 @@
-"""How the benchmarks' pictures look: small PNGs, the same for the same figures."""
+"""The style of the benchmarks' plots: small PNGs, identical for identical figures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 
-# Okabe and Ito's, told apart by everybody.
+# Okabe and Ito's colour-blind-safe palette.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#777777"
 STYLE: dict[Any, Any] = {  # matplotlib lists its keys in a Literal type of its own
@@ -31,6 +31,6 @@ def new(*, columns: int) -> tuple[Picture, Sequence[Axes]]:
 
 
 def save(picture: Picture, path: Path) -> None:
-    # No software version or date inside: the same figures give the same file.
+    # Without software version and date, the same figures give the same file.
     picture.savefig(path, dpi=100, metadata={"Software": None})
     plt.close(picture)

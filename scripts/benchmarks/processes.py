@@ -1,4 +1,4 @@
-"""What processes use, by /proc (Linux)."""
+"""Resource use of processes, from /proc (Linux)."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def family(pid: int) -> set[int]:
-    """A process and all below it."""
+    """A process and all its descendants."""
     parents = {}
     for status in Path("/proc").glob("[0-9]*/status"):
         fields = _fields(status)
@@ -20,7 +20,7 @@ def family(pid: int) -> set[int]:
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory of a process and all below it; pages they share are counted for each."""
+    """Resident memory of a process and its descendants. Shared pages count once for each."""
     sizes_kb = (
         int(_fields(Path(f"/proc/{member}/status")).get("VmRSS", "0 kB").split()[0])
         for member in family(pid)
@@ -29,14 +29,14 @@ def rss_mb(pid: int) -> float:
 
 
 def peak_rss_mb(pid: int) -> float:
-    """The most memory that a process ever had resident."""
+    """The peak resident memory of a process."""
     return int(_fields(Path(f"/proc/{pid}/status"))["VmHWM"].split()[0]) / 1024
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time of one process and its threads so far, seconds; 0 when it is gone."""
+    """Processor seconds of one process and its threads so far; 0 if it is gone."""
     try:
-        # After the name, which may hold anything: state is field 3, utime 14, stime 15.
+        # Count from the name, which may contain anything: state is field 3, utime 14, stime 15.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
@@ -44,7 +44,7 @@ def cpu_s(pid: int) -> float:
 
 
 def machine_s() -> tuple[float, float]:
-    """Processor time of the whole machine so far: (used, in all), seconds over all cores."""
+    """Processor seconds of the whole machine so far, over all cores: (used, total)."""
     line = Path("/proc/stat").read_text().split("\n", 1)[0]
     user, nice, system, idle, iowait, irq, softirq, steal = map(int, line.split()[1:9])
     used = user + nice + system + irq + softirq + steal
@@ -55,4 +55,4 @@ def _fields(status: Path) -> dict[str, str]:
     try:
         return dict(line.split(":", 1) for line in status.read_text().splitlines())
     except OSError:
-        return {}  # it ended meanwhile
+        return {}  # it has just ended

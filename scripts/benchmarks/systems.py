@@ -1,7 +1,7 @@
-"""What the pipeline benchmark asks of a system, ours or a peer, and how it measures one.
+"""The interface of a system that the pipeline benchmark measures, and how it measures one.
 
-Latencies are those of one client at a time. A burst is a number of jobs that four clients submit
-while the workers are held back; its rate counts the time that draining them takes.
+Latencies are measured with one client at a time. A burst is a number of jobs that four clients
+submit while the workers are held back; its rate counts only the time to drain them.
 """
 
 import time
@@ -11,29 +11,28 @@ from typing import Protocol
 from scripts.benchmarks.client import Client
 
 CLIENTS = 4
-WARM_UP_JOBS = 20  # fill caches, prepared statements, connections
+WARM_UP_JOBS = 20  # to fill caches, prepared statements and connections
 DRAIN_S = 120.0
 
 
 class System(Protocol):
-    """A service with a queue and two workers, which runs."""
+    """A running service with a queue and two workers."""
 
     def client(self) -> Client:
-        """A connection of its own."""
+        """A new connection."""
 
     def hold(self) -> None:
-        """From now on jobs are accepted, and wait."""
+        """From now on, accept jobs but let them wait."""
 
     def drain(self, ids: list[str]) -> float:
-        """Let the waiting jobs go: seconds until the last one was done.
+        """Release the waiting jobs. Returns the seconds until the last one was done.
 
-        By the system's own times, so that nobody has to poll for each. Raises RuntimeError if that
-        takes DRAIN_S.
+        By the system's own clock, so that no job needs polling. Raises RuntimeError after DRAIN_S.
         """
 
 
 def latencies(client: Client, jobs: int) -> tuple[list[float], list[float]]:
-    """Milliseconds from before submit to its answer, and to the success that polling saw."""
+    """Milliseconds from submit to its response, and to the success as seen by polling."""
     submits, dones = [], []
     for _ in range(jobs):
         start = time.perf_counter()
@@ -45,7 +44,7 @@ def latencies(client: Client, jobs: int) -> tuple[list[float], list[float]]:
 
 
 def burst(system: System, jobs: int) -> float:
-    """Jobs per second of draining a burst that waits."""
+    """Jobs per second while a waiting burst drains."""
     system.hold()
     with ThreadPoolExecutor(CLIENTS) as threads:
         clients = [system.client() for _ in range(CLIENTS)]

@@ -1,4 +1,4 @@
-"""Two or more things timed side by side."""
+"""Time several functions side by side."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from statistics import median
 
 
 def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, run in turn so that the machine's moods meet all alike."""
+    """Median seconds of each. They run in turn, so that noise on the machine affects all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(repeats + 1):
         for name, work in runs.items():

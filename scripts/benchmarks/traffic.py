@@ -1,8 +1,8 @@
-"""Traffic management against theory and against what it replaces, by simulation.
+"""Traffic management against theory and against the alternatives, by simulation.
 
-Everything runs the domain's own functions. `table_ms_30_regions` is processor time, so that other
-work on the machine does not count; the simulations know no real time at all. A *try* is one
-submission; it succeeds when a worker takes it within 20 s.
+Everything runs the domain's own functions. `table_ms_30_regions` is processor time, so other work
+on the machine does not count; the simulations do not depend on real time at all. A *try* is one
+submission; it succeeds if a worker takes it within 20 s.
 
     scripts/bench traffic --json traffic.json --trace AzureLLMInferenceTrace_code.csv.gz
 """
@@ -36,7 +36,7 @@ WARM_UP_S = 60.0
 
 
 def invariant_violations(cases: int) -> int:
-    """Undamped tables of arbitrary worlds that break an invariant."""
+    """Number of undamped tables of arbitrary worlds that break an invariant."""
     broken = 0
 
     @settings(
@@ -61,7 +61,7 @@ def invariant_violations(cases: int) -> int:
 
 
 def table_changes_per_h(cycles: int, seeds: int) -> float:
-    """Changes of a steady world's table, whose demand is only Poisson noise; after ten minutes."""
+    """Table changes in a steady world with only Poisson noise in its demand, after ten minutes."""
     settle = round(600.0 / PERIOD_S)
     changes = 0
     for seed in range(seeds):
@@ -84,7 +84,7 @@ def table_changes_per_h(cycles: int, seeds: int) -> float:
 
 
 def recovery_s(run: Run) -> float:
-    """Seconds from the burst's end until goodput is at 99 % again; the whole rest if it is not."""
+    """Seconds from the burst's end until goodput is back at 99 %, or else to the end of the run."""
     goodput = run.record.goodput(GOODPUT_WINDOW_S)
     end = round(worlds.BURST_AT_S + worlds.BURST_S)
     rest = round(run.scenario.duration_s) - end
@@ -94,14 +94,14 @@ def recovery_s(run: Run) -> float:
 
 
 def end_goodput(run: Run) -> float:
-    """Tries served over users who came, in the last two minutes."""
+    """Tries served over users who arrived, in the last two minutes."""
     duration_s = run.scenario.duration_s
     part = slice(round(duration_s - 120.0), round(duration_s))
     return float(run.record.served[part].sum() / run.record.users[part].sum())
 
 
 def most_loaded(run: Run) -> float:
-    """The highest 30 s load of any region but the dead one, while that is dead."""
+    """The highest 30 s load of any surviving region during the outage."""
     loads = run.record.region_load(LOAD_WINDOW_S)
     dead = run.record.regions.index(run.scenario.outages[0].region)
     others = np.delete(loads, dead, axis=0)
@@ -109,7 +109,7 @@ def most_loaded(run: Run) -> float:
 
 
 def mean_load(run: Run) -> float:
-    """The highest load of any region but the dead one, from 30 s after its death to its return."""
+    """The highest mean load of any surviving region, from 30 s into the outage to its end."""
     record = run.record
     part = slice(round(worlds.KILL_AT_S + 30.0), round(worlds.BACK_AT_S))
     loads = record.busy_s[:, part].sum(axis=1) / np.maximum(record.ready_s[:, part].sum(axis=1), 1)
@@ -141,7 +141,7 @@ def show_arms(runs: dict[str, Run], title: str) -> None:
 def run(
     *, quick: bool = False, plots: Path | None = None, trace: Path | None = None
 ) -> list[Figure]:
-    """Every figure of the table; pictures go to `plots`, if given."""
+    """Compute every figure of the table; write plots to `plots`, if given."""
     geographies = routings(20 if quick else 100)
     violations = invariant_violations(300 if quick else 10_000)
     changes = table_changes_per_h(60 if quick else 180, 1 if quick else 3)
@@ -167,7 +167,7 @@ def run(
 
     rtts = [g.rtt_ratio for g in geographies]
     calm = steady.record
-    end_s = steady.scenario.duration_s - 30.0  # later tries may still be served after the end
+    end_s = steady.scenario.duration_s - 30.0  # later tries may be served after the end
     pools = range(len(calm.regions))
     p99 = max(calm.wait_quantile(0.99, WARM_UP_S, end_s, home) for home in pools)
     bound_s = wait_bound(Class.INTERACTIVE, SERVICE_S)

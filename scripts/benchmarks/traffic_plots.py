@@ -1,4 +1,4 @@
-"""The pictures of `scripts/bench traffic`: small PNGs that the README can show."""
+"""The plots of `scripts/bench traffic`: small PNGs for the README."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from scripts.benchmarks.plots import GREY, STYLE, save
 from scripts.benchmarks.traffic_routings import Routing
 from scripts.benchmarks.traffic_worlds import SERVICE_S, Run
 
-# Okabe and Ito's colours, told apart by everybody.
+# Okabe and Ito's colour-blind-safe palette.
 COLOURS = {
     "ours": "#0072B2",
     "polling + backoff": "#009E73",
@@ -53,9 +53,9 @@ def _optimum(geographies: Sequence[Routing]) -> Picture:
     left.plot(ratios, np.linspace(0, 1, len(ratios)), color=COLOURS["ours"], lw=2)
     left.axvline(1.0, color=GREY, ls=":", lw=1)
     left.set(
-        title="Mean round trip over the optimum's",
+        title="Mean round trip / optimum",
         xlabel="ratio",
-        ylabel="part of geographies",
+        ylabel="fraction of geographies",
         ylim=(0, 1.02),
     )
     times = np.sort([g.ms for g in geographies])
@@ -88,9 +88,11 @@ def _ceilings(steady: Run) -> Picture:
         color=GREY,
         lw=1,
         ls=":",
-        label="Erlang C, alone",
+        label="Erlang C, single pool",
     )
-    right.scatter(gpus, waits, color=COLOURS["ours"], s=22, label="simulated, with spill", zorder=3)
+    right.scatter(
+        gpus, waits, color=COLOURS["ours"], s=22, label="simulated, with overflow", zorder=3
+    )
     right.axhline(0.5, color=COLOURS["polling"], lw=1)
     right.text(256, 0.49, "target", color=COLOURS["polling"], ha="right", va="top")
     right.set(
@@ -114,9 +116,9 @@ def _overload(flooded: Run) -> Picture:
     axes.axvline(bound_s, color=GREY, ls=":", lw=1)
     axes.text(bound_s, 0.05, " bound", color=GREY)
     axes.set(
-        title="Waits at 1.3 times the world's capacity",
+        title="Waits at 1.3 times total capacity",
         xlabel="seconds",
-        ylabel="part of served jobs",
+        ylabel="fraction of served jobs",
         ylim=(0, 1.02),
     )
     return picture
@@ -133,7 +135,7 @@ def _burst(burst: dict[str, Run]) -> Picture:
         ratio = record.rolling(record.served, record.users, WINDOW_S)[: round(record.duration_s)]
         axes.plot(np.minimum(ratio, 1.0), color=COLOURS[arm], lw=1.8, label=arm)
     axes.set(
-        title="Users served, of those who come (200 GPUs, router 250/s, users resubmit)",
+        title="Users served / users arriving (200 GPUs, router 250/s, users resubmit)",
         xlabel="seconds",
         ylim=(0, 1.12),
         xlim=(20, None),
@@ -155,12 +157,16 @@ def _outage(arms: dict[str, Run]) -> Picture:
             axes.plot(line, color=COLOURS[arm], lw=1.6, label=arm)
     for axes, title in zip(
         rows,
-        ("Success of submissions", "Started in their home region", "Load of the fullest other"),
+        (
+            "Successful submissions",
+            "Started in their home region",
+            "Highest load of another region",
+        ),
         strict=True,
     ):
         _shade_outage(axes)
         axes.set(title=title, ylim=(0, 1.05), xlim=(20, None))
-    rows[2].set_xlabel("seconds; us-east is down in the grey part")
+    rows[2].set_xlabel("seconds; us-east is down in the grey area")
     handles, labels = rows[0].get_legend_handles_labels()
     picture.legend(handles, labels, loc="outside lower center", ncols=5)
     return picture
@@ -197,8 +203,8 @@ def _replay(replays: dict[str, Run]) -> Picture:
         top.plot(served, color=COLOURS[arm], lw=1.5, label=arm)
     record = next(iter(replays.values())).record
     bottom.plot(record.rolling(record.users, np.ones_like(record.users), 10.0), color=GREY, lw=1.2)
-    top.set(title="Success of submissions", ylim=(0, 1.05), xlim=(30, None))
-    bottom.set(title="Users who come, per second", xlabel="seconds", ylim=(0, None))
+    top.set(title="Successful submissions", ylim=(0, 1.05), xlim=(30, None))
+    bottom.set(title="Users arriving per second", xlabel="seconds", ylim=(0, None))
     handles, labels = top.get_legend_handles_labels()
     picture.legend(handles, labels, loc="outside lower center", ncols=5)
     return picture

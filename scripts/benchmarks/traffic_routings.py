@@ -1,4 +1,4 @@
-"""Routing tables of random geographies against the optimum."""
+"""Routing tables of random geographies compared with the optimum."""
 
 import time
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from app.planning.lp import gap, optimum
 
 @dataclass(frozen=True)
 class Routing:
-    """One random geography's table against the optimum."""
+    """The table of one random geography compared with the optimum."""
 
-    gap_points: float  # short of the closed form, percentage points
+    gap_points: float  # percentage points below the closed form
     rtt_ratio: float
-    over: int  # regions over their ceiling although the program finds room for all
+    over: int  # regions over their ceiling although the program finds room for everything
     ms: float
 
 
 def routings(count: int) -> list[Routing]:
-    """Tables for worlds of 30 regions at 94 % of all ceilings, demand unlike capacity."""
+    """Tables for worlds of 30 regions at 94 % of all ceilings, with demand unlike capacity."""
     results = []
     for seed in range(count):
         rng = np.random.default_rng(seed)

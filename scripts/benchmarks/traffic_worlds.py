@@ -1,4 +1,4 @@
-"""The scenarios of `scripts/bench traffic`, and the arms that run in them."""
+"""The scenarios of `scripts/bench traffic`, and the arms compared in them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -46,8 +46,8 @@ def _poisson(rates: Mapping[str, float], duration_s: float, seed: int) -> Arriva
 
 
 def at_ceiling(duration_s: float, seed: int = 1) -> Scenario:
-    """Ten pools of 16 to 256, each loaded to its own ceiling; exponential service, the worst case
-    that the ceilings are made for."""
+    """Ten pools of 16 to 256, each loaded to its own ceiling, with exponential service: the worst
+    case for which the ceilings are designed."""
     topology = known()
     sizes = (16, 24, 32, 48, 64, 96, 128, 192, 256, 16)
     gpus = dict(zip(topology.names, sizes, strict=True))
@@ -57,7 +57,7 @@ def at_ceiling(duration_s: float, seed: int = 1) -> Scenario:
 
 
 def overload(duration_s: float, seed: int = 2) -> Scenario:
-    """1.3 times what all five regions can do, unevenly spread; nobody resubmits."""
+    """1.3 times the capacity of all five regions, unevenly spread; nobody resubmits."""
     topology = known(5)
     gpus = dict(zip(topology.names, (120, 60, 100, 40, 80), strict=True))
     weight = dict(zip(topology.names, (1.5, 0.9, 0.8, 1.0, 1.1), strict=True))
@@ -68,7 +68,7 @@ def overload(duration_s: float, seed: int = 2) -> Scenario:
 
 
 def burst_of_resubmitters(duration_s: float, seed: int = 3) -> Scenario:
-    """200 GPUs at 0.85, 20 s of three times the demand, a router that makes 250 attempts/s."""
+    """200 GPUs at 0.85, 20 s of triple demand, and a router that makes 250 attempts/s."""
     topology = known(1)
     name = topology.names[0]
     rng = np.random.default_rng(seed)
@@ -88,7 +88,7 @@ def burst_of_resubmitters(duration_s: float, seed: int = 3) -> Scenario:
 
 
 def outage(duration_s: float, *, scale: float = 1.0, seed: int = 4) -> Scenario:
-    """A fleet planned for N+1, at its peak, loses its busiest region for three minutes."""
+    """A fleet planned for N+1 loses its busiest region for three minutes at its peak."""
     topology = known(6)
     peak = dict(zip(topology.names, (24.0, 12.0, 16.0, 8.0, 18.0, 14.0), strict=True))
     peak = {name: rate * scale for name, rate in peak.items()}
@@ -102,7 +102,7 @@ def outage(duration_s: float, *, scale: float = 1.0, seed: int = 4) -> Scenario:
 
 
 def controller_dead(seed: int = 5) -> Scenario:
-    """A region with a fifth too much demand among others with room; no table for ten minutes."""
+    """A region with 20 % too much demand among others with room; no new table for ten minutes."""
     topology = known(6)
     gpus = dict.fromkeys(topology.names, 64)
     overload = (1.2, 0.7, 0.75, 0.8, 0.85, 0.7)
@@ -119,7 +119,7 @@ def controller_dead(seed: int = 5) -> Scenario:
 
 
 def replay(path: Path, duration_s: float, seed: int = 6) -> Scenario:
-    """A public trace's bursts at a mean load of 0.8, each region at another time of the trace."""
+    """A public trace's bursts at a mean load of 0.8; each region replays a different part of it."""
     trace = traces.azure(path)
     topology = known(6)
     gpus = dict.fromkeys(topology.names, 96)

@@ -1,4 +1,4 @@
-"""A certificate to sign clips with while developing: real in form, trusted by nobody."""
+"""A certificate for signing clips in development: well-formed, but trusted by nobody."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,11 +13,11 @@ VALID = timedelta(days=3650)
 
 
 def signing_certificate(folder: Path, valid: timedelta = VALID) -> dict[str, str]:
-    """PROVENANCE_CERT and PROVENANCE_KEY of a chain in `folder`, made there once.
+    """PROVENANCE_CERT and PROVENANCE_KEY of a chain in `folder`, created on first use.
 
-    C2PA wants an end-entity certificate, not self-signed, with digitalSignature and one of a few
-    extended usages (specification 2.4, 14.5.1); of those, c2pa-rs takes emailProtection without
-    being told to. The root's key is thrown away: it issues this one certificate.
+    C2PA requires an end-entity certificate that is not self-signed, with digitalSignature and one
+    of a few extended usages (specification 2.4, 14.5.1). Of those, c2pa-rs accepts emailProtection
+    by default. The root's key is thrown away after issuing this one certificate.
     """
     names = {"PROVENANCE_CERT": folder / CERT, "PROVENANCE_KEY": folder / KEY}
     if not (folder / CERT).exists():
@@ -38,7 +38,7 @@ def _make(folder: Path, valid: timedelta) -> None:
         )
     )
     (folder / ROOT).write_bytes(root.public_bytes(serialization.Encoding.PEM))
-    # Last, for it says that all is there.
+    # Written last: its presence means that everything is there.
     (folder / CERT).write_bytes(leaf.public_bytes(serialization.Encoding.PEM))
 
 

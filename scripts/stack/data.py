@@ -1,4 +1,4 @@
-"""The stack's data directory: where it is, who holds it, its secrets and its ports."""
+"""The stack's data directory: its location, lock, secrets and ports."""
 
 import contextlib
 import fcntl
@@ -19,27 +19,27 @@ from typing import TypedDict, TypeVar
 from scripts.stack.errors import DirectoryInUse, StackError
 
 ROOT = Path(__file__).resolve().parents[2]
-# Below Linux' range for outgoing connections, so that no client socket takes a port in between.
+# Below Linux's range for outgoing connections, so that no client socket can take a chosen port.
 PORTS = range(20_000, 32_000)
 REAPER_S = 20.0
 Value = TypeVar("Value", str, int)
 
 
 def server_user() -> tuple[int, int] | None:
-    """(uid, gid) for the servers: Postgres refuses root, so root's run as nobody. Else None."""
+    """(uid, gid) for the servers: nobody's if we are root, which Postgres refuses; else None."""
     if os.geteuid() != 0:
         return None
     try:
         entry = pwd.getpwnam("nobody")
     except KeyError:
         raise StackError(
-            "Postgres does not run as root, and there is no user 'nobody' to run it as."
+            "Postgres refuses to run as root, and the user 'nobody' does not exist."
         ) from None
     return entry.pw_uid, entry.pw_gid
 
 
 def works_as(user: tuple[int, int] | None, argv: list[str | Path]) -> bool:
-    """Whether a command succeeds as that user. Asking beats reading mode bits and ACLs."""
+    """Whether a command succeeds as that user. Trying beats reading mode bits and ACLs."""
     try:
         done = subprocess.run(
             argv,
@@ -55,7 +55,7 @@ def works_as(user: tuple[int, int] | None, argv: list[str | Path]) -> bool:
 
 
 class Identity(TypedDict, total=False):
-    """What subprocess takes to run a command as another user."""
+    """subprocess options that run a command as another user."""
 
     user: int
     group: int
@@ -67,10 +67,10 @@ def identity(user: tuple[int, int] | None) -> Identity:
 
 
 def choose_directory(environ: Mapping[str, str], chosen: Path | None = None) -> tuple[Path, str]:
-    """Where to keep data: (directory, a sentence if it is not the usual place, else "").
+    """Where to keep data: (directory, a notice if it is not the usual place, else "").
 
-    `chosen`, else STILLMOTION_DATA, else .stillmotion in the repository; that last one, if it
-    cannot be used, falls back to a place outside.
+    `chosen`, else STILLMOTION_DATA, else .stillmotion in the repository. Only that default has a
+    fallback outside the repository, in case it cannot be used.
     """
     if chosen is not None:
         return chosen, ""
@@ -89,11 +89,11 @@ def choose_directory(environ: Mapping[str, str], chosen: Path | None = None) -> 
 
 
 def prepare(path: Path) -> str:
-    """Create a data directory. Returns what is wrong with it, or ""."""
+    """Create a data directory. Returns the problem with it, or ""."""
     user = server_user()
     try:
         path.mkdir(parents=True, exist_ok=True)
-        # nobody must get through to its own folders; what is secret has a mode of its own.
+        # The user nobody must be able to reach its own folders; secrets have stricter modes.
         path.chmod(0o711 if user else 0o700)
     except OSError as error:
         return f"The data directory {path} cannot be written ({error.strerror})"
@@ -103,10 +103,10 @@ def prepare(path: Path) -> str:
 
 
 class DataDir:
-    """A data directory held by one stack at a time.
+    """A data directory, held by one stack at a time.
 
-    `None` makes a temporary one, removed by close(). Raises StackError if the directory cannot be
-    used, DirectoryInUse if somebody else holds it.
+    `None` creates a temporary one, which close() removes. Raises StackError if the directory
+    cannot be used, DirectoryInUse if another stack holds it.
     """
 
     def __init__(self, path: Path | None):
@@ -116,7 +116,7 @@ class DataDir:
             path = Path(self._temporary.name)
         problem = prepare(path)
         if problem:
-            raise StackError(f"{problem}; name another with --data or STILLMOTION_DATA.")
+            raise StackError(f"{problem}; choose another with --data or STILLMOTION_DATA.")
         self.path = path.resolve()
         self.lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._lock()
@@ -127,7 +127,7 @@ class DataDir:
         return self._temporary is not None
 
     def _lock(self) -> None:
-        """Take the lock. After a killed stack its reaper still has it, for a few seconds."""
+        """Take the lock. The reaper of a killed stack still holds it for a few seconds."""
         deadline = time.monotonic() + REAPER_S
         while True:
             try:
@@ -139,7 +139,7 @@ class DataDir:
                 self.close()
                 raise DirectoryInUse(
                     f"Another stack (pid {holder or 'unknown'}) is using {self.path}; stop it, "
-                    "or name another directory with --data or STILLMOTION_DATA."
+                    "or choose another directory with --data or STILLMOTION_DATA."
                 )
             time.sleep(0.05)
         os.truncate(self.lock_fd, 0)
@@ -151,7 +151,7 @@ class DataDir:
         return path
 
     def secret(self, name: str) -> str:
-        """A secret that is made once and kept: 256 bits, safe inside a URL."""
+        """A URL-safe secret of 256 bits, created on first use and kept."""
         known = self._secrets()
         if name not in known:
             known[name] = secrets.token_urlsafe(32)
@@ -159,14 +159,14 @@ class DataDir:
         return known[name]
 
     def recall(self, name: str) -> str | None:
-        """A secret that somebody else made, if it was kept."""
+        """A secret stored by `keep`, or None."""
         return self._secrets().get(name)
 
     def keep(self, name: str, value: str) -> None:
         self._write("secrets.json", {**self._secrets(), name: value})
 
     def ports(self, names: Iterable[str]) -> dict[str, int]:
-        """A free loopback port for each name; last time's where it is still free."""
+        """A free loopback port for each name; the previous one if it is still free."""
         known = self._read("ports.json", int)
         names = list(names)
         taken = {port for other, port in known.items() if other not in names}
@@ -189,7 +189,7 @@ class DataDir:
         except (OSError, ValueError) as error:
             raise StackError(f"{path} cannot be read: {error}.") from None
         if not isinstance(read, dict):
-            raise StackError(f"{path} cannot be read: it does not hold a JSON object.")
+            raise StackError(f"{path} cannot be read: it is not a JSON object.")
         return {str(key): kind(value) for key, value in read.items()}
 
     def _write(self, name: str, value: Mapping[str, str | int]) -> None:
@@ -201,7 +201,7 @@ class DataDir:
         Path(temporary).replace(self.path / name)
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Release the directory."""
         if self.lock_fd >= 0:
             os.close(self.lock_fd)
             self.lock_fd = -1
@@ -215,17 +215,17 @@ def exists(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # it belongs to another user
         pass
     return True
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this loopback port."""
+    """Whether a server can listen on this loopback port."""
     if not port:
         return False
     with socket.socket() as probe:
-        # As the servers do: a connection of theirs that lingers is no reason to move.
+        # As the servers do, so that their lingering connections do not make the port look taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

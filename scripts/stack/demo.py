@@ -1,8 +1,8 @@
 """`scripts/demo`: start the whole service, turn a picture into a clip, stop everything.
 
 Exit status: 0 success; 2 wrong arguments, or the file is not a picture; 69 the service did not
-start; 75 another stack is using the data directory; 130 stopped by Ctrl-C; otherwise the exit
-status of `stillmotion animate`.
+start; 75 another stack is using the data directory; 130 stopped by Ctrl-C; otherwise that of
+`stillmotion animate`.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def check_picture(path: Path) -> str:
-    """What is wrong with a picture, or "". Checked before the service starts."""
+    """The problem with a picture, or "". Checked before the service starts."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -77,24 +77,24 @@ def check_picture(path: Path) -> str:
 
 
 def check_output(path: Path | None) -> str:
-    """What is wrong with the path of an output file, or ""."""
+    """The problem with an output path, or ""."""
     if path is None:
         return ""
     if path.is_dir():
-        return f"{path} is a directory; name a file."
+        return f"{path} is a directory, not a file."
     folder = path.absolute().parent
     return "" if os.access(folder, os.W_OK) else f"The directory {folder} cannot be written."
 
 
 def choose_output(image: Path, data: DataDir) -> Path:
-    """A new file named after the picture, in the current directory if it can be written."""
+    """An unused file name based on the picture's, in the current directory if that is writable."""
     folder = Path.cwd() if os.access(Path.cwd(), os.W_OK) else data.folder("clips")
     names = itertools.chain([image.stem], (f"{image.stem}-{n}" for n in itertools.count(2)))
     return next(path for name in names if not (path := folder / f"{name}.mp4").exists())
 
 
 def animate(stack: Stack, image: Path, prompt: str, output: Path, *options: str) -> int:
-    """Run `stillmotion animate` and print the clip's path. Its progress goes to our stderr."""
+    """Run `stillmotion animate` and print the clip's path. Progress goes to our stderr."""
     code, printed = stack.command(
         *("animate", str(image.resolve()), prompt, *options),
         *("--server", stack.url, "-o", str(output.resolve())),
@@ -107,7 +107,7 @@ def animate(stack: Stack, image: Path, prompt: str, output: Path, *options: str)
 
 
 def describe(stack: Stack) -> str:
-    """How to use the running service: addresses, the API key, the log-in."""
+    """How to use the running service: addresses, API key and login."""
     user, password = stack.flower_login
     return f"""
     Studio   {stack.url}/ (sign in with the API key)
@@ -151,7 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
         code = 0
         if arguments.image or arguments.sample or not arguments.serve:
             output = arguments.output or choose_output(image, stack.data)
-            options = ("--loop",) if arguments.sample else ()  # a WebP starts again at its end
+            options = ("--loop",) if arguments.sample else ()  # the WebP plays in a loop
             code = animate(stack, image, arguments.prompt, output, *options)
             if arguments.sample and code == 0:
                 write_sample(output, arguments.sample)
@@ -161,7 +161,7 @@ def run(arguments: argparse.Namespace) -> int:
                 signal.pause()
         return code
     finally:
-        # Ignore a second Ctrl-C: it would leave the rest to the reaper. Stop in order instead.
+        # Ignore a second Ctrl-C: it would leave the rest of an orderly stop to the reaper.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         stack.close()
@@ -169,7 +169,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def main() -> int:
     arguments = parse(sys.argv[1:])
-    # SIGINT too: a shell starts background jobs with it ignored.
+    # SIGINT, too: shells start background jobs with it ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     try:

@@ -1,8 +1,8 @@
-"""What can go wrong with the stack itself."""
+"""Errors of the stack itself."""
 
 
 class StackError(Exception):
-    """One sentence for the person who started the stack."""
+    """The stack failed. The message is one sentence for the person who started it."""
 
 
 class DirectoryInUse(StackError):

@@ -1,8 +1,8 @@
-"""Become COMMAND, after telling the reaper about it: guard.py FD STAGE SIGNAL GRACE USER COMMAND...
+"""Register with the reaper, then exec COMMAND: guard.py FD STAGE SIGNAL GRACE USER COMMAND...
 
-USER is `uid:gid` to drop to, or `-`. FD is the reaper's pipe. The line is written here, before the
-exec, and not by the supervisor: as long as this process has the pipe open the reaper sees no end
-of file, so there is no moment at which the supervisor could die and leave COMMAND unknown.
+USER is `uid:gid` to drop to, or `-`. FD is the reaper's pipe. This process writes the line before
+the exec, instead of the supervisor: while it has the pipe open, the reaper sees no end of file, so
+the supervisor cannot die at a moment that leaves COMMAND unregistered.
 """
 
 import os

@@ -1,10 +1,10 @@
-"""Ends the stack's processes when the supervisor asks for it, or is no more.
+"""Ends the stack's processes when the supervisor asks for it, or dies.
 
-Reads lines on standard input: `+ PID STAGE SIGNAL GRACE` (started), `- PID` (ended), `stop`. At
-`stop` or at the end of file it ends what is left, stage by stage: SIGNAL first, SIGKILL to the
-whole process group after GRACE seconds. It has a session of its own and ignores the usual signals,
-so it outlives a supervisor that was killed with -9. A pipe rather than PR_SET_PDEATHSIG: that one
-is Linux only, has no order, and fires when the *thread* that forked ends.
+Reads lines from standard input: `+ PID STAGE SIGNAL GRACE` (started), `- PID` (ended), `stop`. At
+`stop` or end of file it ends the remaining processes stage by stage: first SIGNAL, then SIGKILL to
+the whole process group after GRACE seconds. It runs in its own session and ignores the usual
+signals, so it outlives a supervisor killed with -9. A pipe rather than PR_SET_PDEATHSIG, which is
+Linux only, has no order, and fires when the *thread* that forked ends.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ TICK_S = 0.02
 
 
 def alive(pid: int) -> bool:
-    """Whether `pid` runs. A zombie does not: whoever inherits it may never collect it."""
+    """Whether `pid` is running. Zombies do not count: their new parent may never collect them."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:  # no /proc on this system, or gone since
+    except OSError:  # no /proc on this system, or just gone
         return not Path("/proc/self").exists()
     return state != "Z"
 
@@ -33,7 +33,7 @@ def alive(pid: int) -> bool:
 def end(processes: dict[int, tuple[int, float]]) -> None:
     """End process groups {leader's pid: (signal, grace_s)} and wait for them."""
     for pid, (number, _) in processes.items():
-        for each in (number, signal.SIGCONT):  # a suspended process would not see the first
+        for each in (number, signal.SIGCONT):  # a suspended process would not handle the first
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, each)
     deadline = time.monotonic() + max(grace_s for _, grace_s in processes.values())
@@ -41,7 +41,7 @@ def end(processes: dict[int, tuple[int, float]]) -> None:
         time.sleep(TICK_S)
     for pid in processes:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)  # its children too, if it left any
+            os.killpg(pid, signal.SIGKILL)  # including any children it left
 
 
 def main() -> None:

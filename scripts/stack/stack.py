@@ -1,4 +1,4 @@
-"""Our processes on top of the services: what each is started with, and when it is ready."""
+"""Our processes on top of the services: how each is started, and when it is ready."""
 
 import http.client
 import os
@@ -21,23 +21,23 @@ from scripts.stack.supervisor import COMMANDS, Spec
 
 REGIONS = ("us-east", "eu-west")
 PROCESSES = ("api", "dispatcher", "gpu:us-east", "gpu:eu-west", "cpu", "flower")
-# What the second region needs besides, if it has a broker of its own.
+# Further processes for the second region, if it has its own broker.
 SECOND_BROKER = ("dispatcher:eu-west", "cpu:eu-west", "flower:eu-west")
-READY_S = 120.0  # a worker imports torch, loads and renders once; two do so on two busy cores
+READY_S = 120.0  # two workers import torch, load and render once, on two busy cores
 FLOWER_USER = "admin"
-# Flower's own end at 10 s.
+# Flower's default buckets end at 10 s.
 RENDER_BUCKETS = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 300)
 
 
 class Stack:
     """The whole service on this machine, as a context manager.
 
-    Processes have names: `api`, `dispatcher`, `gpu:REGION`, `cpu`, `flower`; a further one of a
-    kind gets a suffix (`dispatcher:2`, `gpu:us-east:2`), and one with a region's name runs there
-    (`dispatcher:eu-west`), else in the first region. `processes` are started by `open()`, others by
-    `start()`. `env` goes to every process, over everything else. `restart=False` leaves a crashed
-    process dead. `valkeys`: every region gets a Valkey of its own, as Redis and broker.
-    For `data` and `environ` see Services. Not for use from several threads.
+    Process names: `api`, `dispatcher`, `gpu:REGION`, `cpu`, `flower`. Further ones of a kind have
+    a suffix (`dispatcher:2`, `gpu:us-east:2`). One with a region in its name runs there
+    (`dispatcher:eu-west`), all others in the first region. `open()` starts `processes`, `start()`
+    any other. `env` is set for every process and overrides everything else. `restart=False` leaves
+    a crashed process dead. `valkeys`: give each region its own Valkey as Redis and broker.
+    For `data` and `environ` see Services. Not thread-safe.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Stack:
         self.data = self.services.data
         self._supervisor = self.services.supervisor
         self._ports: dict[str, int] = {}
-        self.env: dict[str, str] = {}  # what every process gets
+        self.env: dict[str, str] = {}  # for every process
 
     def open(self, *, wait: bool = True) -> Self:
         """Start the services, migrate, start the processes, and wait until all are ready."""
@@ -91,17 +91,17 @@ class Stack:
         return self
 
     def close(self) -> None:
-        """Stop everything: the processes first, then Valkey, then Postgres. Within 10 s."""
+        """Stop the processes, then Valkey, then Postgres, all within 10 s."""
         self.services.close()
 
     def start(self, name: str, *, env: Mapping[str, str] | None = None, wait: bool = True) -> None:
-        """Start one process, `env` over the common environment. Nothing if it runs already."""
+        """Start one process unless it is running. `env` overrides the common environment."""
         self._supervisor.start(self._spec(name, env or {}))
         if wait:
             self.wait_ready(name)
 
     def stop(self, name: str) -> None:
-        """End one process in an orderly way (SIGTERM), and wait for it."""
+        """Stop one process gracefully (SIGTERM) and wait for it."""
         self._supervisor.stop(name)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
@@ -109,7 +109,7 @@ class Stack:
         self._supervisor.kill(name, number)
 
     def pid(self, name: str) -> int:
-        """Raises KeyError if it was never started."""
+        """A process's pid. Raises KeyError if it was never started."""
         return self._supervisor.pid(name)
 
     def running(self, name: str) -> bool:
@@ -125,12 +125,12 @@ class Stack:
 
     @property
     def flower_urls(self) -> list[str]:
-        """Of every Flower; each shows one broker."""
+        """The URL of each Flower; each shows one broker."""
         flowers = [name for name in self.processes if name.split(":")[0] == "flower"]
         return [self._url_of(name) for name in flowers]
 
     def valkey_of(self, region: str) -> str:
-        """The name of the Valkey that serves a region: to `kill`, and to `start` again."""
+        """The name of the Valkey that serves a region, for `kill` and `start`."""
         return self._valkeys[region]
 
     @property
@@ -138,7 +138,7 @@ class Stack:
         return FLOWER_USER, self.data.secret("flower_password")
 
     def ready(self, name: str) -> bool:
-        """Whether a process does its work now. Of a dispatcher or CPU worker: whether it runs."""
+        """Whether a process is working; for a dispatcher or CPU worker, whether it is running."""
         if not self.running(name):
             return False
         match name.split(":")[0]:
@@ -154,7 +154,7 @@ class Stack:
         return True
 
     def wait_ready(self, *names: str, timeout_s: float = READY_S) -> None:
-        """Return when every one of these is ready. Raises StackError, at once if one gave up."""
+        """Wait until all of these are ready. Raises StackError, at once if one has given up."""
         deadline = time.monotonic() + timeout_s
         for name in names:
             while not self.ready(name):
@@ -165,7 +165,7 @@ class Stack:
                 time.sleep(0.05)
 
     def api_key(self) -> str:
-        """An API key named `demo`: the kept one, if this database knows it. Raises StackError."""
+        """An API key named `demo`; the stored one if this database knows it. Raises StackError."""
         key = self.data.recall("api_key")
         if key is None or not answers(f"{self.url}/v1/jobs?limit=1", bearer=key):
             code, printed = self.command("keys", "create", "--name", "demo", "--admin")
@@ -182,12 +182,12 @@ class Stack:
         stderr: int | None = None,
         timeout_s: float = 60.0,
     ) -> tuple[int, str]:
-        """Run `stillmotion` in the repository's folder: (exit status, what it printed).
+        """Run `stillmotion` in the repository's folder: (exit status, stdout).
 
         Its stderr goes to the log `stillmotion` unless a file descriptor is given.
         """
         spec = self._python("stillmotion", ["-m", "stillmotion.cli", *map(str, arguments)], env)
-        # Ctrl-C to it: `animate` then cancels its job, while the API still runs.
+        # Pass Ctrl-C on: `animate` then cancels its job while the API is still running.
         spec = replace(spec, stage=COMMANDS, stop_signal=signal.SIGINT)
         code, printed = self._supervisor.run(spec, timeout_s, stdout=subprocess.PIPE, stderr=stderr)
         return code, printed.decode()
@@ -217,14 +217,14 @@ class Stack:
             if name in self.services.redis_urls
         }
         regions_file.touch()
-        regions_file.chmod(0o600)  # the URLs have passwords
+        regions_file.chmod(0o600)  # the URLs contain passwords
         regions_file.write_text(regions_toml(self._regions, self._rtt_ms, own_redis))
         profile = self._environ.get("MODEL_PROFILE") or "motion-small"
         search = [str(ROOT), self._environ.get("PYTHONPATH", "")]
         return {
             **signing_certificate(self.data.folder("provenance")),
             **self._environ,
-            # Needed where the repository could not be installed because it is read-only.
+            # Needed if the repository is read-only and so could not be installed.
             "PYTHONPATH": os.pathsep.join(filter(None, search)),
             **self.services.env,
             "REGION": self._regions[0],
@@ -237,7 +237,7 @@ class Stack:
         }
 
     def _spec(self, name: str, env: Mapping[str, str]) -> Spec:
-        """How to start the process of that name."""
+        """How to start the process with this name."""
         kind, *more = name.split(":")
         env = {"REGION": more[0], **env} if more and more[0] in self._regions else env
         match kind:
@@ -264,7 +264,7 @@ class Stack:
     def _flower(self, name: str, env: Mapping[str, str]) -> Spec:
         argv = ["-m", "celery", "-A", "app.broker.celery_app", "flower", "--address=127.0.0.1"]
         argv += [f"--port={self._port(name)}", "--read_only", "--purge_offline_workers=60"]
-        # By the environment: everybody can see a process's arguments.
+        # In the environment, because everybody can see a process's arguments.
         own = {
             "FLOWER_BASIC_AUTH": ":".join(self.flower_login),
             "FLOWER_TASK_RUNTIME_METRIC_BUCKETS": ",".join(map(str, RENDER_BUCKETS)),
@@ -296,7 +296,7 @@ class Stack:
 
 
 def regions_toml(regions: Sequence[str], rtt_ms: float, redis_urls: Mapping[str, str]) -> str:
-    """The REGIONS_FILE of regions that are all equally far from each other."""
+    """A REGIONS_FILE whose regions are all equally far from each other."""
     tables = []
     for region in regions:
         others = ", ".join(f"{other} = {rtt_ms:g}" for other in regions if other != region)
@@ -307,7 +307,7 @@ def regions_toml(regions: Sequence[str], rtt_ms: float, redis_urls: Mapping[str,
 
 
 def answers(url: str, *, bearer: str = "") -> bool:
-    """Whether a GET gives 200 within two seconds. No proxy of the environment is asked."""
+    """Whether a GET returns 200 within two seconds. Ignores proxies in the environment."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.netloc, timeout=2)
     try:

@@ -1,4 +1,4 @@
-"""Runs processes: logs to files, restarts with backoff, an orderly end whatever ends the parent."""
+"""Runs processes: log files, restarts with backoff, an orderly end however the parent ends."""
 
 import contextlib
 import os
@@ -17,17 +17,17 @@ from scripts.stack.errors import StackError
 HERE = Path(__file__).parent
 TICK_S = 0.05
 BACKOFF_S, BACKOFF_CAP_S = 0.25, 30.0
-STEADY_S = 30.0  # after this long the next crash counts as the first
+STEADY_S = 30.0  # after running this long, the next crash counts as the first
 LOG_BYTES = 10 * 2**20
-CLOSE_S = 15.0  # the stages' grace times add up to less
+CLOSE_S = 15.0  # more than the sum of the stages' grace times
 
-# The order in which the stages end, with their grace times: less than 10 s in all.
+# The stages in the order in which they end, with grace times: less than 10 s in total.
 COMMANDS, PROCESSES, VALKEY, POSTGRES = range(4)
 GRACE_S = (1.5, 4.5, 1.0, 2.5)
 
 
 def python(*argv: str | Path) -> list[str]:
-    """A bare interpreter: no site packages, 20 ms to start."""
+    """A bare interpreter without site packages, which starts in 20 ms."""
     return [sys.executable, "-I", "-S", *map(str, argv)]
 
 
@@ -35,8 +35,8 @@ def python(*argv: str | Path) -> list[str]:
 class Spec:
     """One process to keep running.
 
-    `grace_s` defaults to its stage's. `user` is (uid, gid) to run as. `ready_file` is removed
-    before each start, so that a file that exists was touched by the process that runs now.
+    `grace_s` defaults to the stage's. `user` is the (uid, gid) to run as. `ready_file` is removed
+    before each start, so if it exists, the current process touched it.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Spec:
 
     @property
     def ending(self) -> list[str]:
-        """How the reaper is to end it: stage, signal, seconds."""
+        """The reaper's arguments for ending it: stage, signal, seconds."""
         return [str(self.stage), str(int(self.stop_signal)), str(self.grace)]
 
 
@@ -63,23 +63,24 @@ class Spec:
 class Child:
     spec: Spec
     process: subprocess.Popen[bytes]
-    wanted: bool = True  # to run; False: an exit is no crash
+    should_run: bool = True  # False: an exit is not a crash
     started: float = field(default_factory=time.monotonic)
     crashes: int = 0  # in a row
     restart_at: float | None = None
-    buried: bool = False  # its exit was seen and its group cleared
+    buried: bool = False  # its exit was noticed and its group cleaned up
 
 
 def backoff_s(crashes: int) -> float:
-    """Wait before the next start, after `crashes` (>= 1) in a row."""
+    """Seconds to wait before the next start, after `crashes` (>= 1) in a row."""
     return min(BACKOFF_CAP_S, BACKOFF_S * 2.0 ** min(crashes - 1, 30))
 
 
 class Supervisor:
-    """Starts and keeps processes. Every method may be called from any thread.
+    """Starts processes and keeps them running. Thread-safe.
 
-    `restart=False` leaves a crashed process dead, as fault tests want it. `say` gets one sentence
-    per crash. `held_fd` stays open in the reaper: a lock that lasts until the last process is gone.
+    `restart=False` leaves a crashed process dead, for fault tests. `say` is called with one
+    sentence per crash. `held_fd` stays open in the reaper, so a lock on it lasts until the last
+    process is gone.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Supervisor:
         self._watcher.start()
 
     def start(self, spec: Spec) -> None:
-        """Start a process, or do nothing if it runs. Raises StackError once closed."""
+        """Start a process unless it is running. Raises StackError once closed."""
         with self._lock:
             child = self._children.get(spec.name)
             if child is not None and child.process.poll() is None:
@@ -120,12 +121,12 @@ class Supervisor:
         stdout: int | None = None,
         stderr: int | None = None,
     ) -> tuple[int, bytes]:
-        """Run a process to its end: (exit code, output if `stdout` is PIPE).
+        """Run a process to completion: (exit code, output if `stdout` is PIPE).
 
-        Raises StackError after `timeout_s`. It ends with the stack, like every other process.
+        Raises StackError after `timeout_s`. Like every other process, it ends with the stack.
         """
         with self._lock:
-            child = Child(spec, self._spawn(spec, stdout, stderr), wanted=False)
+            child = Child(spec, self._spawn(spec, stdout, stderr), should_run=False)
             self._children[spec.name] = child
         try:
             output, _ = child.process.communicate(timeout=timeout_s)
@@ -135,10 +136,10 @@ class Supervisor:
         return child.process.returncode, output or b""
 
     def stop(self, name: str) -> None:
-        """End one process as its spec says, and wait for it."""
+        """Stop one process as its spec says and wait for it."""
         with self._lock:
             child = self._children[name]
-            child.wanted, child.restart_at = False, None
+            child.should_run, child.restart_at = False, None
         if child.process.poll() is None:
             self._signal(child, child.spec.stop_signal, signal.SIGCONT)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -147,7 +148,7 @@ class Supervisor:
             self._bury(child)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
-        """Send a signal to a process and its children. It counts as a crash if it ends by it."""
+        """Send a signal to a process and its children. If it dies, that counts as a crash."""
         with self._lock:
             process = self._children[name].process
             if process.poll() is None:
@@ -159,7 +160,7 @@ class Supervisor:
             return child is not None and child.process.poll() is None
 
     def pid(self, name: str) -> int:
-        """The process's pid, which is its group's too. Raises KeyError if it was never started."""
+        """A process's pid, which is also its group's. Raises KeyError if it was never started."""
         with self._lock:
             return self._children[name].process.pid
 
@@ -168,7 +169,7 @@ class Supervisor:
             return self._children[name].spec
 
     def check(self, name: str) -> None:
-        """Raise StackError if a process that should come up has ended and will not, or keeps on."""
+        """Raise StackError if a process that should come up has given up or keeps crashing."""
         with self._lock:
             child = self._children[name]
             code = child.process.poll()
@@ -181,18 +182,18 @@ class Supervisor:
         return self.log_dir / f"{name.replace(':', '-')}.log"
 
     def last_line(self, name: str) -> str:
-        """The end of a process's log, for a message."""
+        """The last line of a process's log, for a message."""
         lines = self.log(name).read_text(errors="replace").strip().splitlines()
         return f"{lines[-1][:500] if lines else 'no output'} ({self.log(name)})"
 
     def close(self) -> None:
-        """End everything, stage by stage; bounded by the sum of the stages' grace times."""
+        """End everything stage by stage, within the sum of the stages' grace times."""
         with self._lock:
             if self._closed.is_set():
                 return
-            self._closed.set()  # from here on nothing starts
+            self._closed.set()  # nothing starts from here on
             for child in self._children.values():
-                child.wanted, child.restart_at = False, None
+                child.should_run, child.restart_at = False, None
             children = list(self._children.values())
             self._tell("stop\n")
         if self._reaper is not None:
@@ -259,13 +260,13 @@ class Supervisor:
                 os.write(self._pipe, line.encode())
 
     def _signal(self, child: Child, *numbers: int) -> None:
-        """Signal the leader alone: gunicorn and Celery tell their children themselves."""
+        """Signal only the leader: gunicorn and Celery pass signals on to their children."""
         for number in numbers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.process.pid, number)
 
     def _bury(self, child: Child) -> None:
-        """Clear away what is left of a process's group, once."""
+        """Clean up what is left of a process's group, once."""
         if child.buried:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -287,23 +288,21 @@ class Supervisor:
                 self._rotate_logs()
 
     def _attend(self, child: Child) -> None:
-        """Notice an exit, and start again when its time has come."""
+        """Notice an exit, and restart the process when its backoff is over."""
         now = time.monotonic()
         code = child.process.poll()
         if code is None:
             return
         if not child.buried:
             self._bury(child)
-            if not child.wanted:
+            if not child.should_run:
                 return
             child.crashes = 1 if now - child.started >= STEADY_S else child.crashes + 1
             if not self._restart:
                 return
             wait_s = backoff_s(child.crashes)
             child.restart_at = now + wait_s
-            self._say(
-                f"{child.spec.name} ended with {describe(code)}; starting again in {wait_s:g} s."
-            )
+            self._say(f"{child.spec.name} ended with {describe(code)}; restarting in {wait_s:g} s.")
         elif child.restart_at is not None and now >= child.restart_at:
             child.started, child.restart_at = now, now + BACKOFF_CAP_S  # if it cannot be spawned
             with contextlib.suppress(OSError):
@@ -311,10 +310,10 @@ class Supervisor:
                 child.restart_at, child.buried = None, False
 
     def _rotate_logs(self) -> None:
-        """Keep one old log. Truncating in place loses lines written meanwhile, but needs no pipe:
-        the processes go on logging when this one is dead."""
+        """Keep one old log. Truncating in place loses lines written meanwhile but needs no pipe, so
+        the processes can go on logging when this one is dead."""
         for path in self.log_dir.glob("*.log"):
-            with contextlib.suppress(OSError):  # a full disk must not end the watching
+            with contextlib.suppress(OSError):  # a full disk must not stop the watch thread
                 if path.stat().st_size > LOG_BYTES:
                     shutil.copyfile(path, path.with_suffix(".log.1"))
                     os.truncate(path, 0)

@@ -44,7 +44,7 @@ def test_a_key_without_the_scope_is_refused_politely(visit, api_key):
     expect(page.get_by_role("heading", name="Waiting jobs")).not_to_be_visible()
 
 
-def test_what_waits_and_what_failed_is_shown_as_it_happens(visit, site, store, admin_key):
+def test_waiting_and_failed_jobs_are_shown_live(visit, site, store, admin_key):
     owner = make.owner(store)
     page = visit("/ops")
     steps.sign_in(page, admin_key)
@@ -87,7 +87,7 @@ def test_the_page_fits_and_reads_well(visit, store, admin_key, axe, tmp_path, sc
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_draining_asks_first_and_holds_until_it_is_taken_back(visit, store, admin_key):
+def test_draining_asks_first_and_lasts_until_it_is_undone(visit, store, admin_key):
     page = visit("/ops")
     steps.sign_in(page, admin_key)
     drain = page.get_by_role("button", name="Drain us-west", exact=True)  # not "Undrain us-west"

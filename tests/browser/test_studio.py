@@ -35,7 +35,7 @@ def clip(page):
     return page.get_by_label("Clip: gentle waves")
 
 
-def test_a_picture_becomes_a_clip_that_plays_beside_it(studio, photo):
+def test_a_picture_becomes_a_clip_that_plays_next_to_it(studio, photo):
     page = studio()
     page.get_by_text("More options").click()
     page.get_by_label("Seed").fill(SEED)
@@ -53,7 +53,7 @@ def test_a_picture_becomes_a_clip_that_plays_beside_it(studio, photo):
     expect(clip(page)).to_be_visible()
 
 
-def test_a_job_is_canceled_in_mid_render(studio, store, photo):
+def test_a_job_is_canceled_mid_render(studio, store, photo):
     page = studio()
     steps.submit(page, photo)
     expect(page.locator("#stage-text")).to_contain_text("Step")
@@ -65,7 +65,7 @@ def test_a_job_is_canceled_in_mid_render(studio, store, photo):
     assert states == ["canceled"]
 
 
-def test_what_is_no_picture_is_said_beside_the_picture(studio, photo, store):
+def test_a_bad_picture_is_reported_next_to_it(studio, photo, store):
     page = studio()
     page.get_by_role("button", name="Animate").click()
     expect(page.locator("#image-error")).to_have_text("Choose a picture first.")
@@ -135,7 +135,7 @@ def test_the_keyboard_is_enough(visit, api_key, photo):
     expect(steps.state(page)).to_have_text("canceled")
 
 
-def test_the_link_that_is_shared_needs_no_key(studio, photo):
+def test_a_shared_link_needs_no_key(studio, photo):
     page = studio(permissions=["clipboard-read", "clipboard-write"])
     steps.submit(page, photo)
     expect(steps.state(page)).to_have_text("succeeded")
@@ -188,7 +188,7 @@ def test_events_show_every_step(studio, photo):
     assert len([text for text in seen if text.startswith(("Step", "Writing"))]) >= 7, seen
 
 
-def test_a_clip_is_deleted_after_a_question(studio, photo):
+def test_deleting_a_clip_asks_for_confirmation(studio, photo):
     page = studio()
     steps.submit(page, photo)
     expect(steps.state(page)).to_have_text("succeeded")

@@ -32,7 +32,7 @@ def api(change, store, tmp_path):
         yield client
 
 
-def test_submits_beyond_the_pool_are_refused_or_kept_never_half_done(api, store, photo):
+def test_submits_beyond_the_pool_are_refused_or_completed(api, store, photo):
     def submit(n):
         return api.post(
             "/v1/jobs",

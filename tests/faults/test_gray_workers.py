@@ -83,7 +83,7 @@ def test_a_worker_that_its_broker_cannot_reach_is_not_claimed_for_long(fleet, se
     assert max(found) < 8.0, found
 
 
-def test_a_worker_deaf_for_good_takes_no_job_from_those_that_hear(fleet, settings, valves):
+def test_a_permanently_cut_off_worker_takes_no_jobs_from_the_others(fleet, settings, valves):
     """Both in one pool: the job of a deaf one's claim is taken by the other."""
     path = valves(settings.redis_url)
     fleet.dispatcher()

@@ -125,7 +125,7 @@ def running(config: Settings, name: str, job_id: UUID, fence: int, objects: Loca
     store.close()
 
 
-def test_two_attempts_of_one_fence_share_no_clip(postgres, change, objects_dir):
+def test_two_attempts_with_one_fence_share_no_clip(postgres, change, objects_dir):
     """The crash takes back a placement and its begin; the next placement gets the same fence."""
     config = change(database_url=postgres.url)
     store, objects = Store(config.sqlalchemy_url), objects_for(config)
@@ -157,7 +157,7 @@ def test_two_attempts_of_one_fence_share_no_clip(postgres, change, objects_dir):
     assert [info.key for info in objects.list("outputs/")] == [job.output_key]
 
 
-def test_the_worker_of_a_lost_begin_ends_nobody_elses_attempt(postgres, change):
+def test_the_worker_of_a_lost_begin_does_not_end_another_attempt(postgres, change):
     """Only the begin is lost: its placement stays, and a second delivery begins it again."""
     store = Store(change(database_url=postgres.url).sqlalchemy_url)
     owner = make.owner(store)

@@ -5,7 +5,7 @@ from tests.support import make
 from tests.support.fleet import wait_for
 
 
-def test_three_workers_die_then_the_job_has_failed_and_others_are_done(fleet):
+def test_a_job_fails_after_three_dead_workers_and_others_succeed(fleet):
     """The workers are killed as soon as the database says that they began the poison."""
     fleet.dispatcher()
     poison = fleet.submit(steps=400)

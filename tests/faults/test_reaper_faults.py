@@ -16,7 +16,7 @@ def database(settings):
     valve.close()
 
 
-def test_lost_calls_do_not_keep_the_leases_of_dead_workers_alive(fleet, database):
+def test_lost_calls_do_not_renew_the_leases_of_dead_workers(fleet, database):
     """A connection that breaks for a moment gives no worker a reason to be late."""
     worker = fleet.worker(noop_step_s=5.0).wait_ready()
     started = time.monotonic()

@@ -46,7 +46,7 @@ def test_a_delivery_after_the_end_changes_nothing(fleet):
     assert fleet.objects.get(before.output_key)
 
 
-def test_a_delivery_of_a_placement_that_was_taken_back_begins_nothing(fleet):
+def test_a_delivery_of_a_reclaimed_placement_begins_nothing(fleet):
     """The job waits again with the fence of the placement that nobody began."""
     worker = fleet.worker().wait_ready()
     job_id = fleet.submit(policy="strict")

@@ -60,7 +60,7 @@ def test_the_api_answers_in_time_and_recovers(api, path, photo):
     assert answers[-1] == 202
 
 
-def test_a_dispatcher_places_again_in_time(fleet, path):
+def test_a_dispatcher_resumes_placing_in_time(fleet, path):
     fleet.dispatcher(database_url=path.through)
     fleet.worker().wait_ready()
     fleet.wait(fleet.submit(), "succeeded")
@@ -70,7 +70,7 @@ def test_a_dispatcher_places_again_in_time(fleet, path):
     assert time.monotonic() - started < PATIENCE_S
 
 
-def test_a_worker_begins_and_finishes_again_in_time(fleet, path):
+def test_a_worker_resumes_work_in_time(fleet, path):
     """At the begin of one attempt, and in the middle of another."""
     fleet.dispatcher()
     worker = fleet.worker(database_url=path.through, noop_step_s=0.2).wait_ready()

@@ -23,7 +23,7 @@ def through(proxy, settings):
     return settings.database_url.replace(f":{port}/", f":{proxy.port}/")
 
 
-def test_a_finish_whose_answer_is_lost_counts_once(fleet, proxy, settings):
+def test_a_finish_whose_response_is_lost_counts_once(fleet, proxy, settings):
     """The commit held; the worker learns it from the row instead of rendering again."""
     fleet.dispatcher()
     worker = fleet.worker(database_url=through(proxy, settings)).wait_ready()
@@ -42,7 +42,7 @@ def test_a_finish_whose_answer_is_lost_counts_once(fleet, proxy, settings):
         assert owed.scalar_one() == 1
 
 
-def test_a_begin_whose_answer_is_lost_is_made_up_for(fleet, proxy, settings):
+def test_a_begin_whose_response_is_lost_is_recovered(fleet, proxy, settings):
     """The worker asks again with the same lease token, and gets the attempt that it began."""
     fleet.dispatcher()
     worker = fleet.worker(database_url=through(proxy, settings)).wait_ready()

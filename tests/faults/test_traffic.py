@@ -56,7 +56,7 @@ def test_a_leader_that_freezes_is_replaced_and_writes_nothing_when_it_wakes(flee
     assert frozen.alive
 
 
-def test_a_drained_region_finishes_what_it_does_and_gets_nothing_more(fleet):
+def test_a_drained_region_finishes_its_jobs_and_gets_no_new_ones(fleet):
     fleet.dispatcher(**QUICK)
     busy = fleet.worker("us-east", noop_step_s=0.5).wait_ready()
     first = fleet.submit(steps=8)
@@ -73,7 +73,7 @@ def test_a_drained_region_finishes_what_it_does_and_gets_nothing_more(fleet):
     assert busy.outcomes(second) == []
 
 
-def test_a_table_is_made_of_what_real_workers_report(fleet):
+def test_a_table_is_built_from_what_real_workers_report(fleet):
     fleet.dispatcher(**QUICK)
     fleet.worker("us-west", noop_step_s=0.1).wait_ready()
     job = fleet.submit(steps=4, home_region="us-west")

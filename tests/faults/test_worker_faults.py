@@ -76,7 +76,7 @@ def test_a_worker_that_warms_up_gets_nothing_meanwhile(fleet):
     assert fleet.wait(job_id, "succeeded").fence == 1
 
 
-def test_sigterm_drains_the_running_job_is_finished_and_no_other_is_taken(fleet):
+def test_sigterm_finishes_the_running_job_and_takes_no_other(fleet):
     fleet.dispatcher()
     worker = fleet.worker(noop_step_s=0.5).wait_ready()
     running = fleet.submit(steps=8)

@@ -1,4 +1,4 @@
-"""Requests to the API, and what they must have left behind."""
+"""Requests to the API, and checks of their effects."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ def data_uri(photo) -> str:
 
 
 def objects_in(directory: Path) -> list[str]:
-    """The keys of every stored object; half-written files are none."""
+    """The keys of all stored objects, without half-written files."""
     paths = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
     return sorted(str(path) for path in paths if not str(path).startswith("."))
 

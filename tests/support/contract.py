@@ -1,7 +1,7 @@
 """A test client that checks every response against the OpenAPI document.
 
-Successful bodies need no check here: `@describe` serialises only the models that the document is
-made of. What remains are statuses, media types, and the codes of errors.
+Successful bodies need no check here: `@describe` serialises only the models from which the document
+is built. This checks statuses, media types and error codes.
 """
 
 import re
@@ -9,7 +9,7 @@ import re
 from flask.testing import FlaskClient
 from werkzeug.exceptions import HTTPException
 
-# A 422 names a field, except here: the whole request is wrong.
+# These 422s name no field, because the whole request is wrong.
 WHOLE = {"idempotency_key_reused"}
 
 
@@ -25,7 +25,7 @@ class Contract:
         try:
             rule, _ = self._urls.match(path, method, return_rule=True)
         except HTTPException:
-            return  # an unknown path or method belongs to no operation
+            return  # an unknown path or method is not an operation
         if rule.endpoint.startswith("web.") or method in ("HEAD", "OPTIONS"):
             return
         name = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)

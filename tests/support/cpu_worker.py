@@ -13,7 +13,7 @@ from tests.support import services
 
 @contextlib.contextmanager
 def cpu_worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen]:
-    """A CPU worker that consumes; killed when the block is left."""
+    """A running CPU worker; killed at the end of the block."""
     with (
         log.open("wb") as out,
         services.process(

@@ -1,4 +1,4 @@
-"""Regions whose Redis and Postgres say what a test wants them to say."""
+"""Regions whose Redis and Postgres contents a test controls."""
 
 import secrets
 import time
@@ -32,7 +32,7 @@ TOPOLOGY = Topology(
 
 
 def report(region: str, sequence: int = 1, **values: object) -> RegionReport:
-    """A region of 20 workers, 10 of them busy, of 4 s a job and with half of its load."""
+    """A region with 20 workers, 10 of them busy, 4 s per job, at half load."""
     return RegionReport(
         Report(
             **{
@@ -54,7 +54,7 @@ def report(region: str, sequence: int = 1, **values: object) -> RegionReport:
 
 
 def table(version: int = 1, age_s: float = 0.0, **values: object) -> Table:
-    """Everybody at home, and everything open to overflow; change what matters."""
+    """All demand at home and every region open to overflow; change the relevant values."""
     fields = {
         "shares": {name: {name: 1.0} for name in NAMES},
         "reach": dict.fromkeys(NAMES, 1),
@@ -79,14 +79,14 @@ class Deployment:
         self.sequence = 0
 
     def reports(self, **by_region: dict[str, object]) -> None:
-        """A new report of every region."""
+        """Publish a new report for every region."""
         self.sequence += 1
         for name in NAMES:
             one = report(name, self.sequence, **by_region.get(name, {}))
             traffic.write_report(self.client, one)
 
     def publish(self, made: Table) -> None:
-        """A table in force, as a leader leaves it."""
+        """Put a table in force, as a leader does."""
         with self.store.begin() as tx:
             tables.publish(tx, made, "test")
         traffic.write_table(self.client, made.to_json())
@@ -98,14 +98,14 @@ class Deployment:
         self._announce(region, [f"{region}-busy-{n}" for n in range(count)], ("ready",))
 
     def _announce(self, region: str, workers: list[str], sets: tuple[str, ...]) -> None:
-        """As workers do, but once for the whole test: an entry of theirs lives for 3 s."""
+        """As workers do, but once for the whole test: a worker's entry expires after 3 s."""
         until_ms = int((time.time() + 600) * 1000)
         for each in sets:
             key = f"{{{Pool(region, 'noop')}}}:{each}"
             self.client.zadd(key, dict.fromkeys(workers, until_ms))
 
     def submit(self, count: int = 1, age_s: float = 0.0, **changes: object) -> list:
-        """Waiting jobs with home `home`, submitted `age_s` ago; oldest first."""
+        """Create waiting jobs with home `home`, submitted `age_s` ago; oldest first."""
         values = {"home_region": "home"} | changes
         now_ms = time.time_ns() // 1_000_000 - int(age_s * 1000)
         made = [
@@ -118,7 +118,7 @@ class Deployment:
         return [job.id for job in made]
 
     def regions_of(self, ids: Iterable) -> list[str | None]:
-        """Where each job was placed; None: it waits."""
+        """Where each job was placed; None: it is waiting."""
         rows = [make.read(self.store, job) for job in ids]
         return [row.region if row.state == "starting" else None for row in rows]
 

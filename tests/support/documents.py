@@ -1,4 +1,4 @@
-"""The documents as the tests read them: their fenced blocks, links and headings."""
+"""Parsed documents: their fenced blocks, links and headings."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _INDENTED = re.compile(r"^(?: {4}|\t)(?! *(?:[-*]|\d+\.) )\S", re.MULTILINE)
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """Where a block stands: its document, the heading above it, its number under that heading."""
+    """The position of a block: its document, the heading above it, and its number under that."""
 
     document: str
     heading: str
@@ -53,12 +53,12 @@ def links(document: str) -> list[str]:
 
 
 def anchors(document: str) -> set[str]:
-    """The fragments that a document's headings have on GitHub."""
+    """The anchors that GitHub gives to a document's headings."""
     headings = re.findall(r"^#{1,6} (.+)$", prose(document), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", text).strip().lower().replace(" ", "-") for text in headings}
 
 
 def paths(document: str) -> set[str]:
-    """Paths of this repository that a document names in code quotes."""
+    """Paths of this repository that a document mentions in code quotes."""
     rooms = "app|workers|stillmotion|scripts|tests|migrations|docs"
     return set(re.findall(rf"`((?:{rooms})/[\w./-]*)`", prose(document)))

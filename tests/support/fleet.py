@@ -1,4 +1,4 @@
-"""Real dispatchers and workers in processes of their own, to be killed, stopped and cut off."""
+"""Real dispatcher and worker processes that tests can kill, stop and cut off."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ READY_S = 60.0
 
 
 class Process:
-    """One of our processes; `log` has its lines."""
+    """One of our processes; `log` holds its lines."""
 
     def __init__(self, child: subprocess.Popen, log: Path, ready: Path | None):
         self._child = child
@@ -54,7 +54,7 @@ class Process:
         return services.log_lines(self._log)
 
     def outcomes(self, job_id: UUID) -> list[str]:
-        """How each attempt of a job ended, as this worker saw it."""
+        """How each attempt of a job ended, according to this worker."""
         return [
             line["outcome"]
             for line in self.log
@@ -63,7 +63,7 @@ class Process:
 
 
 class Fleet:
-    """A deployment on the test's own stores. Processes end with the fleet."""
+    """A deployment on the test's own stores. All processes end with the fleet."""
 
     def __init__(self, settings: Settings, store: Store, directory: Path, stack: ExitStack):
         self.settings = settings
@@ -123,7 +123,7 @@ class Fleet:
                     stderr=out,
                 )
             )
-        # A stopped process does not hear the signal that ends it.
+        # A stopped process would not handle the signal that ends it.
         self._stack.callback(lambda: child.poll() is None and os.kill(child.pid, signal.SIGCONT))
         return Process(child, log, ready)
 

@@ -1,4 +1,4 @@
-"""Webhooks through the API, and what came of them."""
+"""Create webhooks through the API and inspect their deliveries."""
 
 from sqlalchemy import text
 
@@ -13,7 +13,7 @@ def create(client, url, **fields):
 
 
 def end_job(store, caller, loop=None, **changes):
-    """Cancel a job that waits: the shortest way to an end."""
+    """Submit and cancel a waiting job, the shortest way to an ended one."""
     job_id = make.submit(store, caller, **changes)
     with store.begin() as tx:
         jobs.cancel(tx, job_id, owner_id=caller)
@@ -27,7 +27,7 @@ def listed(client, **query):
 
 
 def wait_state(client, state, count=1, **query):
-    """The deliveries that the query finds, once `count` of them are in that state."""
+    """The deliveries that match the query, once `count` of them are in that state."""
     services.wait_until(lambda: len(listed(client, state=state, **query)) == count)
     return listed(client, state=state, **query)
 

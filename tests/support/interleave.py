@@ -1,4 +1,4 @@
-"""Transactions whose statements a test lets run one at a time, in any order between two actors."""
+"""Run two actors' transactions one statement at a time, in any order."""
 
 import threading
 import time
@@ -9,16 +9,16 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
-LOOK_S = 0.02  # before the server is asked whether a statement waits for a lock
+POLL_S = 0.02  # before asking the server whether a statement waits for a lock
 GIVE_UP_S = 20.0
 
 
 class Crashed(Exception):
-    """The database went away in the middle of what an actor did."""
+    """The database crashed in the middle of an actor's work."""
 
 
 class Actor:
-    """Runs one piece of work at a time in a thread that stops before every statement and commit."""
+    """Runs work in a thread that pauses before every statement and commit."""
 
     def __init__(self, stage: "Stage", name: str):
         self.stage, self.name = stage, name
@@ -29,7 +29,7 @@ class Actor:
         self._crashing = False
 
     def start(self, work: Callable[["Actor"], None]) -> None:
-        """Begin, and stop before the first statement."""
+        """Start the work and pause before its first statement."""
         self.busy = True
         self._arrived.clear()
 
@@ -38,7 +38,7 @@ class Actor:
             try:
                 work(self)
             except (Crashed, DBAPIError) as error:
-                # A deadlock is an error like any other: its transaction never was.
+                # A deadlock is an error like any other: its transaction has no effect.
                 self.stage.failures.append((self.name, str(error).splitlines()[0]))
             except BaseException as error:
                 self.stage.broken = error
@@ -50,7 +50,7 @@ class Actor:
         self._settle()
 
     def step(self) -> None:
-        """Let one statement run. Returns at the next one, at the end, or if it waits for a lock."""
+        """Run one statement. Returns at the next one, at the end, or if it waits for a lock."""
         if self.busy and self._arrived.is_set():
             self._arrived.clear()
             self._go.release()
@@ -59,8 +59,8 @@ class Actor:
 
     def _settle(self) -> None:
         waited_s = 0.0
-        while not self._arrived.wait(LOOK_S):
-            waited_s += LOOK_S
+        while not self._arrived.wait(POLL_S):
+            waited_s += POLL_S
             if self.pid and self.stage.is_blocked(self.pid):
                 return
             assert waited_s < GIVE_UP_S, f"{self.name} hangs"
@@ -73,7 +73,7 @@ class Actor:
 
     @contextmanager
     def tx(self) -> Iterator[Connection]:
-        """One transaction; its commit is a step like its statements."""
+        """One transaction; its commit is a step like any statement."""
         with self.stage.engine.connect() as connection:
             # Also after the end: a number that blocks nobody.
             self.pid = connection.connection.driver_connection.info.backend_pid
@@ -83,14 +83,14 @@ class Actor:
             self.stage.committed(lazy)
 
     def crash(self) -> None:
-        """End whatever runs, as a server that dies does."""
+        """End any work in progress, as a dying server does."""
         if not self.busy:
             return
         self._crashing = True
         if not self._arrived.is_set() and self.pid:
             self.stage.terminate(self.pid)
         self._go.release()
-        while self.busy:  # nothing that it catches lets it go on
+        while self.busy:  # even if it catches the error, it must not continue
             self._go.release()
             time.sleep(0.002)
         self._crashing = False
@@ -99,10 +99,10 @@ class Actor:
 
 
 class Stage:
-    """Two actors on one database, and its history: what a crash may take back.
+    """Two actors on one database, and the history that a crash may roll back.
 
-    A commit that waits for the disk makes all before it durable. Of the commits since, a crash
-    takes back any number of the last ones.
+    A commit that waits for the disk makes all earlier ones durable. A crash may undo any number of
+    the latest commits since then.
     """
 
     TABLES = ("api_keys", "jobs", "attempts", "webhook_deliveries")
@@ -126,7 +126,7 @@ class Stage:
             actor.pause()
 
     def query(self, sql: str, **values: object) -> list[Any]:
-        """What is committed now."""
+        """Query the committed state."""
         with self._watch.connect() as connection:
             return list(connection.execute(text(sql), values))
 
@@ -150,15 +150,15 @@ class Stage:
 
     @property
     def losable(self) -> int:
-        """How many commits a crash may take back now."""
+        """How many commits a crash could undo now."""
         return max(0, len(self._history) - 1)
 
     def crash(self, lost: int) -> None:
-        """End both actors' work and take back the last `lost` commits."""
+        """End both actors' work and undo the last `lost` commits."""
         for actor in self.actors:
             actor.crash()
         self.engine.dispose()
-        # What the actors committed while they were ended is as durable as the rest.
+        # Anything the actors committed while they were being ended is as durable as the rest.
         lost = min(lost, self.losable)
         if lost:
             del self._history[-lost:]

@@ -1,4 +1,4 @@
-"""Rows that tests start from."""
+"""Rows for tests to start from."""
 
 import secrets
 import time
@@ -24,7 +24,7 @@ LEASE = "lease"  # the token of attempts that nobody competes for
 
 
 def new_job(owner_id: UUID, **changes: object) -> NewJob:
-    """A job that any noop worker can do."""
+    """A job that any noop worker can run."""
     values = {
         "id": uuid7(time.time_ns() // 1_000_000, secrets.randbits(74)),
         "owner_id": owner_id,
@@ -69,7 +69,7 @@ def attempts_of(store: Store, job_id: UUID):
 
 
 def backdate(store: Store, job_id: UUID, column: str, seconds: float = 1.0) -> None:
-    """Let a moment of a job's row pass without waiting for it."""
+    """Move a timestamp of a job's row into the past instead of waiting."""
     with store.begin() as tx:
         tx.execute(
             text(f"UPDATE jobs SET {column} = now() - make_interval(secs => :s) WHERE id = :id"),
@@ -87,7 +87,7 @@ def place(
     seen: int = 500,
     hops: Sequence[dict[str, Any]] = (),
 ) -> list[Placed]:
-    """Place the first jobs that wait for `source` and may go to `target`, one for each token."""
+    """Place the first jobs waiting for `source` that may go to `target`, one per token."""
     waiting = placing.peek(tx, profile, [source], open_regions=[target], limit=seen)
     offers = [
         Offer(job.job_id, list(hops))

@@ -1,4 +1,4 @@
-"""Looking at processes, and small ones to look at."""
+"""Inspect processes, and small processes to inspect."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ def until(condition: Callable[[], object], timeout_s: float = 10.0) -> bool:
 
 
 def running(pid: int) -> bool:
-    """Zombies do not count: in a container they may stay until it ends."""
+    """Zombies do not count: in a container they may remain until it ends."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -29,7 +29,7 @@ def running(pid: int) -> bool:
 
 
 def marked(mark: str) -> list[int]:
-    """Live processes that have `mark` among their arguments."""
+    """Live processes with `mark` among their arguments."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -41,7 +41,7 @@ def marked(mark: str) -> list[int]:
 
 
 def stub(name: str, code: str, folder: Path, *arguments: str, grace_s: float = 1.0) -> Spec:
-    """A process of ours, as the supervisor sees one."""
+    """The Spec of a Python process for the supervisor."""
     argv = [sys.executable, "-I", "-S", "-c", textwrap.dedent(code), *arguments]
     return Spec(name=name, argv=argv, env={}, cwd=folder, grace_s=grace_s)
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that can lose an answer."""
+"""A TCP proxy that can lose a response."""
 
 import contextlib
 import socket
@@ -8,8 +8,8 @@ from threading import Event, Thread
 class Proxy:
     """Forwards 127.0.0.1:`port` to `target`.
 
-    After `lose_answer_to(pattern)`, the next request that contains the bytes reaches the server,
-    whose answer is thrown away: both connections are closed instead.
+    After `lose_answer_to(pattern)`, the next request containing the bytes reaches the server, but
+    its response is dropped and both connections are closed.
     """
 
     def __init__(self, target: tuple[str, int]):

@@ -1,4 +1,4 @@
-"""A RabbitMQ of the test's own: no system service, loopback only."""
+"""A private RabbitMQ: not a system service, loopback only."""
 
 import contextlib
 import subprocess
@@ -11,7 +11,7 @@ from tests.support import services
 
 
 class RabbitMQ:
-    """A broker that can be stopped and started again; it keeps its directory and its port."""
+    """A broker that can be stopped and restarted with the same directory and port."""
 
     def __init__(self, directory: Path):
         ports = (services.free_port(), services.free_port(), services.free_port())

@@ -7,9 +7,9 @@ from threading import Condition, Event, Thread
 
 
 class Receiver:
-    """An HTTP server that answers as told, by path, and remembers every request.
+    """An HTTP server with scripted responses by path, which records every request.
 
-    `answers[path]` is a list of (status, headers); the last one stays. Status 0: never answer.
+    `answers[path]` is a list of (status, headers); the last one repeats. Status 0: never respond.
     """
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""Real processes for the tests, on free ports of the loopback."""
+"""Real processes for the tests, on free loopback ports."""
 
 import contextlib
 import ctypes
@@ -36,11 +36,11 @@ rtt_ms = { us-east = 80, us-west = 140 }
 
 
 def need(name: str, found: object) -> None:
-    """Skip the test if something is not installed; fail it where CI is set."""
+    """Skip the test if something is not installed; fail it if CI is set."""
     if found:
         return
     if os.environ.get("CI"):
-        pytest.fail(f"{name} is not installed, and CI needs it")
+        pytest.fail(f"{name} is not installed, but CI requires it")
     pytest.skip(f"{name} is not installed")
 
 
@@ -51,14 +51,14 @@ def free_port() -> int:
 
 
 def _end_with_parent() -> None:
-    # PR_SET_PDEATHSIG: a killed test run leaves no process behind.
+    # PR_SET_PDEATHSIG, so that a killed test run leaves no process behind.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
 
 
 @contextlib.contextmanager
 def process(args: list, *, stop: signal.Signals = signal.SIGTERM, **options) -> Iterator:
-    """A process that has ended when the block is left."""
+    """A process that is stopped at the end of the block."""
     child = subprocess.Popen(
         [str(arg) for arg in args], start_new_session=True, preexec_fn=_end_with_parent, **options
     )
@@ -74,7 +74,7 @@ def process(args: list, *, stop: signal.Signals = signal.SIGTERM, **options) -> 
 
 
 def wait_until(check, child: subprocess.Popen | None = None, timeout_s: float = 30.0) -> None:
-    """Return when `check()` neither raises nor is false. Raises TimeoutError."""
+    """Return once `check()` is true and does not raise. Raises TimeoutError."""
     deadline = time.monotonic() + timeout_s
     while True:
         problem: Exception | None = None
@@ -91,7 +91,7 @@ def wait_until(check, child: subprocess.Popen | None = None, timeout_s: float = 
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment from which a process reads exactly these settings."""
+    """The environment variables that give a process exactly these settings."""
     own = {name.upper() for name in Settings.model_fields}
     values = {name: value for name, value in os.environ.items() if name not in own}
     for name, value in settings:
@@ -102,7 +102,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def migrate(database_url: str) -> None:
-    """Bring a database to the newest schema, by the command that an operator uses."""
+    """Migrate a database to the latest schema with the operator's command."""
     given = {"DATABASE_URL": database_url, "REDIS_URL": "redis://127.0.0.1:1/0"}
     given |= {"OBJECTS_URL": "file:///nowhere", "SECRET_KEY": SECRET_KEY}
     subprocess.run(
@@ -123,7 +123,7 @@ def empty(store: Store) -> None:
 
 @contextlib.contextmanager
 def gunicorn(settings: Settings, log: Path | None = None) -> Iterator[str]:
-    """The API as it runs in production, listening at `settings.public_url`; yields that URL."""
+    """The API as in production, listening at `settings.public_url`; yields that URL."""
     bind = settings.public_url.removeprefix("http://")
     command = [sys.executable, "-m", "gunicorn", "-c", "python:app.gunicorn_conf", "-b", bind]
     with (
@@ -141,7 +141,7 @@ def gunicorn(settings: Settings, log: Path | None = None) -> Iterator[str]:
 
 
 def log_lines(path: Path) -> list[dict]:
-    """A process's log, parsed; what is not JSON comes as {"raw": line}."""
+    """A process's parsed log; a line that is not JSON becomes {"raw": line}."""
     lines = []
     for line in path.read_text().splitlines():
         try:

@@ -1,4 +1,4 @@
-"""A reader of server-sent events, as the HTML standard says, that notes when each came."""
+"""A reader of server-sent events, by the HTML standard, that records their arrival times."""
 
 import json
 import time
@@ -18,7 +18,7 @@ class Event:
 
 
 def events(lines: Iterator[str]) -> Iterator[Event]:
-    """The events in a stream's lines; comments and `retry` are passed over."""
+    """The events in a stream's lines; skips comments and `retry`."""
     name, data, position = "message", "", None
     for line in lines:
         if line:
@@ -36,7 +36,7 @@ def events(lines: Iterator[str]) -> Iterator[Event]:
 
 
 def read(url: str, key: str, *, last: str | None = None, timeout_s: float = 60.0) -> list[Event]:
-    """Every event of one stream, up to its end."""
+    """Every event of one stream until it ends."""
     headers = {"Authorization": f"Bearer {key}"} | ({"Last-Event-ID": last} if last else {})
     with httpx.stream("GET", url, headers=headers, timeout=timeout_s) as answer:
         answer.raise_for_status()

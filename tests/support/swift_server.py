@@ -1,8 +1,8 @@
-"""OpenStack Swift with its S3 API, all four servers in one process: a real S3 server for tests.
+"""A real S3 server for tests: OpenStack Swift with its S3 API, all four servers in one process.
 
-Unlike the usual emulations it checks signatures and expiry. Started as a process of its own,
-because eventlet replaces parts of the standard library. Needs a file system with user
-attributes (ext4, xfs, btrfs).
+Unlike the usual emulators it checks signatures and expiry. It runs in a separate process, because
+eventlet replaces parts of the standard library. It needs a file system with user attributes
+(ext4, xfs, btrfs).
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 
 ACCESS_KEY = "test:tester"
 SECRET_KEY = "testing"
-PAGE = 5  # objects per page of a listing; S3 has 1000, which no test wants to fill
+PAGE = 5  # objects per page of a listing; S3 has 1000, too many for a test to fill
 
 SWIFT_CONF = """
 [swift-hash]
@@ -35,7 +35,7 @@ fallocate_reserve = 0
 use = egg:swift#{kind}
 """
 
-# No cache middleware, hence no memcached: tempauth only needs one for tokens, which S3 lacks.
+# No cache middleware or memcached: tempauth needs it only for tokens, which S3 does not use.
 PROXY_CONF = f"""
 [DEFAULT]
 swift_dir = {{home}}
@@ -59,7 +59,7 @@ account_autocreate = true
 
 @dataclass(frozen=True)
 class SwiftServer:
-    """Where a running server answers; the keys are ACCESS_KEY and SECRET_KEY."""
+    """The address of a running server; its keys are ACCESS_KEY and SECRET_KEY."""
 
     endpoint_url: str
     pid: int
@@ -67,18 +67,18 @@ class SwiftServer:
 
 @contextlib.contextmanager
 def swift_server() -> Iterator[SwiftServer]:
-    """Run a server with an empty disk of its own until the block ends.
+    """Run a server with an empty disk until the block ends.
 
     Raises:
         ImportError: swift is not installed.
-        RuntimeError: it did not come up.
+        RuntimeError: it did not start.
     """
     with tempfile.TemporaryDirectory(prefix="swift-") as home:
         log = Path(home, "log")
         with log.open("wb") as errors:
             process = subprocess.Popen(
                 [sys.executable, __file__, home],
-                stdin=subprocess.PIPE,  # its end tells the server that we are gone, however
+                stdin=subprocess.PIPE,  # end of file tells the server that we are gone
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
@@ -92,7 +92,7 @@ def swift_server() -> Iterator[SwiftServer]:
 
 
 def serve(home: Path) -> None:
-    """Run the four servers on free ports of 127.0.0.1; print the S3 endpoint; end with stdin."""
+    """Run the four servers on free loopback ports until stdin ends; print the S3 endpoint."""
     import eventlet
 
     eventlet.monkey_patch()
@@ -104,7 +104,7 @@ def serve(home: Path) -> None:
 
     (home / "swift.conf").write_text(SWIFT_CONF)
     (home / "devices" / "disk").mkdir(parents=True, exist_ok=True)
-    # Before any app loads: they would look for /etc/swift/swift.conf.
+    # Before any app is loaded: they would look for /etc/swift/swift.conf.
     set_swift_dir(str(home))
 
     def run(kind: str, conf: str, listener) -> None:
@@ -117,7 +117,7 @@ def serve(home: Path) -> None:
             app,
             NullLogger(),
             protocol=SwiftHttpProtocol,
-            # Otherwise metadata keys and ETag come back with other capitals than S3's.
+            # Otherwise the case of metadata keys and ETag differs from S3's.
             capitalize_response_headers=False,
         )
 
@@ -133,7 +133,7 @@ def serve(home: Path) -> None:
             "device": "disk",
             "weight": 1.0,
         }
-        # One replica, 2 ** (32 - 30) partitions, all on the one device.
+        # One replica and 2 ** (32 - 30) partitions, all on one device.
         RingData([[0] * 4], [device], 30).save(str(home / f"{kind}.ring.gz"))
     for kind, listener in listeners.items():
         run(kind, BACKEND_CONF, listener)

@@ -10,7 +10,7 @@ from workers.training.train import model_config, parse_args
 
 
 def write_model(directory: Path) -> Path:
-    """Save a model whose two networks have random weights."""
+    """Save a model with random weights in both networks."""
     config = model_config(toy=True)
     torch.manual_seed(0)
     save_config(directory, config)
@@ -20,6 +20,6 @@ def write_model(directory: Path) -> Path:
 
 
 def arguments(out: Path, steps: int, *more: str):
-    """Arguments of a training run of `steps` steps."""
+    """Arguments for a training run of `steps` steps."""
     options = ["--out", str(out), "--toy", "--batch", "4", "--log-every", "1", "--threads", "1"]
     return parse_args([*options, "--steps", str(steps), "--warmup-steps", "4", *more])

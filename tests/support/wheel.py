@@ -1,4 +1,4 @@
-"""What a new user has: the wheel in an environment of its own, outside the clone."""
+"""A new user's set-up: the wheel in its own environment, outside the clone."""
 
 import functools
 import importlib.metadata
@@ -13,21 +13,21 @@ import pytest
 
 from tests.support import services
 
-# Everything that a build could pick up by mistake, and the files that it needs.
+# The files that a build needs, and everything it could pick up by mistake.
 SOURCES = ("stillmotion", "app", "workers", "scripts", "migrations", "tests", "docs")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
-OLDEST_SETUPTOOLS = 77  # as pyproject.toml has it
+OLDEST_SETUPTOOLS = 77  # as in pyproject.toml
 
 
 def build_wheel(directory: Path) -> Path:
-    """Build the wheel in a copy of the clone: a build leaves folders in its source."""
+    """Build the wheel in a copy of the clone, because a build leaves folders in its source."""
     source = directory / "source"
     for name in SOURCES:
         skipped = shutil.ignore_patterns("__pycache__", "*.egg-info", "node_modules")
         shutil.copytree(services.ROOT / name, source / name, ignore=skipped)
     for name in FILES:
         shutil.copy(services.ROOT / name, source)
-    # An isolated build fetches setuptools, which most environments have already.
+    # An isolated build would download setuptools, which most environments already have.
     own = _has_setuptools()
     isolation = ["--no-build-isolation"] if own else []
     _pip("wheel", "--no-deps", *isolation, "-w", directory / "dist", source, fetches=not own)
@@ -37,10 +37,10 @@ def build_wheel(directory: Path) -> Path:
 
 @functools.cache
 def user_environment(tmp: Path) -> Path:
-    """The `bin` folder of an empty environment that has the wheel and its dependencies.
+    """The `bin` folder of a fresh environment with the wheel and its dependencies.
 
-    It is made once per `tmp`: pass `tmp_path_factory.getbasetemp()` to share it in a test session.
-    Skips the test where pip cannot fetch the dependencies, or fails it where CI is set.
+    Created once per `tmp`: pass `tmp_path_factory.getbasetemp()` to share it in a test session.
+    If pip cannot fetch the dependencies, it skips the test, or fails it if CI is set.
     """
     directory = tmp / "user-environment"
     directory.mkdir()
@@ -52,7 +52,7 @@ def user_environment(tmp: Path) -> Path:
 
 
 def user_variables(bin_dir: Path, home: Path, **variables: str) -> dict[str, str]:
-    """The environment variables of a new user's shell: no PYTHONPATH, nothing of the clone."""
+    """The environment variables of a new user's shell: no PYTHONPATH, nothing from the clone."""
     path = f"{bin_dir}{os.pathsep}{os.defpath}"
     return {"PATH": path, "HOME": str(home), "LANG": "C.UTF-8", **variables}
 

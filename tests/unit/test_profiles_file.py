@@ -70,7 +70,7 @@ def test_an_engine_without_a_model_needs_no_network(write):
         ("stall_limit_s = 60.0", "stall_limit_s = 301", "stall", "at most attempt_limit_s, 300"),
     ],
 )
-def test_every_mistake_is_named_with_its_line(write, old, new, start, sentence):
+def test_every_mistake_is_reported_with_its_line(write, old, new, start, sentence):
     path = write(WHOLE.replace(old, new))
     with pytest.raises(ProfilesFileError) as refused:
         profiles_file.read(path)
@@ -83,7 +83,7 @@ def test_a_missing_key_is_named(write):
         profiles_file.read(write(WHOLE.replace('licence = "Apache-2.0"\n', "")))
 
 
-def test_two_profiles_of_one_name_are_refused(write):
+def test_two_profiles_with_one_name_are_refused(write):
     paths = [write(WHOLE, "a.toml"), write(WHOLE, "b.toml")]
     with pytest.raises(ProfilesFileError, match=r"b.toml:1: .*a.toml declares .*'motion-small'"):
         profiles_file.read_all(paths)

@@ -1,4 +1,4 @@
-"""A TCP proxy whose connections can fall silent, be cut, slow or refused, one path at a time."""
+"""A TCP proxy that can silence, cut, delay or refuse the connections of one path."""
 
 import contextlib
 import socket
@@ -23,11 +23,10 @@ class _Link:
 
 
 class Valve:
-    """Forwards 127.0.0.1:`port` to the host and port of `url`; `through` is the URL by this way.
+    """Forwards 127.0.0.1:`port` to the host and port of `url`; `through` is the proxied URL.
 
-    What a silent connection was sent is kept and delivered when it flows again, as a network does
-    after a partition. Its peers' kernels acknowledge every byte, so only a timeout of the program
-    itself notices.
+    Data sent on a silent connection is kept and delivered when it flows again, as after a network
+    partition. The kernel acknowledges every byte, so only the program's own time-out notices.
     """
 
     def __init__(self, url: str):
@@ -36,7 +35,7 @@ class Valve:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.through = url.replace(f":{parts.port}/", f":{self.port}/")
-        self.delay_s = 0.0  # of everything on its way to the server
+        self.delay_s = 0.0  # of everything sent to the server
         self._links: list[_Link] = []
         self._lock = Lock()
         self._refusing = False
@@ -44,7 +43,7 @@ class Valve:
         Thread(target=self._accept, daemon=True).start()
 
     def silence(self, *, new: bool = False) -> int:
-        """Stop the flow of every connection; returns how many. `new`: and of those to come."""
+        """Stop the flow of every connection; `new`: also of future ones. Returns their number."""
         with self._lock:
             self._new_flow = not new
             for link in self._links:
@@ -52,7 +51,7 @@ class Valve:
             return len(self._links)
 
     def cut(self) -> int:
-        """Close every connection; new ones work. Returns how many there were."""
+        """Close every connection; new ones work. Returns the number closed."""
         with self._lock:
             links, self._links = self._links, []
         for link in links:
@@ -60,12 +59,12 @@ class Valve:
         return len(links)
 
     def refuse(self) -> None:
-        """Close every connection, and new ones as soon as they come."""
+        """Close every connection, and new ones as soon as they arrive."""
         self._refusing = True
         self.cut()
 
     def heal(self) -> None:
-        """Let everything flow, late bytes first."""
+        """Let everything flow again, delayed bytes first."""
         with self._lock:
             self._refusing, self._new_flow, self.delay_s = False, True, 0.0
             for link in self._links:

@@ -1,1 +1,1 @@
-"""Other servers that take a picture, answer with an id and render later, for `pipeline --peers`."""
+"""Other servers that accept a picture, return an id and render later, for `pipeline --peers`."""

@@ -1,6 +1,6 @@
 """Our no-op render as a BentoML task. Runs in the peer's own environment.
 
-PEER_CLIP: what every render answers; PEER_HOLD: renders wait while this file exists.
+PEER_CLIP: the result of every render. PEER_HOLD: renders wait while this file exists.
 """
 
 import os
@@ -15,7 +15,7 @@ CLIP = Path(os.environ["PEER_CLIP"]).read_bytes()
 HOLD = Path(os.environ["PEER_HOLD"])
 
 
-# Each worker process renders in one thread, and takes what its own connections submit.
+# Each worker process renders in one thread, and only the jobs submitted on its connections.
 @bentoml.service(workers=2, threads=1)
 class Animation:
     @bentoml.task  # type: ignore[untyped-decorator]  # not installed where mypy looks

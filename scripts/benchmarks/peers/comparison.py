@@ -1,4 +1,4 @@
-"""Peers measured in turn with ours, and the figures that come of it."""
+"""Measures peers in turn with our stack and derives the figures."""
 
 import http.client
 import os
@@ -18,7 +18,7 @@ from scripts.stack.stack import Stack
 
 @dataclass
 class Samples:
-    """What was measured of one peer so far, or why nothing is."""
+    """Measurements of one peer so far, or why there are none."""
 
     durability: str
     dones_ms: list[float] = field(default_factory=list)
@@ -27,10 +27,10 @@ class Samples:
 
 
 class Comparison:
-    """The peers and what was measured of them. Makes their environments, which takes minutes once.
+    """The peers and their measurements. Creates their environments on first use, in minutes.
 
     A peer that cannot be installed, or fails in a turn, is left out with a message; its figures
-    have no value then.
+    then have no value.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Comparison:
                 self._skip(kind.name, error)
 
     def turn(self, stack: Stack, jobs: int, burst_jobs: int) -> None:
-        """Start each peer beside the stack's services, measure it, stop it."""
+        """Start each peer next to the stack's services, measure it, and stop it."""
         for kind in PEERS:
             samples = self._samples[kind.name]
             if samples.skipped:
@@ -77,7 +77,7 @@ def compared(
     at_most: float,
     at_least: float,
 ) -> list[Figure]:
-    """A peer's two figures, and ours over them with the bounds that are wanted."""
+    """A peer's two figures, and the ratio of ours to them with its target."""
     if samples.skipped:
         done = rate = None
     else:

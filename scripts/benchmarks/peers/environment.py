@@ -1,4 +1,4 @@
-"""Virtual environments of the peers, whose requirements would not go with ours."""
+"""Virtual environments for the peers, whose requirements conflict with ours."""
 
 import subprocess
 import sys
@@ -10,17 +10,17 @@ REQUIREMENTS = {
     "ray": ("ray[serve]==2.60.0", "celery[redis]==5.7.0", "python-multipart==0.0.34"),
 }
 INSTALL_S = 900.0
-STAMP = "requirements.txt"  # written last: says what the environment holds
+STAMP = "requirements.txt"  # written last; lists the environment's contents
 
 
 class PeerUnavailable(Exception):
-    """A peer cannot be measured here; the message is one sentence that says why."""
+    """A peer cannot be measured here. The message says why in one sentence."""
 
 
 def interpreter(name: str, folder: Path) -> Path:
-    """The Python of a peer's environment in `folder`, made once for each state of REQUIREMENTS.
+    """The Python of a peer's environment in `folder`, recreated when REQUIREMENTS change.
 
-    Raises PeerUnavailable if it cannot be made.
+    Raises PeerUnavailable if it cannot be created.
     """
     home = folder / name
     python, stamp = home / "bin/python", home / STAMP
@@ -29,7 +29,7 @@ def interpreter(name: str, folder: Path) -> Path:
         if stamp.is_file() and stamp.read_text() == wanted and python.exists():
             return python
         names = " ".join(REQUIREMENTS[name])
-        print(f"Installing {names} into {home}; takes some minutes, once ...", file=sys.stderr)
+        print(f"Installing {names} into {home}; takes a few minutes, once ...", file=sys.stderr)
         venv.create(home, clear=True, with_pip=True)
         pip: list[str | Path] = [
             python,
@@ -52,7 +52,7 @@ def interpreter(name: str, folder: Path) -> Path:
             raise PeerUnavailable(f"pip could not install {names}: {line}.")
         stamp.write_text(wanted)
     except subprocess.SubprocessError as error:  # venv's own pip, or the time limit
-        raise PeerUnavailable(f"{home} could not be filled: {error}.") from None
+        raise PeerUnavailable(f"{home} could not be set up: {error}.") from None
     except OSError as error:
-        raise PeerUnavailable(f"{home} cannot be made: {error}.") from None
+        raise PeerUnavailable(f"{home} cannot be created: {error}.") from None
     return python

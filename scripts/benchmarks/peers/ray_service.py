@@ -1,9 +1,9 @@
 """Our no-op render as Ray Serve's asynchronous inference. Runs in the peer's own environment.
 
-Ray's documentation builds it like this: an ingress that enqueues and reads states, and a task
-consumer, by the Celery adapter with Redis as broker and result backend. The message names the
-picture's file. PEER_PORT, PEER_FOLDER (empty) and PEER_BROKER say where; PEER_CLIP is what every
-render writes; renders wait while the file PEER_HOLD exists.
+Built as in Ray's documentation: an ingress that enqueues tasks and reads their state, and a task
+consumer that uses the Celery adapter with Redis as broker and result backend. The message contains
+the name of the picture's file. PEER_PORT, PEER_FOLDER (empty) and PEER_BROKER say where to run.
+PEER_CLIP is the result of every render. Renders wait while the file PEER_HOLD exists.
 """
 
 import os
@@ -35,7 +35,7 @@ QUEUE = TaskProcessorConfig(
 )
 
 
-# One render at a time in each of two replicas.
+# Two replicas with one render at a time each.
 @serve.deployment(num_replicas=2, max_ongoing_requests=1)
 @task_consumer(task_processor_config=QUEUE)
 class Renderer:
@@ -64,7 +64,7 @@ class Jobs:
 
 
 def main() -> None:
-    # Four slots of Ray's, whatever the machine has: its controller counts one CPU a replica.
+    # Four of Ray's slots, whatever the machine has: its controller counts one CPU per replica.
     ray.init(num_cpus=4, include_dashboard=False, _temp_dir=str(FOLDER))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["PEER_PORT"])})

@@ -28,18 +28,18 @@ HERE = Path(__file__).parent
 CLIP = ROOT / "workers/engines/noop/noop.mp4"
 READY_S = 300.0
 STOP_S = 30.0
-LOOK_S = 0.02  # between two looks at what is done
+POLL_S = 0.02  # interval between checks for finished jobs
 
 
 class Peer(ABC):
-    """A peer as a context manager that runs it, beside a stack whose supervisor and data it uses.
+    """A peer as a context manager that runs it with the supervisor and data directory of a stack.
 
     Raises StackError if it does not start.
     """
 
-    name: ClassVar[str]  # of its environment, and what its figures begin with
+    name: ClassVar[str]  # of its environment; also the prefix of its figures
     durability: ClassVar[str]
-    ready_path: ClassVar[str]  # answers 200 when it serves
+    ready_path: ClassVar[str]  # returns 200 once it is ready
 
     def __init__(self, python: Path, stack: Stack):
         self.bin = python.parent
@@ -64,10 +64,10 @@ class Peer(ABC):
 
     @abstractmethod
     def last_done(self, ids: list[str]) -> float | None:
-        """When the last of these jobs was done, Unix seconds; None while some are not."""
+        """When the last of these jobs was done, in Unix seconds; None while some are not."""
 
     def hold(self) -> None:
-        """Renders wait from now on, while a file exists."""
+        """Create the file that makes renders wait."""
         self._hold.touch()
 
     def drain(self, ids: list[str]) -> float:
@@ -75,8 +75,8 @@ class Peer(ABC):
         self._hold.unlink()
         while (end := self.last_done(ids)) is None:
             if time.time() - start > DRAIN_S:
-                raise RuntimeError(f"{len(ids)} jobs have not finished in {DRAIN_S:.0f} s")
-            time.sleep(LOOK_S)
+                raise RuntimeError(f"{len(ids)} jobs did not finish within {DRAIN_S:.0f} s")
+            time.sleep(POLL_S)
         return end - start
 
     def __enter__(self) -> Self:
@@ -111,11 +111,11 @@ class Peer(ABC):
 
 
 class BentoML(Peer):
-    """`@bentoml.task`: a task runs in the web process that accepted it."""
+    """`@bentoml.task`, which runs a task in the web process that accepted it."""
 
     name = "bentoml"
     durability = (
-        "picture and state in SQLite, flushed before the answer; but the task lives in the web "
+        "picture and state in SQLite, flushed before the response; but the task lives in the web "
         "process and is lost with it, and the next start deletes the file"
     )
     ready_path = "/readyz"
@@ -145,7 +145,7 @@ class BentoML(Peer):
         return BentoMLClient(self.url)
 
     def last_done(self, ids: list[str]) -> float | None:
-        """By the commit that is seen: `completed_at` is taken before it, while others wait."""
+        """By when the commit becomes visible: `completed_at` is set earlier, while others wait."""
         marks = ", ".join("?" * len(ids))
         query = f"SELECT count(completed_at) FROM result WHERE task_id IN ({marks})"
         with contextlib.closing(sqlite3.connect(f"file:{self._store}?mode=ro", uri=True)) as store:

@@ -56,7 +56,7 @@ pytestmark = pytest.mark.usefixtures("nothing_stored")
         pytest.param(SVG, 415, "unsupported_image_format", id="svg"),
     ],
 )
-def test_what_is_no_good_picture_is_refused_in_a_form_and_in_json(api, data, status, code):
+def test_a_bad_picture_is_refused_in_a_form_and_in_json(api, data, status, code):
     key = {"Idempotency-Key": "k"}
     calls.assert_problem(calls.submit(api, data, headers=key), status, code, "/image")
     calls.assert_problem(calls.submit_json(api, image=calls.data_uri(data)), status, code, "/image")
@@ -128,7 +128,7 @@ def test_an_unknown_allowed_region_is_named_by_its_index(api, photo):
     calls.assert_problem(answer, 422, "unknown_region", "/allowed_regions/1")
 
 
-def test_every_fault_is_reported_at_once_with_escaped_pointers(api, photo):
+def test_all_errors_are_reported_at_once_with_escaped_pointers(api, photo):
     answer = calls.submit_json(
         api, image=calls.data_uri(photo), frames="x", seed=-1, **{"a/b~c": 1}
     )
@@ -195,7 +195,7 @@ def test_a_form_has_exactly_one_picture_and_no_other_file(api, photo):
         (b'{"image": "nonsense"}', 422, "url_not_allowed"),
     ],
 )
-def test_json_that_is_no_order_is_refused(api, body, status, code):
+def test_json_that_is_not_a_job_request_is_refused(api, body, status, code):
     answer = api.post("/v1/jobs", data=body, content_type="application/json")
     calls.assert_problem(answer, status, code)
 
@@ -207,7 +207,7 @@ def test_another_media_type_is_refused(api, content_type):
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "with space", "ключ"])
-def test_an_idempotency_key_that_is_none_is_refused(api, photo, key):
+def test_an_invalid_idempotency_key_is_refused(api, photo, key):
     headers = {"Idempotency-Key": key.encode().decode("latin-1")}
     answer = calls.submit(api, photo, headers=headers)
     calls.assert_problem(answer, 400, "invalid_idempotency_key")
@@ -277,7 +277,7 @@ def trusting(change, origin, api_key):
         ("/text", 422, "not_an_image"),
     ],
 )
-def test_a_url_that_gives_no_picture_is_refused(trusting, origin, path, status, code):
+def test_a_url_without_a_picture_is_refused(trusting, origin, path, status, code):
     answer = calls.submit_json(trusting, image=f"http://{origin}{path}")
     calls.assert_problem(answer, status, code, "/image")
 
@@ -289,7 +289,7 @@ def test_unknown_routes_and_methods_are_problems_too(api):
     assert "POST" in answer.headers["Allow"]
 
 
-def test_a_break_in_our_own_code_is_a_problem_without_a_traceback(app, api):
+def test_a_bug_in_our_code_is_a_problem_without_a_traceback(app, api):
     @app.get("/broken")
     def broken():
         raise ZeroDivisionError("s3cret")
@@ -324,7 +324,7 @@ def test_a_picture_just_over_the_limit_is_refused_by_its_own_code(api):
     )
 
 
-def test_a_normal_picture_of_every_kind_is_still_taken(api, store, objects_dir):
+def test_a_normal_picture_of_every_kind_is_still_accepted(api, store, objects_dir):
     """The counterpart: these tests would also pass if everything were refused."""
     for fmt in ("PNG", "WEBP", "GIF", "BMP", "TIFF"):
         out = io.BytesIO()

@@ -166,13 +166,13 @@ def operations(document) -> set[str]:
     }
 
 
-def test_every_operation_keeps_to_the_document(explore, document):
+def test_every_operation_conforms_to_the_document(explore, document):
     tested, found = explore("examples", "coverage", "fuzzing", max_examples=5)
     assert not found, "\n\n".join(found)
     assert tested == operations(document)
 
 
-def test_linked_operations_keep_to_the_document_one_after_the_other(explore):
+def test_linked_operations_conform_to_the_document_in_sequence(explore):
     tested, found = explore("stateful", max_examples=30)
     assert not found, "\n\n".join(found)
     # Which links it follows depends on the ids that it is given.
@@ -181,7 +181,7 @@ def test_linked_operations_keep_to_the_document_one_after_the_other(explore):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_many_more_requests_find_no_violation_either(explore, document):
+def test_many_more_requests_find_no_violations(explore, document):
     tested, found = explore("examples", "coverage", "fuzzing", "stateful", max_examples=100)
     assert not found, "\n\n".join(found)
     assert tested == operations(document)

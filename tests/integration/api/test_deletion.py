@@ -123,7 +123,7 @@ def test_the_sweeper_finishes_a_deletion_that_storage_interrupted(store, finishe
         assert retention.purge(conn, row.id, owner_id=row.owner_id) is None, "once"
 
 
-def test_every_get_signs_anew(api, finished):
+def test_every_get_signs_a_new_url(api, finished):
     urls = {api.get(f"/v1/jobs/{finished}/video").headers["Location"] for _ in range(2)}
     assert all("signature=" in url for url in urls)
 

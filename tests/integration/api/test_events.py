@@ -74,7 +74,7 @@ def test_last_event_id_resumes_after_any_event_and_nothing_is_repeated_or_lost(a
 
 
 @pytest.mark.parametrize("given", ["x", "1.2", "1.9.0", "-1.0.0", "1.2.3.4"])
-def test_a_last_event_id_that_is_none_is_refused(api, photo, given):
+def test_an_invalid_last_event_id_is_refused(api, photo, given):
     job_id = calls.submit(api, photo).get_json()["id"]
     answer = api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": given})
     calls.assert_problem(answer, 400, "invalid_last_event_id")
@@ -116,7 +116,7 @@ def test_a_real_jobs_stream_has_every_step_in_time(
     assert found[-1].name == "completed"
 
 
-def test_without_redis_the_stream_still_tells_every_state(change, api_key, photo, store):
+def test_without_redis_the_stream_still_has_every_state(change, api_key, photo, store):
     dead = f"redis://127.0.0.1:{services.free_port()}/0"
     config = change(redis_url=dead, public_url=f"http://127.0.0.1:{services.free_port()}")
     headers = {"Authorization": f"Bearer {api_key}"}
@@ -138,7 +138,7 @@ def test_without_redis_the_stream_still_tells_every_state(change, api_key, photo
     assert steps(found) == [3]
 
 
-def test_200_streams_on_one_process_starve_no_submit(change, store, api_key, photo, client):
+def test_submits_work_with_200_streams_on_one_process(change, store, api_key, photo, client):
     """And every one of them gets the steps; then a deploy ends them all within seconds."""
     config = change(
         public_url=f"http://127.0.0.1:{services.free_port()}", served_profiles=("noop",)
@@ -195,7 +195,7 @@ def test_200_streams_on_one_process_starve_no_submit(change, store, api_key, pho
     assert statistics.median(lags) < 1.0, "this machine is shared; scripts/bench has the figure"
 
 
-def test_beyond_the_waiting_places_a_stream_is_503_and_a_closed_one_gives_its_place_back(
+def test_without_a_waiting_slot_a_stream_is_503_and_closing_one_frees_its_slot(
     change, api_key, photo
 ):
     config = change(api_waiters=1, public_url=f"http://127.0.0.1:{services.free_port()}")
@@ -219,7 +219,7 @@ def test_beyond_the_waiting_places_a_stream_is_503_and_a_closed_one_gives_its_pl
         services.wait_until(again, timeout_s=40)
 
 
-def test_a_waiting_jobs_stream_tells_its_place_in_the_queue(api, photo, store):
+def test_a_waiting_jobs_stream_has_its_queue_position(api, photo, store):
     first = calls.submit(api, photo).get_json()["id"]
     second = calls.submit(api, photo).get_json()["id"]
     stream = api.get(f"/v1/jobs/{second}/events", buffered=False)

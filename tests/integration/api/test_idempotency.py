@@ -38,14 +38,14 @@ def test_a_form_and_json_with_the_same_content_are_the_same_request(api, photo, 
 
 
 @pytest.mark.parametrize("change", [{"prompt": "rain"}, {"seed": 1}, {"metadata": '{"a": "b"}'}])
-def test_another_request_with_the_key_is_refused(api, photo, store, change):
+def test_another_request_with_the_same_key_is_refused(api, photo, store, change):
     calls.submit(api, photo, headers=KEY, prompt="wind")
     answer = calls.submit(api, photo, headers=KEY, **({"prompt": "wind"} | change))
     calls.assert_problem(answer, 422, "idempotency_key_reused")
     assert calls.rows_in(store) == 1
 
 
-def test_another_picture_with_the_key_is_refused_before_it_is_decoded(api, photo, objects_dir):
+def test_another_picture_with_the_same_key_is_refused_before_decoding(api, photo, objects_dir):
     calls.submit(api, photo, headers=KEY)
     answer = calls.submit(api, b"not even a picture", headers=KEY)
     calls.assert_problem(answer, 422, "idempotency_key_reused")

@@ -49,7 +49,7 @@ def finish(store, placed, key="outputs/clip.mp4", size=3):
         assert attempts.finish(conn, placed.job_id, placed.fence, key, size, lease_token=make.LEASE)
 
 
-def test_a_form_with_every_field_becomes_the_job_that_was_asked_for(api, photo, store):
+def test_a_form_with_every_field_becomes_the_requested_job(api, photo, store):
     answer = calls.submit(api, photo, **ALL_FIELDS, metadata='{"order": "42", "naïve": "ключ"}')
     assert answer.status_code == 202
     job = answer.get_json()
@@ -110,7 +110,7 @@ def test_the_stored_picture_is_upright_small_and_without_metadata(api, objects_d
     assert Image.open(io.BytesIO(stored)).size == (512, 1024)
 
 
-def test_a_job_shows_its_place_in_the_queue(api, photo):
+def test_a_job_shows_its_queue_position(api, photo):
     ids = [calls.submit(api, photo).get_json()["id"] for _ in range(3)]
     shown = [api.get(f"/v1/jobs/{one}").get_json() for one in ids]
     assert [job["queue"]["position"] for job in shown] == [0, 1, 2]
@@ -182,14 +182,14 @@ def test_video_redirects_to_a_signed_url_for_get_and_head(api, photo, store):
         assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_there_is_no_video_before_the_end_nor_after_another_end(api, photo):
+def test_there_is_no_video_before_success(api, photo):
     job_id = calls.submit(api, photo).get_json()["id"]
     calls.assert_problem(api.get(f"/v1/jobs/{job_id}/video"), 409, "job_not_finished")
     api.post(f"/v1/jobs/{job_id}/cancel")
     calls.assert_problem(api.get(f"/v1/jobs/{job_id}/video"), 409, "job_has_no_video")
 
 
-def test_a_list_is_newest_first_and_its_cursor_misses_and_repeats_nothing(api, photo):
+def test_a_list_is_newest_first_and_its_cursor_neither_skips_nor_repeats(api, photo):
     ids = [calls.submit(api, photo).get_json()["id"] for _ in range(5)]
     seen, after = [], None
     while True:
@@ -204,7 +204,7 @@ def test_a_list_is_newest_first_and_its_cursor_misses_and_repeats_nothing(api, p
     assert seen == ids[::-1]
 
 
-def test_a_list_can_be_of_one_state(api, photo):
+def test_a_list_can_be_filtered_by_state(api, photo):
     keep, drop = (calls.submit(api, photo).get_json()["id"] for _ in range(2))
     api.post(f"/v1/jobs/{drop}/cancel")
     listed = {
@@ -262,7 +262,7 @@ def test_canceling_after_success_changes_nothing(api, photo, store):
 
 
 @pytest.mark.parametrize("call", ["", "/video", "/cancel"])
-def test_another_owners_job_is_as_unknown_as_none(api, anonymous, photo, store, call):
+def test_another_owners_job_looks_nonexistent(api, anonymous, photo, store, call):
     job_id = calls.submit(api, photo).get_json()["id"]
     with store.begin() as tx:
         stranger = {"Authorization": f"Bearer {keys.create(tx, 'stranger')[1]}"}
@@ -285,7 +285,7 @@ def test_another_owners_job_is_as_unknown_as_none(api, anonymous, photo, store, 
         ("Bearer ключ", "invalid_api_key"),
     ],
 )
-def test_without_a_good_key_nothing_is_done(anonymous, photo, store, objects_dir, header, code):
+def test_without_a_valid_key_nothing_is_done(anonymous, photo, store, objects_dir, header, code):
     headers = {} if header is None else {"Authorization": header.encode().decode("latin-1")}
     answer = calls.submit(anonymous, photo, headers=headers)
     calls.assert_problem(answer, 401, code)
@@ -320,7 +320,7 @@ def test_the_key_is_checked_before_the_body_is_read(anonymous, store):
     calls.assert_problem(answer, 401, "missing_api_key")
 
 
-def test_every_answer_is_json_that_nobody_may_cache_or_guess_at(api, photo):
+def test_every_response_is_json_that_must_not_be_cached_or_sniffed(api, photo):
     job_id = calls.submit(api, photo).get_json()["id"]
     ids = set()
     for path, status in ((f"/v1/jobs/{job_id}", 200), ("/v1/jobs", 200), ("/nowhere", 404)):

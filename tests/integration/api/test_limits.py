@@ -17,7 +17,7 @@ def limited(app, store):
     return client
 
 
-def test_the_headers_tell_the_policy_and_what_is_left(limited, photo):
+def test_the_headers_give_the_policy_and_the_remainder(limited, photo):
     answers = [calls.submit(limited, photo) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [202] * 3
     assert {answer.headers["RateLimit-Policy"] for answer in answers} == {'"submits";q=3;w=60'}
@@ -39,7 +39,7 @@ def test_one_too_many_is_429_with_the_time_of_the_next(limited, photo, store):
     assert limited.get("/v1/jobs").status_code == 200, "only submits are counted"
 
 
-def test_other_keys_are_not_concerned_and_no_limit_tells_nothing(limited, api, photo):
+def test_other_keys_are_unaffected_and_unlimited_keys_get_no_headers(limited, api, photo):
     for _ in range(4):
         calls.submit(limited, photo)
     answer = calls.submit(api, photo)

@@ -58,7 +58,7 @@ def test_it_lists_every_route_and_a_route_without_a_note_is_refused(app, documen
         Document(app, settings)
 
 
-def test_it_lists_every_code_with_its_words_and_none_else(document):
+def test_it_lists_exactly_the_existing_codes_with_their_texts(document):
     listed = document["components"]["schemas"]["Code"]
     assert listed["enum"] == list(CODES)
     assert listed["x-codes"]["rate_limited"]["status"] == 429
@@ -73,7 +73,7 @@ def test_it_lists_every_code_with_its_words_and_none_else(document):
     assert CODES.keys() - told == {"method_not_allowed", "temporarily_unavailable"}
 
 
-def test_every_example_is_of_its_schema(document):
+def test_every_example_matches_its_schema(document):
     checked = 0
     for where, answer in responses(document):
         for media in answer.get("content", {}).values():
@@ -107,7 +107,7 @@ def test_webhooks_are_described_as_they_are_sent(document):
     assert validator(document, schema_of(TEST_EVENT)).is_valid(test)
 
 
-def test_it_says_what_this_deployment_serves(document, change):
+def test_it_lists_what_this_deployment_serves(document, change):
     fields = document["components"]["schemas"]["JsonJobRequest"]["properties"]
     assert fields["region"]["anyOf"][0]["enum"] == ["us-east", "us-west", "eu-west"]
     assert fields["frames"]["anyOf"][0] == {"type": "integer", "minimum": 8, "maximum": 96}
@@ -126,7 +126,7 @@ def test_it_is_served_to_everybody_and_revalidated(anonymous):
     assert (again.status_code, again.data) == (304, b"")
 
 
-def test_the_page_for_people_has_every_operation_and_code_and_loads_nothing_foreign(
+def test_the_reference_page_has_every_operation_and_code_and_loads_nothing_external(
     anonymous, document
 ):
     answer = anonymous.get("/docs")

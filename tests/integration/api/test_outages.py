@@ -70,7 +70,7 @@ def test_postgres_lost_at_the_insert_leaves_no_object(
     assert calls.objects_in(objects_dir) == []
 
 
-def test_a_lost_answer_to_the_commit_loses_neither_job_nor_picture(
+def test_a_lost_commit_response_loses_neither_job_nor_picture(
     deployment, photo, postgres_proxy, store, objects_dir
 ):
     api = deployment(database_url=postgres_proxy.url)

@@ -64,7 +64,7 @@ def test_regions_show_their_state_and_the_table(deployment, make_client):
     assert 0 <= answer["table"]["age_s"] < 30
 
 
-def test_what_is_not_known_is_null(make_client):
+def test_unknown_values_are_null(make_client):
     answer = make_client().get("/v1/regions").get_json()
     assert answer["table"]["version"] is None and answer["table"]["mode"] == "local"
     assert answer["data"][0]["ready"] is None and answer["data"][0]["shares"] is None
@@ -101,7 +101,7 @@ def test_verbs_are_in_force_at_once_and_audited(deployment, make_client):
     assert all(e["at"].startswith("20") for e in entries)
 
 
-def test_a_drained_worker_is_not_idle_any_more_and_undrained_is_again(deployment, make_client):
+def test_a_worker_is_not_idle_while_drained(deployment, make_client):
     admin, pool = make_client("admin"), Pool("near", "noop")
     deployment.claims.announce(pool, "gpu-1@host")
     assert admin.post("/v1/workers/gpu-1@host/drain").status_code == 200
@@ -169,7 +169,7 @@ def test_the_commands_of_an_operator(deployment, server, monkeypatch, capsys):
     assert "insufficient_scope" in capsys.readouterr().err
 
 
-def test_an_admin_key_is_made_on_the_command_line(store, database_url, capsys):
+def test_an_admin_key_is_created_on_the_command_line(store, database_url, capsys):
     assert run(["keys", "create", "--name", "ops", "--admin", "--database-url", database_url]) == 0
     with store.autocommit() as conn:
         key = keys.find(conn, capsys.readouterr().out.strip())
@@ -188,7 +188,7 @@ def crowded(deployment, waiting, **report):
     deployment.submit(waiting, profile="motion-small")
 
 
-def test_a_job_that_would_wait_too_long_is_sent_away_with_a_time(deployment, make_client, photo):
+def test_a_job_that_would_wait_too_long_is_refused_with_retry_after(deployment, make_client, photo):
     crowded(deployment, waiting=11)  # 12 x 4 s / 20 = 2.4 s, over half a service time
     user = make_client()
     answer = calls.submit(user, photo)
@@ -202,7 +202,7 @@ def test_a_job_that_would_wait_too_long_is_sent_away_with_a_time(deployment, mak
     assert calls.submit(user, photo, priority=2).status_code == 202
 
 
-def test_a_dry_run_is_refused_as_the_submit_would_be_and_is_no_demand(
+def test_a_dry_run_is_refused_like_a_submit_and_does_not_count_as_demand(
     deployment, make_client, photo
 ):
     def dry_run():
@@ -227,7 +227,7 @@ def test_bounds_are_settings_and_admission_can_be_switched_off(deployment, make_
     assert calls.submit(make_client(admission=False), photo).status_code == 202
 
 
-def test_nobody_is_refused_while_a_far_worker_is_free(deployment, make_client, photo):
+def test_no_job_is_refused_while_a_far_worker_is_free(deployment, make_client, photo):
     crowded(deployment, waiting=30)
     deployment.reports(home={"busy": 20}, near={"busy": 20}, middle={"busy": 20})
     user = make_client()
@@ -256,7 +256,7 @@ def test_a_few_workers_take_jobs_for_as_long_as_their_users_wait(deployment, mak
     calls.assert_problem(late, 429, "too_busy")
 
 
-def test_jobs_are_taken_where_no_worker_is_up_or_nothing_is_known(deployment, make_client, photo):
+def test_jobs_are_accepted_without_workers_or_load_data(deployment, make_client, photo):
     user = make_client()
     assert calls.submit(user, photo).status_code == 202
     deployment.reports(**{name: {"ready": 0, "busy": 0} for name in NAMES})
@@ -274,7 +274,7 @@ def test_a_job_of_drained_regions_only_is_refused(deployment, make_client, photo
     assert calls.submit(user, photo).status_code == 202
 
 
-def test_a_held_back_job_is_placed_when_its_moment_is_over(deployment, make_client, photo):
+def test_a_delayed_job_is_placed_when_its_delay_ends(deployment, make_client, photo):
     crowded(deployment, waiting=0)
     user = make_client(execution_delay="all", interactive_wait_least_s=5.0)
     held = []

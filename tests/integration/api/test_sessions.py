@@ -34,7 +34,7 @@ def test_a_session_works_like_its_key(sign_in, anonymous, api_key, photo):
     calls.assert_problem(anonymous.get("/v1/jobs"), 401, "missing_api_key")
 
 
-def test_over_tls_the_cookie_is_for_this_host_alone(change, api_key):
+def test_over_tls_the_cookie_is_for_this_host_only(change, api_key):
     app = create_app(change(public_url="https://clips.example"))
     try:
         client = app.test_client()
@@ -67,7 +67,7 @@ def test_another_site_cannot_use_the_session(sign_in, anonymous, api_key, photo,
     assert calls.submit(anonymous, photo, headers=headers | bearer).status_code == 202
 
 
-def test_browsers_that_send_only_an_origin_are_served(sign_in, anonymous, api_key, settings):
+def test_browsers_that_send_only_an_origin_are_accepted(sign_in, anonymous, api_key, settings):
     assert sign_in(api_key, {"Origin": "http://localhost"}).status_code == 200  # the Host
     assert sign_in(api_key, {"Origin": settings.public_url}).status_code == 200
 
@@ -82,9 +82,7 @@ def test_a_revoked_key_ends_its_sessions(sign_in, anonymous, store):
     assert anonymous.get("/v1/session").get_json()["key"] is None
 
 
-def test_a_cookie_that_was_not_signed_here_or_is_old_opens_nothing(
-    sign_in, anonymous, api_key, store, monkeypatch
-):
+def test_a_forged_or_old_cookie_is_refused(sign_in, anonymous, api_key, store, monkeypatch):
     with store.begin() as tx:
         key_id, _ = keys.create(tx, "test")
     anonymous.set_cookie("stillmotion", URLSafeTimedSerializer("guess").dumps(key_id.hex))
@@ -102,7 +100,7 @@ def test_a_wrong_key_is_refused_without_an_echo(sign_in, key):
     assert "Set-Cookie" not in answer.headers
 
 
-def test_a_sign_in_names_what_is_wrong_with_it(anonymous):
+def test_a_failed_sign_in_says_what_is_wrong(anonymous):
     def send(**options):
         return anonymous.post("/v1/session", headers=OWN, **options)
 

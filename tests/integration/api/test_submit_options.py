@@ -46,13 +46,13 @@ def test_prefer_wait_ends_after_its_time_with_202(api, photo):
 
 
 @pytest.mark.parametrize("prefer", ["wait=0", "wait=x", "waitress=3", "wait=-1", ""])
-def test_what_is_no_such_preference_is_ignored(api, photo, prefer):
+def test_unknown_preferences_are_ignored(api, photo, prefer):
     answer = calls.submit(api, photo, headers={"Prefer": prefer}, **NOOP)
     assert answer.status_code == 202
     assert "Preference-Applied" not in answer.headers
 
 
-def test_without_room_to_wait_the_answer_comes_at_once(change, api_key, photo):
+def test_without_a_waiting_slot_the_response_is_immediate(change, api_key, photo):
     app = create_app(change(api_waiters=0))
     client = app.test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {api_key}"
@@ -61,7 +61,7 @@ def test_without_room_to_wait_the_answer_comes_at_once(change, api_key, photo):
     app.extensions["services"].close()
 
 
-def test_those_who_wait_hold_no_place_of_those_who_work(change, api_key, photo):
+def test_waiting_requests_hold_no_working_slot(change, api_key, photo):
     """One working place: while one client waits, another is served."""
     app = create_app(change(api_threads=1, api_waiters=4))
     headers = {"Authorization": f"Bearer {api_key}", "Prefer": "wait=3"}
@@ -119,19 +119,19 @@ def test_cancel_after_is_the_jobs_deadline(api, photo, store, header, seconds):
 
 
 @pytest.mark.parametrize("header", ["soon", "0s", "-1s", "1d", "8d", "604801s", "1.5m"])
-def test_a_cancel_after_that_is_none_is_refused(api, photo, header):
+def test_an_invalid_cancel_after_is_refused(api, photo, header):
     answer = calls.submit(api, photo, headers={"Cancel-After": header})
     calls.assert_problem(answer, 422, "invalid_cancel_after", "/deadline_seconds")
 
 
-def test_a_cancel_after_beside_another_deadline_is_refused(api, photo):
+def test_cancel_after_with_another_deadline_is_refused(api, photo):
     headers = {"Cancel-After": "60s"}
     answer = calls.submit(api, photo, headers=headers, deadline_seconds=61)
     calls.assert_problem(answer, 422, "invalid_cancel_after", "/deadline_seconds")
     assert calls.submit(api, photo, headers=headers, deadline_seconds=60).status_code == 202
 
 
-def test_a_list_can_be_of_some_metadata_and_of_some_time(api, photo):
+def test_a_list_can_be_filtered_by_metadata_and_time(api, photo):
     def submit(**labels):
         fields = {"metadata": json.dumps(labels)}
         return calls.submit(api, photo, **fields).get_json()
@@ -154,7 +154,7 @@ def test_a_list_can_be_of_some_metadata_and_of_some_time(api, photo):
     calls.assert_problem(answer, 422, "invalid_field")
 
 
-def test_poll_hints_follow_the_forecast(api, photo, store):
+def test_poll_hints_follow_the_prediction(api, photo, store):
     job_id = calls.submit(api, photo, **NOOP).get_json()["id"]
     placed = place_and_begin(store, job_id, profile="noop")
     finish(store, placed)
@@ -232,5 +232,5 @@ def test_usage_counts_a_keys_jobs_by_day_and_model_deleted_ones_included(api, ph
         "start=0001-01-01&end=0001-01-01",
     ],
 )
-def test_a_usage_report_of_no_days_or_too_many_is_refused(api, query):
+def test_a_usage_report_of_zero_or_too_many_days_is_refused(api, query):
     calls.assert_problem(api.get(f"/v1/usage?{query}"), 422, "invalid_field")

@@ -52,7 +52,7 @@ def test_a_submit_by_upload_is_idempotent_even_when_the_upload_is_gone(api, obje
     assert (again.status_code, again.get_json()["id"]) == (202, first.get_json()["id"])
 
 
-def test_an_upload_that_is_not_there_or_anothers_is_unknown(api, anonymous, store, uploaded):
+def test_a_missing_upload_and_one_of_another_owner_are_unknown(api, anonymous, store, uploaded):
     nothing_sent = create(api, 10).get_json()["id"]
     for unknown in (str(uuid4()), nothing_sent):
         answer = calls.submit_json(api, upload_id=unknown)
@@ -63,14 +63,14 @@ def test_an_upload_that_is_not_there_or_anothers_is_unknown(api, anonymous, stor
     calls.assert_problem(answer, 422, "upload_not_found", "/upload_id")
 
 
-def test_what_was_uploaded_is_held_to_the_same_rules_as_any_picture(api, anonymous):
+def test_an_upload_obeys_the_same_rules_as_any_picture(api, anonymous):
     upload = create(api, 5).get_json()
     put(anonymous, upload["url"], b"hello")
     answer = calls.submit_json(api, upload_id=upload["id"])
     calls.assert_problem(answer, 422, "not_an_image", "/upload_id")
 
 
-def test_one_picture_not_two_and_not_none(api, photo, uploaded):
+def test_exactly_one_picture_is_required(api, photo, uploaded):
     both = calls.submit_json(api, upload_id=uploaded, image=calls.data_uri(photo))
     calls.assert_problem(both, 422, "invalid_field", "/image")
     both = calls.submit(api, photo, upload_id=uploaded)
@@ -90,7 +90,7 @@ def test_one_picture_not_two_and_not_none(api, photo, uploaded):
         ({"size_bytes": 25_000_001}, 413, "upload_too_large", "/size_bytes"),
     ],
 )
-def test_an_upload_that_cannot_be_is_refused(api, body, status, code, pointer):
+def test_an_invalid_upload_is_refused(api, body, status, code, pointer):
     calls.assert_problem(api.post("/v1/uploads", json=body), status, code, pointer)
 
 
@@ -107,7 +107,7 @@ def test_the_url_takes_exactly_what_it_was_made_for(api, anonymous, objects_dir,
     assert calls.objects_in(objects_dir) == []
 
 
-def test_a_url_for_reading_writes_nothing(api, anonymous, app, photo):
+def test_a_read_url_cannot_write(api, anonymous, app, photo):
     objects = app.extensions["services"].objects
     objects.put("outputs/a.mp4", b"clip", "video/mp4")
     url = objects.signed_url("outputs/a.mp4", expires_s=60, filename="5")

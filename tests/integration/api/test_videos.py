@@ -128,7 +128,7 @@ def test_long_videos_get_fewer_frames_a_second_and_large_boxes_the_largest_size(
         ),
     ],
 )
-def test_what_is_wrong_is_named_for_both_kinds_of_client(api, photo, change, code, pointer):
+def test_errors_are_named_for_both_kinds_of_client(api, photo, change, code, pointer):
     good = {"prompt": "", "input_reference": {"image_url": calls.data_uri(photo)}}
     answer = api.post("/v1/videos", json=good | change)
     problem = calls.assert_problem(answer, answer.status_code, code, pointer)

@@ -15,7 +15,7 @@ from tests.support.hooks import create, end_job, listed, update
 HOOK = "https://example.com/hook"
 
 
-def test_an_endpoint_is_made_shown_changed_and_removed(api):
+def test_an_endpoint_is_created_shown_changed_and_removed(api):
     made = api.post("/v1/webhooks", json={"url": HOOK, "events": ["job.failed", "job.failed"]})
     assert made.status_code == 201
     hook = made.get_json()
@@ -55,14 +55,14 @@ def test_a_bad_endpoint_is_refused_by_its_field(api, store, body, status, code, 
     assert calls.rows_in(store, "webhook_endpoints") == 0
 
 
-def test_what_is_no_json_is_refused(api):
+def test_invalid_json_is_refused(api):
     broken = api.post("/v1/webhooks", data=b"{", content_type="application/json")
     calls.assert_problem(broken, 400, "invalid_json")
     form = api.post("/v1/webhooks", data={"url": HOOK})
     calls.assert_problem(form, 415, "unsupported_media_type")
 
 
-def test_one_url_is_one_endpoint_and_a_key_has_not_endlessly_many(api):
+def test_a_url_is_one_endpoint_and_endpoints_per_key_are_limited(api):
     for n in range(MAX_ENDPOINTS):
         create(api, f"https://example.com/{n}")
     again = api.post("/v1/webhooks", json={"url": HOOK})
@@ -73,7 +73,7 @@ def test_one_url_is_one_endpoint_and_a_key_has_not_endlessly_many(api):
     calls.assert_problem(double, 409, "webhook_exists", "/url")
 
 
-def test_another_owners_webhooks_are_as_unknown_as_none(api, anonymous, store, caller):
+def test_another_owners_webhooks_look_nonexistent(api, anonymous, store, caller):
     hook = create(api, HOOK)
     end_job(store, caller)
     [delivery] = listed(api)
@@ -127,7 +127,7 @@ def test_tests_do_not_pile_up(api, store):
     assert calls.rows_in(store, "webhook_deliveries") == endpoints.KEPT_TESTS
 
 
-def test_a_delivery_under_way_is_not_made_twice(api, store, caller):
+def test_a_delivery_in_progress_is_not_made_twice(api, store, caller):
     create(api, HOOK)
     end_job(store, caller)
     with store.autocommit() as conn:
@@ -174,14 +174,14 @@ def test_a_bad_filter_is_refused_by_its_name(api, name):
     calls.assert_problem(answer, 422, "invalid_field", f"/{name}")
 
 
-def test_a_removed_endpoint_gets_nothing_more(api, store, caller):
+def test_a_removed_endpoint_gets_no_more_deliveries(api, store, caller):
     hook = create(api, HOOK)
     end_job(store, caller)
     api.delete(f"/v1/webhooks/{hook['id']}")
     assert calls.rows_in(store, "webhook_deliveries") == 0
 
 
-def test_a_worker_knows_whether_anybody_wants_to_hear_of_a_job(api, store, caller):
+def test_a_worker_knows_whether_anyone_is_watching_a_job(api, store, caller):
     for expected in (False, True):
         make.submit(store, caller)
         with store.begin() as tx:

@@ -54,7 +54,7 @@ def test_head_has_the_headers_of_get_and_no_body(url):
     [("bytes=0-0", 0, 1), ("bytes=100-199", 100, 200), ("bytes=10000-", 10_000, len(CLIP)),
      ("bytes=-5", len(CLIP) - 5, len(CLIP)), ("bytes=5-999999", 5, len(CLIP))],
 )  # fmt: skip
-def test_a_byte_range_is_answered_with_just_it(url, asked, start, end):
+def test_a_byte_range_returns_just_that_range(url, asked, start, end):
     answer = httpx.get(url, headers={"Range": asked})
     assert (answer.status_code, answer.content) == (206, CLIP[start:end])
     assert answer.headers["Content-Range"] == f"bytes {start}-{end - 1}/{len(CLIP)}"
@@ -70,7 +70,7 @@ def test_a_range_beyond_the_end_is_416_and_odd_ones_are_ignored(url):
         assert (answer.status_code, answer.content) == (200, CLIP)
 
 
-def test_a_changed_expired_or_missing_signature_opens_nothing(url, server, objects):
+def test_a_changed_expired_or_missing_signature_is_refused(url, server, objects):
     other = url.replace("outputs/a.mp4", "outputs/b.mp4")
     objects.put("outputs/b.mp4", b"b", "video/mp4")
     longer = url.replace("expires=", "expires=9")

@@ -176,7 +176,7 @@ def test_a_job_that_fails_is_status_1(worker, photo_file, capsys):
 
 
 @pytest.mark.usefixtures("deployed")
-def test_a_job_that_somebody_cancels_is_status_5(worker, store, photo_file, capsys):
+def test_a_job_canceled_by_someone_else_is_status_5(worker, store, photo_file, capsys):
     def cancel():
         while not (rows := _jobs(store)):
             time.sleep(0.05)
@@ -246,9 +246,7 @@ def test_a_timeout_is_status_3_and_leaves_the_job(store, photo_file, capsys):
         (["completion", "csh"], 2, "csh"),
     ],
 )
-def test_what_goes_wrong_is_one_sentence_and_a_status(
-    photo_file, store, capsys, arguments, status, words
-):
+def test_errors_are_one_sentence_and_a_status(photo_file, store, capsys, arguments, status, words):
     text = photo_file.with_name("text.jpg")
     text.write_text("hello")
     names = {"photo": photo_file, "text": text}
@@ -262,7 +260,7 @@ def test_what_goes_wrong_is_one_sentence_and_a_status(
     assert photo_file.stat().st_size > 50_000
 
 
-def test_a_server_that_is_not_there_is_status_3(photo_file, monkeypatch, capsys):
+def test_an_unreachable_server_is_status_3(photo_file, monkeypatch, capsys):
     monkeypatch.setattr("stillmotion.wire.BACKOFF_CAP_S", 0.02)
     address = f"http://127.0.0.1:{services.free_port()}"
     arguments = ["animate", str(photo_file), "--server", address, "--key", "k"]
@@ -317,7 +315,7 @@ def test_a_job_is_followed_to_its_end(api, photo, worker, capsys):
 
 
 @pytest.mark.usefixtures("deployed")
-def test_following_a_job_that_is_canceled_is_status_5_and_ctrl_c_leaves_it(api, photo, store):
+def test_following_a_canceled_job_is_status_5_and_ctrl_c_leaves_the_job_alone(api, photo, store):
     job_id = calls.submit(api, photo).get_json()["id"]
 
     def watch():
@@ -342,9 +340,7 @@ def test_following_a_job_that_is_canceled_is_status_5_and_ctrl_c_leaves_it(api, 
     assert (stayed.returncode, out) == (ExitStatus.CANCELED, "canceled\n")
 
 
-def test_a_created_key_opens_the_api_until_it_is_revoked(
-    anonymous, database_url, monkeypatch, capsys
-):
+def test_a_created_key_works_until_it_is_revoked(anonymous, database_url, monkeypatch, capsys):
     monkeypatch.setenv("DATABASE_URL", database_url)
     assert cli.run(["keys", "create", "--name", "ci"]) == 0
     out, err = capsys.readouterr()
@@ -387,14 +383,14 @@ def test_a_key_is_created_with_its_limits(store, database_url, monkeypatch, caps
         ("postgresql://app@127.0.0.1:1/none", ExitStatus.UNREACHABLE),
     ],
 )
-def test_a_database_that_is_wrong_or_away_is_one_sentence(url, status, capsys):
+def test_a_wrong_or_unreachable_database_is_one_sentence(url, status, capsys):
     assert cli.run(["keys", "create", "--name", "x", "--database-url", url]) == status
     out, err = capsys.readouterr()
     assert out == ""
     assert one_sentence(err)
 
 
-def test_a_database_without_our_tables_is_a_configuration_fault(database_url, store, capsys):
+def test_a_database_without_our_tables_is_a_configuration_error(database_url, store, capsys):
     with store.autocommit() as conn:
         conn.exec_driver_sql("DROP DATABASE IF EXISTS bare")
         conn.exec_driver_sql("CREATE DATABASE bare")
@@ -432,7 +428,7 @@ def test_every_command_has_json():
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_completes_commands(shell, monkeypatch, capsys):
+def test_the_shell_completes_commands(shell, monkeypatch, capsys):
     assert cli.run(["completion", shell]) == 0
     script = capsys.readouterr().out
     assert f"_STILLMOTION_COMPLETE={shell}_complete" in script

@@ -33,7 +33,7 @@ def call(capsys):
     return run_it
 
 
-def test_a_webhook_from_its_making_to_its_removal(call, capsys, store, api_key):
+def test_a_webhook_from_creation_to_removal(call, capsys, store, api_key):
     assert run(["webhooks", "create", HOOK, "--event", "job.canceled"]) == ExitStatus.OK
     made = capsys.readouterr()
     assert made.out.startswith("whsec_")
@@ -82,7 +82,7 @@ def test_a_webhook_from_its_making_to_its_removal(call, capsys, store, api_key):
         (["deliveries", "--job", "x"], ExitStatus.REJECTED, "invalid_field"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(capsys, arguments, status, said):
+def test_a_failure_is_one_sentence(capsys, arguments, status, said):
     assert run(["webhooks", *arguments]) == status
     printed = capsys.readouterr()
     assert printed.out == ""

@@ -164,7 +164,7 @@ def client(script, make_client):
 @pytest.mark.parametrize(
     "trouble", [UNAVAILABLE, (429, {"Retry-After": "0"}, b""), (502, {}, b"<html>"), "cut"]
 )
-def test_a_submit_is_repeated_with_the_same_key_and_body(script, client, trouble):
+def test_a_submit_is_retried_with_the_same_key_and_body(script, client, trouble):
     script.answers = [trouble, trouble, script.job()]
     assert client.submit(b"picture", "wind", seed=7).id == "j1"
     assert len(script.seen) == 3
@@ -184,7 +184,7 @@ def test_two_submits_have_two_keys(script, client):
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 422])
-def test_a_refusal_is_not_repeated_and_keeps_the_servers_words(script, client, status):
+def test_a_refusal_is_not_retried_and_keeps_the_servers_message(script, client, status):
     script.answers = [(status, {}, b'{"code": "unknown_model", "detail": "No such model."}')]
     with pytest.raises(Rejected) as caught:
         client.submit(b"a")
@@ -193,14 +193,14 @@ def test_a_refusal_is_not_repeated_and_keeps_the_servers_words(script, client, s
     assert len(script.seen) == 1
 
 
-def test_a_fault_of_the_server_is_not_repeated(script, client):
+def test_a_server_error_is_not_retried(script, client):
     script.answers = [(500, {}, b'{"code": "internal_error", "detail": "Broken."}')]
     with pytest.raises(Unreachable, match="Broken"):
         client.submit(b"a")
     assert len(script.seen) == 1
 
 
-def test_repeating_ends(script, client):
+def test_retrying_ends(script, client):
     script.answers = [UNAVAILABLE]
     with pytest.raises(Unreachable, match="Down") as caught:
         client.submit(b"a")
@@ -215,7 +215,7 @@ def test_retry_after_is_honoured(script, client):
     assert 1.0 <= time.monotonic() - began < 3
 
 
-def test_a_server_that_is_not_there_is_unreachable(script, make_client):
+def test_a_missing_server_is_unreachable(script, make_client):
     with (
         make_client(f"http://127.0.0.1:{services.free_port()}", "k") as client,
         pytest.raises(Unreachable, match="is not reachable"),
@@ -223,7 +223,7 @@ def test_a_server_that_is_not_there_is_unreachable(script, make_client):
         client.get("j1")
 
 
-def test_a_wait_outlives_an_outage_and_reports_every_answer(script, client):
+def test_a_wait_survives_an_outage_and_reports_every_response(script, client):
     script.answers = [
         script.job(),
         UNAVAILABLE,
@@ -247,7 +247,7 @@ def test_a_wait_ends_at_its_time_and_the_job_goes_on(script, client):
     assert {path for _, path, _, _ in script.seen} == {"/v1/jobs/j1"}
 
 
-def test_polls_become_slower(script, client):
+def test_polling_slows_down(script, client):
     script.answers = [script.job()]
     with pytest.raises(WaitTimeout):
         client.wait("j1", timeout_s=2.0)
@@ -284,7 +284,7 @@ def test_a_download_that_fails_leaves_what_was_there(script, client, tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_run_does_it_all_and_returns_the_path(script, client, tmp_path):
+def test_run_submits_waits_and_returns_the_path(script, client, tmp_path):
     clip = script.clip(4)
     script.answers = [script.job(), script.job("processing"), clip, clip, (200, {}, b"clip")]
     target = tmp_path / "a.mp4"
@@ -313,7 +313,7 @@ def test_run_raises_the_jobs_error(script, client, tmp_path, state, error, code,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_run_submits_nothing_that_it_could_not_write(script, client, tmp_path):
+def test_run_submits_nothing_if_the_output_cannot_be_written(script, client, tmp_path):
     with pytest.raises(FileNotFoundError):
         client.run(b"a", to=tmp_path / "missing/a.mp4")
     assert script.seen == []
@@ -339,7 +339,7 @@ def test_a_job_stands_for_its_id(script, client, tmp_path):
         ((200, {}, b'{"id": 1}'), "/id: "),
     ],
 )
-def test_a_server_that_is_not_ours_is_named(script, client, answer, problem):
+def test_a_foreign_server_is_recognised(script, client, answer, problem):
     script.answers = [answer]
     with pytest.raises(UnexpectedResponse) as caught:
         client.submit(b"a")
@@ -354,7 +354,7 @@ def test_ids_are_quoted(script, client):
     assert script.seen[0][1] == "/v1/jobs/..%2F..%2Fmetrics"
 
 
-def test_what_a_newer_server_adds_does_no_harm(script, client):
+def test_additions_of_a_newer_server_are_ignored(script, client):
     script.answers = [script.job("resting", terminal=True, mood="good")]
     job = client.wait("j1")
     assert (job.state, job.terminal) == ("resting", True)
@@ -362,7 +362,7 @@ def test_what_a_newer_server_adds_does_no_harm(script, client):
 
 
 @pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"[]", b'{"id": "j1"}'])
-def test_something_else_that_answers_is_named_as_such(script, client, body):
+def test_a_foreign_server_is_named_as_such(script, client, body):
     script.answers = [(200, {}, body)]
     with pytest.raises(UnexpectedResponse, match=r"Unexpected response from http://.*; is this"):
         client.wait("j1")
@@ -380,7 +380,7 @@ def test_something_else_that_answers_is_named_as_such(script, client, body):
         (lambda client: client.delete("j"), 503, wire.TRIES),
     ],
 )
-def test_what_would_be_done_twice_is_not_repeated(script, client, call, status, tries):
+def test_non_idempotent_calls_are_not_retried(script, client, call, status, tries):
     script.answers = [(status, {"Retry-After": "0"}, b"")]
     with pytest.raises(Unreachable):
         call(client)
@@ -429,7 +429,7 @@ def test_events_go_on_where_a_connection_was_lost(script, client):
     assert asked == [None, None, "0.0.0", "0.0.0", "1.2.2"]
 
 
-def test_events_of_a_job_whose_end_was_seen_are_none(script, client):
+def test_a_job_whose_end_was_seen_has_no_further_events(script, client):
     script.answers = [(204, {}, b"")]
     assert list(client.events("j1", "1.4.0")) == []
     assert script.seen[0][2]["Last-Event-ID"] == "1.4.0"
@@ -445,7 +445,7 @@ def test_events_end_when_nothing_answers_for_long(script, client, monkeypatch):
 
 
 @pytest.mark.parametrize("data", ["{", "[]", "x" * events.MAX_EVENT_BYTES])
-def test_a_stream_that_is_none_ends_the_iteration(script, client, data):
+def test_a_stream_that_does_not_exist_ends_the_iteration(script, client, data):
     script.answers = [(200, STREAM, f"event: status\ndata: {data}\n\n".encode())]
     with pytest.raises(UnexpectedResponse):
         list(client.events("j1"))
@@ -497,7 +497,7 @@ def test_a_real_server_takes_what_the_client_sends(real, photo, tmp_path):
     assert (caught.value.status, caught.value.code) == (410, "job_deleted")
 
 
-def test_a_refusal_has_every_fault_and_the_requests_name(real, photo):
+def test_a_refusal_lists_every_error_and_the_request_id(real, photo):
     with pytest.raises(Rejected) as caught:
         real.submit(photo, "x" * 2000, motion=9, idempotency_key="mine")
     assert caught.value.code == "prompt_too_long"
@@ -509,7 +509,7 @@ def test_a_refusal_has_every_fault_and_the_requests_name(real, photo):
     assert caught.value.pointer == "/image"
 
 
-def test_pages_are_asked_for_as_they_are_needed(real, photo, monkeypatch):
+def test_pages_are_fetched_lazily(real, photo, monkeypatch):
     made = [real.submit(photo, model="noop").id for _ in range(5)]
     monkeypatch.setattr(requests, "PAGE", 2)
     assert [job.id for job in real.list()] == made[::-1]
@@ -528,7 +528,7 @@ def test_a_dry_run_the_models_the_regions_and_the_usage(real, photo):
     assert (day.model, day.jobs) == ("noop", 1)
 
 
-def test_webhooks_from_their_making_to_their_removal(real):
+def test_webhooks_from_creation_to_removal(real):
     made = real.create_webhook("https://example.com/hook", ["job.failed"])
     assert made.secret.startswith("whsec_")
     assert [hook.id for hook in real.webhooks()] == [made.id]
@@ -567,7 +567,7 @@ def lossy(server, api_key, make_client):
     proxy.close()
 
 
-def test_a_call_whose_answer_is_lost_is_done_once(lossy, photo, store):
+def test_a_call_whose_response_is_lost_is_done_once(lossy, photo, store):
     client, proxy = lossy
     proxy.lose_answer_to(b"POST /v1/jobs")
     job = client.submit(photo, model="noop")

@@ -17,7 +17,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize(("who", "command"), COMMANDS.items())
-def test_a_wrong_regions_file_stops_a_process_at_its_start(change, tmp_path, who, command):
+def test_an_invalid_regions_file_stops_a_process_at_startup(change, tmp_path, who, command):
     path = tmp_path / "regions.toml"
     path.write_text('[[region]]\nname = "us-east"\nredis_url = "redis://:secret@host:port"\n')
     done = subprocess.run(
@@ -33,5 +33,5 @@ def test_a_wrong_regions_file_stops_a_process_at_its_start(change, tmp_path, who
     )
     assert done.returncode == 78
     assert done.stderr == (
-        f"{who}: {path}:3: redis_url must be a URL of redis:// or rediss:// with a host.\n"
+        f"{who}: {path}:3: redis_url must be a redis:// or rediss:// URL with a host.\n"
     )

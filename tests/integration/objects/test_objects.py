@@ -77,7 +77,7 @@ def objects(request):
 # What both do
 
 
-def test_an_object_comes_back_as_it_was_put(objects):
+def test_an_object_is_returned_as_it_was_put(objects):
     data = bytes(range(256)) * 4000
     objects.put("inputs/ab/one.jpg", data, "image/jpeg")
     objects.put("inputs/empty", b"", "text/plain")
@@ -92,7 +92,7 @@ def test_a_second_put_replaces_the_first(objects):
     assert [info.key for info in objects.list()] == ["a/b"]
 
 
-def test_what_is_not_there_is_missing(objects):
+def test_a_missing_object_is_reported_missing(objects):
     assert objects.head("no/such") is None
     with pytest.raises(ObjectMissing, match="no/such"):
         objects.get("no/such")
@@ -118,7 +118,7 @@ def test_deleting_twice_is_fine(objects):
     assert objects.get("a/d") == b"x"
 
 
-def test_head_tells_size_and_time(objects):
+def test_head_returns_size_and_time(objects):
     before = datetime.now(UTC) - timedelta(seconds=2)  # S3 has whole seconds
     objects.put("a", b"x" * 123, "text/plain")
     info = objects.head("a")
@@ -136,7 +136,7 @@ def test_a_listing_is_by_prefix_and_in_order(objects):
     assert [info.key for info in objects.list("nothing/")] == []
 
 
-def test_a_listing_can_leave_out_what_is_new(objects):
+def test_a_listing_can_leave_out_new_objects(objects):
     objects.put("a", b"x", "text/plain")
     now = datetime.now(UTC)
     assert [info.key for info in objects.list(older_than=now - timedelta(minutes=1))] == []
@@ -151,7 +151,7 @@ def test_a_listing_can_leave_out_what_is_new(objects):
         "/".join(["x" * 100] * 6),
     ],
 )
-def test_a_key_that_is_no_plain_path_is_refused(objects, key):
+def test_a_key_that_is_not_a_plain_path_is_refused(objects, key):
     for call in (objects.get, objects.head, objects.delete):
         with pytest.raises(ValueError, match="not a key"):
             call(key)
@@ -224,7 +224,7 @@ def test_a_local_url_leads_to_the_file(local):
     assert (query["filename"], query["content_type"]) == ("a.mp4", "video/mp4")
 
 
-def test_a_local_url_is_good_in_every_process_that_knows_the_secret(local, tmp_path):
+def test_a_local_url_is_valid_in_every_process_that_knows_the_secret(local, tmp_path):
     local.put("a", b"x", "text/plain")
     key, query = signed(local, "a")
     assert open_local(tmp_path / "objects").verify(key, query).read_bytes() == b"x"
@@ -259,7 +259,7 @@ def test_a_local_url_expires(tmp_path):
     assert code_of(local, key, query) == "url_expired"
 
 
-def test_a_good_url_of_a_deleted_file_is_missing(local):
+def test_a_valid_url_of_a_deleted_file_is_missing(local):
     local.put("a", b"x", "text/plain")
     key, query = signed(local, "a")
     local.delete("a")
@@ -267,12 +267,12 @@ def test_a_good_url_of_a_deleted_file_is_missing(local):
         local.verify(key, query)
 
 
-def test_the_directory_made_for_objects_is_closed_to_other_users(local, tmp_path):
+def test_a_new_object_directory_is_closed_to_other_users(local, tmp_path):
     local.put("a/b", b"x", "text/plain")
     assert stat.S_IMODE((tmp_path / "objects").stat().st_mode) == 0o700
 
 
-def test_below_a_directory_that_exists_the_umask_decides(tmp_path):
+def test_in_an_existing_directory_the_umask_decides(tmp_path):
     old = os.umask(0o027)
     try:
         open_local(tmp_path).put("a/b", b"x", "text/plain")
@@ -296,7 +296,7 @@ def test_a_put_that_fails_leaves_nothing(local, tmp_path):
     assert list((tmp_path / "objects/.partial").iterdir()) == []
 
 
-def test_a_killed_put_leaves_nothing_to_see_and_is_swept(local, tmp_path):
+def test_a_killed_put_leaves_nothing_visible_and_is_swept(local, tmp_path):
     program = f"""
 import os, signal
 from pathlib import Path
@@ -356,7 +356,7 @@ def test_putting_and_pruning_in_one_directory_at_once_loses_nothing(local):
     assert [local.get(f"deep/er/{i}") for i in range(4)] == [b"kept"] * 4
 
 
-def test_a_directory_that_cannot_be_made_is_unavailable(tmp_path):
+def test_a_directory_that_cannot_be_created_is_unavailable(tmp_path):
     (tmp_path / "file").write_text("not a directory")
     local = open_local(tmp_path / "file/objects")
     with pytest.raises(StorageUnavailable):
@@ -369,7 +369,7 @@ def test_a_directory_that_cannot_be_made_is_unavailable(tmp_path):
     "url",
     ["", "/tmp/x", "file://host/x", "file://", "file:///", "s3://", "gs://bucket", "http://x/y"],
 )
-def test_a_url_that_names_no_store_is_an_error(url):
+def test_an_unsupported_store_url_is_an_error(url):
     with pytest.raises(ValueError, match="OBJECTS_URL"):
         open_objects(url, secret_key=SECRET, public_url=PUBLIC_URL)
 

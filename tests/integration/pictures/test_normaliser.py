@@ -291,7 +291,7 @@ def test_deep_pictures_are_scaled_and_not_clipped(normaliser, data):
     assert np.abs(row - np.arange(256)[:, None]).max() <= 3
 
 
-def test_of_an_animation_the_first_frame_counts(normaliser):
+def test_only_the_first_frame_of_an_animation_is_used(normaliser):
     frames = [Image.new("RGB", (64, 64), colour) for colour in (RED, GREEN, BLUE)]
     for fmt in ("GIF", "WEBP", "PNG", "TIFF"):
         data = encode(frames[0], fmt, save_all=True, append_images=frames[1:])
@@ -376,14 +376,14 @@ def test_a_compressed_bomb_is_refused_without_decoding(normaliser):
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_a_picture_cut_short_is_refused(normaliser, fmt, photo):
+def test_a_truncated_file_is_refused(normaliser, fmt, photo):
     data = encode(Image.open(io.BytesIO(photo)), fmt)
     for share in (0.02, 0.3, 0.6, 0.9):
         assert refusal(normaliser, data[: int(len(data) * share)]) == "truncated_image"
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_damage_is_refused_or_survived_but_never_kills_the_process(normaliser, fmt, photo):
+def test_damaged_files_never_kill_the_process(normaliser, fmt, photo):
     data = bytearray(encode(Image.open(io.BytesIO(photo)).resize((150, 100)), fmt))
     before = child_pids()
     noise = np.random.default_rng(7)
@@ -416,7 +416,7 @@ def test_a_process_that_hangs_is_replaced(own):
     assert pid not in child_pids()
 
 
-def test_a_process_that_dies_at_work_is_replaced(own):
+def test_a_process_that_dies_while_working_is_replaced(own):
     normaliser, pid = own
     os.kill(pid, signal.SIGSTOP)
     killer = threading.Timer(0.2, os.kill, (pid, signal.SIGKILL))
@@ -426,7 +426,7 @@ def test_a_process_that_dies_at_work_is_replaced(own):
     assert normaliser.normalise(encode(quarters())).width == 96
 
 
-def test_a_process_that_dies_idle_costs_nobody_anything(own):
+def test_a_process_that_dies_while_idle_affects_nobody(own):
     normaliser, pid = own
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 5
@@ -455,7 +455,7 @@ def test_the_process_gets_no_environment_and_no_descriptors(own):
     ]
 
 
-def test_the_process_ends_with_ours_however_we_end():
+def test_the_child_ends_with_us_however_we_end():
     program = """
 import os, pathlib, signal, sys
 from app.pictures.normaliser import Normaliser
@@ -484,7 +484,7 @@ def state(pid: int) -> str:
         return ""
 
 
-def test_when_every_process_stays_busy_the_caller_may_try_again():
+def test_if_every_process_is_busy_the_caller_may_retry():
     with pytest.raises(Transient) as caught:
         Normaliser(processes=0, timeout_s=0.05).normalise(encode(quarters()))
     assert caught.value.code == "pictures_busy"

@@ -31,11 +31,11 @@ def demo(*arguments: str | Path) -> subprocess.CompletedProcess:
     ("content", "sentence"),
     [
         (None, r"photo.jpg cannot be read: No such file or directory\."),
-        (b"", r"photo.jpg: The picture has no bytes\."),
+        (b"", r"photo.jpg: The picture is empty\."),
         (b"plain text", r"photo.jpg: The file is not a picture .+"),
     ],
 )
-def test_the_demo_refuses_what_is_no_picture_before_it_starts_anything(tmp_path, content, sentence):
+def test_the_demo_refuses_a_bad_picture_before_starting_anything(tmp_path, content, sentence):
     if content is not None:
         (tmp_path / "photo.jpg").write_bytes(content)
     done = demo(tmp_path / "photo.jpg", "--data", tmp_path / "data")

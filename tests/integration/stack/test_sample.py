@@ -18,7 +18,7 @@ def clip(tmp_path):
     return path
 
 
-def test_a_still_picture_stands_next_to_the_moving_one(clip, tmp_path):
+def test_a_still_is_shown_next_to_the_clip(clip, tmp_path):
     sample.write_sample(clip, tmp_path / "out.webp")
     with Image.open(tmp_path / "out.webp") as image:
         assert (image.size, image.n_frames, image.info["loop"]) == ((908, 300), 12, 0)

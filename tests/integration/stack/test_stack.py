@@ -149,7 +149,7 @@ def get(env: dict[str, str]) -> tuple[list[str], str]:
     return rows, redis.Redis.from_url(env["REDIS_URL"], decode_responses=True).get("kept")
 
 
-def test_the_services_speak_to_those_who_know_the_password(services):
+def test_the_services_require_the_password(services):
     put(services.env, "a")
     assert get(services.env) == (["a"], "a")
 
@@ -199,7 +199,7 @@ def test_no_password_is_seen_in_the_process_list_or_in_files_of_others(services)
 
 @needs_root
 @needs_proc
-def test_roots_servers_run_as_nobody(services):
+def test_servers_of_root_run_as_nobody(services):
     for name in ("postgres", "valkey"):
         owner = Path(f"/proc/{services.supervisor.pid(name)}").stat().st_uid
         assert owner == pwd.getpwnam("nobody").pw_uid
@@ -232,7 +232,7 @@ def test_given_urls_are_used_and_nothing_is_started(place):
     assert not (place / "postgres").exists()
 
 
-def test_data_and_addresses_are_kept_between_runs(data):
+def test_data_and_addresses_persist_between_runs(data):
     with Services(data, environ={}) as first:
         assert get(first.env) == (["a"], "a")
         put(first.env, "b")
@@ -336,7 +336,7 @@ def test_a_server_that_lost_parent_and_reaper_is_ended_by_the_next_start(data, h
 
 
 @needs_proc
-def test_a_stale_pid_file_that_names_a_stranger_does_not_stop_postgres(data):
+def test_a_stale_pid_file_naming_another_process_does_not_stop_postgres(data):
     pid_file = data / "postgres/postmaster.pid"
     owner = pid_file.parent.stat()
     as_owner = {"user": owner.st_uid, "group": owner.st_gid} if os.geteuid() == 0 else {}
@@ -371,7 +371,7 @@ def test_an_interrupted_first_start_is_done_again(used):
 
 
 @needs_root
-def test_root_is_told_when_nobody_cannot_reach_the_data_directory(tmp_path):
+def test_root_gets_an_error_if_nobody_cannot_reach_the_data_directory(tmp_path):
     (tmp_path / "closed").mkdir(mode=0o700)
     with pytest.raises(StackError, match=r"nobody.+cannot reach.+STILLMOTION_DATA"):
         DataDir(tmp_path / "closed/data")

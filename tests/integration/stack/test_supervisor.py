@@ -29,7 +29,7 @@ def supervisor(tmp_path) -> Iterator[Supervisor]:
     started.close()
 
 
-def test_a_crashed_process_is_started_again_after_ever_longer_waits(supervisor, tmp_path):
+def test_a_crashed_process_restarts_with_growing_backoff(supervisor, tmp_path):
     code = """
         import sys, time
         with open(sys.argv[1], "a") as file:
@@ -44,10 +44,10 @@ def test_a_crashed_process_is_started_again_after_ever_longer_waits(supervisor, 
     assert [wait >= least for wait, least in zip(waits, (0.25, 0.5, 1.0), strict=True)] == [
         True
     ] * 3
-    assert supervisor.said[0] == "crasher ended with exit status 3; starting again in 0.25 s."
+    assert supervisor.said[0] == "crasher ended with exit status 3; restarting in 0.25 s."
 
 
-def test_a_process_that_cannot_come_up_is_reported_with_its_last_words(supervisor, tmp_path):
+def test_a_process_that_cannot_start_is_reported_with_its_last_log_line(supervisor, tmp_path):
     supervisor.start(stub("loser", "raise SystemExit('REGION is missing.')", tmp_path))
 
     def given_up() -> bool:
@@ -100,7 +100,7 @@ def is_past_guard(pid: int) -> bool:
 
 
 @needs_proc
-def test_a_killed_reaper_is_replaced_and_told_of_what_runs(tmp_path):
+def test_a_killed_reaper_is_replaced_and_learns_what_is_running(tmp_path):
     supervisor = Supervisor(tmp_path, restart=False)
     pids: list[int] = []
 

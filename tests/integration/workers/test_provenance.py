@@ -133,7 +133,7 @@ def test_a_certificate_that_c2pa_rejects_stops_the_start(tmp_path, signing):
         make_settings(provenance_cert=signing["provenance_cert"])
 
 
-def test_the_development_key_is_private_and_made_once(tmp_path):
+def test_the_development_key_is_private_and_created_once(tmp_path):
     first = signing_certificate(tmp_path)
     key = (tmp_path / KEY).read_bytes()
     assert (tmp_path / KEY).stat().st_mode & 0o777 == 0o600

@@ -115,7 +115,7 @@ def test_each_end_of_a_job_is_announced_once_and_the_signature_verifies(
     assert all(len(requests) == 1 for requests in receiver.requests.values())
 
 
-def test_a_failed_delivery_comes_again_under_the_same_id(
+def test_a_failed_delivery_is_retried_with_the_same_id(
     store, settings, owner, receiver, start_worker, start_loop
 ):
     receiver.answers["/flaky"] = [(500, {}), (200, {})]
@@ -318,7 +318,7 @@ def test_two_dispatchers_deliver_each_of_many_once(
     assert [len(receiver.requests[f"/many/{n}"]) for n in range(60)] == [1] * 60
 
 
-def test_messages_that_the_broker_lost_use_up_no_try(
+def test_messages_lost_by_the_broker_use_up_no_try(
     store, owner, receiver, client, start_worker, start_loop
 ):
     job_id = ended_job(store, owner, receiver.url("/lost"))
@@ -333,7 +333,7 @@ def test_messages_that_the_broker_lost_use_up_no_try(
     assert delivery_of(store, job_id).tries == 1
 
 
-def test_what_cannot_be_published_is_due_again_at_once(store, settings, owner, client):
+def test_an_unpublished_delivery_is_due_again_at_once(store, settings, owner, client):
     nowhere = Publisher(settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"}))
     job_id = ended_job(store, owner, "https://example.com/")
     assert DeliveryLoop(store, nowhere, client).publish_due() == POLL_S
@@ -357,7 +357,7 @@ def test_deliveries_that_no_worker_takes_wait_in_the_database(store, owner, publ
     assert client.llen(WEBHOOKS_QUEUE) == 7
 
 
-def test_a_message_holds_ids_and_nothing_else(store, owner, publisher, client):
+def test_a_message_contains_only_ids(store, owner, publisher, client):
     job_id = ended_job(store, owner, "https://example.com/hook?token=hunter2")
     DeliveryLoop(store, publisher, client).publish_due()
     message = json.loads(client.lindex(WEBHOOKS_QUEUE, 0))
@@ -381,7 +381,7 @@ def test_a_workers_log_names_the_host_of_a_webhook_only(
     assert "secret-path" not in log.read_text()
 
 
-def test_a_worker_that_is_configured_wrongly_says_so_and_ends_with_78(change):
+def test_a_misconfigured_worker_says_so_and_exits_with_78(change):
     wrong = change(outbound_allow="no-port")
     ended = subprocess.run(
         [sys.executable, "-m", "workers.cpu"],

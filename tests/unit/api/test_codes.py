@@ -45,7 +45,7 @@ def test_every_code_that_is_raised_is_listed():
     assert {kind.code for kind in unavailable} <= CODES.keys()
 
 
-def test_every_code_is_met_by_a_test():
+def test_every_code_is_covered_by_a_test():
     tests = "".join(
         path.read_text() for path in python_files("tests") if path.name != Path(__file__).name
     )
@@ -53,7 +53,7 @@ def test_every_code_is_met_by_a_test():
     assert not unmet
 
 
-def test_statuses_and_sentences_are_such():
+def test_statuses_and_sentences_are_well_formed():
     for code, (status, sentence) in CODES.items():
         assert code == code.lower(), code
         assert 400 <= status <= 503, code

@@ -74,7 +74,7 @@ def row(**changes):
     return SimpleNamespace(**values | changes)
 
 
-def test_every_state_says_whether_it_is_the_end():
+def test_every_state_says_whether_it_is_terminal():
     shown = {state: dump_job(row(state=state.value), LINKS)["terminal"] for state in JobState}
     ends = {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED, JobState.EXPIRED}
     assert {state for state, terminal in shown.items() if terminal} == ends
@@ -112,13 +112,13 @@ def test_a_clip_is_shown_with_a_signed_link_named_after_the_job():
     assert timedelta(seconds=55) < left <= timedelta(seconds=60)
 
 
-def test_a_job_that_waits_again_is_in_no_region():
+def test_a_requeued_job_is_in_no_region():
     assert dump_job(row(region="eu-west"), LINKS)["region"]["current"] is None
     running = dump_job(row(state="processing", region="eu-west"), LINKS)
     assert running["region"]["current"] == "eu-west"
 
 
-def test_attempts_are_shown_only_where_they_were_asked_for():
+def test_attempts_are_shown_only_on_request():
     assert "attempts" not in dump_job(row(), LINKS)
     assert dump_job(row(), LINKS, attempts=[])["attempts"] == []
 
@@ -151,7 +151,7 @@ def test_an_unknown_field_is_reported_first():
     }
 
 
-def test_no_more_faults_are_reported_than_anyone_reads():
+def test_the_number_of_reported_errors_is_limited():
     body = "{" + ",".join(f'"f{n}": 1' for n in range(500)) + "}"
     with pytest.raises(Invalid) as caught:
         base.parse_json(JsonJobRequest, body.encode())
@@ -180,7 +180,7 @@ def test_no_query_breaks_the_parser(values):
 
 
 @given(st.text(max_size=1000))
-def test_a_prompt_is_taken_unchanged_unless_it_holds_control_characters(prompt):
+def test_a_prompt_is_accepted_unchanged_unless_it_has_control_characters(prompt):
     control = any(ord(c) < 32 and c not in "\t\n\r" for c in prompt) or "\x7f" in prompt
     try:
         assert base.parse_strings(JobRequest, {"prompt": prompt}).prompt == prompt

@@ -71,7 +71,7 @@ def test_no_trace_means_poisson_arrivals():
     assert len(arrivals(None, 50.0, 100.0, rng())) == pytest.approx(5_000, abs=300)
 
 
-def test_a_trace_s_part_with_its_mean_rate_is_replayed_at_the_wanted_rate():
+def test_the_part_of_a_trace_at_its_mean_rate_is_replayed_at_the_requested_rate():
     quiet, busy = np.linspace(0, 99, 10), np.full(400, 100.0)
     # Two clumps, together at the trace's mean of 1.06/s; the rest of the trace is far from it.
     clumps = np.concatenate([np.full(6, 200.5), np.full(6, 207.5)])
@@ -82,14 +82,14 @@ def test_a_trace_s_part_with_its_mean_rate_is_replayed_at_the_wanted_rate():
     assert first == pytest.approx(500, abs=90)
 
 
-def test_a_day_of_rates_is_run_through_in_one_step():
+def test_a_day_of_rates_is_compressed_into_one_step():
     rates = Rates(600.0, np.array([[1.0, 3.0]]))
     due = arrivals(rates, 100.0, 20.0, rng())
     assert (due < 10.0).sum() == pytest.approx(500, abs=100)
     assert (due >= 10.0).sum() == pytest.approx(1_500, abs=160)
 
 
-def test_a_percentile_is_a_value_that_was_seen():
+def test_a_percentile_is_an_observed_value():
     assert percentile(np.array([1.0, 2.0, 100.0]), 0.99) == 100.0
     assert percentile(np.array([]), 0.5) == float("inf")
 
@@ -106,14 +106,14 @@ def use(machine=0.5, hottest=0.3, sessions=None, **live) -> Use:
         (use(sessions={"running": 3.0, "IO WalSync": 2.1}), "Postgres: 2.1 sessions"),
         (use(queued=50.0, processing=3.9), "workers: 3.9 of 4 render while 50 jobs wait"),
         (use(queued=50.0, processing=0.5), "placement: 50 jobs wait and only 0.5"),
-        (use(sessions={"running": 3.0}, queued=1.0), "nothing is full: 50% of 2 cores"),
+        (use(sessions={"running": 3.0}, queued=1.0), "nothing is saturated: 50% of 2 cores"),
     ],
 )
-def test_the_first_thing_that_is_full_is_named(measured, sentence):
+def test_the_first_saturated_resource_is_named(measured, sentence):
     assert measured.bottleneck().startswith(sentence)
 
 
-def test_what_is_not_ours_is_what_is_left():
+def test_other_processes_use_the_remainder():
     assert use(machine=0.9, hottest=0.3).others == pytest.approx(1.5)
 
 
@@ -136,7 +136,7 @@ def test_the_climb_finds_the_knee_within_the_refined_step(true_knee):
     assert [each.rate for each in steps] == sorted(each.rate for each in steps)
 
 
-def test_a_climb_ends_where_nothing_passes_and_where_everything_does():
+def test_a_climb_ends_if_nothing_passes_and_if_everything_does():
     assert [each.rate for each in climb(lambda rate: step(rate, success=0.0), 2.0, 2)] == [
         FIRST_RATE
     ]

@@ -18,7 +18,7 @@ def printed(figures: list[Figure]) -> str:
     return console.file.getvalue()
 
 
-def test_ours_is_held_against_the_median_of_a_peers_rounds():
+def test_ours_is_compared_with_the_median_of_a_peers_rounds():
     samples = Samples(
         "kept in memory" + ", long" * 30, dones_ms=[9.0, 10.0, 30.0], bursts=[90.0, 200.0, 250.0]
     )
@@ -45,7 +45,7 @@ def test_a_skipped_peer_has_null_figures_no_verdict_and_a_reason():
     assert "no ray[serve]" in printed(figures)
 
 
-def test_an_environment_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path):
+def test_an_environment_that_cannot_be_created_is_reported_in_a_sentence(tmp_path: Path):
     (tmp_path / "peers").write_text("a file where the folder should be")
-    with pytest.raises(PeerUnavailable, match=r"peers/bentoml cannot be made: .*\.$"):
+    with pytest.raises(PeerUnavailable, match=r"peers/bentoml cannot be created: .*\.$"):
         interpreter("bentoml", tmp_path / "peers")

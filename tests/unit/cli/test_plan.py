@@ -62,7 +62,7 @@ def test_bad_input_is_one_sentence(regions, capsys, arguments, status, sentence)
     assert error.count("\n") == 1
 
 
-def test_a_wrong_regions_file_is_a_wrong_configuration(tmp_path, capsys):
+def test_an_invalid_regions_file_is_a_configuration_error(tmp_path, capsys):
     (tmp_path / "r.toml").write_text('[[region]]\nname = "aa"\nrtt_ms = {zz = 3}\n')
     assert run(["plan", str(tmp_path / "r.toml"), *PEAKS]) == ExitStatus.CONFIG
     assert "unknown neighbour 'zz'" in capsys.readouterr().err

@@ -41,7 +41,7 @@ def test_the_client_loads_nothing_of_the_server():
     assert "httpx" in loaded
 
 
-def test_every_public_name_is_there_for_type_checkers_and_at_run_time():
+def test_every_public_name_exists_for_type_checkers_and_at_run_time():
     tree = ast.parse((services.ROOT / "stillmotion/__init__.py").read_text())
     [block] = (node for node in tree.body if isinstance(node, ast.If))
     typed = {name.name for line in block.body for name in line.names}

@@ -40,7 +40,7 @@ def test_a_missing_or_malformed_setting_is_one_sentence(make_client, server, key
     assert caught.value.code == "invalid_configuration"
 
 
-def test_variables_serve_where_arguments_are_left_out(make_client, monkeypatch):
+def test_environment_variables_replace_missing_arguments(make_client, monkeypatch):
     monkeypatch.setenv("STILLMOTION_SERVER", f"{SERVER}/")
     monkeypatch.setenv("STILLMOTION_API_KEY", f"{KEY}\n")
     assert str(make_client()._http.base_url).rstrip("/") == SERVER

@@ -42,7 +42,7 @@ def test_a_file_names_regions_with_their_services(write):
     assert topology["eu-west"].broker_url == "amqp://user:secret@eu.example"
 
 
-def test_rings_have_defaults_one_by_one(write):
+def test_each_ring_setting_has_its_own_default(write):
     assert regions_file.read(write(PAIR)).rings == Rings()
     rings = regions_file.read(write(PAIR + "[rings]\nnear_ms = 90\nwiden = false\n")).rings
     assert rings == Rings(near_ms=90, widen=False)
@@ -74,13 +74,13 @@ THIRD = '[[region]]\nname = "us-west"\n'
         (PAIR.replace('"us-east"', '"US"'), 2, "must be 2-32"),
         (PAIR.replace("redis://", "http://"), 7, "redis:// or rediss://"),
         (PAIR.replace(":6379", ":port"), 7, "redis:// or rediss://"),
-        (PAIR.replace(":6379/0", "/zero"), 7, "number of a database"),
+        (PAIR.replace(":6379/0", "/zero"), 7, "database number"),
         (PAIR.replace("amqp://", "amqp:"), 8, "with a host"),
         (PAIR + "[rings]\nnear_ms = 60\nfar_ms = 50\n", 13, "near_ms <= far_ms"),
         (PAIR + "[rings]\nfar_up_to = 1.0\n", 12, "near_up_to <= far_up_to"),
     ],
 )
-def test_every_fault_is_told_with_its_line(write, text, line, sentence):
+def test_every_error_is_reported_with_its_line(write, text, line, sentence):
     path = write(text)
     with pytest.raises(RegionsFileError) as refused:
         regions_file.read(path)
@@ -90,14 +90,14 @@ def test_every_fault_is_told_with_its_line(write, text, line, sentence):
     assert "secret" not in str(problem)
 
 
-def test_a_statement_of_several_lines_is_found_at_its_first(write):
+def test_a_multi_line_statement_is_reported_at_its_first_line(write):
     text = PAIR + '\n# far\n[[region]]\nname = """\n\nXX"""\n[rings]\n'
     with pytest.raises(RegionsFileError) as refused:
         regions_file.read(write(text))
     assert "must be 2-32" in str(next(p for p in refused.value.problems if p.line == 14))
 
 
-def test_a_file_that_is_not_text_is_told_where(tmp_path):
+def test_a_file_that_is_not_text_is_reported_with_its_line(tmp_path):
     path = tmp_path / "regions.toml"
     path.write_bytes(b"[[region]]\nname = '\xff'\n")
     with pytest.raises(RegionsFileError, match=r"regions.toml:2: is not UTF-8\."):
@@ -120,6 +120,6 @@ def test_check_prints_every_fault(write, capsys):
     assert lines == ["3", "3", "9"]
 
 
-def test_check_of_no_file_is_a_wrong_use(tmp_path, capsys):
+def test_check_without_a_file_is_a_usage_error(tmp_path, capsys):
     assert run(["regions", "check", str(tmp_path / "none.toml")]) == ExitStatus.USAGE
     assert "none.toml: No such file" in capsys.readouterr().err

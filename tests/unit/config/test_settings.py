@@ -37,7 +37,7 @@ broker_url = "amqp://cc"
 """
 
 
-def test_a_region_without_services_of_its_own_uses_the_deployment_s(tmp_path):
+def test_a_region_without_its_own_services_uses_the_deployment_s(tmp_path):
     (tmp_path / "regions.toml").write_text(REGIONS)
     own = Settings(**NEEDED, region="aa", regions_file=tmp_path / "regions.toml")
     assert [own.redis_of(name) for name in ("aa", "bb", "cc", "gone")] == [
@@ -53,7 +53,7 @@ def test_a_region_without_services_of_its_own_uses_the_deployment_s(tmp_path):
     ]
 
 
-def test_a_region_that_the_file_lacks_is_refused(tmp_path):
+def test_a_region_missing_from_the_file_is_refused(tmp_path):
     (tmp_path / "regions.toml").write_text(REGIONS)
     lost = Settings(**NEEDED, region="dd", regions_file=tmp_path / "regions.toml")
     with pytest.raises(ConfigError, match="REGION 'dd' is not in"):
@@ -64,7 +64,7 @@ def test_a_region_that_the_file_lacks_is_refused(tmp_path):
     ("name", "value"),
     [("MODEL_GRAPH", "onnx"), ("MODEL_DTYPE", "fp8"), ("MODEL_STEPS", "33")],
 )
-def test_a_wrong_setting_is_named(monkeypatch, name, value):
+def test_an_invalid_setting_is_named(monkeypatch, name, value):
     for key, given in NEEDED.items():
         monkeypatch.setenv(key.upper(), given)
     monkeypatch.setenv(name, value)

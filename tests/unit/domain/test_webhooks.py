@@ -76,7 +76,7 @@ def test_what_the_reference_library_signs_is_verified(message_id, text):
         ({"webhook-signature": None}, b"{}", 0, "webhook-signature"),
     ],
 )
-def test_what_was_not_signed_so_and_now_is_not_verified(changes, body, later_s, said):
+def test_a_wrong_or_old_signature_is_not_verified(changes, body, later_s, said):
     now = 1_700_000_000
     secret = secret_for(KEY, OWNER)
     sent = headers([secret], "1", now, b"{}") | changes
@@ -86,7 +86,7 @@ def test_what_was_not_signed_so_and_now_is_not_verified(changes, body, later_s, 
 
 
 @pytest.mark.parametrize("secret", ["whsec_", "whsec_é", "whsec_a", ""])
-def test_a_secret_that_is_none_verifies_nothing(secret):
+def test_an_invalid_secret_verifies_nothing(secret):
     now = 1_700_000_000
     sent = headers([secret_for(KEY, OWNER)], "1", now, b"{}")
     with pytest.raises(InvalidWebhook, match="A secret must be"):
@@ -148,12 +148,12 @@ def test_the_schedule_is_the_specifications():
 
 
 @given(st.integers(200, 299), st.integers(1, 20), draws)
-def test_only_a_2xx_delivers_whatever_the_try(status, tries, draw):
+def test_only_a_2xx_is_a_delivery_on_any_try(status, tries, draw):
     assert decide(status, None, tries, draw) == Verdict(Outcome.DELIVERED)
 
 
 @given(failures, st.integers(1, 9), draws)
-def test_a_failed_try_waits_for_the_next_entry_with_at_most_a_tenth_more(status, tries, draw):
+def test_a_failed_try_waits_for_the_next_entry_plus_at_most_a_tenth(status, tries, draw):
     verdict = decide(status, None, tries, draw)
     assert verdict.outcome is Outcome.RETRY
     assert SCHEDULE_S[tries] <= verdict.delay_s <= SCHEDULE_S[tries] * 1.1
@@ -170,7 +170,7 @@ def test_gone_ends_it_at_once(tries, draw):
 
 
 @given(st.sampled_from([429, 502, 503, 504]), st.floats(0, 1e12), st.integers(1, 9), draws)
-def test_a_throttling_receiver_can_only_lengthen_the_wait_and_only_by_a_day(
+def test_a_throttling_receiver_can_only_lengthen_the_wait_by_at_most_a_day(
     status, asked_s, tries, draw
 ):
     delay_s = decide(status, asked_s, tries, draw).delay_s
@@ -179,7 +179,7 @@ def test_a_throttling_receiver_can_only_lengthen_the_wait_and_only_by_a_day(
     assert delay_s <= max(RETRY_AFTER_LIMIT_S, SCHEDULE_S[tries] * 1.1)
 
 
-def test_retry_after_on_any_other_answer_changes_nothing():
+def test_retry_after_on_any_other_response_changes_nothing():
     assert decide(500, 7000.0, 1, 0.0) == decide(500, None, 1, 0.0)
 
 
@@ -197,7 +197,7 @@ def test_no_retry_after_header_breaks_a_delivery(value):
     assert seconds is None or seconds >= 0
 
 
-def test_the_body_tells_when_the_job_ended_in_utc():
+def test_the_body_has_the_jobs_end_time_in_utc():
     ended = datetime(2026, 1, 2, 5, 4, 5, 678000, tzinfo=timezone(timedelta(hours=2)))
     message = json.loads(encode("job.canceled", ended, {"id": "1"}))
     assert message == {

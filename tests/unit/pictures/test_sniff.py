@@ -48,7 +48,7 @@ def test_the_first_bytes_name_the_format(start, fmt):
         b"\0\0\1\0\1\0",
     ],
 )
-def test_formats_that_are_pictures_but_not_ours_are_named_as_such(data):
+def test_unsupported_picture_formats_are_named_as_such(data):
     assert code_of(data) == "unsupported_image_format"
 
 

@@ -45,6 +45,6 @@ def test_no_routing_beats_the_auditors_round_trip():
     assert min(ratios) >= 1.0 - 1e-9
 
 
-def test_the_table_keeps_as_much_home_as_the_optimum():
+def test_the_table_keeps_as_much_at_home_as_the_optimum():
     topology, load = random_world(12, np.random.default_rng(9), load=0.95, skew=0.7)
     assert gap(offload(load, topology), load, topology).in_region_points <= 1e-6

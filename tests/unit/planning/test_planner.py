@@ -25,7 +25,7 @@ def test_no_region_is_over_its_ceiling_when_another_is_down():
 
 
 @pytest.mark.parametrize("name", THREE.names)
-def test_all_demand_of_a_region_that_is_down_has_somewhere_to_go(name):
+def test_all_demand_of_a_failed_region_has_somewhere_to_go(name):
     flows = [f for f in make_plan(FORECAST, THREE).overflow if f.home == name]
     assert sum(f.per_s for f in flows) == pytest.approx(PEAK[name])
 
@@ -40,7 +40,7 @@ def test_one_gpu_less_at_home_would_be_over_the_ceiling():
         assert region.peak * 4.0 > ceiling(region.gpus - 1) * (region.gpus - 1)
 
 
-def test_a_target_wait_is_kept():
+def test_a_target_wait_is_met():
     plan = make_plan(replace(FORECAST, target_wait_s=0.2, survive=False), THREE)
     assert all(wait_quantile(r.gpus, r.peak * 4.0, 4.0) <= 0.2 + 1e-9 for r in plan.regions)
 
@@ -61,7 +61,7 @@ def test_overflow_stays_within_the_allowed_round_trip():
     }
 
 
-def test_a_region_with_no_refuge_has_no_plan():
+def test_a_region_whose_demand_can_go_nowhere_has_no_plan():
     with pytest.raises(NoPlan, match="No other region may take"):
         make_plan(replace(FORECAST, max_rtt_ms=1.0), THREE)
 
@@ -72,13 +72,13 @@ def test_an_allow_list_forces_capacity_where_it_points():
     assert {f.target for f in plan.overflow if f.home == THREE.names[0]} == {THREE.names[1]}
 
 
-def test_a_region_without_demand_may_still_be_a_refuge():
+def test_a_region_without_demand_may_still_cover_for_others():
     plan = make_plan(replace(FORECAST, peak={**PEAK, THREE.names[1]: 0.0}), THREE)
     assert plan.gpus > 0
 
 
 def test_a_single_region_cannot_survive_its_outage():
-    with pytest.raises(NoPlan, match="no other to survive"):
+    with pytest.raises(NoPlan, match="nothing can take over"):
         make_plan(Forecast({"aa": 1.0}, 4.0), Topology([Region("aa")]))
 
 
@@ -86,7 +86,7 @@ def test_a_single_region_cannot_survive_its_outage():
     ("change", "sentence"),
     [
         ({"peak": {**PEAK, "zz": 1.0}}, "unknown region 'zz'"),
-        ({"peak": {}}, "says nothing of region"),
+        ({"peak": {}}, "does not mention region"),
         ({"peak": {**PEAK, THREE.names[0]: -1.0}}, "0 or more"),
         ({"peak": {**PEAK, THREE.names[0]: float("nan")}}, "0 or more"),
         ({"peak": {**PEAK, THREE.names[0]: 1e9}}, "more than 100000 GPUs"),
@@ -94,7 +94,7 @@ def test_a_single_region_cannot_survive_its_outage():
         ({"target_wait_s": -1.0}, "target wait"),
     ],
 )
-def test_a_forecast_that_makes_no_sense_is_refused(change, sentence):
+def test_an_invalid_forecast_is_refused(change, sentence):
     with pytest.raises(PlanError, match=sentence):
         make_plan(replace(FORECAST, **change), THREE)
 

@@ -30,11 +30,11 @@ def run(arm=Ours, **more) -> Record:
     return Simulation(scenario(**more), arm).run()
 
 
-def test_a_seed_names_a_run():
+def test_a_seed_determines_a_run():
     assert run().waits == run().waits
 
 
-def test_waiting_agrees_with_erlang():
+def test_waits_agree_with_erlang_c():
     record = run(HomeOnly, rates=(3.2, 0.0), duration_s=4000.0, service_scv=1.0, patience_s=1e9)
     waited = np.mean([wait > 1e-9 for _, wait, _ in record.waits])
     assert waited == pytest.approx(erlang_c(16, 3.2 * S), abs=0.05)
@@ -45,7 +45,7 @@ def test_workers_are_as_busy_as_littles_law_says():
     assert record.utilisation(100.0) == pytest.approx(2.0 * S / 16, abs=0.04)
 
 
-def test_every_try_is_served_shed_or_left_without():
+def test_every_try_is_served_shed_or_unserved():
     record = run(rates=(6.0, 2.0))
     unserved = record.tries.sum() - record.tries_served.sum()
     waiting_at_end = unserved - record.unserved_users
@@ -70,7 +70,7 @@ def test_blind_polling_asks_busy_workers():
     assert record.attempts_per_job(50.0) > 2.0
 
 
-def test_backoff_asks_less():
+def test_backoff_reduces_attempts():
     patient = run(partial(Polling, backoff=True), rates=(3.2, 3.2))
     assert patient.attempts_per_job(50.0) < run(Polling, rates=(3.2, 3.2)).attempts_per_job(50.0)
 
@@ -107,7 +107,7 @@ def test_no_table_is_made_while_the_controller_is_dead():
     assert seen[0] < 50.0
 
 
-def test_users_who_resubmit_come_again():
+def test_refused_users_resubmit():
     record = run(rates=(8.0, 8.0), resubmits=2)
     assert record.tries.sum() > 1.1 * record.users.sum()
 

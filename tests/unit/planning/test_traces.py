@@ -53,7 +53,7 @@ def test_a_gzipped_trace_is_the_same(tmp_path):
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n", "fewer than two"),
     ],
 )
-def test_a_file_that_is_no_azure_trace_is_refused_by_line(tmp_path, text, sentence):
+def test_an_invalid_azure_trace_is_refused_with_its_line(tmp_path, text, sentence):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(TraceError, match=sentence):
         azure(tmp_path / "a.csv")
@@ -65,7 +65,7 @@ def test_a_mooncake_trace_counts_milliseconds(tmp_path):
     assert (trace.times.tolist(), trace.tokens.tolist()) == ([0.0, 0.0, 1.5], [500, 490, 7])
 
 
-def test_a_trace_is_known_by_its_content(tmp_path):
+def test_a_trace_is_recognised_by_its_content(tmp_path):
     (tmp_path / "m.csv").write_text(MOONCAKE)
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(AZURE.encode()))
     rates = tarred(tmp_path / "s.tar.gz", one="0,1,1\n600,2,1\n")
@@ -74,7 +74,7 @@ def test_a_trace_is_known_by_its_content(tmp_path):
     assert isinstance(read(rates), Rates)
 
 
-def test_what_is_no_trace_at_all_is_refused(tmp_path):
+def test_a_file_that_is_not_a_trace_is_refused(tmp_path):
     (tmp_path / "x.csv").write_text("a,b\n")
     (tmp_path / "y.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(TraceError, match="line 1: the header"):
@@ -101,9 +101,9 @@ def test_a_negative_rate_is_refused_by_line(tmp_path):
         servegen(path)
 
 
-def test_a_file_that_is_no_tar_is_refused(tmp_path):
+def test_a_file_that_is_not_a_tar_is_refused(tmp_path):
     (tmp_path / "s.tar").write_text("no tar")
-    with pytest.raises(TraceError, match="no tar"):
+    with pytest.raises(TraceError, match="not a tar"):
         servegen(tmp_path / "s.tar")
 
 
@@ -152,7 +152,7 @@ def test_a_replayed_trace_keeps_its_bursts():
     assert (times < 2.0).sum() == pytest.approx(1000, abs=130)
 
 
-def test_a_replayed_trace_has_the_wanted_rate():
+def test_a_replayed_trace_has_the_requested_rate():
     assert len(replayed(np.linspace(0, 50, 200), 20.0, 500.0, rng())) == pytest.approx(
         10_000, abs=400
     )

@@ -268,7 +268,7 @@ def test_one_call_changes_a_pipeline_that_was_loaded_from_disk(tmp_path):
     assert set(rows["k"]) == {CLIPS}
 
 
-def test_what_repeats_no_context_is_refused_and_left_as_it_was():
+def test_a_pipeline_without_repeated_context_is_refused_unchanged():
     plain = UNet2DConditionModel(
         block_out_channels=(8,),
         down_block_types=("CrossAttnDownBlock2D",),

@@ -75,7 +75,7 @@ def test_other_shapes_run_through_the_network_itself():
         assert_close(got, network(*inputs(torch.float32, clips, 5)))
 
 
-def test_built_in_one_thread_and_called_in_another():
+def test_a_graph_built_in_one_thread_can_be_called_in_another():
     network = toy(torch.float32)
     graph = build_graph(network, "torchscript", inputs(torch.float32, 1))
     expected = network(*inputs(torch.float32, 1, 4))
@@ -94,7 +94,7 @@ def test_built_in_one_thread_and_called_in_another():
     assert not any(x.requires_grad for x in got)
 
 
-def test_nothing_is_logged_or_warned_of(caplog):
+def test_nothing_is_logged_and_no_warning_is_raised(caplog):
     """TorchScript is deprecated, and tracing takes shapes for constants: both say so otherwise."""
     with warnings.catch_warnings(record=True) as warned, caplog.at_level(logging.DEBUG):
         warnings.simplefilter("always")
@@ -185,7 +185,7 @@ def test_without_a_compiler_one_line_is_logged_and_the_network_runs(tmp_path, mi
 
 @pytest.mark.slow  # a C++ compiler's minutes where the machine is busy
 @pytest.mark.timeout(900)
-def test_what_is_compiled_once_serves_every_thread_and_stride(tmp_path):
+def test_one_compilation_serves_every_thread_and_stride(tmp_path):
     printed, logged = in_a_fresh_process(tmp_path)
     if "graph_not_used" in " ".join(logged):
         pytest.skip("no C++ compiler on this machine")

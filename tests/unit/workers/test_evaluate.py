@@ -33,7 +33,7 @@ def test_the_scenes_go_through_the_whole_vocabulary():
     assert len(set(kinds)) == len(kinds) == 237
 
 
-def test_the_truth_is_faultless(scenes):
+def test_the_ground_truth_scores_perfectly(scenes):
     figures = summary(np.stack([scene.motion for scene in scenes]), scenes)
     assert figures["adherence"] == figures["adherence_camera"] == figures["adherence_object"] == 1
     assert figures["cosine"] == pytest.approx(1) == figures["magnitude_ratio"]
@@ -47,7 +47,7 @@ def test_half_the_motion_is_the_right_motion_of_half_the_size(scenes):
     assert figures["end_point_error_px"] == pytest.approx(np.mean(true) / 2 * 256, rel=1e-4)
 
 
-def test_a_motion_that_was_not_asked_for_is_no_hit(scenes):
+def test_an_unrequested_motion_is_not_a_hit(scenes):
     other = np.stack([scene.motion for scene in scenes[1:] + scenes[:1]])
     figures = summary(other, scenes)
     assert figures["adherence"] < 0.1
@@ -107,7 +107,7 @@ def test_contact_sheets_show_each_photo_and_tell_figures(model_dir, tmp_path):
     assert list(figures) == list(photos.PHOTOS)[:2]
 
 
-def test_every_photo_is_there():
+def test_every_photo_exists():
     assert len(photos.PHOTOS) >= 12
     for name in photos.PHOTOS:
         assert max(photos.load(name).shape) == photos.SIDE

@@ -42,12 +42,12 @@ def test_the_lease_is_renewed_with_the_step_while_work_advances():
 
 
 @pytest.mark.parametrize(("answer", "error"), [(False, Canceled), (None, Superseded)])
-def test_an_answer_that_says_stop_stops_the_next_step(answer, error):
+def test_a_stop_reply_stops_the_next_step(answer, error):
     with keep(lambda step: answer) as keeper, pytest.raises(error):
         work(keeper, 2.0)
 
 
-def test_a_database_that_is_away_stops_nothing():
+def test_an_unreachable_database_stops_nothing():
     def renew(step):
         raise DatabaseUnavailable("away")
 
@@ -55,7 +55,7 @@ def test_a_database_that_is_away_stops_nothing():
         work(keeper, 0.4)
 
 
-def test_superseded_is_not_softened_to_canceled():
+def test_superseded_is_not_reported_as_canceled():
     with keep(lambda step: None) as keeper:
         sleep(0.15)
         keeper.cancel()
@@ -88,7 +88,7 @@ def test_nothing_is_renewed_after_the_end():
     assert len(steps) == count
 
 
-def test_waiting_for_the_database_is_no_stall_and_stops_nothing():
+def test_waiting_for_the_database_is_not_a_stall_and_stops_nothing():
     with keep(lambda step: None, stall_limit_s=0.1) as keeper:
         until = monotonic() + 0.5
         while monotonic() < until:

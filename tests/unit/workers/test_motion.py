@@ -177,7 +177,7 @@ def test_a_yuv_frame_moves_as_an_rgb_frame_does(photo):
         assert np.abs(chroma.numpy() - np.stack([u, v])).mean() < 1
 
 
-def test_an_odd_side_gets_one_more_row_or_column(photo):
+def test_an_odd_side_is_padded_by_one(photo):
     [first, *_] = Warp(photo[:, :199], torch.zeros(2, 8, 16, 16), 8, yuv=True)
     assert first.shape == (153, 200)
     y, _, _ = planes(first, 102, 200)

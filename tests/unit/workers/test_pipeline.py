@@ -60,7 +60,7 @@ def clip(animation, picture, prompt="sway", seed=1, frames=8, **options):
 
 
 @pytest.mark.parametrize("frames", [8, 48, 96])
-def test_a_clip_has_the_frames_that_were_asked_for_and_starts_with_the_picture(toy, photo, frames):
+def test_a_clip_has_the_requested_frames_and_starts_with_the_picture(toy, photo, frames):
     got = clip(toy, photo, frames=frames, steps=2)
     assert len(got) == frames
     assert np.array_equal(got[0], photo)
@@ -73,7 +73,7 @@ def test_same_seed_same_frames_other_seed_other_frames(toy, photo):
     assert any(not np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_seeds_of_any_size_are_taken(toy, photo):
+def test_seeds_of_any_size_are_accepted(toy, photo):
     for seed in (0, 2**31, 2**63, 2**64 - 1, -1):
         assert len(clip(toy, photo, seed=seed, steps=1)) == 8
 
@@ -148,7 +148,7 @@ def test_a_loop_ends_where_it_begins(toy, photo):
         np.zeros((0, 8, 3), np.uint8),
     ],
 )
-def test_what_is_no_rgb_picture_is_refused(toy, picture):
+def test_a_picture_that_is_not_rgb_is_refused(toy, picture):
     with pytest.raises(ValueError, match="uint8"):
         clip(toy, picture)
 
@@ -166,7 +166,7 @@ def test_values_that_are_not_finite_never_become_frames(toy_dir, photo):
         clip(broken, photo, steps=3)
 
 
-def test_what_overflows_in_bf16_is_tried_once_more_in_fp32(toy_dir, photo, caplog):
+def test_an_overflow_in_bf16_is_retried_in_fp32(toy_dir, photo, caplog):
     animation = Animation.load(toy_dir, dtype="bf16")
     expected = clip(Animation(animation.network.float(), animation.config, PLAIN), photo)
 
@@ -331,7 +331,7 @@ def test_a_config_that_does_not_fit_is_named(toy_dir, tmp_path, change):
         Animation.load(copy)
 
 
-def test_saved_models_come_back_as_they_were(toy_dir, tmp_path):
+def test_saved_models_load_unchanged(toy_dir, tmp_path):
     config = load_config(toy_dir)
     network = load_network(toy_dir, STUDENT, config, torch.bfloat16, "cpu")
     save_config(tmp_path, replace(config, version="9"))

@@ -199,7 +199,7 @@ def test_each_schedule_is_uniform_in_its_own_measure():
         (("time", 4, 1.0, 0.0), "both above 0"),
     ],
 )
-def test_schedules_that_make_no_sense_are_refused(arguments, says):
+def test_invalid_schedules_are_refused(arguments, says):
     with pytest.raises(ValueError, match=says):
         sigmas_for(*arguments)
 
@@ -214,6 +214,6 @@ def test_schedules_that_make_no_sense_are_refused(arguments, says):
         ([1.0, -1.0], 2, "negative"),
     ],
 )
-def test_a_solver_that_makes_no_sense_is_refused(levels, order, says):
+def test_an_invalid_solver_is_refused(levels, order, says):
     with pytest.raises(ValueError, match=says):
         DPMSolver(torch.tensor(levels), order)

@@ -49,7 +49,7 @@ def test_motion_starts_at_rest(many):
     ("name", "axis", "sign"),
     [("pan left", 0, -1), ("pan right", 0, 1), ("tilt up", 1, -1), ("tilt down", 1, 1)],
 )
-def test_the_camera_looks_where_it_is_told(name, axis, sign):
+def test_the_camera_looks_in_the_given_direction(name, axis, sign):
     """Panning left means sampling further left."""
     field = scenes.camera_field(name)
     assert (np.sign(field[axis]) == sign).all()
@@ -147,7 +147,7 @@ def test_every_kind_of_motion_is_drawn(many):
     assert {scene.kind.strength for scene in many} == set(STRENGTH)
 
 
-def test_a_kind_may_be_asked_for_and_held_out_phrases_describe_the_same_scene():
+def test_a_kind_can_be_requested_and_held_out_phrases_describe_the_same_scene():
     kind = Motion("tilt up", "bob", "strong")
     plain, held_out = (scenes.draw_scene(4, 8, kind=kind, held_out=held) for held in (False, True))
     assert plain.kind == held_out.kind == kind
@@ -186,7 +186,7 @@ def test_captions_of_one_motion_differ():
     assert len(said) > 30
 
 
-def test_ambient_motion_is_asked_for_by_asking_for_nothing():
+def test_an_empty_prompt_means_ambient_motion():
     rng = np.random.default_rng(0)
     words = set(captions.vocabulary()) - {"ambient", "motion"}
     said = [captions.caption(AMBIENT_MOTION, rng) for _ in range(100)]
@@ -222,7 +222,7 @@ def test_a_word_in_another_form_shares_pieces_with_it(tokenise):
         ("", []),
     ],
 )
-def test_prompts_are_read_as_plain_words(tokenise, prompt, words):
+def test_prompts_are_split_into_plain_words(tokenise, prompt, words):
     assert tokenise.words(prompt) == words
     assert int((tokenise(prompt)[:, 0] != 0).sum()) == len(words)
 

@@ -121,7 +121,7 @@ def test_an_oracle_has_no_loss():
     assert loss.item() < 1e-4
 
 
-def test_pictures_and_texts_are_dropped_at_the_promised_rates():
+def test_pictures_and_texts_are_dropped_at_the_configured_rates():
     counts = {"both": 0, "text": 0, "all": 0}
 
     class Counter(torch.nn.Module):
@@ -147,7 +147,7 @@ def test_pictures_and_texts_are_dropped_at_the_promised_rates():
     assert counts["text"] / counts["all"] == pytest.approx(0.10, abs=0.03)
 
 
-def test_noise_has_unit_variance_and_the_spectrum_it_promises():
+def test_noise_has_unit_variance_and_the_promised_spectrum():
     noise = MotionNoise(8, 16)
     x = noise.draw(400, torch.Generator().manual_seed(0))
     assert x.square().mean().item() == pytest.approx(1, rel=0.1)
@@ -158,7 +158,7 @@ def test_noise_has_unit_variance_and_the_spectrum_it_promises():
     assert torch.equal(x, again)
 
 
-def test_what_is_left_without_the_camera_is_the_objects():
+def test_removing_the_camera_leaves_the_objects_motion():
     for name in ("pan left", "tilt up", "zoom in", "rotate left", "handheld"):
         field = torch.from_numpy(scenes.camera_field(name))[None].float()
         assert without_camera(field).abs().max() < 1e-5 < field.abs().max()
@@ -169,7 +169,7 @@ def test_what_is_left_without_the_camera_is_the_objects():
     assert torch.allclose(without_camera(left), left, atol=1e-5)
 
 
-def test_an_object_that_moves_half_as_far_costs_more_beside_a_camera_than_its_size_says():
+def test_an_object_that_moves_half_as_far_costs_more_with_a_camera_than_its_size_suggests():
     noise, _ = toy_parts()
     camera = torch.from_numpy(scenes.camera_field("pan left"))[None].float() / 0.067
     thing = torch.zeros_like(camera)

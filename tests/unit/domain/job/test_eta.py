@@ -22,13 +22,13 @@ def played(ahead, free_in, service_s):
 
 
 @given(st.integers(0, 200), st.lists(st.floats(0, SERVICE_S), min_size=1, max_size=9))
-def test_the_closed_form_is_what_a_played_queue_gives(ahead, free_in):
+def test_the_closed_form_matches_a_simulated_queue(ahead, free_in):
     assert begins_in_s(ahead, free_in, SERVICE_S) == pytest.approx(
         played(ahead, free_in, SERVICE_S)
     )
 
 
-def test_without_workers_nothing_can_be_said():
+def test_without_workers_there_is_no_prediction():
     assert begins_in_s(0, [], SERVICE_S) is None
 
 
@@ -42,7 +42,7 @@ def test_without_workers_nothing_can_be_said():
         (3.0, 8, 0.0),
     ],
 )
-def test_a_running_job_is_believed_when_it_is_slower_than_usual(elapsed_s, step, left):
+def test_a_slow_jobs_prediction_follows_its_own_progress(elapsed_s, step, left):
     assert left_s(elapsed_s, SERVICE_S, step, 8) == pytest.approx(left)
 
 

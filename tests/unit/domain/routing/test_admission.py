@@ -23,7 +23,7 @@ def test_nobody_waits_for_an_idle_worker():
     assert predicted_wait(waiting=0, ready=10, idle=1, service_s=4.0) == 0.0
 
 
-def test_the_wait_is_everyone_ahead_and_oneself_over_the_pools_rate():
+def test_the_wait_is_the_queue_including_oneself_over_the_pools_rate():
     assert predicted_wait(waiting=4, ready=10, idle=0, service_s=4.0) == pytest.approx(2.0)
 
 
@@ -43,12 +43,12 @@ def test_nobody_waits_while_any_candidate_has_a_free_worker():
     assert wait_among(["aa", "bb"], {"aa": 9}, TEN_EACH, {"bb": 1}, 4.0) == 0.0
 
 
-def test_the_queue_of_a_dead_region_is_not_where_a_job_waits():
+def test_no_job_waits_in_the_queue_of_a_dead_region():
     wait_s = wait_among(["aa", "bb"], {"bb": 1}, {"aa": 0, "bb": 10}, {}, 4.0)
     assert wait_s == pytest.approx(0.8)
 
 
-def test_a_job_with_no_candidate_would_wait_for_ever():
+def test_a_job_without_candidates_would_wait_for_ever():
     assert wait_among([], {}, {}, {}, 4.0) == inf
 
 
@@ -61,7 +61,7 @@ def test_a_wait_within_the_bound_is_accepted():
     assert admit(Class.PAID, 1.9, 4.0, draw=0.5, spread=0.5).admitted
 
 
-def test_a_wait_beyond_the_bound_is_refused_with_a_time_to_return():
+def test_a_wait_beyond_the_bound_is_refused_with_retry_after():
     verdict = admit(Class.INTERACTIVE, 8.0, 4.0, draw=0.5, spread=0.5)
     assert (verdict.admitted, verdict.retry_after_s) == (False, pytest.approx(8.0))
 
@@ -84,7 +84,7 @@ def test_the_least_important_are_shed_first():
 
 
 @given(st.dictionaries(st.sampled_from(Class), st.floats(0.01, 100), min_size=1), st.floats(0, 1))
-def test_what_is_shed_adds_up(demand, shed):
+def test_shed_shares_add_up(demand, shed):
     shares = shed_shares(demand, shed)
     total = sum(shares[kind] * demand[kind] for kind in demand)
     assert total == pytest.approx(shed * sum(demand.values()))
@@ -95,6 +95,6 @@ def test_retry_after_stays_between_a_second_and_a_minute(drain_s, draw):
     assert 1.0 <= retry_after(drain_s, draw) <= 60.0
 
 
-def test_clients_do_not_return_together():
+def test_clients_do_not_all_return_at_once():
     assert retry_after(20.0, 0.0) == 10.0
     assert retry_after(20.0, 0.999) == pytest.approx(30.0, abs=0.1)

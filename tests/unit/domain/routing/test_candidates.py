@@ -53,7 +53,7 @@ def test_an_overloaded_homes_reach_is_open_at_once():
     assert asked(replace(TABLE, reach={**TABLE.reach, "home": 2})) == ["home", "near", "far"]
 
 
-def test_a_strict_job_asks_nowhere_else():
+def test_a_strict_job_tries_no_other_region():
     assert asked(policy=Policy.STRICT, rounds=9) == ["home"]
 
 
@@ -65,7 +65,7 @@ def test_an_allow_list_is_never_crossed():
     assert asked(policy=Policy.ANY, allowed={"home", "away"}) == ["home", "away"]
 
 
-def test_an_allow_list_without_home_waits_in_the_nearest_allowed():
+def test_a_job_not_allowed_at_home_waits_in_the_nearest_allowed_region():
     assert asked(allowed={"away", "far"}) == ["far", "away"]
 
 
@@ -78,7 +78,7 @@ def test_jobs_follow_the_shares():
     assert 160 < away < 240  # four deviations around 200
 
 
-def test_a_job_draws_the_same_region_every_time():
+def test_a_job_always_draws_the_same_region():
     assert all(asked(HALF_AWAY, job=job) == asked(HALF_AWAY, job=job) for job in JOBS[:50])
 
 
@@ -92,7 +92,7 @@ def test_a_share_of_a_region_that_has_died_goes_home():
 
 
 @pytest.mark.parametrize(("age_s", "first"), [(10.0, "far"), (60.0, "home"), (600.0, "home")])
-def test_shares_give_way_to_home_as_the_table_ages(age_s, first):
+def test_shares_shift_to_home_as_the_table_ages(age_s, first):
     sent_away = next(job for job in JOBS if asked(HALF_AWAY, job=job)[0] == "far")
     assert asked(HALF_AWAY, age_s, job=sent_away)[0] == first
 
@@ -101,7 +101,7 @@ def test_without_a_table_all_regions_are_open_by_round_trip():
     assert asked(None, None) == ["home", "near", "far", "away"]
 
 
-def test_without_a_table_one_neighbour_takes_only_so_many():
+def test_without_a_table_overflow_to_one_neighbour_is_limited():
     assert asked(None, None, in_flight={"near": 5}, unlisted_spare=5) == ["home", "far", "away"]
 
 
@@ -109,7 +109,7 @@ def test_overflow_in_flight_counts_against_spare_workers():
     assert asked(in_flight={"near": TABLE.spare["near"]}) == ["home"]
 
 
-def test_a_dead_homes_part_of_the_shares_does_not_sink_the_others_of_its_row():
+def test_a_dead_homes_share_does_not_reduce_the_others_in_its_row():
     dead = {**READY, "home": 0}
     away = sum(asked(HALF_AWAY, job=job, ready=dead)[0] == "far" for job in JOBS)
     assert 160 < away < 240  # its own half, four deviations either way

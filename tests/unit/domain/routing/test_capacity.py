@@ -79,11 +79,11 @@ def test_a_measured_cost_stays_within_twice_the_prior():
     assert load_cost(20, 4.0, samples) == pytest.approx(0.4)
 
 
-def test_half_of_a_step_is_believed_after_one_half_life():
+def test_half_of_a_step_is_reached_after_one_half_life():
     assert ewma(0.0, 10.0, 30.0, 30.0) == pytest.approx(5.0)
 
 
-def test_the_first_sample_is_believed():
+def test_the_first_sample_is_taken_as_is():
     assert ewma(None, 7.0, 10.0, 30.0) == 7.0
 
 
@@ -95,5 +95,5 @@ def test_a_minute_after_recovery_all_capacity_counts():
     assert ramp(60.0) == 1.0
 
 
-def test_a_region_that_never_was_away_counts_in_full():
+def test_a_region_that_was_never_down_counts_in_full():
     assert ramp(None) == 1.0

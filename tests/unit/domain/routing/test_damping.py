@@ -85,7 +85,7 @@ def test_changes_below_the_minimum_are_noise():
     assert replace(then, version=1).shares == first.shares
 
 
-def test_rising_demand_is_believed_sooner_than_falling():
+def test_rising_demand_is_followed_sooner_than_falling():
     up = smooth({"aa": 10.0}, {"aa": 20.0}, 10.0)["aa"] - 10.0
     down = 20.0 - smooth({"aa": 20.0}, {"aa": 10.0}, 10.0)["aa"]
     assert up > down

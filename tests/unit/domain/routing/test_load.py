@@ -48,12 +48,12 @@ def test_a_refusal_is_one_sentence():
         accept(GOOD, GOOD, 1000.0, TOPOLOGY)
 
 
-def test_a_clock_a_little_ahead_is_forgiven():
+def test_a_clock_slightly_ahead_is_tolerated():
     accept(replace(GOOD, sent_at=1000.0 + CLOCK_SKEW_S), None, 1000.0, TOPOLOGY)
 
 
 @pytest.mark.parametrize(("age_s", "believed"), [(REPORT_FRESH_S, True), (16.0, False)])
-def test_a_report_is_believed_for_fifteen_seconds(age_s, believed):
+def test_a_report_is_valid_for_fifteen_seconds(age_s, believed):
     assert fresh(GOOD, GOOD.sent_at + age_s) is believed
 
 

@@ -40,7 +40,7 @@ def loads(*regions: RegionLoad, allowed=None) -> Load:
     return Load({f"{chr(97 + i)}" * 2: r for i, r in enumerate(regions)}, allowed or {})
 
 
-def test_what_fits_stays_home():
+def test_demand_that_fits_stays_at_home():
     shares = offload(loads(hundred(1.0), hundred(0.1)), line(0, 10))
     assert shares.rows() == {"aa": {"aa": 1.0}, "bb": {"bb": 1.0}}
 
@@ -111,7 +111,7 @@ def test_total_overload_raises_all_ceilings_together():
     assert used["aa"] == pytest.approx(used["bb"], rel=1e-3)
 
 
-def test_what_even_raised_ceilings_cannot_carry_is_to_be_shed():
+def test_demand_beyond_raised_ceilings_is_shed():
     load = loads(hundred(2.0), hundred(1.0))
     capacity = 2 * hundred(0).capacity
     assert limits_of(load, line(0, 10)).shed == pytest.approx(
@@ -119,7 +119,7 @@ def test_what_even_raised_ceilings_cannot_carry_is_to_be_shed():
     )
 
 
-def test_overflow_makes_room_for_a_region_with_nowhere_else_to_go():
+def test_overflow_makes_room_for_a_region_without_alternatives():
     # bb's nearest is aa, but aa is all that cc may use; dd is there for bb as well.
     world = loads(
         hundred(0.8),
@@ -132,7 +132,7 @@ def test_overflow_makes_room_for_a_region_with_nowhere_else_to_go():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_as_much_stays_home_as_the_closed_form_allows(seed):
+def test_as_much_stays_at_home_as_the_closed_form_allows(seed):
     topology, load = random_world(20, np.random.default_rng(seed), load=0.94, skew=0.6)
     shares = offload(load, topology)
     demand = [load.of(name).demand for name in topology.names]

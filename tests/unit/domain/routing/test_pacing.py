@@ -38,7 +38,7 @@ def test_full_jitter_may_wait_nothing_at_all():
     assert probe_delay(10, 0.0) == 0.0
 
 
-def test_a_window_forgets():
+def test_a_window_expires():
     window = Window(60.0)
     window.add(0.0, 5)
     window.add(30.0, 2)
@@ -57,7 +57,7 @@ def test_retries_are_a_tenth_of_recent_requests():
     assert sum(budget.take(20.0) for _ in range(100)) == 20
 
 
-def test_the_retry_budget_comes_back():
+def test_the_retry_budget_recovers():
     budget = RetryBudget()
     while budget.take(0.0):
         pass

@@ -53,7 +53,7 @@ def test_no_damped_table_breaks_an_invariant(before, after):
     check_invariants(next_table(old, load, topology, 10.0), load, topology)
 
 
-def test_jobs_leave_a_region_at_once_where_they_may_not_be_any_more():
+def test_jobs_leave_a_region_at_once_when_it_becomes_forbidden():
     narrowed = replace(LOAD, allowed={"aa": frozenset({"cc"})})
     old = with_row(aa=0.1, bb=0.9)
     table = next_table(old, narrowed, TOPOLOGY, 10.0)
@@ -71,7 +71,7 @@ def test_jobs_leave_a_region_at_once_where_they_may_not_be_any_more():
         ({"aa": 0.5, "cc": 0.5}, "dead_target"),
     ],
 )
-def test_a_row_that_makes_no_sense_is_refused(row, reason):
+def test_an_invalid_row_is_refused(row, reason):
     assert refused(with_row(**row)) == reason
 
 
@@ -88,7 +88,7 @@ def test_a_table_without_a_region_is_refused():
     assert refused(replace(TABLE, shares={"aa": {"aa": 1.0}})) == "regions"
 
 
-def test_a_table_made_of_too_few_reports_is_refused():
+def test_a_table_built_from_too_few_reports_is_refused():
     assert refused(TABLE, fresh=1) == "stale_reports"
 
 
@@ -96,7 +96,7 @@ def test_an_older_version_is_refused():
     assert refused(TABLE, previous=TABLE) == "version"
 
 
-def test_demand_that_triples_within_a_cycle_is_not_believed():
+def test_demand_that_triples_within_a_cycle_is_rejected():
     before = replace(TABLE, version=0, demand=TABLE.demand / 4)
     assert refused(TABLE, previous=before) == "demand_jump"
 
@@ -106,7 +106,7 @@ def test_json_keeps_the_table():
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": "x"}', '{"nonsense": 1}', "null"])
-def test_json_that_is_no_table_is_refused(text):
+def test_json_that_is_not_a_table_is_refused(text):
     with pytest.raises(TableRefused, match="no routing table"):
         Table.from_json(text)
 

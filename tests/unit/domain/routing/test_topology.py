@@ -47,7 +47,7 @@ def test_a_strict_job_stays_home_and_an_allow_list_is_never_crossed():
         ([Region("aa", {"bb": -1}), Region("bb", {"aa": -1})], ">= 0"),
     ],
 )
-def test_regions_that_do_not_fit_together_are_refused(regions, sentence):
+def test_inconsistent_regions_are_refused(regions, sentence):
     with pytest.raises(ValueError, match=sentence):
         Topology(regions)
 
