@@ -6,8 +6,8 @@ from stillmotion.errors import StillmotionError
 class BadRequest(StillmotionError):
     """The caller's input is wrong; the same request can never succeed.
 
-    `pointer` is a JSON pointer (RFC 6901) to the offending field. `retry_after_s`: the request is
-    right, and only came too early.
+    `pointer` is a JSON pointer (RFC 6901) to the offending field. With `retry_after_s` the request
+    itself is right but came too early.
     """
 
     def __init__(
@@ -27,16 +27,16 @@ class BadRequest(StillmotionError):
 
 
 class Transient(StillmotionError):
-    """Somebody else's fault, for now: the same work may succeed later or elsewhere."""
+    """A temporary fault elsewhere: the same work may succeed later or in another region."""
 
     code = "temporarily_unavailable"
     retryable = True
 
 
 class Overloaded(Transient):
-    """Refused at submit: better now than late. `retry_after_s`: when it may be worth another try.
+    """Refused at submit, rather than accepted and late. `retry_after_s`: when to try again.
 
-    `status` 429: too many jobs wait; 503: nothing serves them at all.
+    `status` 429: too many jobs wait. 503: no worker serves them at all.
     """
 
     def __init__(self, code: str, detail: str, *, status: int, retry_after_s: float):
@@ -54,7 +54,7 @@ class StorageUnavailable(Transient):
 
 
 class RenderFailed(Transient):
-    """The pipeline broke in a way that another try may survive (device lost, out of memory)."""
+    """The pipeline broke, but another attempt may succeed (device lost, out of memory)."""
 
     code = "render_failed"
 
@@ -66,14 +66,17 @@ class Permanent(StillmotionError):
 
 
 class ObjectMissing(Transient):
-    """An input is written before its job is accepted, so a worker that cannot see it may be cut
-    off from storage itself; another region is worth a try."""
+    """An input is not in storage.
+
+    It was stored before its job was accepted, so the worker's path to storage may be broken. Another
+    region is worth a try.
+    """
 
     code = "object_missing"
 
 
 class Superseded(StillmotionError):
-    """The fence moved on: this attempt no longer owns its job and must change nothing."""
+    """This attempt no longer owns its job, and must not change anything."""
 
     code = "superseded"
 
@@ -85,9 +88,9 @@ class Canceled(StillmotionError):
 
 
 def classify(error: BaseException) -> StillmotionError:
-    """Map anything an attempt may raise into the tree; unknown errors are worth another try.
+    """Map any exception of an attempt into the tree. Unknown errors are worth another attempt.
 
-    A bug shows up as `internal_error` after MAX_BEGUN attempts rather than as a lost job.
+    A bug then ends as `internal_error` after MAX_BEGUN attempts, and not as a lost job.
     """
     if isinstance(error, StillmotionError):
         return error

@@ -1,4 +1,4 @@
-"""Standard Webhooks 1.0: what is sent, how it is signed, and when it is sent again.
+"""Standard Webhooks 1.0: bodies, signatures, and the schedule of retries.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -18,13 +18,13 @@ from stillmotion.signatures import TEST_EVENT, sign
 # Seconds from each failed try to the next, as in the specification's "Deliverability and
 # reliability"; the first entry is the wait before the first try. Ten tries over 75 hours.
 SCHEDULE_S = (0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
-JITTER = 0.1  # of the wait, only ever added, so that receivers may rely on the schedule
+JITTER = 0.1  # of the wait; only ever added, so that receivers can rely on the schedule
 RETRY_AFTER_LIMIT_S = 86_400.0
 
 TIMEOUT_S = 15.0  # one try, from resolving the name to the status line
-# A worker's right to record its try. Longer than any try takes, the database's waits included.
+# How long a worker may record its try. Longer than any try, including waits for the database.
 TRY_LEASE_S = 60.0
-PUBLISHED_LEASE_S = 60.0  # a message that no worker has taken by then is published again
+PUBLISHED_LEASE_S = 60.0  # a message that no worker takes by then is published again
 
 # Tries under way at one receiver (host and port). A receiver that answers in 100 ms then gets 40 a
 # second, and one that never answers holds four threads for TIMEOUT_S at a time.
@@ -37,9 +37,9 @@ GONE = 410
 
 
 def secret_for(secret_key: str, subject: UUID, version: int = 1) -> str:
-    """The secret that a receiver verifies with: derived, so there is none to store or to leak.
+    """The secret that a receiver verifies with. It is derived, so none is stored that could leak.
 
-    `subject`: an endpoint's id, or the owner's for addresses that jobs name. A rotation raises
+    `subject`: an endpoint's id, or the owner's id for addresses that jobs name. A rotation raises
     `version`.
     """
     key = hmac.digest(secret_key.encode(), f"webhook:v{version}:{subject}".encode(), "sha256")
@@ -49,7 +49,7 @@ def secret_for(secret_key: str, subject: UUID, version: int = 1) -> str:
 def headers(secrets: Sequence[str], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
     """Every header of one try. `message_id` stays the same over all tries of a message.
 
-    Each of `secrets` signs, so a receiver may know either during a rotation.
+    Each of `secrets` signs, so during a rotation a receiver may use either.
     """
     signatures = [sign(secret, message_id, timestamp, body) for secret in secrets]
     return {
@@ -61,11 +61,11 @@ def headers(secrets: Sequence[str], message_id: str, timestamp: int, body: bytes
 
 
 def encode(event: str, ended_at: datetime, job: Mapping[str, Any]) -> bytes:
-    """The body: the job as the API shows it. Always links, never media.
+    """The body: the job as the API shows it, with links and never media.
 
-    A job may have been placed hundreds of times before it began, and its metadata may be long in
-    bytes. Where they would not fit, the oldest attempts are left out, then the metadata; the job's
-    own link shows all of it.
+    A job may have been placed hundreds of times, and its metadata may be long. If the body would
+    exceed MAX_BODY_BYTES, the oldest attempts are left out, then the metadata. The job's own link
+    shows everything.
     """
     job = dict(job)
     while True:
@@ -98,12 +98,12 @@ class Outcome(StrEnum):
     DELIVERED = "delivered"
     RETRY = "retry"
     GIVEN_UP = "given_up"
-    GONE = "gone"  # given up, and the endpoint wants nothing more
+    GONE = "gone"  # given up, and the endpoint wants no more webhooks
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What follows from one try; `delay_s` belongs to RETRY."""
+    """What follows from one try. `delay_s` is for RETRY."""
 
     outcome: Outcome
     delay_s: float = 0.0
@@ -112,9 +112,9 @@ class Verdict:
 def decide(status: int | None, retry_after_s: float | None, tries: int, draw: float) -> Verdict:
     """Judge try number `tries` >= 1 of the schedule.
 
-    `status`: the HTTP status, None if there was no answer. A redirect is a failure: following it
+    `status`: the HTTP status; None if there was no answer. A redirect is a failure: following it
     would post a signed message to an address that nobody registered. `retry_after_s` can only
-    lengthen a wait, or a receiver could use up every try within seconds. `draw` in [0, 1).
+    lengthen a wait, or a receiver could use up every try within seconds. `draw`: in [0, 1).
     """
     if status is not None and 200 <= status < 300:
         return Verdict(Outcome.DELIVERED)

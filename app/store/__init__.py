@@ -1,1 +1,1 @@
-"""Postgres, the truth about every job."""
+"""Postgres: the authoritative state of every job."""

@@ -40,7 +40,10 @@ def create(
     max_concurrency: int | None = None,
     submits_per_minute: int | None = None,
 ) -> tuple[UUID, str]:
-    """Make a key. Its plain text is returned here and never again. Limits: None, the default."""
+    """Make a key; a limit of None means the deployment's default.
+
+    Returns its id and its plain text, which is not stored.
+    """
     plain = PREFIX + secrets.token_urlsafe(32)
     key_id = uuid4()
     tx.execute(
@@ -58,12 +61,12 @@ def create(
 
 
 def find(tx: Connection, plain: str) -> ApiKey | None:
-    """The live key with this plain text. The look-up is by digest, so its timing tells nothing."""
+    """The live key with this plain text. Looked up by digest, so timing leaks nothing."""
     return _key(tx.execute(FIND, {"digest": sha256(plain.encode()).digest()}).one_or_none())
 
 
 def get(tx: Connection, key_id: UUID) -> ApiKey | None:
-    """The live key of this id."""
+    """The live key with this id."""
     return _key(tx.execute(GET, {"key_id": key_id}).one_or_none())
 
 
@@ -78,7 +81,7 @@ def _key(row: Row[UUID, str, list[str], int | None, int | None] | None) -> ApiKe
 
 
 def revoke(tx: Connection, key_id: UUID) -> bool:
-    """Switch a key off. False: there is no such live key."""
+    """Revoke a key. False: no such live key."""
     change = (
         update(ApiKeyRow)
         .where(ApiKeyRow.id == key_id, ApiKeyRow.revoked_at.is_(None))

@@ -1,4 +1,4 @@
-"""The engine, and transactions whose connection failures are errors of our own."""
+"""The engine, and transactions that raise DatabaseUnavailable when the connection fails."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,8 @@ NO_WAIT = "set_config('synchronous_commit', 'off', true) = 'off'"
 class Store:
     """A bounded pool of connections to one Postgres.
 
-    `timeout_s` bounds connecting, waiting for a pooled connection, a lock, and one statement.
+    `timeout_s` bounds each of: connecting, waiting for a pooled connection, waiting for a lock, one
+    statement.
     """
 
     def __init__(self, url: str, *, pool_size: int = 10, timeout_s: float = 5.0):
@@ -30,7 +31,7 @@ class Store:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=timeout_s,
-            # A server that vanished without a word must not hold a thread for TCP's two hours.
+            # A server that vanished must not hold a thread for TCP's two hours.
             connect_args={
                 "connect_timeout": max(1, round(timeout_s)),
                 "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
@@ -53,21 +54,21 @@ class Store:
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """One transaction. Raises DatabaseUnavailable; whether a failed commit held is unknown."""
+        """One transaction. Raises DatabaseUnavailable; a commit that fails may still have held."""
         with _database_errors(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
-        """A connection for one statement: no BEGIN and COMMIT round trips around it."""
+        """A connection for single statements, without the round trips of BEGIN and COMMIT."""
         with _database_errors(), self._autocommit.connect() as connection:
             yield connection
 
     @contextmanager
     def session(self) -> Iterator[Connection]:
-        """A connection whose locks and settings are its own: it is closed, not reused, after it.
+        """A connection that is closed afterwards, so that its locks and settings end with it.
 
-        Every statement commits by itself. Raises DatabaseUnavailable when it is lost.
+        Every statement commits by itself. Raises DatabaseUnavailable if the connection is lost.
         """
         with _database_errors(), self._autocommit.connect() as connection:
             try:

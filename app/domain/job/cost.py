@@ -1,9 +1,9 @@
-"""What a job costs, in units: the work of one default clip of the default profile is 1."""
+"""The cost of a job in units: one default clip of the default profile costs 1."""
 
 from app.domain.job.profiles import Profile
 
-# The default clip when the unit was fixed. Another default profile must not change the unit: fair
-# shares and usage records count in it.
+# The default clip when the unit was fixed. Fair shares and usage records count in this unit, so a
+# new default profile must not change it.
 UNIT_FRAMES = 48
 UNIT_SIZE_PX = 512
 UNIT_FORWARDS = 4
@@ -12,8 +12,8 @@ UNIT_FORWARDS = 4
 def cost_units(profile: Profile, *, frames: int, size: int, steps: int) -> float:
     """Frames x pixels x forwards of the denoiser, relative to the unit; above 0.
 
-    `size` is the longest side in pixels. A job of twice the work must count twice; the figure need
-    not be seconds.
+    `size` is the longest side in pixels. Twice the work must cost twice as much; the unit need not
+    be a time.
     """
     forwards = max(1, steps * profile.passes) / UNIT_FORWARDS
     pixels = (size / UNIT_SIZE_PX) ** 2

@@ -1,14 +1,15 @@
-"""When a job will begin and be done, as far as that can be known. Seconds."""
+"""Estimates of when a job starts and ends, in seconds."""
 
 from collections.abc import Sequence
 
 
 def begins_in_s(ahead: int, free_in_s: Sequence[float], service_s: float) -> float | None:
-    """Seconds until a job begins that `ahead` others are taken before; None: nobody serves it.
+    """Seconds until a job with `ahead` jobs in front starts. None: there are no workers.
 
-    `free_in_s`: of every worker, when it is free; 0 for an idle one. With one service time for all
-    jobs the workers take turns in the order in which they turn free, so no queue has to be played
-    through: worker number `ahead mod c` takes the job, after `ahead div c` jobs of its own.
+    `free_in_s`: for each of the c workers, the time until it is free; 0 if it is idle. All jobs have
+    one service time, so the workers take turns in the order in which they become free, and the
+    queue need not be simulated: worker number `ahead mod c` takes the job after `ahead div c` jobs
+    of its own.
     """
     if not free_in_s:
         return None
@@ -17,9 +18,9 @@ def begins_in_s(ahead: int, free_in_s: Sequence[float], service_s: float) -> flo
 
 
 def left_s(elapsed_s: float, service_s: float, step: int = 0, steps: int = 0) -> float:
-    """Seconds that a job needs still, after `elapsed_s` of a service that takes `service_s`.
+    """Seconds that a job still needs after `elapsed_s`, if it usually takes `service_s`.
 
-    A job that is slower than usual shows it by its steps, and is then believed.
+    Once a job takes longer than usual, the estimate comes from its steps.
     """
     left = max(0.0, service_s - elapsed_s)
     if 0 < step < steps:

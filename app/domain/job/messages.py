@@ -1,4 +1,4 @@
-"""What travels through a broker: ids only. The row in Postgres holds everything else."""
+"""Messages through a broker carry ids only. The row in Postgres holds everything else."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""Model profiles: what a pool serves, and its limits. Files of engines declare them."""
+"""Model profiles: what a pool serves, with its limits. Each engine declares its own."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class Profile:
 
 
 def misfits(profile: Profile) -> list[tuple[str, str]]:
-    """What contradicts itself in a profile: sentences, each with the field it is about."""
+    """Contradictions in a profile: (sentence, field)."""
     found = []
     for unit in ("frames", "fps", "size"):
         low, default, high = (

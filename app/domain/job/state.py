@@ -1,4 +1,4 @@
-"""The job: its states, what moves it from one to the next, and its identity."""
+"""The job: which events move it between states, and its id."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -6,7 +6,7 @@ from uuid import UUID
 
 from stillmotion.states import JobState
 
-MAX_BEGUN = 3  # attempts of one job that may really start
+MAX_BEGUN = 3  # attempts of one job that may begin
 
 
 class Event(StrEnum):
@@ -24,8 +24,8 @@ class Event(StrEnum):
 
 S, E = JobState, Event
 
-# The whole machine. A pair that is missing is refused. The database trigger in the first migration
-# enforces the same moves on state alone; a test holds the two together.
+# The whole machine. A missing pair is refused. A trigger in the migrations enforces the same moves,
+# by state alone; a test compares the two.
 MOVES: dict[tuple[JobState, Event], JobState] = {
     (S.QUEUED, E.PLACE): S.STARTING,
     (S.QUEUED, E.CANCEL): S.CANCELED,
@@ -48,9 +48,9 @@ class IllegalMove(ValueError):
 
 
 def move(state: JobState, event: Event, *, begun: int = 0) -> JobState:
-    """The state after `event`. `begun`: attempts that really started, this one included.
+    """The state after `event`. `begun`: attempts that have begun, including this one.
 
-    A job whose last allowed attempt is lost or fails is `failed`, not queued again.
+    A job whose last allowed attempt fails or is lost becomes `failed` instead of `queued`.
     Raises IllegalMove.
     """
     try:
@@ -65,7 +65,7 @@ def move(state: JobState, event: Event, *, begun: int = 0) -> JobState:
 def uuid7(unix_ms: int, random_74: int) -> UUID:
     """RFC 9562 section 5.7. Ids that grow with time keep inserts at one end of the index.
 
-    `random_74`: 74 random bits; 12 go beside the version, 62 beside the variant.
+    `random_74`: 74 random bits; 12 go next to the version, 62 next to the variant.
     """
     rand_a, rand_b = (random_74 >> 62) & 0xFFF, random_74 & (1 << 62) - 1
     value = (unix_ms & (1 << 48) - 1) << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b
@@ -73,5 +73,5 @@ def uuid7(unix_ms: int, random_74: int) -> UUID:
 
 
 def first_id(moment: datetime) -> UUID:
-    """The least id that a job of this moment can have."""
+    """The smallest id that a job of this moment can have."""
     return uuid7(max(0, int(moment.timestamp() * 1000)), 0)

@@ -1,9 +1,9 @@
-"""Attempts: begin, renew, finish, fail. `placing.py` makes them.
+"""Attempts: begin, renew, finish, stop, fail. `placing.py` makes them.
 
-Begin matches the fence of a placement. What follows matches the fence and the lease token, which
-the worker drew at random for this begin: a crash of the database can take placements and begins
-back, and then hand their fence out again, but it cannot repeat a token. Zero rows mean that
-somebody else owns the job now. All times are the database's.
+Begin matches the fence of a placement. Later calls match the fence and the lease token that the
+worker drew at random: a crash of the database may take back placements and begins and then hand out
+their fence again, but it cannot repeat a token. If no row matches, somebody else owns the job now.
+All times are the database's. Plan: every statement here finds its job through pk_jobs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,9 @@ from stillmotion.states import JobState
 
 
 def take_back(tx: Connection, job_id: UUID, fence: int, token: str, reason: str) -> bool:
-    """Undo one placement that was not begun, e.g. because its message could not be published.
+    """Undo one placement that no worker began, e.g. because its message could not be published.
 
-    `token`: of the claim, because another placement may have the same fence after a crash.
+    `token`: the claim's; after a crash another placement may have the same fence.
     """
     return bool(
         requeue(
@@ -102,7 +102,7 @@ OWNED = "id = :id AND fence = :fence AND lease_token = :lease_token AND state = 
 
 
 def renew(tx: Connection, job_id: UUID, fence: int, *, step: int, lease_token: str) -> bool | None:
-    """Extend the lease. True: go on; False: the client asked to stop; None: superseded."""
+    """Extend the lease. True: go on; False: asked to stop; None: superseded."""
     row = tx.execute(
         text(
             f"""
@@ -132,7 +132,7 @@ def finish(
     *,
     lease_token: str,
 ) -> bool:
-    """Commit the clip; `timings`: stage -> seconds. False: read the row to learn why."""
+    """Commit the clip. `timings`: stage -> seconds. False: refused; the job's row says why."""
     return bool(
         end(
             tx,
@@ -172,9 +172,9 @@ def fail(
     lease_token: str,
     excused: bool = False,
 ) -> JobState | None:
-    """Close a failed attempt; the job waits `delay_s` for another, or ends.
+    """Close a failed attempt. The job waits `delay_s` for the next one, or ends.
 
-    `excused`: neither the job nor its worker was at fault, so the attempt does not count as begun.
+    `excused`: neither the job nor the worker was at fault, so the attempt does not count as begun.
     Returns the job's new state, or None if the attempt was superseded.
     """
     owned = {"id": job_id, "fence": fence, "lease_token": lease_token}
@@ -212,7 +212,7 @@ def fail(
     return after
 
 
-# In another region's queue virtual time is another: a job that comes there goes to the front.
+# Each region's queue has its own virtual time: a job that joins another queue goes to its head.
 _THERE = "coalesce(:next_region, jobs.home_region)"
 _HEAD = head_sql(profile="jobs.profile", region=_THERE, priority="jobs.priority")
 _VSTART = f"CASE WHEN {_THERE} = next_region THEN vstart ELSE coalesce(({_HEAD}), vstart) END"
@@ -229,10 +229,11 @@ def requeue(
     next_region: str | None = None,
     excused: bool = False,
 ) -> Sequence[RequeuedJob]:
-    """Back to the queue: close the attempt, note the hop, keep the fence for the next to pass.
+    """Return jobs to the queue: close the attempt and note the hop. The fence stays.
 
-    The time that an attempt ran is no time spent waiting, unless the attempt was excused: then the
-    queue's deadline is what bounds an outage.
+    `where`: a fixed condition on `jobs` from our own code, with its `values`. The queue deadline
+    moves on by the time that the attempt ran, unless the attempt was excused: then the deadline
+    bounds how long an outage may last.
     """
     rows = tx.execute(
         text(

@@ -1,13 +1,13 @@
 """Start-time fair queueing over API keys, within one priority class of one queue.
 
-Goyal, Vin and Cheng 1996. A job's virtual start is where its owner's last job ended in virtual
-time, or the queue's present if the owner had nothing waiting; jobs are taken in the order of their
-starts. It is stamped at submit, so placing stays a walk along one index.
+Goyal, Vin and Cheng 1996. A job's virtual start is the virtual end of its owner's last job, or the
+queue's present if the owner had nothing waiting. Jobs are taken in the order of their starts. The
+start is stamped at submit, so placing stays a walk along one index.
 
-The queue's present is the start of the job that is taken next, which is what the algorithm's "in
-service" comes to here; when nothing waits it is the largest finish, as at the end of a busy
-period. So an owner who used idle workers is not made to pay for it later, and one with 20,000
-waiting jobs delays nobody else's first.
+The queue's present is the start of the job that is taken next; the algorithm uses the job in
+service. When nothing waits it is the largest finish, as at the end of a busy period. So an owner
+who used idle workers does not pay for it later, and an owner with 20,000 waiting jobs does not
+delay anybody else's first job.
 """
 
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ PEEK = text(
 @dataclass(frozen=True)
 class Stamp:
     vstart: float
-    ahead: int | None  # jobs that are taken first; None: COUNT_LIMIT of them or more
+    ahead: int | None  # jobs that are taken earlier; None: COUNT_LIMIT or more
 
 
 def stamp(
@@ -71,9 +71,11 @@ def stamp(
 ) -> Stamp:
     """Give the owner's next job its virtual start, and count the jobs ahead of it.
 
-    A statement of its own, before the job's transaction and without waiting for the disk: the
-    owner's row would else be locked while that one waits, and an owner's submits would queue. A
-    stamp that is lost or not used moves the owner back or forth by one job.
+    Runs before the job's transaction, and its commit does not wait for the disk: otherwise that
+    transaction would hold the lock on the owner's row while it waits, and one owner's submits would
+    queue behind each other. A stamp that is lost or not used moves the owner by one job.
+
+    Plan: ix_jobs_fair for the present and the count, ix_fair_tags_queue for the largest finish.
     """
     vstart, ahead = tx.execute(
         STAMP,
@@ -90,7 +92,7 @@ def stamp(
 
 
 def peek(tx: Connection, owner_id: UUID, *, profile: str, region: str, priority: int) -> int | None:
-    """The `ahead` of the stamp that the owner's next job would get."""
+    """The `ahead` that the owner's next stamp would have. Plan: as for `stamp`."""
     values = {"owner": owner_id, "profile": profile, "region": region, "priority": priority}
     ahead = int(tx.execute(PEEK, values | {"most": COUNT_LIMIT}).scalar_one())
     return ahead if ahead < COUNT_LIMIT else None

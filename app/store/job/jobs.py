@@ -43,7 +43,7 @@ GET_WHOLE = GET.add_columns(
 KEPT = and_(
     jobs.c.purged_at.is_(None), or_(jobs.c.expires_at.is_(None), jobs.c.expires_at > func.now())
 )
-# No stronger than what an UPDATE takes, so that inserts with a foreign key to the job go on.
+# As strong as the lock of an UPDATE and no stronger, so inserts that refer to the job do not wait.
 LOCK = text("SELECT state FROM jobs WHERE id = :job_id AND owner_id = :owner FOR NO KEY UPDATE")
 REQUEST_STOP = text("UPDATE jobs SET cancel_requested = true WHERE id = :job_id")
 POSITION = text(
@@ -58,7 +58,7 @@ POSITION_LIMIT = 10_000  # a longer queue is reported as this long
 
 @dataclass(frozen=True)
 class NewJob:
-    """What submit writes. Times are absolute, with a zone; `size` is the longest side in pixels."""
+    """A job as submit writes it. Fields as in JobRow; times have a zone."""
 
     id: UUID
     owner_id: UUID
@@ -94,8 +94,8 @@ def add(
 ) -> JobRecord | None:
     """Insert a queued job and, with `idempotency` = (key, fingerprint), its record.
 
-    Returns the job's row. None: another submit with that key was first; the caller rolls back. The
-    unique index makes the second of two concurrent submits wait for the first one's commit.
+    None: another submit with that key was first, and the caller must roll back. The unique index
+    makes the second of two concurrent submits wait for the first one's commit.
     """
     values = vars(new) | {"state": JobState.QUEUED.value, "next_region": new.home_region}
     values["metadata"] = values.pop("labels")
@@ -111,7 +111,7 @@ def add(
 
 
 def find_by_key(tx: Connection, owner_id: UUID, key: str) -> KnownKey | None:
-    """What this owner's idempotency key stands for."""
+    """The request and the job that this owner's idempotency key stands for."""
     row = tx.execute(
         select(IdempotencyRow.fingerprint, IdempotencyRow.job_id).where(
             IdempotencyRow.owner_id == owner_id, IdempotencyRow.key == key
@@ -121,32 +121,35 @@ def find_by_key(tx: Connection, owner_id: UUID, key: str) -> KnownKey | None:
 
 
 def get(tx: Connection, job_id: UUID, *, owner_id: UUID) -> JobRecord | None:
-    """One of the owner's jobs. Another owner's job is as unknown as none."""
+    """One of the owner's jobs. None for an unknown job, and for another owner's."""
     row = tx.execute(GET, {"job_id": job_id, "owner": owner_id}).one_or_none()
     return None if row is None else JobRecord(*row)
 
 
 def read(tx: Connection, job_id: UUID) -> JobRecord | None:
-    """Any job, for the service's own parts."""
+    """Any owner's job, for the service's own parts."""
     row = tx.execute(READ, {"job_id": job_id}).one_or_none()
     return None if row is None else JobRecord(*row)
 
 
 def get_whole(tx: Connection, job_id: UUID, *, owner_id: UUID) -> WholeJob | None:
-    """Like `get`, with every placement. One statement, because clients poll it."""
+    """Like `get`, with every placement; one statement, because clients poll it.
+
+    Plan: pk_jobs, then pk_attempts.
+    """
     row = tx.execute(GET_WHOLE, {"job_id": job_id, "owner": owner_id}).one_or_none()
     return None if row is None else WholeJob(*row)
 
 
-# Between a job's id, made before its picture was decoded, and its row: far less than this.
+# An id is drawn before the picture is decoded, so it is older than its row, by far less than this.
 ID_SLACK = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which of an owner's jobs are listed."""
+    """Which of an owner's jobs to list."""
 
-    cursor: UUID | None = None  # the last job of the page before
+    cursor: UUID | None = None  # the last job of the previous page
     state: str | None = None
     created_from: datetime | None = None  # included
     created_before: datetime | None = None  # not included
@@ -156,7 +159,7 @@ class Filter:
 def page(
     tx: Connection, owner_id: UUID, *, limit: int, only: Filter, newest_first: bool = True
 ) -> Sequence[JobRecord]:
-    """At most `limit` of the owner's jobs by age; those whose clip is gone are left out."""
+    """At most `limit` of the owner's jobs by age, without expired ones. Plan: ix_jobs_owner."""
     query = (
         select(jobs)
         .where(jobs.c.owner_id == owner_id, KEPT)
@@ -166,7 +169,7 @@ def page(
     if only.cursor is not None:
         beyond = jobs.c.id < only.cursor if newest_first else jobs.c.id > only.cursor
         query = query.where(beyond)
-    # Ids begin with their time: a bound on them keeps the walk along the owner's index short.
+    # Ids begin with their time, so a bound on them shortens the walk along ix_jobs_owner.
     if only.created_from is not None:
         since = first_id(only.created_from - ID_SLACK)
         query = query.where(jobs.c.created_at >= only.created_from, jobs.c.id >= since)
@@ -181,7 +184,10 @@ def page(
 
 
 def position(tx: Connection, job: JobRecord) -> int:
-    """How many waiting jobs are taken before this one in its region; at most POSITION_LIMIT."""
+    """How many jobs are taken before this one in its region, at most POSITION_LIMIT.
+
+    Plan: a walk along ix_jobs_fair from the head of the queue to this job.
+    """
     found = tx.execute(
         POSITION,
         {
@@ -197,7 +203,7 @@ def position(tx: Connection, job: JobRecord) -> int:
 
 
 def poll_versions(tx: Connection, job_ids: Collection[UUID]) -> Sequence[JobVersion]:
-    """Whether these jobs have news for those who wait for them; one index look-up each."""
+    """What may have changed in these jobs; one look-up in pk_jobs each."""
     found = text(
         "SELECT id, state, fence, step, region, next_region FROM jobs WHERE id = ANY(:ids)"
     ).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
@@ -231,14 +237,15 @@ def end(
     timings: Mapping[str, float] | None = None,
     new_fence: bool = False,
 ) -> Sequence[EndedJob]:
-    """Move every job that `where` names to a terminal state: the only code that does.
+    """Move every job that `where` matches to a terminal state. No other code does.
 
-    The current attempt is closed with `outcome` and the webhook deliveries that the jobs owe are
-    written in the same statement, so an end without its webhook cannot be. `where` is a fixed
-    condition on `jobs` from our own code, with its `values`. `output`: (object key, bytes).
-    `timings`: what the stages of the attempt took, in seconds.
-    `new_fence` makes every attempt under way stale. A job whose deadline has passed is ended with
-    `deadline_exceeded`, whatever `error_code` says.
+    The same statement closes the current attempt with `outcome` and writes the webhook deliveries,
+    so no job can end without its webhooks.
+
+    `where`: a fixed condition on `jobs` from our own code, with its `values`. `output`: (object
+    key, bytes). `timings`: stage of the attempt -> seconds. `new_fence`: make the messages under
+    way stale. A job that is canceled or expires after its deadline gets `deadline_exceeded`,
+    whatever `error_code` says.
     """
     if not state.terminal:
         raise ValueError(f"{state} is not terminal")
@@ -288,16 +295,16 @@ def end(
 
 
 def cancel(tx: Connection, job_id: UUID, *, owner_id: UUID) -> JobRecord | None:
-    """Cancel what waits at once; ask the worker of a job that is processing to stop.
+    """Cancel a queued or starting job at once; ask the worker of a processing one to stop.
 
-    Takes a transaction, and holds the job's row until it ends.
+    Needs a transaction, and locks the job's row until its end.
 
-    Returns the row as it is now, or None for an unknown job. The caller compares: a terminal state
-    other than `canceled` means that the job ended first.
+    Returns the row as it is now, or None for an unknown job. A terminal state other than
+    `canceled` means that the job ended first.
     """
     this = {"job_id": job_id, "owner": owner_id}
-    # Locked, because an attempt may fail or lose its lease between two statements: the job would be
-    # queued again, with nothing left of the request.
+    # Without the lock an attempt could fail or lose its lease between two statements: the job would
+    # be queued again and the request lost.
     locked = tx.execute(LOCK, this).one_or_none()
     if locked is None:
         return None

@@ -1,7 +1,7 @@
-"""A job as its rows say: one frozen record per table, and one per statement that adds to it.
+"""Records of jobs: one for each table, and one for each statement that returns more or less.
 
-Fields have the names and the order of the columns, so a record is made of a row by position.
-`COLUMNS` and `columns()` write that order into statements; a test holds it to the tables.
+Fields have the names and the order of the columns, so a row fills a record by position. `COLUMNS`
+and `columns()` put that order into statements, and a test compares it with the tables.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from app.store.record import record
 
 @record
 class JobRecord:
-    """One row of `jobs`. What each field means stands at the columns, in app/store/models.py."""
+    """One row of `jobs`. app/store/models.py explains each field, at JobRow."""
 
     id: UUID
     owner_id: UUID
@@ -75,7 +75,7 @@ COLUMNS = tuple(field.name for field in fields(JobRecord))
 
 
 def columns(table: str) -> str:
-    """The columns of a JobRecord, in its order, as SQL. `table`: a name or an alias of `jobs`."""
+    """The columns of a JobRecord as SQL, in order. `table`: a name or an alias of `jobs`."""
     return ", ".join(f"{table}.{name}" for name in COLUMNS)
 
 
@@ -107,14 +107,14 @@ class AttemptJson(TypedDict):
 
 @record
 class WholeJob(JobRecord):
-    """A job with every placement it had, oldest first."""
+    """A job with all its placements, oldest first."""
 
     attempts: list[AttemptJson]
 
 
 @record
 class BegunJob(JobRecord):
-    """A job in the hands of the worker that has just begun it."""
+    """A job that a worker has just begun."""
 
     lease_token: str
 
@@ -123,7 +123,7 @@ class BegunJob(JobRecord):
 
 
 class AttemptRef(Protocol):
-    """What names an attempt: its job, the region it runs in, and its fence."""
+    """How an attempt is named: its job, the region it runs in, and its fence."""
 
     @property
     def id(self) -> UUID: ...
@@ -138,7 +138,7 @@ class EndedJob:
     """A job that has just ended."""
 
     id: UUID
-    region: str | None  # None: it was never placed
+    region: str | None  # None: never placed
     fence: int
     owner_id: UUID
     slot: bool | None
@@ -178,7 +178,7 @@ class OverdueAttempt:
 
 @record
 class StopRequest:
-    """An attempt whose worker is to stop."""
+    """An attempt whose worker must stop."""
 
     id: UUID
     region: str
@@ -187,7 +187,7 @@ class StopRequest:
 
 @record
 class JobVersion:
-    """The part of a job that changes while somebody waits for it."""
+    """The fields of a job that change while a client waits for it."""
 
     id: UUID
     state: str
@@ -199,7 +199,7 @@ class JobVersion:
 
 @record
 class KnownKey:
-    """What an idempotency key stands for."""
+    """The request and the job that an idempotency key stands for."""
 
     fingerprint: bytes  # SHA-256 of the request
     job_id: UUID
@@ -207,7 +207,7 @@ class KnownKey:
 
 @record
 class PurgedJob:
-    """A job that has just become a tombstone, and the objects that it no longer names."""
+    """A job that has just become a tombstone, with the keys of its objects."""
 
     id: UUID
     input_key: str
@@ -215,5 +215,5 @@ class PurgedJob:
 
     @property
     def keys(self) -> Sequence[str]:
-        """The keys to remove."""
+        """The keys of the objects to remove."""
         return [key for key in (self.input_key, self.output_key) if key is not None]

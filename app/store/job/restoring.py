@@ -1,4 +1,4 @@
-"""After a restore: rows whose clip the bucket no longer has."""
+"""After a restore: find and expire jobs whose clip is missing from the bucket."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -17,7 +17,7 @@ class NamedClip:
 
 
 def named_clips(conn: Connection, *, after: UUID | None, limit: int) -> Sequence[NamedClip]:
-    """The next `limit` clips that clients may still ask for, by job id."""
+    """The next `limit` clips that clients may still ask for, by job id. Plan: a walk of pk_jobs."""
     rows = conn.execute(
         text(
             """
@@ -34,9 +34,9 @@ def named_clips(conn: Connection, *, after: UUID | None, limit: int) -> Sequence
 
 
 def expire(conn: Connection, job_ids: Sequence[UUID]) -> int:
-    """Let these jobs expire now: clients see 410, and the next sweep removes what is left of them.
+    """Let these jobs expire now; returns how many did.
 
-    Returns how many did.
+    Clients then get 410, and the next sweep removes what is left of them.
     """
     return conn.execute(
         text(

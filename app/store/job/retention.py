@@ -1,4 +1,4 @@
-"""What is no longer needed, or never was."""
+"""Purge expired jobs and idempotency keys; list referenced objects."""
 
 from collections.abc import Collection, Sequence
 from uuid import UUID
@@ -7,11 +7,11 @@ from sqlalchemy import ARRAY, Connection, Uuid, bindparam, text
 
 from app.store.job.records import PurgedJob
 
-IDEMPOTENCY_S = 86_400  # a key may be used for another request after this
+IDEMPOTENCY_S = 86_400  # after this a key may be used for another request
 
 
 def named_keys(tx: Connection, job_ids: Collection[UUID]) -> set[str]:
-    """The object keys that the rows of these jobs name; a tombstone names none."""
+    """The keys of the objects that these jobs still refer to; tombstones refer to none."""
     rows = tx.execute(
         text(
             "SELECT k FROM jobs, unnest(ARRAY[input_key, output_key]) AS k"
@@ -22,7 +22,7 @@ def named_keys(tx: Connection, job_ids: Collection[UUID]) -> set[str]:
     return set(rows.scalars())
 
 
-# A tombstone keeps what usage and idempotency need; nothing that a client wrote stays readable.
+# A tombstone keeps the fields that usage and idempotency need, and nothing that a client wrote.
 _PURGE = """
     UPDATE jobs SET purged_at = now(), prompt = '', metadata = '{{}}', webhook_url = NULL
     WHERE {where} AND finished_at IS NOT NULL AND purged_at IS NULL
@@ -31,9 +31,9 @@ _PURGE = """
 
 
 def purge(tx: Connection, job_id: UUID, *, owner_id: UUID) -> PurgedJob | None:
-    """Make one of the owner's ended jobs a tombstone, and return what to remove.
+    """Make one of the owner's ended jobs a tombstone.
 
-    None: it has not ended, or is one already.
+    None: it has not ended, or it is a tombstone already.
     """
     where = "id = :id AND owner_id = :owner"
     row = tx.execute(
@@ -43,7 +43,7 @@ def purge(tx: Connection, job_id: UUID, *, owner_id: UUID) -> PurgedJob | None:
 
 
 def purge_expired(tx: Connection, *, limit: int) -> Sequence[PurgedJob]:
-    """The same for at most `limit` jobs whose time is over."""
+    """Make tombstones of at most `limit` expired jobs. Plan: ix_jobs_expires_at, in order."""
     where = """id IN (
         SELECT id FROM jobs WHERE purged_at IS NULL AND expires_at <= now()
         ORDER BY expires_at LIMIT :limit FOR UPDATE SKIP LOCKED)"""
@@ -52,7 +52,7 @@ def purge_expired(tx: Connection, *, limit: int) -> Sequence[PurgedJob]:
 
 
 def keep_no_longer(tx: Connection, job_id: UUID, *, owner_id: UUID) -> None:
-    """Let a live job expire in the moment it ends, which may have been just now."""
+    """Let a live job expire the moment it ends, or now if it has just ended."""
     tx.execute(
         text(
             """
@@ -66,7 +66,11 @@ def keep_no_longer(tx: Connection, job_id: UUID, *, owner_id: UUID) -> None:
 
 
 def forget_idempotency(tx: Connection, *, limit: int) -> int:
-    """Delete at most `limit` idempotency records past their time; returns how many."""
+    """Delete at most `limit` expired idempotency records; returns how many.
+
+    Plan: ix_idempotency_records_created_at, in order. MATERIALIZED keeps the locking scan from
+    being repeated inside the DELETE.
+    """
     return tx.execute(
         text(
             """

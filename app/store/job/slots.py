@@ -1,7 +1,8 @@
-"""Concurrency limits of keys: the excess waits outside the placement index, and is not refused.
+"""Concurrency limits of keys: excess jobs are not refused but wait outside the placement index.
 
-A job of a limited key holds one of its slots from submit, or gets one later, until it ends. An
-advisory lock per key keeps two that count at the same time from handing out one slot twice.
+A job of a limited key gets one of the key's slots at submit or later, and holds it until it ends.
+An advisory lock per key keeps two callers that count at the same time from granting a slot twice.
+Plan: counting and granting walk ix_jobs_slot.
 """
 
 from collections.abc import Collection
@@ -14,8 +15,8 @@ from app.store.models import LIMITED_SQL
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:owner, 0))")
 _HELD = text(f"SELECT count(*) FROM jobs WHERE owner_id = :owner AND slot AND {LIMITED_SQL}")
-# Locked rows are skipped: who cancels a job holds its row before it asks for the key's lock.
-# Only `queued` jobs wait for a slot; the limit is read anew, so that raising it helps at once.
+# Skips locked rows: a cancel locks the job's row first and the key's lock second, so waiting for the
+# row here would be a deadlock. Only `queued` jobs wait for a slot.
 _GRANT = text(
     f"""
     UPDATE jobs SET slot = true, vstart = greatest(vstart, coalesce((
@@ -30,13 +31,13 @@ _GRANT = text(
 
 
 def take(tx: Connection, owner_id: UUID, limit: int) -> bool:
-    """Whether the owner's next job gets a slot at once. Locks the owner's slots until commit."""
+    """Whether the owner's next job gets a slot now. Locks the owner's slots until the commit."""
     tx.execute(_LOCK, {"owner": str(owner_id)})
     return int(tx.execute(_HELD, {"owner": owner_id}).scalar_one()) < limit
 
 
 def waiting_owners(tx: Connection) -> list[UUID]:
-    """The keys with jobs that wait for a slot."""
+    """The keys whose jobs wait for a slot. Plan: all of ix_jobs_slot, which has only live jobs."""
     rows = tx.execute(text(f"SELECT DISTINCT owner_id FROM jobs WHERE NOT slot AND {LIMITED_SQL}"))
     return list(rows.scalars())
 
@@ -44,7 +45,8 @@ def waiting_owners(tx: Connection) -> list[UUID]:
 def grant(tx: Connection, owner_id: UUID, default_limit: int | None) -> int:
     """Give the owner's free slots to the first jobs that wait for one; returns how many.
 
-    `default_limit`: of keys without one of their own; None: no limit.
+    `default_limit`: for keys without a limit of their own; None: unlimited. The limit is read each
+    time, so raising it takes effect at once.
     """
     tx.execute(_LOCK, {"owner": str(owner_id)})
     own = text("SELECT max_concurrency FROM api_keys WHERE id = :owner")
@@ -58,5 +60,5 @@ def grant(tx: Connection, owner_id: UUID, default_limit: int | None) -> int:
 
 
 def grant_all(tx: Connection, owners: Collection[UUID], default_limit: int | None) -> int:
-    """`grant` for several owners, in an order that keeps two callers from a deadlock."""
+    """`grant` for several owners, always in the same order, so that two callers cannot deadlock."""
     return sum(grant(tx, owner, default_limit) for owner in sorted(owners))

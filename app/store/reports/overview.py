@@ -1,6 +1,7 @@
 """What operators watch, in statements that stay cheap however long the queue is.
 
-Each walks one partial index, at most as far as its limit.
+Plan: each walks one partial index up to its limit: ix_jobs_queue_deadline, ix_jobs_lease_until,
+ix_jobs_finished_at or ix_jobs_failed.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from sqlalchemy import Connection, text
 from app.store.record import record
 
 COUNTED = 20_000  # more live jobs of a kind are reported as this many
-SAMPLED = 1_000  # ended jobs that percentiles are made of
+SAMPLED = 1_000  # ended jobs that percentiles are computed from
 WINDOW_S = 3600.0
 WAITING_SHOWN = 50
 FAILURES_SHOWN = 20
@@ -69,7 +70,7 @@ _FAILURES = text(
 
 @record
 class EndedStats:
-    """How the last jobs ended, and [p50, p99] of their times in seconds; None without any."""
+    """How the last jobs ended, and [p50, p99] of their times in seconds; None if there are none."""
 
     sampled: int
     succeeded: int
@@ -77,7 +78,7 @@ class EndedStats:
     canceled: int
     expired: int
     queue: list[float | None] | None  # from submit to the last begin
-    render: list[float | None] | None  # from there to the end, of those that succeeded
+    render: list[float | None] | None  # from there to the end, of successful jobs
 
 
 @record
@@ -115,17 +116,17 @@ class FailedJob:
 
 
 def live(tx: Connection) -> dict[tuple[str, str], int]:
-    """Jobs that have not ended, by (state, region): of a queued one, where it waits."""
+    """Live jobs by (state, region); for queued jobs the region where they wait."""
     return {(state, region): count for state, region, count in tx.execute(_LIVE, {"most": COUNTED})}
 
 
 def ended(tx: Connection) -> EndedStats:
-    """The last SAMPLED jobs that ended within WINDOW_S: how, and how long they took."""
+    """How the last SAMPLED jobs within WINDOW_S ended, and how long they took."""
     return EndedStats(*tx.execute(_ENDED, {"window": WINDOW_S, "most": SAMPLED}).one())
 
 
 def waiting(tx: Connection) -> Sequence[WaitingJob]:
-    """WAITING_SHOWN jobs that have not begun, those that expire first."""
+    """The WAITING_SHOWN jobs without a worker that will expire first."""
     return [WaitingJob(*row) for row in tx.execute(_WAITING, {"most": WAITING_SHOWN})]
 
 

@@ -1,10 +1,13 @@
-"""How long workers take, and how long the busy ones have been at it; for predictions. Seconds."""
+"""How long renders take, and how long current ones have been running, in seconds.
+
+For predictions.
+"""
 
 from sqlalchemy import Connection, text
 
 SAMPLES = 64  # the last successes of a profile
 
-# Both by partial indexes with as many entries as there are busy workers.
+# Walks ix_jobs_lease_until and ix_jobs_placed_at, which have one entry for each busy worker.
 BUSY = text(
     """
     SELECT region, extract(epoch FROM now() - started_at) FROM jobs
@@ -13,7 +16,8 @@ BUSY = text(
     SELECT region, 0 FROM jobs WHERE state = 'starting' AND profile = :profile
     """
 )
-OF_LATE = text(
+# Walks the newest end of ix_jobs_succeeded.
+RECENT = text(
     """
     SELECT region, percentile_cont(0.5) WITHIN GROUP (
         ORDER BY extract(epoch FROM finished_at - started_at))
@@ -27,14 +31,14 @@ OF_LATE = text(
 
 
 def busy(tx: Connection, profile: str) -> dict[str, list[float]]:
-    """By region, how long each of a profile's busy workers has worked on its job."""
+    """By region, how long each busy worker of a profile has been on its job."""
     found: dict[str, list[float]] = {}
     for region, elapsed_s in tx.execute(BUSY, {"profile": profile}):
         found.setdefault(region, []).append(max(0.0, float(elapsed_s)))
     return found
 
 
-def of_late(tx: Connection, profile: str) -> dict[str, float]:
-    """By region, the median time from begin to end of a profile's last successes."""
-    rows = tx.execute(OF_LATE, {"profile": profile, "samples": SAMPLES})
+def recent(tx: Connection, profile: str) -> dict[str, float]:
+    """By region, the median time from begin to end of a profile's latest successes."""
+    rows = tx.execute(RECENT, {"profile": profile, "samples": SAMPLES})
     return {region: float(median) for region, median in rows}

@@ -1,4 +1,4 @@
-"""What an owner has used. Counted from the jobs themselves; tombstones stay for it."""
+"""An owner's usage, counted from the jobs themselves. Tombstones are kept for it."""
 
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from app.store.job.jobs import ID_SLACK
 
 STATES = ("succeeded", "failed", "canceled", "expired")
 
-# Ids begin with their time, so the owner's index has a range of days in one piece.
+# Ids begin with their time, so a range of days is one stretch of ix_jobs_owner.
 BY_DAY = text(
     f"""
     SELECT (created_at AT TIME ZONE 'UTC')::date AS day, profile, count(*) AS jobs,
@@ -31,7 +31,7 @@ BY_DAY = text(
 def by_day(
     tx: Connection, owner_id: UUID, *, since: datetime, before: datetime
 ) -> list[dict[str, Any]]:
-    """One entry per day (UTC) and profile that has jobs, for submits in [since, before)."""
+    """One entry for each day (UTC) and profile with jobs submitted in [since, before)."""
     bounds = {"first": first_id(since - ID_SLACK), "last": first_id(before + ID_SLACK)}
     rows = tx.execute(BY_DAY, {"owner": owner_id, "since": since, "before": before, **bounds})
     return [

@@ -1,6 +1,6 @@
-"""Operators' decisions about traffic; each change has its line in the audit.
+"""Operators' decisions about traffic. Every change writes an audit entry.
 
-Redis has copies for dispatchers and workers; these rows are authoritative.
+These rows are authoritative; Redis holds copies for dispatchers and workers.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class AuditRecord:
 
 
 def read(tx: Connection) -> Controls:
-    """Everything that is in force."""
+    """All decisions in force."""
     rows = tx.execute(select(ControlRow.setting, ControlRow.subject, ControlRow.value)).fetchall()
 
     def subjects(setting: str) -> frozenset[str]:
@@ -54,11 +54,11 @@ def read(tx: Connection) -> Controls:
 def change(
     tx: Connection, key: ApiKey, verb: str, setting: Setting, subject: str, value: Value
 ) -> Controls:
-    """Put a decision in force (False, or None for a cap, lifts it) and write it into the audit.
+    """Put a decision in force and audit it. False, or None for a cap, lifts it.
 
-    Returns the decisions then in force.
+    Returns all decisions in force afterwards.
     """
-    # One change at a time: the old value in the audit is the one that this change replaced.
+    # One change at a time, so that the old value in the audit is the one that was replaced.
     tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CONTROLS_LOCK})
     this = (ControlRow.setting == setting, ControlRow.subject == subject)
     found = tx.execute(select(ControlRow.value).where(*this)).one_or_none()
@@ -86,7 +86,7 @@ def change(
 
 
 def audit(tx: Connection, *, limit: int, after: int | None = None) -> Sequence[AuditRecord]:
-    """At most `limit` lines of the audit, newest first, older than line `after`."""
+    """At most `limit` audit entries, newest first, older than entry `after`."""
     query = select(*AuditRow.__table__.c).order_by(AuditRow.id.desc()).limit(limit)
     if after is not None:
         query = query.where(AuditRow.id < after)

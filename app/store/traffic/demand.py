@@ -1,4 +1,4 @@
-"""Every region's waiting jobs and demand in Postgres, for the regional reports."""
+"""Waiting jobs and demand of every region, for the regional reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from app.domain.job.state import uuid7
 from app.store.job.queue import count_sql
 
 COUNT_LIMIT = 10_000  # longer queues are reported as this long
-# A job gets its id before its row is committed; the window ends this long ago so as to miss none.
+# A job gets its id before its row commits, so the window ends this long ago in order to miss none.
 SETTLE_S = 1.0
 
 WAITING = text(
@@ -32,7 +32,7 @@ SUBMITTED = text(
 
 @dataclass
 class Demand:
-    """Jobs/s submitted with one home region. `pinned`: the part that may not leave it."""
+    """Jobs/s submitted for one home region. `pinned`: the part that may not leave it."""
 
     total: float = 0.0
     pinned: float = 0.0
@@ -40,7 +40,7 @@ class Demand:
 
 
 def waiting(tx: Connection, regions: Sequence[str], profiles: Sequence[str]) -> dict[str, int]:
-    """Waiting jobs of each region, counted up to COUNT_LIMIT per profile."""
+    """Waiting jobs of each region, counted up to COUNT_LIMIT per profile. Plan: ix_jobs_fair."""
     rows = tx.execute(
         WAITING, {"regions": list(regions), "profiles": list(profiles), "most": COUNT_LIMIT}
     )
@@ -48,7 +48,10 @@ def waiting(tx: Connection, regions: Sequence[str], profiles: Sequence[str]) -> 
 
 
 def submitted(tx: Connection, now: float, window_s: float) -> Mapping[str, Demand]:
-    """Accepted submits of the `window_s` before SETTLE_S ago, by home region. `now`: Unix time."""
+    """Submits accepted in the `window_s` that ended SETTLE_S ago, by home region.
+
+    `now`: Unix time.
+    """
     end = now - SETTLE_S
 
     def bound(at: float) -> UUID:
@@ -65,5 +68,5 @@ def submitted(tx: Connection, now: float, window_s: float) -> Mapping[str, Deman
 
 
 def next_sequence(tx: Connection) -> int:
-    """A number unique to each report of any region, which no flush of Redis resets."""
+    """A number unique to each report of any region. A flush of Redis does not reset it."""
     return int(tx.execute(text("SELECT nextval('report_sequence')")).scalar_one())

@@ -12,7 +12,7 @@ from app.store.base import Base
 
 
 class RoutingTableRow(Base):
-    """One version of the routing table. The last one is in force; the others are its history."""
+    """One version of the routing table. The latest is in force; the others are history."""
 
     __tablename__ = "routing_tables"
 
@@ -23,7 +23,7 @@ class RoutingTableRow(Base):
 
 
 class ControlRow(Base):
-    """One decision of an operator that is in force; without a row, nothing was decided."""
+    """One operator's decision in force. Without a row the default applies."""
 
     __tablename__ = "controls"
     __table_args__ = (
@@ -41,7 +41,7 @@ class ControlRow(Base):
 
 
 class AuditRow(Base):
-    """One verb of an operator: who, what, when, the value before and after."""
+    """One change by an operator: who, what, when, the value before and after."""
 
     __tablename__ = "audit_entries"
 

@@ -1,7 +1,7 @@
 """Versions of the routing table, and the lock that makes one controller the leader.
 
-The lock belongs to a session of the database, and tables are written in that session: a leader
-that has lost its session, for whatever reason, can write none.
+The lock belongs to a database session, and tables are written in that session: a leader that has
+lost its session cannot write.
 """
 
 from sqlalchemy import Connection, insert, select, text
@@ -10,7 +10,7 @@ from app.domain.routing.table import Table
 from app.store.traffic.models import RoutingTableRow
 
 LEADER_LOCK = 0x5717_1109  # an advisory lock of the database
-KEEP_VERSIONS = 10_000  # a day of them
+KEEP_VERSIONS = 10_000  # about a day
 
 
 def lead(session: Connection, *, idle_s: float) -> bool:
@@ -36,7 +36,7 @@ def lead(session: Connection, *, idle_s: float) -> bool:
 
 
 def still_leads(session: Connection) -> None:
-    """Keep the session alive. Raises the errors of a lost session."""
+    """Keep the session alive. Raises if it is lost."""
     session.execute(text("SELECT 1"))
 
 
@@ -47,7 +47,7 @@ def latest(tx: Connection) -> str | None:
 
 
 def newest_version(tx: Connection) -> int:
-    """The number of the newest version, readable or not; 0 without any."""
+    """The number of the newest version, readable or not; 0 if there is none."""
     newest = select(RoutingTableRow.version).order_by(RoutingTableRow.version.desc()).limit(1)
     return tx.execute(newest).scalar_one_or_none() or 0
 

@@ -1,11 +1,12 @@
 """Webhook deliveries: leased to a dispatcher, then to a worker, then recorded.
 
 `next_at` is both the schedule and the lock: whoever takes a delivery moves it into the future, and
-if they are never heard of again it simply comes due. `tries` is the fence: a worker that begins a
-try raises it, so a message that comes twice begins nothing, and a worker that wakes late records
-nothing. Only a begun try counts: a broker that loses messages uses up none of the schedule.
-At most RECEIVER_LIMIT tries of one receiver are leased at a time, so one that never answers keeps
-few workers busy, however much it is owed. All times are the database's.
+if they vanish it simply comes due. `tries` is the fence: a worker that begins a try raises it, so a
+message that arrives twice begins nothing, and a worker that wakes late records nothing. Only begun
+tries count, so a broker that loses messages uses up none of the schedule.
+
+At most RECEIVER_LIMIT tries of one receiver are leased at a time. A receiver that never answers
+keeps few workers busy, however much it is owed. All times are the database's.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,8 +28,8 @@ from app.store.webhooks.records import BegunTry, DeliveryRecord, OwnDelivery, de
 
 MAX_ERROR_CHARS = 500
 
-# In the statement that ends jobs (`ended`): what is owed to the address that each names, and to the
-# owner's endpoints.
+# Part of the statement that ends jobs (`ended`): deliveries to the address that each job names, and
+# to its owner's endpoints.
 OWED = """
     INSERT INTO webhook_deliveries (job_id, owner_id, endpoint_id, event, url)
     SELECT id, owner_id, NULL, :event, webhook_url FROM ended
@@ -41,14 +42,15 @@ OWED = """
 
 
 class Due(NamedTuple):
-    """One try that may be made now: all that travels through the broker."""
+    """One try that may be made now, as it travels through the broker."""
 
     delivery_id: UUID
     tries: int  # made so far
 
 
-# Every receiver with open deliveries: one index probe each, however much one of them is owed.
-# Nothing is walked while nothing is due.
+# Every receiver with open deliveries, by a skip scan of ix_webhook_deliveries_receiver: one probe
+# for each receiver, however much it is owed. The EXISTS, on ix_webhook_deliveries_due, stops it
+# before the first probe while nothing is due.
 RECEIVERS = f"""
     (SELECT {RECEIVER} AS name FROM webhook_deliveries
      WHERE {OPEN} AND EXISTS (SELECT FROM webhook_deliveries WHERE {OPEN} AND next_at <= now())
@@ -58,8 +60,10 @@ RECEIVERS = f"""
             WHERE {OPEN} AND {RECEIVER} > receivers.name ORDER BY {RECEIVER} LIMIT 1)
     FROM receivers WHERE receivers.name IS NOT NULL
 """
-# FOR UPDATE with SKIP LOCKED: rows that another dispatcher is taking are skipped, not waited for.
-# Two that look at the same moment count the same leases, so both may fill a receiver's limit.
+# SKIP LOCKED: rows that another dispatcher is taking are skipped, not waited for. Two dispatchers
+# that look at the same moment count the same leases, so both may fill a receiver's limit.
+# MATERIALIZED: `busy` is counted once, not for each receiver, and `due` locks its rows once. `busy`
+# walks ix_webhook_deliveries_leased, and `due` walks ix_webhook_deliveries_receiver.
 LEASE = """
     WITH RECURSIVE receivers (name) AS ({receivers}), busy AS MATERIALIZED (
         SELECT {receiver} AS name, count(*) AS n FROM webhook_deliveries
@@ -93,14 +97,14 @@ LEASE_SAME = text(
 def lease_due(tx: Connection, *, limit: int, each: int = RECEIVER_LIMIT) -> list[Due]:
     """Take at most `limit` due deliveries for publishing, the longest due first.
 
-    Of one receiver no more than makes `each` under way.
+    No receiver gets more than `each` tries under way.
     """
     values = {"limit": limit, "each": each, "lease": PUBLISHED_LEASE_S}
     return [Due(*row) for row in tx.execute(LEASE_ANY, values)]
 
 
 def lease_same(tx: Connection, url: str, *, each: int = RECEIVER_LIMIT) -> Due | None:
-    """Take the next due delivery to the receiver of `url`, if it has room for one more."""
+    """Take the next due delivery to the receiver of `url`, if it may have one more try under way."""
     values = {"url": url, "limit": 1, "each": each, "lease": PUBLISHED_LEASE_S}
     row = tx.execute(LEASE_SAME, values).one_or_none()
     return None if row is None else Due(*row)
@@ -128,19 +132,19 @@ def _pairs(due: Collection[Due]) -> dict[str, list[Any]]:
 
 
 def put_back(tx: Connection, due: Collection[Due]) -> None:
-    """Return leases whose messages could not be published; a try that began anyway keeps its."""
+    """Give up the leases of messages that could not be published. Tries that began keep theirs."""
     tx.execute(PUT_BACK, _pairs(due))
 
 
 def unbegun(tx: Connection, due: Collection[Due]) -> list[Due]:
-    """Those of the published tries that no worker has begun and whose lease still runs."""
+    """The published tries that no worker has begun and whose lease still runs."""
     return [Due(*row) for row in tx.execute(UNBEGUN, _pairs(due))]
 
 
 def begin(tx: Connection, due: Due) -> BegunTry | None:
-    """Begin a try; the record's `tries` counts it.
+    """Begin a try, and count it in `tries`.
 
-    None: the try was begun already, or the delivery has ended. Drop the message.
+    None: the try was begun already or the delivery has ended; drop the message.
     """
     row = tx.execute(
         text(
@@ -179,7 +183,7 @@ def record(
     status: int | None,
     error: str | None,
 ) -> bool:
-    """Write what became of try number `tries`. False: another worker has begun the next one."""
+    """Write the outcome of try number `tries`. False: another worker has begun the next one."""
     written = tx.execute(
         text(
             f"""
@@ -260,9 +264,9 @@ def get(tx: Connection, delivery_id: UUID, *, owner_id: UUID) -> OwnDelivery | N
 
 
 def redeliver(tx: Connection, delivery_id: UUID, *, owner_id: UUID) -> DeliveryRecord | None:
-    """Make a delivery due now, with the whole schedule before it and its own id.
+    """Make a delivery due now, under the same id and with the whole schedule ahead of it again.
 
-    None while a try is under way.
+    None: a try is under way.
     """
     row = tx.execute(
         text(

@@ -1,4 +1,4 @@
-"""Webhook endpoints, and the secrets of both kinds of address: rotated by raising a number."""
+"""Webhook endpoints, and the rotation of secrets: of endpoints, and of addresses that jobs name."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -25,21 +25,21 @@ endpoints = cast(Table, WebhookEndpointRow.__table__)
 api_keys = cast(Table, ApiKeyRow.__table__)
 deliveries = cast(Table, DeliveryRow.__table__)
 
-MAX_ENDPOINTS = 16  # of one owner: every end of a job writes a row for each
+MAX_ENDPOINTS = 16  # of one owner; every job that ends writes a row for each
 MAX_OPEN_TESTS = 5  # of one endpoint
-KEPT_TESTS = 20  # ended ones of one endpoint; the others' rows go with their jobs
+KEPT_TESTS = 20  # ended tests of one endpoint; other deliveries are deleted with their jobs
 
 
 class Disabled(StrEnum):
-    """Why an endpoint gets nothing."""
+    """Why an endpoint is disabled."""
 
     GONE = "gone"  # it answered 410
     FAILING = "failing"  # a whole schedule of tries failed, and no delivery to it succeeded
-    OWNER = "owner"  # its owner said so
+    OWNER = "owner"  # its owner disabled it
 
 
 def add(tx: Connection, owner_id: UUID, url: str, events: Sequence[str]) -> EndpointRecord | None:
-    """Make an endpoint. None: the owner has one for this URL."""
+    """Add an endpoint. None: the owner already has one for this URL."""
     row = tx.execute(
         text(
             "INSERT INTO webhook_endpoints (owner_id, url, events) VALUES (:owner, :url, :events)"
@@ -51,8 +51,8 @@ def add(tx: Connection, owner_id: UUID, url: str, events: Sequence[str]) -> Endp
 
 
 def count_locked(tx: Connection, owner_id: UUID) -> int:
-    """How many endpoints the owner has; nobody makes another before this transaction ends."""
-    # Not plain FOR UPDATE: that would wait for every submit, whose foreign key locks the row too.
+    """How many endpoints the owner has. Nobody can add one until this transaction ends."""
+    # FOR UPDATE would wait for every submit, because its foreign key locks the row too.
     tx.execute(
         text("SELECT FROM api_keys WHERE id = :owner FOR NO KEY UPDATE"), {"owner": owner_id}
     )
@@ -77,7 +77,7 @@ def get(tx: Connection, endpoint_id: UUID, *, owner_id: UUID) -> EndpointRecord 
 
 
 def remove(tx: Connection, endpoint_id: UUID, *, owner_id: UUID) -> bool:
-    """Remove an endpoint with all its deliveries. False: there is none."""
+    """Remove an endpoint with all its deliveries. False: no such endpoint."""
     gone = tx.execute(
         delete(endpoints).where(endpoints.c.id == endpoint_id, endpoints.c.owner_id == owner_id)
     )
@@ -85,7 +85,7 @@ def remove(tx: Connection, endpoint_id: UUID, *, owner_id: UUID) -> bool:
 
 
 def choose_events(tx: Connection, endpoint_id: UUID, events: Sequence[str]) -> None:
-    """Change what is announced from now on; what is owed already stays owed."""
+    """Change which events are announced from now on. Deliveries already owed stay owed."""
     tx.execute(
         text("UPDATE webhook_endpoints SET events = :events WHERE id = :id").bindparams(
             bindparam("events", type_=ARRAY(Text))
@@ -95,7 +95,7 @@ def choose_events(tx: Connection, endpoint_id: UUID, events: Sequence[str]) -> N
 
 
 def enable(tx: Connection, endpoint_id: UUID) -> None:
-    """Let it hear of ends again; those in between are lost to it."""
+    """Announce events to it again. Events while it was disabled are not made up for."""
     tx.execute(
         text(
             "UPDATE webhook_endpoints SET disabled_at = NULL, disabled_reason = NULL WHERE id = :id"
@@ -105,9 +105,9 @@ def enable(tx: Connection, endpoint_id: UUID) -> None:
 
 
 def lock(tx: Connection, endpoint_id: UUID) -> None:
-    """Before a delivery is written and its endpoint with it: endpoint first, as everywhere else.
+    """Lock an endpoint before writing one of its deliveries and then the endpoint itself.
 
-    Two workers that both hear 410 would otherwise wait for each other's delivery.
+    Two workers that both receive 410 would otherwise wait for each other's delivery.
     """
     tx.execute(
         text("SELECT FROM webhook_endpoints WHERE id = :id FOR NO KEY UPDATE"),
@@ -116,7 +116,7 @@ def lock(tx: Connection, endpoint_id: UUID) -> None:
 
 
 def disable(tx: Connection, endpoint_id: UUID, reason: Disabled) -> None:
-    """Send nothing more, and give up what is owed. A try under way is not recorded any more."""
+    """Send nothing more and give up open deliveries. A try under way will not be recorded."""
     tx.execute(
         text(
             "UPDATE webhook_endpoints SET disabled_at = now(), disabled_reason = :reason"
@@ -135,9 +135,9 @@ def disable(tx: Connection, endpoint_id: UUID, reason: Disabled) -> None:
 
 
 def disable_if_dead(tx: Connection, given_up: DeliveryRecord) -> None:
-    """Disable the endpoint of a delivery that was given up, if it took none since that was made."""
+    """Disable the endpoint of a given-up delivery if none has succeeded since it was created."""
     if given_up.endpoint_id is None:
-        return  # it went to an address that its job names
+        return  # it went to an address that the job names
     took = tx.execute(
         text(
             "SELECT EXISTS (SELECT FROM webhook_deliveries"
@@ -150,7 +150,7 @@ def disable_if_dead(tx: Connection, given_up: DeliveryRecord) -> None:
 
 
 def secret_of_owner(tx: Connection, owner_id: UUID) -> SecretRecord:
-    """The secret that signs webhooks to addresses which the owner's jobs name."""
+    """The secret that signs webhooks to addresses that the owner's jobs name."""
     columns = (
         api_keys.c.id,
         api_keys.c.webhook_secret_version,
@@ -162,9 +162,9 @@ def secret_of_owner(tx: Connection, owner_id: UUID) -> SecretRecord:
 def rotate(
     tx: Connection, secret: EndpointRecord | SecretRecord, table: Table, grace_s: float
 ) -> SecretRecord | None:
-    """Go to the next secret of a row of `endpoints` or `api_keys`; the last signs for `grace_s`.
+    """Rotate the secret of a row of `endpoints` or `api_keys`; the old one signs for `grace_s` more.
 
-    None: a rotation is under way, and there are never three secrets. With no grace it is cut short.
+    None: a rotation is under way, and there are never three secrets. A `grace_s` of 0 ends it.
     """
     row = tx.execute(
         text(
@@ -183,7 +183,7 @@ def rotate(
 
 
 def add_test(tx: Connection, endpoint: EndpointRecord) -> DeliveryRecord | None:
-    """Owe an endpoint a test event. None: MAX_OPEN_TESTS wait already."""
+    """Owe an endpoint a test event. None: MAX_OPEN_TESTS are open already."""
     tx.execute(
         text(
             f"""

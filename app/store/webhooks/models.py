@@ -15,7 +15,7 @@ OPEN_SQL = "delivered_at IS NULL AND given_up_at IS NULL"
 
 
 class WebhookEndpointRow(Base):
-    """An address that hears of every job of its owner."""
+    """An address that is told of every job of its owner."""
 
     __tablename__ = "webhook_endpoints"
     __table_args__ = (
@@ -32,16 +32,14 @@ class WebhookEndpointRow(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     disabled_at: Mapped[datetime | None]
     disabled_reason: Mapped[str | None]  # "gone", "failing" or "owner"
-    # Secrets are derived, so a rotation is a number; until then the one before signs as well.
+    # Secrets are derived from a number, which a rotation raises. The previous secret also signs
+    # until webhook_previous_until.
     webhook_secret_version: Mapped[int] = mapped_column(server_default=text("1"))
     webhook_previous_until: Mapped[datetime | None]
 
 
 class DeliveryRow(Base):
-    """One webhook that is owed, written in the transaction that ended its job.
-
-    Or a test of an endpoint, which belongs to no job.
-    """
+    """One webhook: written in the statement that ended its job, or as a test of an endpoint."""
 
     __tablename__ = "webhook_deliveries"
     __table_args__ = (
@@ -52,14 +50,14 @@ class DeliveryRow(Base):
             postgresql_where=text(OPEN_SQL),
         ),
         Index("ix_webhook_deliveries_job_id", "job_id"),
-        # What is due for one receiver; and, skipping from one to the next, which there are.
+        # The deliveries due for one receiver, and, by skipping from one to the next, all receivers.
         Index(
             "ix_webhook_deliveries_receiver",
             text(RECEIVER_SQL),
             "next_at",
             postgresql_where=text(OPEN_SQL),
         ),
-        # How much of each receiver's is under way.
+        # How many tries of each receiver are under way.
         Index(
             "ix_webhook_deliveries_leased",
             "leased_until",
@@ -75,9 +73,10 @@ class DeliveryRow(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+    # NULL: a test.
     job_id: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"))
-    # None: to the address that the job names.
+    # NULL: it goes to the address that the job names.
     endpoint_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("webhook_endpoints.id", ondelete="CASCADE")
     )
@@ -85,12 +84,12 @@ class DeliveryRow(Base):
     url: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     tries: Mapped[int] = mapped_column(server_default=text("0"))
-    # Those made before the last redelivery: `tries` is a fence and never falls.
+    # Tries before the last redelivery. `tries` itself is a fence and never falls.
     tries_before: Mapped[int] = mapped_column(server_default=text("0"))
-    # Due at; while a worker holds the delivery it is the end of that lease, so one column is both
-    # the schedule and the lock.
+    # When the next try is due. While a worker holds the delivery, the end of that lease: one column
+    # is both the schedule and the lock.
     next_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
-    # The same end while it is a lease; only to count what is under way.
+    # The end of the lease again, or NULL; only for counting the tries under way.
     leased_until: Mapped[datetime | None]
     last_tried_at: Mapped[datetime | None]
     delivered_at: Mapped[datetime | None]

@@ -1,4 +1,4 @@
-"""Webhooks as their rows say: fields have the names and the order of the columns."""
+"""Records of webhooks. Fields have the names and the order of the columns."""
 
 from dataclasses import fields
 from datetime import datetime
@@ -27,7 +27,7 @@ ENDPOINT_COLUMNS = ", ".join(field.name for field in fields(EndpointRecord))
 
 @record
 class SecretRecord:
-    """The secret of an endpoint or of an API key: which version signs, and until when the last."""
+    """The webhook secret of an endpoint or an API key: its version, and how long the last one signs."""
 
     id: UUID
     webhook_secret_version: int
@@ -57,20 +57,20 @@ class DeliveryRecord:
 
 
 def delivery_columns(table: str = "webhook_deliveries") -> str:
-    """The columns of a DeliveryRecord, in its order, as SQL."""
+    """The columns of a DeliveryRecord as SQL, in order."""
     return ", ".join(f"{table}.{field.name}" for field in fields(DeliveryRecord))
 
 
 @record
 class BegunTry(DeliveryRecord):
-    """A delivery whose next try has just begun, with what is needed to sign it."""
+    """A delivery whose next try has just begun, with the secret versions that sign it."""
 
     secret_version: int
-    previous_signs: bool  # the secret before it is still good
+    previous_signs: bool  # the previous secret still signs, too
 
 
 @record
 class OwnDelivery(DeliveryRecord):
-    """A delivery as its owner asks for it."""
+    """A delivery as its owner sees it."""
 
-    disabled: bool  # its endpoint takes nothing
+    disabled: bool  # its endpoint is disabled
