@@ -68,8 +68,8 @@ class Permanent(StillmotionError):
 class ObjectMissing(Transient):
     """An input is not in storage.
 
-    It was stored before its job was accepted, so the worker's path to storage may be broken. Another
-    region is worth a try.
+    It was stored before its job was accepted, so the worker's path to storage may be broken.
+    Another region is worth a try.
     """
 
     code = "object_missing"

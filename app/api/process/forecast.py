@@ -102,7 +102,7 @@ class Forecaster:
         with self._store.autocommit() as conn:
             busy = service_times.busy(conn, profile)
             if now >= known.service_at:
-                known.service_s = service_times.of_late(conn, profile)
+                known.service_s = service_times.recent(conn, profile)
                 known.service_at = now + SERVICE_EVERY_S
         idle = {name: self._idle(Pool(name, profile)) or 0 for name in self._topology.names}
         return View(now, idle, busy, known.service_s)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 def begins_in_s(ahead: int, free_in_s: Sequence[float], service_s: float) -> float | None:
     """Seconds until a job with `ahead` jobs in front starts. None: there are no workers.
 
-    `free_in_s`: for each of the c workers, the time until it is free; 0 if it is idle. All jobs have
-    one service time, so the workers take turns in the order in which they become free, and the
+    `free_in_s`: for each of the c workers, the time until it is free; 0 if it is idle. All jobs
+    have one service time, so the workers take turns in the order in which they become free, and the
     queue need not be simulated: worker number `ahead mod c` takes the job after `ahead div c` jobs
     of its own.
     """

@@ -15,8 +15,8 @@ from app.store.models import LIMITED_SQL
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:owner, 0))")
 _HELD = text(f"SELECT count(*) FROM jobs WHERE owner_id = :owner AND slot AND {LIMITED_SQL}")
-# Skips locked rows: a cancel locks the job's row first and the key's lock second, so waiting for the
-# row here would be a deadlock. Only `queued` jobs wait for a slot.
+# Skips locked rows: a cancel locks the job's row first and the key's lock second, so waiting for
+# the row here would be a deadlock. Only `queued` jobs wait for a slot.
 _GRANT = text(
     f"""
     UPDATE jobs SET slot = true, vstart = greatest(vstart, coalesce((

@@ -104,7 +104,7 @@ def lease_due(tx: Connection, *, limit: int, each: int = RECEIVER_LIMIT) -> list
 
 
 def lease_same(tx: Connection, url: str, *, each: int = RECEIVER_LIMIT) -> Due | None:
-    """Take the next due delivery to the receiver of `url`, if it may have one more try under way."""
+    """Take the next due delivery to the receiver of `url`, if it may have another try under way."""
     values = {"url": url, "limit": 1, "each": each, "lease": PUBLISHED_LEASE_S}
     row = tx.execute(LEASE_SAME, values).one_or_none()
     return None if row is None else Due(*row)

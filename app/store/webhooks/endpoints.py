@@ -162,7 +162,7 @@ def secret_of_owner(tx: Connection, owner_id: UUID) -> SecretRecord:
 def rotate(
     tx: Connection, secret: EndpointRecord | SecretRecord, table: Table, grace_s: float
 ) -> SecretRecord | None:
-    """Rotate the secret of a row of `endpoints` or `api_keys`; the old one signs for `grace_s` more.
+    """Rotate the secret of a row of `endpoints` or `api_keys`; the old one signs on for `grace_s`.
 
     None: a rotation is under way, and there are never three secrets. A `grace_s` of 0 ends it.
     """

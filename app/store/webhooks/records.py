@@ -27,7 +27,7 @@ ENDPOINT_COLUMNS = ", ".join(field.name for field in fields(EndpointRecord))
 
 @record
 class SecretRecord:
-    """The webhook secret of an endpoint or an API key: its version, and how long the last one signs."""
+    """The webhook secret of an endpoint or an API key, and how long the last version signs."""
 
     id: UUID
     webhook_secret_version: int
