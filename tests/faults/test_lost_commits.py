@@ -23,6 +23,7 @@ from scripts.stack.services import Postgres
 from tests.support import make, services
 from workers.engines.noop.engine import NoopEngine
 from workers.gpu import attempt
+from workers.gpu.health import Health
 from workers.gpu.presence import Presence
 
 
@@ -112,6 +113,7 @@ def running(config: Settings, name: str, job_id: UUID, fence: int, objects: Loca
             engine=engine,
             credentials=None,
             presence=presence,
+            health=Health(store, objects, name),
             on_stall=lambda why: None,
         )
         thread = threading.Thread(

@@ -28,8 +28,9 @@ def valves():
         one.close()
 
 
-@pytest.mark.parametrize("renewed_s_ago", [0.2, RENEW_S - 0.5])
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    ("end", "renewed_s_ago"), [(signal.SIGKILL, 0.2), (signal.SIGSTOP, RENEW_S - 0.5)]
+)
 def test_a_dead_or_frozen_workers_job_begins_elsewhere_within_seconds(fleet, end, renewed_s_ago):
     fleet.dispatcher(), fleet.dispatcher()
     victim = fleet.worker(noop_step_s=0.5).wait_ready()

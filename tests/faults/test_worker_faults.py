@@ -33,7 +33,7 @@ def test_a_killed_worker_s_job_is_finished_once_by_another(fleet):
         2,
         f"outputs/{job_id}/{job.fence}-{job.lease_token}.mp4",
     )
-    assert outputs(fleet.settings) == [f"{job_id}/{job.fence}.mp4"]
+    assert outputs(fleet.settings) == [job.output_key.removeprefix("outputs/")]
     assert [a.outcome for a in make.attempts_of(fleet.store, job_id)] == ["lost", "succeeded"]
     assert survivor.outcomes(job_id) == ["succeeded"]
 
@@ -51,7 +51,7 @@ def test_a_worker_frozen_past_its_lease_changes_nothing_when_it_wakes(fleet):
     wait_for(lambda: zombie.outcomes(job_id) or not zombie.alive, timeout_s=30)
     assert zombie.outcomes(job_id) in ([], ["superseded"])
     assert fleet.read(job_id) == job
-    assert outputs(fleet.settings) == before == [f"{job_id}/{job.fence}.mp4"]
+    assert outputs(fleet.settings) == before == [job.output_key.removeprefix("outputs/")]
 
 
 def test_a_stuck_render_ends_its_process_and_the_job_is_done_by_another(fleet):

@@ -22,7 +22,8 @@ def test_metrics_count_live_jobs_and_submits(api, photo, monkeypatch):
     queued = 'stillmotion_live_jobs{profile="motion-small",region="us-east",state="queued"}'
     assert f"{queued} 2.0" in text
     assert 'profile="noop",region="eu-west",state="processing"} 0.0' in text
-    assert re.search(r'stillmotion_submits_total\{status="202"\} [2-9]', text)
+    submits = re.search(r'stillmotion_submits_total\{status="202"\} (\S+)', text)
+    assert float(submits[1]) >= 2, "the process has counted other tests' submits, too"
     calls.submit(api, photo)
     # Scraped again at once: the database is not asked again.
     assert f"{queued} 2.0" in api.get("/metrics").get_data(as_text=True)

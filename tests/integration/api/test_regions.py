@@ -162,7 +162,7 @@ def test_the_commands_of_an_operator(deployment, server, monkeypatch, capsys):
     assert len(lines) == 6 and "ops  regions.drain us-west  false -> true" in lines[-1]
     assert run(["regions", "list"]) == ExitStatus.OK
     listed = capsys.readouterr().out
-    assert "us-west" in listed and "mode local" in listed
+    assert "us-west" in listed and ", mode " in listed
     assert run(["regions", "drain", "nowhere"]) == ExitStatus.REJECTED
     assert run(["workers", "drain", "nobody"]) == ExitStatus.REJECTED
     assert run(["regions", "drain", "us-west", "--key", user]) == ExitStatus.REJECTED

@@ -48,7 +48,7 @@ def test_json_says_where_demand_would_overflow(regions, capsys):
     ("arguments", "status", "sentence"),
     [
         (["--peak", "us-east=x", "--service", "4"], ExitStatus.USAGE, "not like us-east=12.5"),
-        (["--peak", "us-east=1", "--service", "4"], ExitStatus.USAGE, "nothing of region"),
+        (["--peak", "us-east=1", "--service", "4"], ExitStatus.USAGE, "does not mention region"),
         ([*PEAKS, "--peak", "us-east=1"], ExitStatus.USAGE, "given twice"),
         ([*PEAKS, "--peak", "zz=1"], ExitStatus.USAGE, "unknown region 'zz'"),
         ([*PEAKS, "--service", "0"], ExitStatus.USAGE, "service time"),
