@@ -59,6 +59,10 @@ def verify(
         )
     except KeyError as error:
         raise InvalidWebhook(f"The {error.args[0]} header is missing.") from None
+    # Our own ids and signatures are ASCII. Servers hand on other bytes in various forms, some of
+    # which cannot even be encoded.
+    if not (message_id.isascii() and given.isascii()):
+        raise InvalidWebhook("webhook-id or webhook-signature has characters beyond ASCII.")
     if not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) <= 12):
         raise InvalidWebhook("webhook-timestamp is not a Unix time.")
     if abs(now - int(timestamp)) > tolerance_s:

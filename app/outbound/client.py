@@ -8,6 +8,7 @@ and one deadline covers the whole exchange.
 
 import contextlib
 import functools
+import http
 import http.client
 import io
 import queue
@@ -24,6 +25,7 @@ import certifi
 from app.outbound.guard import Allow, Target, is_public, refusal, target_of
 
 EXCERPT_BYTES = 4096
+MAX_INTERIM = 64  # responses before the final one
 USER_AGENT = "stillmotion"
 
 
@@ -146,6 +148,7 @@ def _exchange(
         with _connect(target, deadline, network) as sock:
             channel = _Channel(sock, deadline, max_bytes)
             connection = http.client.HTTPConnection(target.host, target.port)
+            connection.response_class = _FinalResponse
             connection.sock = channel
             connection.request(
                 method,
@@ -223,6 +226,21 @@ def _look_up(target: Target, deadline: float, network: Network) -> Sequence[str]
     return found
 
 
+class _FinalResponse(http.client.HTTPResponse):
+    """Skips every interim response, as clients must (RFC 9110, 15.2); http.client only skips 100.
+
+    101 is final: it answers a request to switch protocols, which ours never is.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(MAX_INTERIM):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 100 <= status < 200 or status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException("too many interim responses")
+
+
 class _TooMuch(Exception):
     """The response exceeds the caller's limit."""
 
@@ -230,8 +248,8 @@ class _TooMuch(Exception):
 class _Channel(io.RawIOBase):
     """The socket that http.client uses, with one deadline and a byte budget.
 
-    The budget also bounds what http.client leaves unbounded: endless headers, endless
-    "100 Continue", and a chunk of negative size, which it reads to the end of the stream.
+    The budget also bounds what http.client leaves unbounded: endless headers, and a chunk of
+    negative size, which it reads to the end of the stream.
     """
 
     def __init__(self, sock: socket.socket, deadline: float, max_bytes: int):
