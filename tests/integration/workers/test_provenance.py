@@ -175,6 +175,25 @@ def test_the_command_shows_a_clips_credentials(tmp_path, capsys, signing, chain)
     assert "state      Invalid" in capsys.readouterr().out
 
 
+def test_a_stranger_s_certificate_is_not_success(tmp_path, capsys, signing, chain):
+    """A script that passes --trust asks who signed, not whether anybody did."""
+    (tmp_path / "other").mkdir()
+    signing_certificate(tmp_path / "other")
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(provenance.load(make_settings(**signing), MOTION, "1").sign(CLIP, NOW))
+    stranger = ["provenance", str(clip), "--trust", str(tmp_path / "other" / ROOT)]
+    for options in ([], ["--json"]):
+        assert run([*stranger, *options]) == ExitStatus.NO_CREDENTIALS
+        printed = capsys.readouterr()
+        assert "Valid" in printed.out
+        assert "does not trust" in printed.err
+    assert run(["provenance", str(clip), "--trust", str(chain / ROOT)]) == ExitStatus.OK
+    assert run(["provenance", str(clip)]) == ExitStatus.OK, "nobody was named to be trusted"
+    nothing = tmp_path / "nothing.pem"
+    nothing.write_text("")
+    assert run(["provenance", str(clip), "--trust", str(nothing)]) != ExitStatus.OK
+
+
 def test_the_command_says_in_one_line_that_a_file_has_no_credentials(tmp_path, capsys):
     for name, content in (("plain.mp4", CLIP), ("text.mp4", b"hello"), ("empty.mp4", b"")):
         (tmp_path / name).write_bytes(content)
