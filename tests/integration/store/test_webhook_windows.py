@@ -70,9 +70,7 @@ def finish(one):
 
 
 def test_a_job_ends_although_an_endpoint_is_removed_meanwhile(store, owner, hook, begun):
-    assert meanwhile(
-        store, lambda tx: endpoints.remove(tx, hook.id, owner_id=owner), finish(begun)
-    )
+    assert meanwhile(store, lambda tx: endpoints.remove(tx, hook.id, owner_id=owner), finish(begun))
     assert make.read(store, begun.job_id).state == "succeeded"
 
 
