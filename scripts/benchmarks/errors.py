@@ -1,5 +1,5 @@
-"""What a benchmark refuses."""
+"""Errors of the benchmarks."""
 
 
 class UnsupportedBroker(Exception):
-    """One sentence for the person who asked for it."""
+    """The message is one sentence for the person who asked for it."""
