@@ -54,7 +54,7 @@ def test_jobs_flow_and_a_killed_broker_costs_time_only(fleet, broker):
     fleet.wait(long_job, "processing")
     broker.stop()
     meanwhile = [fleet.submit() for _ in range(5)]
-    # A worker without a broker hears nothing, so it must not be counted as idle.
+    # A worker without a broker receives nothing, so it must not count as idle.
     broker.start()
     for job_id in [*meanwhile, fleet.submit()]:
         assert fleet.wait(job_id, "succeeded", timeout_s=60).begun == 1
