@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from celery import Celery
 
-from app.broker import redis_transport
+from app.broker import amqp_transport, redis_transport
 from app.config.settings import ConfigError, Settings, settings
 from app.domain.job.messages import HOUSEKEEPING_QUEUE
 
@@ -45,6 +45,7 @@ def make_celery(config: Settings, region: str | None = None) -> Celery:
     Raises ConfigError.
     """
     redis_transport.install()
+    amqp_transport.install()
     broker = config.broker_of(region or config.region)
     on_redis = broker.startswith("redis")
     app = Celery("stillmotion", broker=broker, set_as_current=False)

@@ -55,7 +55,10 @@ def publish_all(url: str, queue: str) -> int:
                 content_type="application/json",
                 content_encoding="utf-8",
             )
-        for kind in ("application/x-python-serialize", "text/plain", "no/such", ""):
+        kinds = ["application/x-python-serialize", "text/plain", "no/such", ""]
+        if url.startswith("amqp"):
+            kinds.append(b"\xff\xfe")
+        for kind in kinds:
             producer.publish(
                 body,
                 exchange="",
@@ -64,7 +67,7 @@ def publish_all(url: str, queue: str) -> int:
                 content_type=kind,
                 content_encoding="rot13",
             )
-    return len(sent) + 4
+    return len(sent) + len(kinds)
 
 
 def entries() -> list[bytes]:
