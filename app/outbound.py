@@ -37,6 +37,9 @@ USER_AGENT = "stillmotion"
 
 Allow = frozenset[tuple[str, int]]
 
+# For the operator who tries webhooks on a laptop, where every address is private.
+EXEMPT = "The server's setting OUTBOUND_ALLOW can exempt a host and port."
+
 # In IPv6, global unicast is a single block: everything outside it (loopback, link-local, private,
 # multicast, mapped IPv4, NAT64's 64:ff9b::/96) is refused, and special ranges inside it are listed.
 _GLOBAL_V6 = ipaddress.ip_network("2000::/3")
@@ -248,11 +251,11 @@ def _target(url: str, allow: Allow) -> _Target:
     exempt = (host, port) in allow
     if not exempt:
         if not secure:
-            raise _refusal("url_not_allowed", "The URL must begin with https://.")
+            raise _not_exempt("The URL must begin with https://.")
         if port not in PORTS:
-            raise _refusal("url_not_allowed", "The URL's port must be 443 or 8443.")
+            raise _not_exempt("The URL's port must be 443 or 8443.")
         if "[" in parts.netloc or _LITERAL.fullmatch(host) or not _NAME.fullmatch(host):
-            raise _refusal("url_not_allowed", "The URL must name a public host, not an address.")
+            raise _not_exempt("The URL must name a public host, not an address.")
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
     query = f"?{quote(parts.query, safe=_QUERY_SAFE)}" if parts.query else ""
     return _Target(secure, host, port, path + query, exempt)
@@ -318,7 +321,7 @@ def _connect(target: _Target, deadline: float, network: Network) -> socket.socke
     """Return a connection to a vetted address, with TLS for the target's name."""
     addresses = _look_up(target, deadline, network)
     if not target.exempt and not all(is_public(address) for address in addresses):
-        raise _refusal("url_not_allowed", "The URL must name a public host.")
+        raise _not_exempt("The URL must name a public host.")
     failure: OSError = OSError("the name has no address")
     for tried, address in enumerate(addresses):
         # A dead address must not use up the time of the ones after it.
@@ -409,6 +412,14 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
+
+
+def _not_exempt(detail: str) -> BadRequest:
+    """A refusal that an operator can lift.
+
+    The sentence about it is the same for every URL: it must not tell strangers what is on the list.
+    """
+    return _refusal("url_not_allowed", f"{detail} {EXEMPT}")
 
 
 def _refusal(code: str, detail: str) -> BadRequest:
