@@ -86,7 +86,7 @@ function text(job) {
     case "processing":
       return join(step >= steps ? "Writing the clip" : `Step ${step} of ${steps}`, eta());
     case "succeeded": return `Ready${took(job)}.`;
-    default: return TEXTS[job.state] ?? "";
+    default: return job.error?.code === "deadline_exceeded" ? "Its deadline passed." : TEXTS[job.state] ?? "";
   }
 }
 
