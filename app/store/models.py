@@ -113,8 +113,8 @@ class JobRow(Base):
     # The reaper expires the job if it has not begun by then. Requeueing an attempt moves this on by
     # the time it ran and its backoff, unless the attempt was excused.
     queue_deadline: Mapped[datetime]
-    # The client's deadline for the whole job. Before the job begins, the reaper expires it; later, it
-    # or the worker cancels it. No clip is committed after it. NULL: no deadline.
+    # The client's deadline for the whole job. Before the job begins, the reaper expires it; later,
+    # the reaper or the worker cancels it. No clip is committed after it. NULL: no deadline.
     deadline: Mapped[datetime | None]
     # A backoff runs until then, and the row is in no placement index. Set at submit by pacing and
     # by requeues with a delay. NULL: no backoff. The reaper clears it, so that placing never reads

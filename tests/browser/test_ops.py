@@ -26,7 +26,14 @@ ROUTED = {
             "cap": None,
         }
         for home, state, ready, busy, load, shares in (
-            ("us-east", "serving", 10, 9, 0.91, {"us-east": 0.7, "us-west": 0.295, "eu-west": 0.005}),
+            (
+                "us-east",
+                "serving",
+                10,
+                9,
+                0.91,
+                {"us-east": 0.7, "us-west": 0.295, "eu-west": 0.005},
+            ),
             ("us-west", "no_workers", 0, 0, None, {"us-west": 1.0}),
             ("eu-west", "drained", 3, 0, None, {"us-east": 0.6, "us-west": 0.4}),
         )
