@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heapreplace
 from threading import Lock
 
 from app.domain.job.eta import begins_in_s, left_s
@@ -152,16 +153,19 @@ def _slot_in_s(
     if limited.limit - len(limited.holders) > limited.ahead.jobs:
         return 0.0
     free_in = [0.0] * (limited.limit - len(limited.holders))
-    waiting = 0
+    workers = list(free_in_s)
+    heapify(workers)
     for holder in limited.holders:
         service_s = times.of(holder.cost, holder.region or region)
         if holder.state == JobState.PROCESSING:
             free_in.append(left_s(holder.elapsed_s, service_s))
         else:
-            free_in.append((begins_in_s(waiting, free_in_s, service_s) or 0.0) + service_s)
-            waiting += 1
+            # It needs a worker first, as those before it did.
+            begins_s = workers[0] if workers else 0.0
+            free_in.append(begins_s + service_s)
+            if workers:
+                heapreplace(workers, begins_s + service_s)
     # If the limit was lowered, the first slots that become free are given to nobody.
     free_in = sorted(free_in)[len(free_in) - limited.limit :] if limited.limit else []
-    return (
-        begins_in_s(limited.ahead.jobs, free_in, _each_s(times, limited.ahead, region, 0.0)) or 0.0
-    )
+    each_s = _each_s(times, limited.ahead, region, 0.0)
+    return begins_in_s(limited.ahead.jobs, free_in, each_s) or 0.0

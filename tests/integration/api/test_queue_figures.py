@@ -1,10 +1,10 @@
 """Positions and estimates: limits of keys, sizes of jobs, and what is not known."""
 
 import io
+import time
 
 import pytest
 
-from app.broker.claims import Claims
 from app.config.profiles_file import PROFILES
 from app.domain.job.cost import cost_units
 from app.domain.routing.topology import Pool
@@ -51,6 +51,13 @@ def past(store):
     return finish
 
 
+def idle(client, count):
+    """Idle workers for the whole test; a real entry must be renewed within 3 s."""
+    workers = {f"w{n}": int((time.time() + 600) * 1000) for n in range(count)}
+    for name in ("idle", "ready"):
+        client.zadd(f"{{{Pool('us-east', 'noop')}}}:{name}", workers)
+
+
 def place_and_begin(store):
     with store.begin() as tx:
         [placed] = make.place(tx, "noop", "us-east", "us-east", ["t"])
@@ -77,8 +84,7 @@ def test_jobs_beyond_a_keys_concurrency_show_their_turn(login, store, photo, pas
 
 def test_an_estimate_counts_the_callers_own_jobs(login, store, photo, past, client):
     past()
-    for n in range(4):  # workers are not what the limited key waits for
-        Claims(client).announce(Pool("us-east", "noop"), f"w{n}")
+    idle(client, 4)  # workers are not what the limited key waits for
     limited = login(max_concurrency=2)
     for _ in range(6):
         calls.submit(limited, photo, **SMALL)
@@ -95,7 +101,7 @@ def test_an_estimate_counts_the_callers_own_jobs(login, store, photo, past, clie
 
 def test_a_larger_clip_is_expected_to_take_longer(api, store, photo, past, client):
     past()
-    Claims(client).announce(Pool("us-east", "noop"), "w1")
+    idle(client, 1)
     predicted = [
         calls.submit(api, photo, **fields).get_json()["metrics"]["predicted"]
         for fields in (SMALL, DOUBLE, SMALL | {"size": 128})
@@ -109,13 +115,13 @@ def test_sizes_are_learned_and_not_assumed(api, store, photo, past, client):
     for _ in range(6):
         past()
         past(frames=16)
-    Claims(client).announce(Pool("us-east", "noop"), "w1")
+    idle(client, 1)
     job = calls.submit(api, photo, **DOUBLE).get_json()
     assert job["metrics"]["predicted"] == pytest.approx(SERVICE_S, rel=0.1)
 
 
 def test_without_a_finished_job_nothing_is_claimed(api, photo, client):
-    Claims(client).announce(Pool("us-east", "noop"), "w1")
+    idle(client, 1)
     job = calls.submit(api, photo, **SMALL).get_json()
     assert job["metrics"]["predicted"] is None
     assert shown(api, job)["eta_seconds"] is None
