@@ -22,7 +22,7 @@ from typing import Any
 
 import certifi
 
-from app.outbound.guard import Allow, Target, is_public, refusal, target_of
+from app.outbound.guard import Allow, Target, is_public, not_exempt, refusal, target_of
 
 EXCERPT_BYTES = 4096
 MAX_INTERIM = 64  # responses before the final one
@@ -181,7 +181,7 @@ def _connect(target: Target, deadline: float, network: Network) -> socket.socket
     """Return a connection to a vetted address, with TLS for the target's name."""
     addresses = _look_up(target, deadline, network)
     if not target.exempt and not all(is_public(address) for address in addresses):
-        raise refusal("url_not_allowed", "The URL must name a public host.")
+        raise not_exempt("The URL must name a public host.")
     failure: OSError = OSError("the name has no address")
     for tried, address in enumerate(addresses):
         # A dead address must not use up the time of the ones after it.

@@ -18,6 +18,9 @@ MAX_URL_CHARS = 2048
 
 Allow = frozenset[tuple[str, int]]
 
+# For the operator who tries webhooks on a laptop, where every address is private.
+EXEMPT = "The server's setting OUTBOUND_ALLOW can exempt a host and port."
+
 # In IPv6, global unicast is a single block: everything outside it (loopback, link-local, private,
 # multicast, mapped IPv4, NAT64's 64:ff9b::/96) is refused, and special ranges inside it are listed.
 _GLOBAL_V6 = ipaddress.ip_network("2000::/3")
@@ -135,11 +138,11 @@ def target_of(url: str, allow: Allow) -> Target:
     exempt = (host, port) in allow
     if not exempt:
         if not secure:
-            raise refusal("url_not_allowed", "The URL must begin with https://.")
+            raise not_exempt("The URL must begin with https://.")
         if port not in PORTS:
-            raise refusal("url_not_allowed", "The URL's port must be 443 or 8443.")
+            raise not_exempt("The URL's port must be 443 or 8443.")
         if "[" in parts.netloc or _LITERAL.fullmatch(host) or not _NAME.fullmatch(host):
-            raise refusal("url_not_allowed", "The URL must name a public host, not an address.")
+            raise not_exempt("The URL must name a public host, not an address.")
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
     query = f"?{quote(parts.query, safe=_QUERY_SAFE)}" if parts.query else ""
     return Target(secure, host, port, path + query, exempt)
@@ -158,3 +161,11 @@ def _ascii_host(host: str) -> str:
 def refusal(code: str, detail: str) -> BadRequest:
     """The error for a URL that is not, or could not be, requested."""
     return BadRequest(code, detail, status=422)
+
+
+def not_exempt(detail: str) -> BadRequest:
+    """A refusal that an operator can lift.
+
+    The sentence about it is the same for every URL: it must not tell strangers what is on the list.
+    """
+    return refusal("url_not_allowed", f"{detail} {EXEMPT}")

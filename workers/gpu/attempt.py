@@ -69,6 +69,7 @@ def run(worker: Worker, job_id: UUID, fence: int) -> str:
         stall_limit_s=worker.profile.stall_limit_s,
         attempt_limit_s=worker.profile.attempt_limit_s,
         on_stall=worker.on_stall,
+        deadline_s=job.deadline_in_s,
     )
     with keeper:
         try:
@@ -222,8 +223,8 @@ def _finish(worker: Worker, job: BegunJob, keeper: LeaseKeeper, clip: _Clip) -> 
     if row is not None and row.output_key == clip.key:
         return "succeeded"  # an earlier commit succeeded, and its answer was lost
     worker.objects.delete(clip.key)
-    if row is not None and row.lease_token == job.lease_token and row.cancel_requested:
-        raise Canceled("The job was canceled while it rendered.")
+    if row is not None and row.lease_token == job.lease_token and row.state == JobState.PROCESSING:
+        raise Canceled("The job was canceled, or its deadline passed, while it rendered.")
     raise Superseded("Another attempt owns the job.")
 
 

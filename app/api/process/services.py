@@ -57,12 +57,12 @@ class Services:
         self.normaliser = Normaliser(settings.normaliser_processes)
         self.redis = RegionRedis(settings)
         self.traffic = Traffic(settings, self.store, self.redis, clock=self.clock)
-        self.admission = Admission(settings, self.store, self.redis, self.traffic)
+        self.forecaster = Forecaster(self.store, self.topology, self.idle)
+        self.admission = Admission(settings, self.store, self.redis, self.traffic, self.forecaster)
         self.links = Links.of(settings, self.objects, self.clock)
         self.safety = safety.load(settings.safety_check)
         self.gate = Gate(settings.api_threads, settings.api_waiters)
         self.hub = Hub(self.store, self.redis, self.clock)
-        self.forecaster = Forecaster(self.store, self.topology, self.idle)
         self._resting: dict[str, float] = {}
 
     def wake(self) -> None:

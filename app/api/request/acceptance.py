@@ -21,7 +21,7 @@ from app.domain.errors import BadRequest, StorageUnavailable
 from app.domain.job.state import uuid7
 from app.domain.routing.candidates import RoutingRequest
 from app.pictures.normaliser import Picture
-from app.store.job import fair, jobs, slots
+from app.store.job import fair, jobs, slot_queue, slots
 from app.store.job.jobs import NewJob
 from app.store.job.records import JobRecord
 from app.store.keys import ApiKey
@@ -71,16 +71,24 @@ def estimate(services: Services, submission: Submission) -> Estimate:
     plan = make_plan(submission.job_request, services.settings, services.allow)
     _admit(services, plan, _new_id(services), dry_run=True)
     _prepare_picture(services, submission, plan)
-    asked, profile = plan.job_request, plan.profile.name
+    asked, profile, caller = plan.job_request, plan.profile.name, submission.caller
     with services.store.autocommit() as conn:
         ahead = fair.peek(
             conn,
-            submission.caller.id,
+            caller.id,
             profile=profile,
             region=plan.region,
             priority=asked.priority,
         )
-    forecast = services.forecaster.queued(profile, plan.region, ahead, movable=plan.movable)
+        limited = slot_queue.queue_for_next(
+            conn, caller.id, _concurrency(services, caller), priority=asked.priority
+        )
+    forecast = services.forecaster.queued(
+        profile, plan.region, ahead, cost=plan.cost, movable=plan.movable, limited=limited
+    )
+    position = None
+    if ahead is not None:
+        position = ahead.jobs + (0 if limited is None else limited.ahead.jobs)
     return Estimate(
         object="estimate",
         model=profile,
@@ -91,7 +99,7 @@ def estimate(services: Services, submission: Submission) -> Estimate:
             predicted=_predicted_region(services, plan),
         ),
         queue=EstimatedQueue(
-            position=ahead,
+            position=position,
             wait_seconds=None if forecast is None else round(forecast.begins_s, 3),
         ),
         eta_seconds=None if forecast is None else round(forecast.done_s, 3),
@@ -164,8 +172,17 @@ def _place_in_queue(
             priority=new.priority,
             cost=new.cost,
         )
+        # Only for the prediction: whether it gets a slot is decided in its transaction.
+        limited = slot_queue.queue_for_next(
+            conn, caller.id, _concurrency(services, caller), priority=new.priority
+        )
     forecast = services.forecaster.queued(
-        new.profile, new.home_region, stamp.ahead, movable=plan.movable
+        new.profile,
+        new.home_region,
+        stamp.ahead,
+        cost=new.cost,
+        movable=plan.movable,
+        limited=limited,
     )
     done_in_s = job_view.done_in_s(forecast)
     return replace(
@@ -181,9 +198,7 @@ def _write(services: Services, submission: Submission, new: NewJob) -> JobRecord
     idempotency = None
     if submission.idempotency_key is not None:
         idempotency = (submission.idempotency_key, submission.fingerprint)
-    limit = submission.caller.max_concurrency
-    if limit is None:
-        limit = services.settings.key_concurrency or None
+    limit = _concurrency(services, submission.caller)
     inserted = False
     try:
         with services.store.begin() as tx:
@@ -200,6 +215,12 @@ def _write(services: Services, submission: Submission, new: NewJob) -> JobRecord
             _discard(services, new.input_key)
         raise
     return job
+
+
+def _concurrency(services: Services, caller: ApiKey) -> int | None:
+    """How many live jobs the caller may have at a time. None: any number."""
+    own = caller.max_concurrency
+    return services.settings.key_concurrency or None if own is None else own
 
 
 def _discard(services: Services, key: str) -> None:

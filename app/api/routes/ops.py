@@ -107,7 +107,7 @@ def _region(services: Services, name: str, live: dict[tuple[str, str], int]) -> 
     def idle(client: redis.Redis) -> int:
         claims = Claims(client)
         pools = [Pool(name, profile) for profile in services.settings.served_profiles]
-        return sum(claims.counts(pool)[0] for pool in pools)
+        return sum(claims.look(pool).free for pool in pools)
 
     return RegionCounts(
         id=name,

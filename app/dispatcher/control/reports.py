@@ -78,7 +78,7 @@ class Reporter:
         for name, pools in seen.items():
             try:
                 recent = submitted.get(name, Demand())
-                report = self._report(name, sequence, pools, waiting.get(name, 0), recent)
+                report = self._report(name, sequence, pools, demand.count(waiting[name]), recent)
                 traffic.write_report(self._regions.of(name), report)
             except redis.RedisError as error:
                 log.warning("region_not_reported", region=name, error=str(error))

@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.domain.job.state import first_id
-from app.store.job.queue import count_sql
+from app.store.job.queue import Backlog, backlog_sql
 from app.store.job.records import (
     COLUMNS,
     EndedJob,
@@ -56,14 +56,14 @@ KEPT = and_(
 # As strong as the lock of an UPDATE and no stronger, so inserts that refer to the job do not wait.
 LOCK = text("SELECT state FROM jobs WHERE id = :job_id AND owner_id = :owner FOR NO KEY UPDATE")
 REQUEST_STOP = text("UPDATE jobs SET cancel_requested = true WHERE id = :job_id")
-POSITION = text(
-    count_sql(
+AHEAD = text(
+    backlog_sql(
         profile=":profile",
         region=":region",
         only="(priority, vstart, id) < (:priority, :vstart, :id)",
     )
 )
-POSITION_LIMIT = 10_000  # a longer queue is reported as this long
+AHEAD_LIMIT = 10_000  # a longer queue is reported as this long
 
 
 @dataclass(frozen=True)
@@ -215,23 +215,23 @@ def page(
     return [JobRecord(*row) for row in tx.execute(query)]
 
 
-def position(tx: Connection, job: JobRecord) -> int:
-    """How many jobs are taken before this one in its region, at most POSITION_LIMIT.
+def ahead(tx: Connection, job: JobRecord) -> Backlog:
+    """The jobs that wait for a worker and are taken before this one, at most AHEAD_LIMIT.
 
     Plan: a walk along ix_jobs_fair from the head of the queue to this job.
     """
-    found = tx.execute(
-        POSITION,
+    count, cost = tx.execute(
+        AHEAD,
         {
             "profile": job.profile,
             "region": job.next_region,
             "priority": job.priority,
             "vstart": job.vstart,
             "id": job.id,
-            "most": POSITION_LIMIT,
+            "most": AHEAD_LIMIT,
         },
-    )
-    return int(found.scalar_one())
+    ).one()
+    return Backlog(count, float(cost))
 
 
 def poll_versions(tx: Connection, job_ids: Collection[UUID]) -> Sequence[JobVersion]:

@@ -127,6 +127,7 @@ class BegunJob(JobRecord):
     lease_token: str
 
     token: str  # of the claim that placed it
+    deadline_in_s: float | None  # seconds until the client's deadline, when it began
     has_webhooks: bool  # whether its owner has webhook endpoints
 
 
@@ -182,15 +183,6 @@ class OverdueAttempt:
     region: str
     profile: str
     worker: str
-
-
-@record
-class StopRequest:
-    """An attempt whose worker must stop."""
-
-    id: UUID
-    region: str
-    fence: int
 
 
 @record
