@@ -34,7 +34,7 @@ worker_connections = 1000 + threads
 timeout = 60
 graceful_timeout = 30
 keepalive = 30  # seconds; longer than a client's pause between two polls
-limit_request_line = 4094  # a signed URL has about 300
+limit_request_line = 8190  # room to filter by any one label: 64 + 512 characters, all escaped
 limit_request_fields = 64
 if Path("/dev/shm").is_dir():
     worker_tmp_dir = (
