@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 REDIS_REST_S = 1.0
-PICTURE_BYTES = 96_000_000  # of pictures as they were sent, in memory at once
+PICTURE_BYTES = 64_000_000  # of pictures as they were sent, in memory at once
 
 
 class Services:

@@ -1,7 +1,7 @@
 """Where a submit's picture comes from: the request itself, a URL, or an earlier upload."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from uuid import UUID
@@ -86,17 +86,20 @@ class PictureSource:
                 with room.hold(self._size_of_upload(services.objects, key, max_bytes)):
                     yield services.objects.get(key)
             case str():
-                # Its size is not known before, and a slow server must not keep room from others.
-                picture = self._fetch(self.content, services, max_bytes)
-                with room.hold(len(picture)):
-                    yield picture
+                with closing(self._fetch(self.content, services, max_bytes)) as picture:
+                    with room.hold(picture.size):
+                        yield picture.read()
 
-    def _fetch(self, url: str, services: Services, max_bytes: int) -> bytes:
+    def _fetch(self, url: str, services: Services, max_bytes: int) -> PictureFile:
+        picture = PictureFile(max_bytes, self.pointer)
         try:
-            return fetch(url, max_bytes=max_bytes, timeout_s=FETCH_TIMEOUT_S, allow=services.allow)
+            picture.write(
+                fetch(url, max_bytes=max_bytes, timeout_s=FETCH_TIMEOUT_S, allow=services.allow)
+            )
         except BadRequest as error:
             error.pointer = self.pointer
             raise
+        return picture
 
     def _size_of_upload(self, objects: Objects, key: str, max_bytes: int) -> int:
         found = objects.head(key)
