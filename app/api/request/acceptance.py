@@ -153,8 +153,10 @@ def _normalise(services: Services, submission: Submission, plan: Plan) -> Pictur
         try:
             return services.normaliser.normalise(data, max_side=plan.profile.max_size)
         except BadRequest as error:
-            error.pointer = source.pointer
-            raise
+            code, detail, status = error.code, error.detail, error.status
+        del data
+    # Raised anew: the traceback of the first one keeps the picture in memory, uncounted.
+    raise BadRequest(code, detail, status=status, pointer=source.pointer)
 
 
 def _place_in_queue(
