@@ -8,6 +8,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from app import safety
+from app.api.process.memory import give_back_large_blocks
 from app.config.settings import ConfigError, settings
 from app.objects import objects_for
 from app.outbound import parse_allow
@@ -71,6 +72,7 @@ def post_worker_init(worker: Any) -> None:
     They never become garbage.
     """
     worker.wsgi.extensions["services"].hub.alive = lambda: worker.alive
+    give_back_large_blocks()
     gc.collect()
     gc.freeze()
 

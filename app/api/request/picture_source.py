@@ -86,9 +86,9 @@ class PictureSource:
                 with room.hold(self._size_of_upload(services.objects, key, max_bytes)):
                     yield services.objects.get(key)
             case str():
-                with closing(self._fetch(self.content, services, max_bytes)) as picture:
-                    with room.hold(picture.size):
-                        yield picture.read()
+                picture = self._fetch(self.content, services, max_bytes)
+                with closing(picture), room.hold(picture.size):
+                    yield picture.read()
 
     def _fetch(self, url: str, services: Services, max_bytes: int) -> PictureFile:
         picture = PictureFile(max_bytes, self.pointer)

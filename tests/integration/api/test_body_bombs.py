@@ -23,8 +23,8 @@ class Process:
 
     def __init__(self, url: str):
         bind = url.removeprefix("http://")
-        found = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if
-                 bind in self._read(pid, "cmdline")]  # fmt: skip
+        pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+        found = [pid for pid in pids if bind in self._read(pid, "cmdline")]
         [self.pid] = [pid for pid in found if self._stat(pid)[1] in map(str, found)]
 
     @staticmethod
