@@ -18,6 +18,7 @@ CODES: dict[str, tuple[int, str]] = {
     # The request.
     "bad_request": (400, "The request cannot be read as HTTP."),
     "invalid_json": (400, "The body is not JSON."),
+    "invalid_form": (400, "The body is not a form: multipart/form-data with a name for each part."),
     "invalid_idempotency_key": (400, "Idempotency-Key must be 1 to 255 visible ASCII characters."),
     "invalid_last_event_id": (400, "Last-Event-ID is not the id of an event of this job."),
     "upload_size_mismatch": (400, "The upload differs in size from what its URL was signed for."),

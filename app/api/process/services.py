@@ -11,6 +11,7 @@ from flask import current_app
 
 from app import safety
 from app.api.process.admission import Admission
+from app.api.process.byte_budget import ByteBudget
 from app.api.process.forecast import Forecaster
 from app.api.process.gate import Gate
 from app.api.process.hub import Hub
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 REDIS_REST_S = 1.0
+PICTURE_BYTES = 64_000_000  # of pictures as they were sent, in memory at once
 
 
 class Services:
@@ -55,6 +57,7 @@ class Services:
         except ValueError as error:
             raise ConfigError(str(error)) from None
         self.normaliser = Normaliser(settings.normaliser_processes)
+        self.picture_memory = ByteBudget(max(PICTURE_BYTES, settings.max_upload_mb * 1_000_000))
         self.redis = RegionRedis(settings)
         self.traffic = Traffic(settings, self.store, self.redis, clock=self.clock)
         self.forecaster = Forecaster(self.store, self.topology, self.idle)

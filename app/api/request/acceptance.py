@@ -144,18 +144,26 @@ def _admit(services: Services, plan: Plan, job_id: UUID, *, dry_run: bool = Fals
 
 def _prepare_picture(services: Services, submission: Submission, plan: Plan) -> Picture:
     """The normalised picture, checked by the content check if there is one."""
-    source = submission.picture
-    data = source.load(services.settings, services.allow, services.objects, submission.caller.id)
-    # To the model's largest size, not this job's: most pictures then need no scaling, which is
-    # two thirds of the work, and the worker scales anyway.
-    try:
-        picture = services.normaliser.normalise(data, max_side=plan.profile.max_size)
-    except BadRequest as error:
-        error.pointer = source.pointer
-        raise
+    picture = _normalise(services, submission, plan)
     if services.safety is not None:
-        services.safety.refuse_order(plan.job_request.prompt, picture.data, source.pointer)
+        services.safety.refuse_order(
+            plan.job_request.prompt, picture.data, submission.picture.pointer
+        )
     return picture
+
+
+def _normalise(services: Services, submission: Submission, plan: Plan) -> Picture:
+    source = submission.picture
+    with source.load(services, submission.caller.id) as data:
+        # To the model's largest size, not this job's: most pictures then need no scaling, which is
+        # two thirds of the work, and the worker scales anyway.
+        try:
+            return services.normaliser.normalise(data, max_side=plan.profile.max_size)
+        except BadRequest as error:
+            code, detail, status = error.code, error.detail, error.status
+        del data
+    # Raised anew: the traceback of the first one keeps the picture in memory, uncounted.
+    raise BadRequest(code, detail, status=status, pointer=source.pointer)
 
 
 def _place_in_queue(

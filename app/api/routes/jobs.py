@@ -2,11 +2,13 @@
 
 from flask import Blueprint, g, redirect, request
 
-from app.api.models.base import parse_strings
+from app.api.models.base import EmptyBody
 from app.api.models.job import JobPage, PageQuery, page_values
+from app.api.models.query_string import parse_query
 from app.api.openapi.operation import JOB_CODES, ResponseSpec, Result, describe
 from app.api.process.services import get_services
 from app.api.request import auth, job_view, owned_job
+from app.api.request.json_body import read_body
 from app.domain.errors import BadRequest
 from app.public.job import Job
 from app.public.present import present_job
@@ -24,7 +26,7 @@ bp.before_request(auth.require_jobs)
 def list_jobs() -> Result:
     """List the caller's jobs, newest first; send `next` as `after` to get the following page."""
     services = get_services()
-    query = parse_strings(PageQuery, page_values(request.args.to_dict()))
+    query = parse_query(PageQuery, request.query_string, page_values)
     only = Filter(
         cursor=query.after,
         state=None if query.state is None else query.state.value,
@@ -63,10 +65,13 @@ def show_timeline(job_id: str) -> Result:
         200: ResponseSpec("The job is canceled.", Job, leads_to=("stream_events",)),
         202: ResponseSpec("The worker was asked to stop.", Job),
     },
+    body=EmptyBody,
+    may_be_empty=True,
     codes=(*JOB_CODES, "job_already_ended"),
 )
 def cancel_job(job_id: str) -> Result:
     """Cancel a job: at once while it waits, within one denoising step while it renders."""
+    read_body(EmptyBody)
     services = get_services()
     before, job = owned_job.cancel(services, job_id)
     state = JobState(job.state)

@@ -5,7 +5,8 @@ import structlog
 from flask import Blueprint, g, request
 
 from app.api.models.audit import Audit, AuditEntry, AuditQuery, KeyName
-from app.api.models.base import parse_json, parse_strings
+from app.api.models.base import EmptyBody, parse_json
+from app.api.models.query_string import parse_query
 from app.api.models.region import (
     Cap,
     Controls,
@@ -17,6 +18,7 @@ from app.api.models.region import (
 from app.api.openapi.operation import ResponseSpec, Result, describe
 from app.api.process.services import Services, get_services
 from app.api.request import auth
+from app.api.request.json_body import read_body
 from app.broker.claims import Claims
 from app.broker.connections import TRAFFIC_CHANGED, wake
 from app.domain.errors import BadRequest
@@ -43,6 +45,8 @@ def _authorise() -> None:
         auth.require_key()
     else:
         auth.require_admin()
+    if request.method == "POST" and request.endpoint != "regions.cap_region":
+        read_body(EmptyBody)
 
 
 @bp.get("/regions")
@@ -114,14 +118,14 @@ def _state(report: Report | None, *, drained: bool) -> RegionState:
 
 
 @bp.post("/regions/<region>/drain")
-@describe(DECIDED, scope="admin", codes=("region_not_found",))
+@describe(DECIDED, scope="admin", body=EmptyBody, may_be_empty=True, codes=("region_not_found",))
 def drain_region(region: str) -> Result:
     """Give a region no new work; jobs under way are finished."""
     return _decide("regions.drain", "drained", _known_region(region), True)
 
 
 @bp.post("/regions/<region>/undrain")
-@describe(DECIDED, scope="admin", codes=("region_not_found",))
+@describe(DECIDED, scope="admin", body=EmptyBody, may_be_empty=True, codes=("region_not_found",))
 def undrain_region(region: str) -> Result:
     """Take a region back into service."""
     return _decide("regions.undrain", "drained", _known_region(region), False)
@@ -137,28 +141,28 @@ def cap_region(region: str) -> Result:
 
 
 @bp.post("/regions/<region>/uncap")
-@describe(DECIDED, scope="admin", codes=("region_not_found",))
+@describe(DECIDED, scope="admin", body=EmptyBody, may_be_empty=True, codes=("region_not_found",))
 def uncap_region(region: str) -> Result:
     """Remove a region's cap."""
     return _decide("regions.uncap", "cap", _known_region(region), None)
 
 
 @bp.post("/routing-table/pin")
-@describe(DECIDED, scope="admin")
+@describe(DECIDED, scope="admin", body=EmptyBody, may_be_empty=True)
 def pin_table() -> Result:
     """Freeze the routing shares. Regions that are down or drained still get nothing."""
     return _decide("regions.pin", "pinned", TABLE, True)
 
 
 @bp.post("/routing-table/unpin")
-@describe(DECIDED, scope="admin")
+@describe(DECIDED, scope="admin", body=EmptyBody, may_be_empty=True)
 def unpin_table() -> Result:
     """Let the controller route again."""
     return _decide("regions.unpin", "pinned", TABLE, False)
 
 
 @bp.post("/workers/<worker>/drain")
-@describe(DECIDED, scope="admin", codes=("worker_not_found",))
+@describe(DECIDED, scope="admin", body=EmptyBody, may_be_empty=True, codes=("worker_not_found",))
 def drain_worker(worker: str) -> Result:
     """Give one GPU worker no new work; its job is finished. A restarted worker counts as new."""
     if len(worker) > MAX_WORKER_NAME or not _is_ready(worker):
@@ -167,7 +171,7 @@ def drain_worker(worker: str) -> Result:
 
 
 @bp.post("/workers/<worker>/undrain")
-@describe(DECIDED, scope="admin", codes=("worker_not_found",))
+@describe(DECIDED, scope="admin", body=EmptyBody, may_be_empty=True, codes=("worker_not_found",))
 def undrain_worker(worker: str) -> Result:
     """Give a worker work again."""
     services = get_services()
@@ -182,7 +186,7 @@ def undrain_worker(worker: str) -> Result:
 @describe({200: ResponseSpec("A page of the audit.", Audit)}, scope="admin", query=AuditQuery)
 def list_audit() -> Result:
     """List operators' actions, newest first; send `next` as `after` to get the following page."""
-    query = parse_strings(AuditQuery, request.args.to_dict())
+    query = parse_query(AuditQuery, request.query_string)
     with get_services().store.autocommit() as conn:
         rows = controls.audit(conn, limit=query.limit + 1, after=query.after)
     shown, more = rows[: query.limit], len(rows) > query.limit

@@ -1,11 +1,12 @@
 """Submit a job."""
 
 import time
+from contextlib import closing
 
 from flask import Blueprint, request, url_for
 
-from app.api.models.base import parse_strings
 from app.api.models.job_request import JobOrEstimate, JobRequest, JsonJobRequest, SubmitQuery
+from app.api.models.query_string import parse_query
 from app.api.openapi.examples import PICTURE
 from app.api.openapi.operation import SUBMIT_CODES, ResponseSpec, Result, describe
 from app.api.openapi.shared import SUBMIT_HEADERS
@@ -61,11 +62,13 @@ def submit_job() -> Result:
     """Submit a job: a picture, and what should become of it."""
     services = get_services()
     rate_limit.spend(services)
-    query = parse_strings(SubmitQuery, request.args.to_dict())
+    query = parse_query(SubmitQuery, request.query_string)
     submission = read_submission(request, services.settings)
-    if query.dry_run:
-        return estimate(services, submission)
-    return _respond(services, accept(services, submission))
+    with closing(submission.picture):
+        if query.dry_run:
+            return estimate(services, submission)
+        accepted = accept(services, submission)
+    return _respond(services, accepted)
 
 
 def _respond(services: Services, accepted: Accepted) -> Result:

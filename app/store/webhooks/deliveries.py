@@ -10,6 +10,7 @@ keeps few workers busy, however much it is owed. All times are the database's.
 """
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -212,6 +213,13 @@ def record(
     return written.rowcount == 1
 
 
+class Place(NamedTuple):
+    """A place in the list of deliveries. It outlives the delivery that was there."""
+
+    created_at: datetime
+    id: UUID
+
+
 STATES = {
     "pending": OPEN,
     "delivered": "delivered_at IS NOT NULL",
@@ -224,29 +232,31 @@ def page(
     owner_id: UUID,
     *,
     limit: int,
-    after: UUID | None = None,
+    after: Place | None = None,
     state: str | None = None,
     event: str | None = None,
     job_id: UUID | None = None,
     endpoint_id: UUID | None = None,
 ) -> Sequence[DeliveryRecord]:
-    """At most `limit` of the owner's deliveries, newest first, older than the delivery `after`."""
+    """At most `limit` of the owner's deliveries, newest first, older than `after`."""
     exact = {"event": event, "job_id": job_id, "endpoint_id": endpoint_id}
     where = ["owner_id = :owner"]
     where += [f"{column} = :{column}" for column, value in exact.items() if value is not None]
     if state is not None:
         where.append(STATES[state])
     if after is not None:
-        where.append(
-            "(created_at, id) < (SELECT created_at, id FROM webhook_deliveries"
-            " WHERE id = :after AND owner_id = :owner)"
-        )
+        where.append("(created_at, id) < (:after_at, :after_id)")
     rows = tx.execute(
         text(
             f"SELECT {delivery_columns()} FROM webhook_deliveries WHERE {' AND '.join(where)}"
             " ORDER BY created_at DESC, id DESC LIMIT :limit"
         ),
-        {"owner": owner_id, "limit": limit, "after": after, **exact},
+        {
+            "owner": owner_id,
+            "limit": limit,
+            **({} if after is None else {"after_at": after.created_at, "after_id": after.id}),
+            **exact,
+        },
     )
     return [DeliveryRecord(*row) for row in rows]
 
