@@ -23,6 +23,7 @@ from app.domain.errors import BadRequest, StorageUnavailable
 from app.domain.job.state import uuid7
 from app.domain.routing.candidates import RoutingRequest
 from app.pictures.normaliser import Picture
+from app.store import keys
 from app.store.job import fair, jobs, slots
 from app.store.job.jobs import NewJob
 from app.store.job.records import JobRecord
@@ -50,7 +51,7 @@ def accept(services: Services, submission: Submission) -> Accepted:
     """
     if (known := _find_earlier(services, submission)) is not None:
         return Accepted(known, replayed=True)
-    plan = make_plan(submission.job_request, services.settings, services.allow)
+    plan = make_plan(submission.job_request, services.settings, services.allow, submission.caller)
     job_id = _new_id()
     delay_s = _admit(services, plan, job_id)
     picture = _prepare_picture(services, submission, plan)
@@ -70,7 +71,7 @@ def accept(services: Services, submission: Submission) -> Accepted:
 
 def estimate(services: Services, submission: Submission) -> Estimate:
     """What `accept` would lead to. Stores nothing. Raises as `accept` does."""
-    plan = make_plan(submission.job_request, services.settings, services.allow)
+    plan = make_plan(submission.job_request, services.settings, services.allow, submission.caller)
     _admit(services, plan, _new_id(), dry_run=True)
     _prepare_picture(services, submission, plan)
     asked, profile = plan.job_request, plan.profile.name
@@ -80,7 +81,7 @@ def estimate(services: Services, submission: Submission) -> Estimate:
             submission.caller.id,
             profile=profile,
             region=plan.region,
-            priority=asked.priority,
+            priority=plan.priority,
         )
     forecast = services.forecaster.queued(profile, plan.region, ahead, movable=plan.movable)
     return Estimate(
@@ -131,7 +132,7 @@ def _admit(services: Services, plan: Plan, job_id: UUID, *, dry_run: bool = Fals
     asked = plan.job_request
     routing = RoutingRequest(job_id, plan.region, asked.policy, asked.allowed_regions)
     return services.admission.check(
-        routing, asked.priority, asked.max_queue_seconds, dry_run=dry_run
+        routing, plan.priority, asked.max_queue_seconds, dry_run=dry_run
     )
 
 
@@ -183,9 +184,7 @@ def _write(services: Services, submission: Submission, new: NewJob) -> JobRecord
     idempotency = None
     if submission.idempotency_key is not None:
         idempotency = (submission.idempotency_key, submission.fingerprint)
-    limit = submission.caller.max_concurrency
-    if limit is None:
-        limit = services.settings.key_concurrency or None
+    limit = keys.limit(submission.caller.max_concurrency, services.settings.key_concurrency)
     inserted = False
     try:
         with services.store.begin() as tx:

@@ -45,13 +45,13 @@ def waiting_owners(tx: Connection) -> list[UUID]:
 def grant(tx: Connection, owner_id: UUID, default_limit: int | None) -> int:
     """Give the owner's free slots to the first jobs that wait for one; returns how many.
 
-    `default_limit`: for keys without a limit of their own; None: unlimited. The limit is read each
-    time, so raising it takes effect at once.
+    `default_limit`: for keys without a limit of their own; None: unlimited. A key's own 0 is
+    unlimited too. The limit is read each time, so raising it takes effect at once.
     """
     tx.execute(_LOCK, {"owner": str(owner_id)})
     own = text("SELECT max_concurrency FROM api_keys WHERE id = :owner")
     limit = tx.execute(own, {"owner": owner_id}).scalar_one()
-    limit = default_limit if limit is None else limit
+    limit = default_limit if limit is None else (limit or None)
     held = int(tx.execute(_HELD, {"owner": owner_id}).scalar_one())
     free = 1_000_000 if limit is None else limit - held
     if free <= 0:

@@ -67,6 +67,7 @@ class BegunTry(DeliveryRecord):
 
     secret_version: int
     previous_signs: bool  # the previous secret still signs, too
+    key_revoked: bool
 
 
 @record
