@@ -25,7 +25,9 @@ def named_keys(tx: Connection, job_ids: Collection[UUID]) -> set[str]:
 
 # A tombstone keeps the fields that usage and idempotency need, and nothing that a client wrote.
 # Deliveries to the address that the job named go too; those to its owner's endpoints stay as a
-# record, and nothing more is sent. Plan: ix_webhook_deliveries_job_id.
+# record, and nothing more is sent. SKIP LOCKED: whoever holds one of these is sending it or giving
+# it up, and an endpoint that is disabled locks its deliveries in another order.
+# Plan: ix_webhook_deliveries_job_id.
 _PURGE = f"""
     WITH purged AS (
         UPDATE jobs SET purged_at = now(), prompt = '', metadata = '{{{{}}}}', webhook_url = NULL
@@ -37,7 +39,9 @@ _PURGE = f"""
     ), given_up AS (
         UPDATE webhook_deliveries
         SET given_up_at = now(), leased_until = NULL, last_error = 'job_deleted'
-        FROM purged WHERE job_id = purged.id AND endpoint_id IS NOT NULL AND {OPEN_SQL}
+        WHERE id IN (
+            SELECT d.id FROM webhook_deliveries AS d JOIN purged ON purged.id = d.job_id
+            WHERE endpoint_id IS NOT NULL AND {OPEN_SQL} FOR UPDATE OF d SKIP LOCKED)
     )
     SELECT id, input_key, output_key FROM purged
 """
