@@ -15,7 +15,6 @@ from app.broker.publish import Publisher
 from app.config.settings import Settings
 from app.store import keys
 from app.store.session import Store
-from scripts.benchmarks.errors import UnsupportedBroker
 from scripts.benchmarks.harness.rabbitmq import RabbitMQNode
 from scripts.benchmarks.harness.storage import Storage
 from scripts.benchmarks.harness.valve import Valve
@@ -40,8 +39,9 @@ OURS = {name.upper() for name in Settings.model_fields}
 class World:
     """The stack, its valves, its storage and a receiver of webhooks; usable as a context manager.
 
-    `render_s`: what one render takes. With RabbitMQ both regions share one node and one Valkey,
-    with Valkey each has its own. Crashed processes start again by themselves.
+    `broker`: valkey, rabbitmq (classic queues) or rabbitmq-quorum. With RabbitMQ both regions share
+    one node and one Valkey, with Valkey each has its own. `render_s`: how long one render takes.
+    Crashed processes start again by themselves.
     """
 
     def __init__(self, directory: Path, *, broker: str = "valkey", render_s: float = 0.4):
@@ -73,7 +73,7 @@ class World:
     def __enter__(self) -> "World":
         try:
             self.stack.open()
-            if self.broker == "rabbitmq":
+            if self.broker != "valkey":
                 self._start_rabbitmq()
             for name in PROCESSES:
                 self.start(name, wait=False)
@@ -125,7 +125,7 @@ class World:
     @cached_property
     def settings(self) -> Settings:
         """Settings that reach every server directly."""
-        env = self.stack.env | ({"BROKER_URL": self.url("rabbitmq")} if self._rabbitmq else {})
+        env = self.stack.env | (self._rabbitmq_env(self.url("rabbitmq")) if self._rabbitmq else {})
         return Settings.model_validate({name.lower(): value for name, value in env.items()})
 
     @cached_property
@@ -228,8 +228,12 @@ class World:
             "NOOP_STEP_S": str(self.render_s / STEPS),
         }
         if self._rabbitmq is not None:
-            env["BROKER_URL"] = through["rabbitmq"]
+            env |= self._rabbitmq_env(through["rabbitmq"])
         return env
+
+    def _rabbitmq_env(self, url: str) -> dict[str, str]:
+        kind = "quorum" if self.broker == "rabbitmq-quorum" else "classic"
+        return {"BROKER_URL": url, "BROKER_QUEUE_TYPE": kind}
 
     def _start_rabbitmq(self) -> None:
         folder = self._directory / "rabbitmq"
@@ -246,11 +250,3 @@ class World:
             if time.monotonic() > deadline:
                 raise StackError(f"rabbitmq is not ready after {RABBITMQ_S:.0f} s")
             time.sleep(0.2)
-
-
-def refuse_quorum(broker: str) -> None:
-    """Raises UnsupportedBroker for a kind of queue that the service has no setting for."""
-    if broker == "rabbitmq-quorum" and "broker_queue_type" not in Settings.model_fields:
-        raise UnsupportedBroker(
-            "The service has no setting for quorum queues yet, so rabbitmq-quorum cannot be run."
-        )

@@ -1,14 +1,10 @@
 """A Postgres that crashes and takes commits back which did not wait for the disk."""
 
-import os
-import signal
-import subprocess
 import threading
 from contextlib import contextmanager
 from uuid import UUID
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from app.broker.connections import connect
 from app.config.profiles_file import PROFILES
@@ -19,57 +15,12 @@ from app.objects import LocalObjects, objects_for
 from app.store.job import attempts
 from app.store.session import Store
 from scripts.stack.data import DataDir
-from scripts.stack.services import Postgres
 from tests.support import make, services
+from tests.support.postgres import CrashingPostgres
 from workers.engines.noop.engine import NoopEngine
 from workers.gpu import attempt
 from workers.gpu.health import Health
 from workers.gpu.presence import Presence
-
-
-class CrashingPostgres:
-    """A Postgres of the test's own, whose unflushed commits a crash is sure to lose."""
-
-    def __init__(self, data: DataDir):
-        self._server = Postgres(data, services.free_port())
-        self._data = data
-        self.url = self._server.url
-        self._child: subprocess.Popen | None = None
-
-    def start(self) -> None:
-        spec = self._server.spec
-        user = {} if spec.user is None else {"user": spec.user[0], "group": spec.user[1]}
-        with (self._data.path / "postgres.log").open("ab") as log:
-            self._child = subprocess.Popen(
-                [*map(str, spec.argv), "-c", "autovacuum=off"],
-                env=dict(spec.env),
-                cwd=spec.cwd,
-                stdout=log,
-                stderr=log,
-                **user,
-                **({"extra_groups": []} if user else {}),
-            )
-        services.wait_until(lambda: self._server.ready(self._child.pid), self._child, 60)
-
-    def hold_the_log(self) -> None:
-        """From now on only a commit that waits for the disk reaches it."""
-        engine = create_engine(self.url.replace("postgresql:", "postgresql+psycopg:"))
-        with engine.connect() as conn:
-            writer = conn.execute(
-                text("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'")
-            ).scalar_one()
-        engine.dispose()
-        os.kill(writer, signal.SIGSTOP)
-
-    def crash(self) -> None:
-        """SIGQUIT: every process ends at once, nothing is written, the next start recovers."""
-        self._child.send_signal(signal.SIGQUIT)
-        self._child.wait(30)
-
-    def close(self) -> None:
-        if self._child.poll() is None:
-            self.crash()
-        self._data.close()
 
 
 @pytest.fixture

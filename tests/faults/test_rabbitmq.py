@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from app.domain.routing.topology import Pool
 from scripts.stack import StackError
 from tests.support import make
 from tests.support.fleet import fleet as make_fleet
@@ -21,10 +22,25 @@ def broker():
         pytest.skip(str(missing))
 
 
+@pytest.fixture(params=["classic", "quorum"])
+def queue_type(request):
+    return request.param
+
+
 @pytest.fixture
-def fleet(broker, change, store, tmp_path):
-    with make_fleet(change(broker_url=broker.url), store, tmp_path) as fleet:
+def fleet(broker, queue_type, change, store, tmp_path):
+    config = change(broker_url=broker.url, broker_queue_type=queue_type)
+    with make_fleet(config, store, tmp_path) as fleet:
         yield fleet
+
+
+def test_messages_go_through_queues_of_the_asked_type(fleet, broker, queue_type):
+    fleet.dispatcher()
+    fleet.worker().wait_ready()
+    assert fleet.wait(fleet.submit(), "succeeded").begun == 1
+    types = broker.queue_types()
+    name = f"{Pool('us-east', 'noop').queue}{'.quorum' * (queue_type == 'quorum')}"
+    assert types[name] == queue_type
 
 
 def test_jobs_flow_and_a_killed_broker_costs_time_only(fleet, broker):

@@ -33,6 +33,19 @@ class RabbitMQ:
     def stop(self) -> None:
         self._process.close()
 
+    def queue_types(self) -> dict[str, str]:
+        """The type of every queue, by its name."""
+        tool = self._node.argv[0].with_name("rabbitmqctl")
+        listed = subprocess.run(
+            [tool, "--quiet", "list_queues", "--no-table-headers", "name", "type"],
+            env=self._node.env,
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=60,
+        )
+        return dict(line.split("\t") for line in listed.stdout.splitlines())
+
     def close(self) -> None:
         self.stop()
         self._node.end_port_mapper()
