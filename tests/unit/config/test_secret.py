@@ -31,7 +31,7 @@ def test_a_guessable_secret_is_refused_without_repeating_it(secret):
     assert secret not in str(refused.value)
 
 
-@pytest.mark.parametrize("secret", ["", "x", secrets.token_hex(15)])
+@pytest.mark.parametrize("secret", ["", "x", "9f86d081884c7d659a2feaa0c55ad0"])
 def test_a_short_secret_is_refused(secret):
     with pytest.raises(ValueError, match=r"^needs at least 32 characters"):
         check_secret(secret)
