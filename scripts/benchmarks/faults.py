@@ -1,8 +1,8 @@
-"""Nothing lost, nothing twice: random faults on real processes, and how soon each is over.
+"""Random faults on real processes: nothing is lost or done twice, and how fast they are over.
 
-What is real: gunicorn, two dispatchers, four GPU workers and two CPU workers in two regions,
-Postgres with fsync, a Valkey for each region or RabbitMQ, webhooks to a receiver. What is not: the
-render, which waits and returns a fixed clip. Clients submit, poll, cancel and delete over HTTP.
+Everything is real except the render, which waits and returns a fixed clip: gunicorn, two
+dispatchers, four GPU workers and two CPU workers in two regions, Postgres with fsync, a Valkey for
+each region or RabbitMQ, webhooks to a receiver. Clients submit, poll, cancel and delete over HTTP.
 
 The storm draws its faults from a seed: kills, freezes, cut, silent and slow paths, lost and flushed
 Valkeys, failing storage, duplicated messages (`fault_kinds.py`). After it `fault_check.py` reads

@@ -1,4 +1,4 @@
-"""A Postgres that crashes and takes commits back which did not wait for the disk."""
+"""A crash of Postgres that undoes the commits which did not wait for the disk."""
 
 import threading
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ def postgres():
 
 
 class HeldEngine(NoopEngine):
-    """Renders when it is told to, a clip that says whose it is."""
+    """Renders on command; the clip names its worker."""
 
     def __init__(self, name: str):
         super().__init__(0.0, 0.0)
@@ -48,7 +48,7 @@ class HeldEngine(NoopEngine):
 
 @contextmanager
 def running(config: Settings, name: str, job_id: UUID, fence: int, objects: LocalObjects):
-    """One attempt in a thread, on a worker of its own: (engine, outcomes)."""
+    """One attempt in a thread with its own worker: (engine, outcomes, thread)."""
     store, engine, outcomes = Store(config.sqlalchemy_url), HeldEngine(name), []
     pool = Pool("us-east", "noop")
     with connect(config.redis_url, 2.0) as client:
@@ -79,7 +79,7 @@ def running(config: Settings, name: str, job_id: UUID, fence: int, objects: Loca
 
 
 def test_two_attempts_with_one_fence_share_no_clip(postgres, change, objects_dir):
-    """The crash takes back a placement and its begin; the next placement gets the same fence."""
+    """The crash undoes a placement and its begin; the next placement gets the same fence."""
     config = change(database_url=postgres.url)
     store, objects = Store(config.sqlalchemy_url), objects_for(config)
     objects.put(make.INPUT_KEY, b"not looked at", "image/jpeg")
@@ -92,7 +92,7 @@ def test_two_attempts_with_one_fence_share_no_clip(postgres, change, objects_dir
         store.close()
         postgres.start()
         store = Store(config.sqlalchemy_url)
-        assert make.read(store, job_id).state == "queued", "the crash took the placement back"
+        assert make.read(store, job_id).state == "queued", "the crash undid the placement"
         with store.begin() as tx:
             [second] = make.place(tx, "noop", "us-east", "us-east", ["t2"])
         assert second.fence == first.fence
@@ -117,7 +117,7 @@ def test_the_worker_of_a_lost_begin_does_not_end_another_attempt(postgres, chang
     job_id = make.submit(store, owner)
     with store.begin() as tx:
         [placed] = make.place(tx, "noop", "us-east", "us-east", ["t1"])
-    make.submit(store, owner)  # waits for the disk, and the placement with it
+    make.submit(store, owner)  # waits for the disk, so the placement is durable too
     postgres.hold_the_log()
 
     def begin(worker: str):
@@ -128,7 +128,7 @@ def test_the_worker_of_a_lost_begin_does_not_end_another_attempt(postgres, chang
     postgres.crash()
     store.close()
     postgres.start()
-    assert make.read(store, job_id).state == "starting", "the crash took the begin back"
+    assert make.read(store, job_id).state == "starting", "the crash undid the begin"
     assert begin("bb") is not None
     with store.begin() as tx:
         assert attempts.renew(tx, job_id, placed.fence, step=1, lease_token="aa") is None

@@ -1,6 +1,7 @@
 """The same protocol with RabbitMQ as broker; Valkey keeps the claims."""
 
 import os
+import time
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_jobs_flow_and_a_killed_broker_costs_time_only(fleet, broker):
     fleet.wait(long_job, "processing")
     broker.stop()
     meanwhile = [fleet.submit() for _ in range(5)]
-    # A worker without a broker hears nothing, so it must not be counted as idle.
+    # A worker without a broker receives nothing, so it must not count as idle.
     broker.start()
     for job_id in [*meanwhile, fleet.submit()]:
         assert fleet.wait(job_id, "succeeded", timeout_s=60).begun == 1
@@ -61,3 +62,20 @@ def test_jobs_flow_and_a_killed_broker_costs_time_only(fleet, broker):
     assert job.begun == 1, "the cut must not have started it again"
     assert sum(len(worker.outcomes(long_job)) for worker in workers) == 1
     assert make.attempts_of(fleet.store, long_job)[-1].outcome == "succeeded"
+
+
+@pytest.mark.slow
+def test_a_broker_in_memory_alarm_costs_time_only(fleet, broker):
+    """It takes connections, and reads nothing from those that publish."""
+    fleet.dispatcher(), fleet.dispatcher()
+    for _ in range(2):
+        fleet.worker(noop_step_s=0.02).wait_ready()
+    assert fleet.wait(fleet.submit(), "succeeded").begun == 1
+    broker.control("set_vm_memory_high_watermark", "0")
+    blocked = [fleet.submit() for _ in range(5)]
+    time.sleep(8)
+    assert {fleet.read(job_id).state for job_id in blocked} <= {"queued", "starting"}
+    broker.control("set_vm_memory_high_watermark", "0.4")
+    for job_id in [*blocked, fleet.submit()]:
+        job = fleet.wait(job_id, "succeeded", timeout_s=60)
+        assert job.begun == 1

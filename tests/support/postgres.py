@@ -14,7 +14,7 @@ from tests.support import services
 
 
 class CrashingPostgres:
-    """A Postgres of the test's own, whose unflushed commits a crash is sure to lose."""
+    """A private Postgres that surely loses its unflushed commits in a crash."""
 
     def __init__(self, data: DataDir):
         self._server = Postgres(data, services.free_port())

@@ -35,16 +35,20 @@ class RabbitMQ:
 
     def queue_types(self) -> dict[str, str]:
         """The type of every queue, by its name."""
+        listed = self.control("list_queues", "--no-table-headers", "name", "type")
+        return dict(line.split("\t") for line in listed.splitlines())
+
+    def control(self, *command: str) -> str:
+        """Run a command of rabbitmqctl; returns what it prints."""
         tool = self._node.argv[0].with_name("rabbitmqctl")
-        listed = subprocess.run(
-            [tool, "--quiet", "list_queues", "--no-table-headers", "name", "type"],
+        return subprocess.run(
+            [tool, "--quiet", *command],
             env=self._node.env,
             capture_output=True,
             check=True,
             text=True,
             timeout=60,
-        )
-        return dict(line.split("\t") for line in listed.stdout.splitlines())
+        ).stdout
 
     def close(self) -> None:
         self.stop()

@@ -1,4 +1,4 @@
-"""A stack of two regions in which everything can be broken: every path has a valve of its own."""
+"""A stack of two regions in which everything can be broken; every path has its own valve."""
 
 import contextlib
 import os
@@ -32,11 +32,11 @@ DISPATCHERS = ("dispatcher", f"dispatcher:{OTHER}")
 CPU_WORKERS = ("cpu", f"cpu:{OTHER}")
 PROCESSES = ("api", *DISPATCHERS, *WORKERS, *CPU_WORKERS)
 RABBITMQ_S = 90.0
-# The world brings its own; an operator's services must not be broken by accident.
+# The stack starts its own services, so as not to break an operator's by accident.
 OURS = {name.upper() for name in Settings.model_fields}
 
 
-class World:
+class Testbed:
     """The stack, its valves, its storage and a receiver of webhooks; usable as a context manager.
 
     `broker`: valkey, rabbitmq (classic queues) or rabbitmq-quorum. With RabbitMQ both regions share
@@ -61,7 +61,7 @@ class World:
                 "SERVED_PROFILES": PROFILE,
                 "MODEL_STEPS": str(STEPS),
                 "OUTBOUND_ALLOW": self.webhooks.address,
-                # A backlog after an outage is what is measured; it must not be refused.
+                # The backlog after an outage is measured, so it must not be refused.
                 "ADMISSION": "false",
             },
             environ={name: value for name, value in os.environ.items() if name not in OURS}
@@ -70,7 +70,7 @@ class World:
         self._valves: dict[tuple[str, str], Valve] = {}
         self._rabbitmq: RabbitMQNode | None = None
 
-    def __enter__(self) -> "World":
+    def __enter__(self) -> "Testbed":
         try:
             self.stack.open()
             if self.broker != "valkey":
@@ -95,7 +95,7 @@ class World:
             valve.close()
         self.webhooks.close()
 
-    # What there is.
+    # Its parts.
 
     @property
     def valkeys(self) -> list[str]:
@@ -145,7 +145,7 @@ class World:
         with contextlib.closing(store), store.begin() as tx:
             return keys.create(tx, name, max_concurrency=max_concurrency, best_priority=0)[1]
 
-    # What can be done to it.
+    # Actions on it.
 
     def start(self, name: str, *, wait: bool = True, **env: str) -> None:
         """Start a process behind its valves."""
@@ -169,7 +169,7 @@ class World:
         self._signal(name, signal.SIGSTOP)
 
     def thaw(self, *names: str) -> None:
-        """Let these processes go on; all of them if none is named."""
+        """Resume these processes, or all of them if none is named."""
         for name in names or (*PROCESSES, *self.valkeys):
             self._signal(name, signal.SIGCONT)
 
@@ -193,7 +193,7 @@ class World:
             self._wait_ready(name)
 
     def _wait_ready(self, name: str) -> None:
-        """Unlike the stack's own: a process that crashed often is waited for all the same."""
+        """Unlike the stack's own, also waits for a process that crashed often."""
         deadline = time.monotonic() + 120
         while not (self.rabbitmq_answers() if name == "rabbitmq" else self.stack.ready(name)):
             if time.monotonic() > deadline:
