@@ -57,7 +57,9 @@ def main() -> int:
         region=config.region,
         known=topology.names,
     )
-    deliveries = DeliveryLoop(store, publisher, regions.of(config.region))
+    deliveries = DeliveryLoop(
+        store, publisher, regions.of(config.region), per_owner=config.webhooks_in_flight
+    )
 
     def heard(message: str, first: bool) -> None:
         if message.startswith(POOL_IDLE):

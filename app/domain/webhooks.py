@@ -29,6 +29,8 @@ PUBLISHED_LEASE_S = 60.0  # a message that no worker takes by then is published 
 # Tries under way at one receiver (host and port). A receiver that answers in 100 ms then gets 40 a
 # second, and one that never answers holds four threads for TIMEOUT_S at a time.
 RECEIVER_LIMIT = 4
+# And of one owner, whatever the number of receivers: a quarter of a CPU worker's threads.
+OWNER_LIMIT = 8
 
 MAX_BODY_BYTES = 20_000
 # The specification names 429, 502 and 504; RFC 9110 defines Retry-After for 503.

@@ -72,13 +72,22 @@ def _parse_allow_entry(entry: str) -> tuple[str, int]:
     return _ascii_host(host), port
 
 
-def vet_url(url: str, allow: Allow = frozenset()) -> None:
+def vet_url(url: str, allow: Allow = frozenset()) -> str:
     """Check a URL without resolving its host, for URLs that are used later.
+
+    Returns it with scheme, host and port in their one canonical spelling (RFC 3986, section 6.2),
+    so that `:443`, `:0443`, a trailing dot, upper case and the forms of an international name do
+    not count as different receivers. Path and query stay as they are.
 
     Raises:
         BadRequest: url_not_allowed.
     """
-    target_of(url, allow)
+    target = target_of(url, allow)
+    scheme = "https" if target.secure else "http"
+    canonical = urlsplit(url)._replace(scheme=scheme, netloc=target.host_header).geturl()
+    if len(canonical) > MAX_URL_CHARS:  # punycode is longer
+        raise refusal("url_not_allowed", f"The URL is longer than {MAX_URL_CHARS} characters.")
+    return canonical
 
 
 def is_public(address: str) -> bool:

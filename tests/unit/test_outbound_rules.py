@@ -152,6 +152,47 @@ def test_an_address_is_refused_in_every_spelling(host):
     assert refused(f"https://{host}:8443/x")
 
 
+SPELLINGS = {
+    "https://hooks.example/a?b=C#d": [
+        "https://HOOKS.example/a?b=C#d",
+        "HTTPS://hooks.example/a?b=C#d",
+        "https://hooks.example./a?b=C#d",
+        "https://hooks.example:443/a?b=C#d",
+        "https://hooks.example:0000443/a?b=C#d",
+        "https://hooks.example.:00443/a?b=C#d",
+        "https://ｈｏｏｋｓ.example/a?b=C#d",
+        "https://hooks。example/a?b=C#d",
+        "https://hooks.example:/a?b=C#d",
+    ],
+    "https://hooks.example:8443": [
+        "https://hooks.example:08443",
+        "https://HOOKS.EXAMPLE.:0008443",
+    ],
+    "https://xn--bcher-kva.example/größe": [
+        "https://bücher.example/größe",
+        "https://BÜCHER.example/größe",
+        "https://bu\N{COMBINING DIAERESIS}cher.example/größe",
+        "https://XN--BCHER-KVA.example:443/größe",
+        "https://bücher.example.:0443/größe",
+    ],
+    "http://127.0.0.1:19801/hook": [
+        "http://127.0.0.1:0019801/hook",
+        "HTTP://127.0.0.1.:19801/hook",
+    ],
+}
+
+
+@pytest.mark.parametrize("canonical", SPELLINGS)
+def test_every_spelling_of_a_receiver_is_kept_as_one(canonical):
+    allow = parse_allow("127.0.0.1:19801")
+    assert {vet_url(url, allow) for url in (canonical, *SPELLINGS[canonical])} == {canonical}
+
+
+def test_a_url_that_grows_too_long_is_refused():
+    path = "x" * (2048 - len("https://bücher.example/"))
+    assert refused(f"https://bücher.example/{path}")
+
+
 PRIVATE = [
     *("0.0.0.0", "0.1.2.3", "10.1.2.3", "100.64.0.1", "100.127.255.255", "127.0.0.1"),
     *("127.255.255.254", "168.63.129.16", "169.254.169.254", "172.16.0.1", "172.31.255.255"),

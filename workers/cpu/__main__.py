@@ -28,7 +28,8 @@ from workers.cpu.webhook_sender import Services
 log = structlog.get_logger(__name__)
 
 EX_CONFIG = 78  # sysexits.h
-# Each receiver that hangs occupies RECEIVER_LIMIT of them, for TIMEOUT_S at a time.
+# Each receiver that hangs occupies RECEIVER_LIMIT of them, for TIMEOUT_S at a time, and an owner
+# whose receivers all hang OWNER_LIMIT.
 THREADS = 32
 
 
@@ -48,7 +49,8 @@ def open_services(config: Settings) -> Services:
         links=Links.of(config, objects, clock),
         clock=clock,
         allow=allow,
-        secret_key=config.secret_key,
+        secret_keys=config.secret_keys,
+        owner_limit=config.webhooks_in_flight,
     )
 
 

@@ -282,7 +282,7 @@ class _Builder:
 
 _PROBLEM_HEADERS = {
     401: ("WWW-Authenticate",),
-    429: ("Retry-After", *shared.SUBMIT_HEADERS),
+    429: ("Retry-After", *shared.RATE_HEADERS),
     503: ("Retry-After",),
 }
 

@@ -15,6 +15,7 @@ CODES: dict[str, tuple[int, str]] = {
     "too_many_attempts": (429, "Too many sign-ins from this address; see Retry-After."),
     "insufficient_scope": (403, "The API key may not do this."),
     "rate_limited": (429, "The key submits more per minute than it may; see Retry-After."),
+    "upload_limit_reached": (429, "The key uploads more per day than it may; see Retry-After."),
     # The request.
     "bad_request": (400, "The request cannot be read as HTTP."),
     "invalid_json": (400, "The body is not JSON."),
@@ -27,6 +28,10 @@ CODES: dict[str, tuple[int, str]] = {
     "invalid_field": (422, "A field has an invalid value."),
     "prompt_too_long": (422, "The prompt is longer than 1000 characters."),
     "invalid_cancel_after": (422, "Cancel-After is not a duration, or contradicts the body."),
+    "priority_not_allowed": (
+        422,
+        "The key may not ask for this priority; see the detail.",
+    ),
     "unknown_region": (422, "No such region."),
     "unknown_model": (422, "No such model."),
     "idempotency_key_reused": (422, "The Idempotency-Key was used with another request."),

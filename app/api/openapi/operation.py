@@ -46,6 +46,7 @@ SUBMIT_CODES = (
     "job_deleted",
     "unsupported_media_type",
     "prompt_too_long",
+    "priority_not_allowed",
     "unknown_region",
     "unknown_model",
     "content_rejected",

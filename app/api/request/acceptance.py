@@ -21,6 +21,7 @@ from app.domain.errors import BadRequest, StorageUnavailable
 from app.domain.job.state import uuid7
 from app.domain.routing.candidates import RoutingRequest
 from app.pictures.normaliser import Picture
+from app.store import keys
 from app.store.job import fair, jobs, slot_queue, slots
 from app.store.job.jobs import NewJob
 from app.store.job.records import JobRecord
@@ -48,7 +49,7 @@ def accept(services: Services, submission: Submission) -> Accepted:
     """
     if (known := _find_earlier(services, submission)) is not None:
         return Accepted(known, replayed=True)
-    plan = make_plan(submission.job_request, services.settings, services.allow)
+    plan = make_plan(submission.job_request, services.settings, services.allow, submission.caller)
     job_id = _new_id(services)
     delay_s = _admit(services, plan, job_id)
     picture = _prepare_picture(services, submission, plan)
@@ -68,7 +69,7 @@ def accept(services: Services, submission: Submission) -> Accepted:
 
 def estimate(services: Services, submission: Submission) -> Estimate:
     """What `accept` would lead to. Stores nothing. Raises as `accept` does."""
-    plan = make_plan(submission.job_request, services.settings, services.allow)
+    plan = make_plan(submission.job_request, services.settings, services.allow, submission.caller)
     _admit(services, plan, _new_id(services), dry_run=True)
     _prepare_picture(services, submission, plan)
     asked, profile, caller = plan.job_request, plan.profile.name, submission.caller
@@ -78,10 +79,10 @@ def estimate(services: Services, submission: Submission) -> Estimate:
             caller.id,
             profile=profile,
             region=plan.region,
-            priority=asked.priority,
+            priority=plan.priority,
         )
         limited = slot_queue.queue_for_next(
-            conn, caller.id, _concurrency(services, caller), priority=asked.priority
+            conn, caller.id, _concurrency(services, caller), priority=plan.priority
         )
     forecast = services.forecaster.queued(
         profile, plan.region, ahead, cost=plan.cost, movable=plan.movable, limited=limited
@@ -138,7 +139,7 @@ def _admit(services: Services, plan: Plan, job_id: UUID, *, dry_run: bool = Fals
     asked = plan.job_request
     routing = RoutingRequest(job_id, plan.region, asked.policy, asked.allowed_regions)
     return services.admission.check(
-        routing, asked.priority, asked.max_queue_seconds, dry_run=dry_run
+        routing, plan.priority, asked.max_queue_seconds, dry_run=dry_run
     )
 
 
@@ -227,8 +228,7 @@ def _write(services: Services, submission: Submission, new: NewJob) -> JobRecord
 
 def _concurrency(services: Services, caller: ApiKey) -> int | None:
     """How many live jobs the caller may have at a time. None: any number."""
-    own = caller.max_concurrency
-    return services.settings.key_concurrency or None if own is None else own
+    return keys.limit(caller.max_concurrency, services.settings.key_concurrency)
 
 
 def _discard(services: Services, key: str) -> None:

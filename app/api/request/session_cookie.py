@@ -28,9 +28,10 @@ class _Signer(TimestampSigner):
 
 def _serializer() -> URLSafeTimedSerializer:
     # Its own key: nothing signed here can pass for something signed elsewhere.
-    secret = get_services().settings.secret_key.encode()
+    secrets = get_services().settings.secret_keys
     return URLSafeTimedSerializer(
-        hmac.digest(secret, b"stillmotion sessions v1", "sha256"),
+        # The last one signs, all are accepted.
+        [hmac.digest(key.encode(), b"stillmotion sessions v1", "sha256") for key in secrets[::-1]],
         signer=_Signer,
         signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
     )

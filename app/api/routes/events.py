@@ -21,7 +21,7 @@ from app.api.openapi.operation import JOB_CODES, ResponseSpec, Result, describe
 from app.api.process.hub import Followed
 from app.api.process.services import Services, get_services
 from app.api.request import auth, job_view
-from app.api.request.owned_job import own_whole_job
+from app.api.request.owned_job import visible_job
 from app.domain.errors import BadRequest, DatabaseUnavailable
 from app.public.present import present_job
 from app.public.timeline import Phase, Position, changes, furthest
@@ -40,7 +40,7 @@ NOTHING_SEEN = Position(-1, Phase.QUEUED)
 _LAST_EVENT_ID = re.compile(r"([0-9]{1,9})\.([0-4])\.([0-9]{1,9})")
 
 bp = Blueprint("events", __name__, url_prefix="/v1/jobs")
-bp.before_request(auth.require_jobs)
+bp.before_request(auth.require_jobs_or_admin)
 
 
 @bp.get("/<job_id>/events")
@@ -58,7 +58,7 @@ def stream_events(job_id: str) -> Result:
     services = get_services()
     after = _last_event_id()
     with services.store.autocommit() as conn:
-        job = own_whole_job(conn, job_id)
+        job = visible_job(conn, job_id, "jobs.follow")
     if JobState(job.state).terminal and after == Position(job.fence, Phase.ENDED):
         return None, 204  # tells an EventSource not to reconnect
     if after > furthest(job):
@@ -104,7 +104,7 @@ class _Stream:
         self._followed = followed
         self._sent = after
         self._ended = False
-        self._owner_id = g.api_key.id
+        self._key_id = g.api_key.id
 
     def close(self) -> None:
         self._services.hub.leave(self._followed)
@@ -116,6 +116,8 @@ class _Stream:
         queue_at = 0.0
         while True:
             version = self._followed.version
+            if self._key_is_revoked():
+                return
             lines: list[str] = []
             try:
                 self._refresh()
@@ -139,12 +141,19 @@ class _Stream:
                 return
             self._followed.wait(version, WAKE_S)
 
+    def _key_is_revoked(self) -> bool:
+        """Asked before every row, because rows are shown with links that work without the key."""
+        try:
+            return self._services.keys.get(self._key_id) is None
+        except DatabaseUnavailable:
+            return False  # no row can be read either
+
     def _refresh(self) -> None:
         """Read the job again if the hub has seen another state."""
         known = JobState(self._job.state), self._job.fence
         if (self._followed.state, self._followed.fence) != known:
             with self._services.store.autocommit() as conn:
-                job = jobs.get_whole(conn, self._job.id, owner_id=self._owner_id)
+                job = jobs.get_whole(conn, self._job.id, owner_id=self._job.owner_id)
             if job is not None:
                 self._job = job
 

@@ -18,7 +18,18 @@ from app.store.job.jobs import Filter
 from stillmotion.states import JobState
 
 bp = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
-bp.before_request(auth.require_jobs)
+# What operators may do to jobs of other keys.
+FOR_OPERATORS = frozenset(
+    f"jobs.{view}" for view in ("show_job", "show_timeline", "cancel_job", "open_video")
+)
+
+
+@bp.before_request
+def _authorise() -> None:
+    if request.endpoint in FOR_OPERATORS:
+        auth.require_jobs_or_admin()
+    else:
+        auth.require_jobs()
 
 
 @bp.get("")
@@ -42,10 +53,13 @@ def list_jobs() -> Result:
 @bp.get("/<job_id>")
 @describe({200: ResponseSpec("The job.", Job, headers=("Retry-After",))}, codes=JOB_CODES)
 def show_job(job_id: str) -> Result:
-    """Show one of the caller's jobs: attempts, queue position, progress, result."""
+    """Show one of the caller's jobs: attempts, queue position, progress, result.
+
+    Admin keys see any job; the audit has an entry of it. So with its timeline, events and video.
+    """
     services = get_services()
     with services.store.autocommit() as conn:
-        job = owned_job.own_whole_job(conn, job_id)
+        job = owned_job.visible_job(conn, job_id, "jobs.read")
     shown = job_view.view_job(services, job)
     return shown, 200, job_view.poll_hint(shown)
 
@@ -55,7 +69,7 @@ def show_job(job_id: str) -> Result:
 def show_timeline(job_id: str) -> Result:
     """Show everything that happened to a job, in order, and how long each state lasted."""
     with get_services().store.autocommit() as conn:
-        job = owned_job.own_whole_job(conn, job_id)
+        job = owned_job.visible_job(conn, job_id, "jobs.read")
     return timeline_of(job)
 
 
@@ -70,7 +84,10 @@ def show_timeline(job_id: str) -> Result:
     codes=(*JOB_CODES, "job_already_ended"),
 )
 def cancel_job(job_id: str) -> Result:
-    """Cancel a job: at once while it waits, within one denoising step while it renders."""
+    """Cancel a job: at once while it waits, within one denoising step while it renders.
+
+    Admin keys may cancel any job; the audit has an entry of it.
+    """
     read_body(EmptyBody)
     services = get_services()
     before, job = owned_job.cancel(services, job_id)
@@ -105,4 +122,7 @@ def delete_job(job_id: str) -> Result:
 )
 def open_video(job_id: str) -> Result:
     """Redirect to a freshly signed URL of the clip."""
-    return redirect(owned_job.clip_url(get_services(), job_id), 302)
+    url = owned_job.clip_url(
+        get_services(), lambda conn: owned_job.visible_job(conn, job_id, "jobs.read")
+    )
+    return redirect(url, 302)

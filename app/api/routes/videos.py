@@ -29,7 +29,7 @@ from app.api.models.video import (
 )
 from app.api.openapi.examples import PICTURE
 from app.api.openapi.operation import JOB_CODES, SUBMIT_CODES, ResponseSpec, Result, describe
-from app.api.openapi.shared import SUBMIT_HEADERS
+from app.api.openapi.shared import RATE_HEADERS
 from app.api.process.services import Services, get_services
 from app.api.request import auth, owned_job, rate_limit
 from app.api.request.acceptance import accept
@@ -72,7 +72,7 @@ STATUSES: dict[JobState, Status] = {
         200: ResponseSpec(
             "The video is queued.",
             Video,
-            headers=(*SUBMIT_HEADERS, "Location", "openai-poll-after-ms"),
+            headers=(*RATE_HEADERS, "Location", "openai-poll-after-ms"),
             leads_to=("show_video", "show_content", "delete_video", "show_job"),
         )
     },
@@ -87,7 +87,7 @@ STATUSES: dict[JobState, Status] = {
 def create_video() -> Result:
     """Queue a video of the picture in `input_reference`."""
     services = get_services()
-    rate_limit.spend(services)
+    rate_limit.spend_submit(services)
     submission = _read_submission(services.settings)
     with closing(submission.picture):
         job, _ = accept(services, submission)
@@ -157,7 +157,8 @@ def delete_video(video_id: str) -> Result:
 def show_content(video_id: str) -> Result:
     """Redirect to the MP4."""
     parse_query(ContentQuery, request.query_string)
-    return redirect(owned_job.clip_url(get_services(), video_id), 302)
+    url = owned_job.clip_url(get_services(), lambda conn: owned_job.own_job(conn, video_id))
+    return redirect(url, 302)
 
 
 def _read_submission(settings: Settings) -> Submission:

@@ -87,7 +87,7 @@ def create_webhook() -> Result:
     services = get_services()
     asked = read_body(NewWebhook)
     try:
-        vet_url(asked.url, services.allow)
+        url = vet_url(asked.url, services.allow)
     except BadRequest as error:
         error.pointer = "/url"
         raise
@@ -97,7 +97,7 @@ def create_webhook() -> Result:
             raise BadRequest(
                 "too_many_webhooks", f"A key has at most {MAX_ENDPOINTS} webhooks.", status=409
             )
-        row = endpoints.add(tx, owner_id, asked.url, asked.events)
+        row = endpoints.add(tx, owner_id, url, asked.events)
     if row is None:
         raise BadRequest(
             "webhook_exists",

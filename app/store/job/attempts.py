@@ -160,7 +160,7 @@ def stop(tx: Connection, job_id: UUID, fence: int, *, lease_token: str) -> bool:
             {"id": job_id, "fence": fence, "lease_token": lease_token},
             outcome="canceled",
             error_code="canceled",
-            error_detail="The client canceled the job.",
+            error_detail="The job was canceled.",
         )
     )
 

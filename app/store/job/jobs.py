@@ -7,6 +7,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Float,
     Table,
@@ -41,15 +42,15 @@ from stillmotion.states import JobState
 
 jobs = cast(Table, JobRow.__table__)
 READ = select(jobs).where(jobs.c.id == bindparam("job_id"))
-GET = select(jobs, func.coalesce(jobs.c.expires_at <= func.now(), False).label("expired")).where(
-    jobs.c.id == bindparam("job_id"), jobs.c.owner_id == bindparam("owner")
-)
-GET_WHOLE = GET.add_columns(
-    literal_column(
-        "(SELECT coalesce(json_agg(a ORDER BY a.fence), '[]') FROM attempts AS a"
-        " WHERE a.job_id = jobs.id)"
-    ).label("attempts")
-)
+ATTEMPTS: ColumnElement[Any] = literal_column(
+    "(SELECT coalesce(json_agg(a ORDER BY a.fence), '[]') FROM attempts AS a"
+    " WHERE a.job_id = jobs.id)"
+).label("attempts")
+EXPIRED = func.coalesce(jobs.c.expires_at <= func.now(), False).label("expired")
+OWN = and_(jobs.c.id == bindparam("job_id"), jobs.c.owner_id == bindparam("owner"))
+GET = select(jobs, EXPIRED).where(OWN)
+GET_WHOLE = select(jobs, EXPIRED, ATTEMPTS).where(OWN)
+READ_WHOLE = READ.add_columns(EXPIRED, ATTEMPTS)
 KEPT = and_(
     jobs.c.purged_at.is_(None), or_(jobs.c.expires_at.is_(None), jobs.c.expires_at > func.now())
 )
@@ -170,6 +171,12 @@ def get_whole(tx: Connection, job_id: UUID, *, owner_id: UUID) -> WholeJob | Non
     Plan: pk_jobs, then pk_attempts.
     """
     row = tx.execute(GET_WHOLE, {"job_id": job_id, "owner": owner_id}).one_or_none()
+    return None if row is None else WholeJob(*row)
+
+
+def read_whole(tx: Connection, job_id: UUID) -> WholeJob | None:
+    """Like `get_whole`, for any owner's job: for operators, whose access is audited."""
+    row = tx.execute(READ_WHOLE, {"job_id": job_id}).one_or_none()
     return None if row is None else WholeJob(*row)
 
 
@@ -348,7 +355,7 @@ def cancel(tx: Connection, job_id: UUID, *, owner_id: UUID) -> JobRecord | None:
             this,
             outcome="canceled",
             error_code="canceled",
-            error_detail="The client canceled the job.",
+            error_detail="The job was canceled.",
             new_fence=True,
         )
     elif locked.state == JobState.PROCESSING:

@@ -18,7 +18,7 @@ from stillmotion.states import JobState
 
 REAP_BATCH = 500
 LOST_AND_ENDED = {
-    JobState.CANCELED: ("canceled", "The client canceled the job; its worker is gone."),
+    JobState.CANCELED: ("canceled", "The job was canceled; its worker is gone."),
     JobState.FAILED: ("attempts_exhausted", f"The workers of {MAX_BEGUN} attempts were lost."),
 }
 

@@ -38,9 +38,9 @@ def take(tx: Connection, owner_id: UUID, limit: int) -> bool:
 
 
 def limit_of(tx: Connection, owner_id: UUID, default_limit: int | None) -> int | None:
-    """The key's own limit, or `default_limit` if it has none. None: unlimited."""
+    """The key's own limit (0: unlimited), or `default_limit` if it has none. None: unlimited."""
     own: int | None = tx.execute(_LIMIT, {"owner": owner_id}).scalar_one()
-    return default_limit if own is None else own
+    return default_limit if own is None else own or None
 
 
 def waiting_owners(tx: Connection) -> list[UUID]:
@@ -52,8 +52,8 @@ def waiting_owners(tx: Connection) -> list[UUID]:
 def grant(tx: Connection, owner_id: UUID, default_limit: int | None) -> int:
     """Give the owner's free slots to the first jobs that wait for one; returns how many.
 
-    `default_limit`: for keys without a limit of their own; None: unlimited. The limit is read each
-    time, so raising it takes effect at once.
+    `default_limit`: for keys without a limit of their own; None: unlimited. A key's own 0 is
+    unlimited too. The limit is read each time, so raising it takes effect at once.
     """
     tx.execute(_LOCK, {"owner": str(owner_id)})
     limit = limit_of(tx, owner_id, default_limit)

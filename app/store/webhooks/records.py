@@ -76,6 +76,7 @@ class BegunTry(DeliveryRecord):
     last_tried_at: datetime  # now, by the database's clock
     secret_version: int
     previous_signs: bool  # the previous secret still signs, too
+    key_revoked: bool
 
 
 @record

@@ -32,7 +32,7 @@ ALL_FIELDS = {
     "webhook_url": "https://example.com/hook",
     "max_queue_seconds": 60,
     "deadline_seconds": 600,
-    "priority": 0,
+    "priority": 2,
 }
 STEPS = PROFILES[DEFAULT_PROFILE].steps
 METADATA = {"order": "42", "naïve": "ключ"}
@@ -67,7 +67,7 @@ def test_a_form_with_every_field_becomes_the_requested_job(api, photo, store):
     }
     assert job["metadata"] == METADATA
     assert job["webhook_url"] == ALL_FIELDS["webhook_url"]
-    assert job["priority"] == 0
+    assert job["priority"] == 2
     assert job["progress"] == {"step": 0, "steps": 1}
     assert answer.headers["Location"] == f"/v1/jobs/{job['id']}"
     assert answer.headers["Retry-After"] == "1"

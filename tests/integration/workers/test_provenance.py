@@ -15,6 +15,7 @@ from scripts.stack.certificate import KEY, ROOT, signing_certificate
 from stillmotion.cli import ExitStatus, run
 from tests.support.fleet import fleet as make_fleet
 from tests.support.services import ROOT as REPOSITORY
+from tests.support.services import SECRET_KEY
 from workers.media import provenance
 
 CLIP = (REPOSITORY / "workers/engines/noop/noop.mp4").read_bytes()
@@ -38,7 +39,7 @@ def signing(chain):
 
 
 def make_settings(**values):
-    given = {"database_url": "x", "redis_url": "x", "objects_url": "x", "secret_key": "s" * 32}
+    given = {"database_url": "x", "redis_url": "x", "objects_url": "x", "secret_key": SECRET_KEY}
     return Settings(**given | values)
 
 
