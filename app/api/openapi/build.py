@@ -282,6 +282,7 @@ class _Builder:
 
 _PROBLEM_HEADERS = {
     401: ("WWW-Authenticate",),
+    408: ("Retry-After",),
     429: ("Retry-After", *shared.SUBMIT_HEADERS),
     503: ("Retry-After",),
 }
@@ -327,7 +328,7 @@ def _codes(rule: Rule, method: str, operation: Operation) -> set[str]:
     if operation.body is not None:
         codes |= {"invalid_json", "unknown_field", "missing_field", "invalid_field"}
     if operation.body is not None or operation.form is not None:
-        codes |= {"bad_request", "body_too_large"}
+        codes |= {"bad_request", "body_too_large", "body_too_slow", "too_many_uploads"}
     return codes
 
 

@@ -6,6 +6,7 @@ that refusing is what stays cheap for an overloaded service.
 
 import secrets
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import structlog
 from app.api.models.job_request import Estimate, EstimatedQueue, EstimatedRegion
 from app.api.process.services import Services
 from app.api.request import job_view
+from app.api.request.body import fetching
 from app.api.request.owned_job import refuse_gone
 from app.api.request.plan import Plan, make_plan
 from app.api.request.submission import Submission
@@ -138,7 +140,10 @@ def _admit(services: Services, plan: Plan, job_id: UUID, *, dry_run: bool = Fals
 def _prepare_picture(services: Services, submission: Submission, plan: Plan) -> Picture:
     """The normalised picture, checked by the content check if there is one."""
     source = submission.picture
-    data = source.load(services.settings, services.allow, services.objects, submission.caller.id)
+    with fetching() if isinstance(source.content, str) else nullcontext():
+        data = source.load(
+            services.settings, services.allow, services.objects, submission.caller.id
+        )
     # To the model's largest size, not this job's: most pictures then need no scaling, which is
     # two thirds of the work, and the worker scales anyway.
     try:

@@ -58,10 +58,10 @@ def stream_events(job_id: str) -> Result:
         job = own_whole_job(conn, job_id)
     if JobState(job.state).terminal and after >= Position(job.fence, Phase.ENDED):
         return None, 204  # tells an EventSource not to reconnect
-    if not services.gate.start_waiting():
+    if not services.gate.waiting.take(g.api_key.id):
         raise BadRequest(
             "too_many_streams",
-            "This server has no room for another stream; poll, or try again later.",
+            "There is no room for another stream of this key; poll, or try again later.",
             status=503,
             retry_after_s=5,
         )
@@ -101,7 +101,7 @@ class _Stream:
 
     def close(self) -> None:
         self._services.hub.leave(self._followed)
-        self._services.gate.stop_waiting()
+        self._services.gate.waiting.give_back(self._owner_id)
 
     def run(self) -> Iterator[str]:
         yield f"retry: {RETRY_MS}\n\n"

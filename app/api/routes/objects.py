@@ -2,7 +2,7 @@
 
 import time
 
-from flask import Blueprint, request, send_file
+from flask import Blueprint, g, request, send_file
 
 from app.api.models.stored_object import GetQuery, PutQuery
 from app.api.openapi.operation import ResponseSpec, Result, describe
@@ -29,12 +29,17 @@ def _local() -> LocalObjects:
     scope=None,
     query=PutQuery,
     body_media_type="application/octet-stream",
-    codes=(*SIGNED, "upload_size_mismatch", "body_too_large"),
+    codes=(
+        *SIGNED,
+        *("upload_size_mismatch", "bad_request"),
+        *("body_too_large", "body_too_slow", "too_many_uploads"),
+    ),
 )
 def store_object(key: str) -> Result:
     """Store one upload under the URL from POST /v1/uploads."""
     objects = _local()
     size = objects.verify_put(key, request.args.to_dict())
+    g.uploader = key.rpartition("/")[0]  # uploads/<owner>
     request.max_content_length = size
     data = request.get_data(cache=False)
     if len(data) != size:
