@@ -5,6 +5,7 @@ It listens on the loopback unless INTERNAL_HOST says otherwise; never expose it 
 """
 
 import json
+import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -162,9 +163,9 @@ def listen(config: Settings) -> socket.socket | None:
         return socket.create_server(address, family=family, backlog=64)
     except OSError as error:
         where = f"{config.internal_host}:{config.internal_port}"
-        raise ConfigError(
-            f"INTERNAL_PORT: cannot listen on {where}: {error.strerror or error}."
-        ) from None
+        # `strerror` repeats the address.
+        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise ConfigError(f"INTERNAL_PORT: cannot listen on {where}: {why}.") from None
 
 
 def start(config: Settings, checks: Checks) -> Server | None:

@@ -117,7 +117,7 @@ class HttpWorker(ThreadWorker):  # type: ignore[misc]
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
-        app: Callable[..., Iterable[bytes]] = self.wsgi
+        app: Callable[..., Iterable[bytes]] = self.wsgi  # type: ignore[has-type]
 
         def settled(environ: dict[str, Any], start_response: object) -> Iterable[bytes]:
             arrival: Arrival = environ["wsgi.input"].arrival

@@ -115,6 +115,7 @@ def describe(stack: Stack) -> str:
     API      {stack.url}/v1
     API key  {stack.api_key()}
     Flower   {" and ".join(stack.flower_urls)} (user {user}, password {password})
+    Metrics  {stack.internal_url("api")}/metrics
     Data     {stack.data.path} (logs in {stack.data.logs})
 
     export STILLMOTION_SERVER={stack.url}

@@ -89,7 +89,7 @@ class _Body:
                 gate.enter()
 
     def _spool(self) -> IO[bytes]:
-        """Raises also werkzeug's 413: werkzeug itself cuts chunked bodies at the limit, silently."""
+        """Raises also 413: werkzeug itself would cut a chunked body at the limit, silently."""
         left = request.max_content_length
         assert left is not None, "the application's default limit"
         # Read until the request ends.

@@ -1,4 +1,4 @@
-"""Clients that are slow on purpose keep nobody else waiting: bodies, heads, picture URLs, closing."""
+"""Clients that are slow on purpose keep nobody else waiting."""
 
 import contextlib
 import json
