@@ -164,7 +164,9 @@ def listen(config: Settings) -> socket.socket | None:
     except OSError as error:
         where = f"{config.internal_host}:{config.internal_port}"
         # `strerror` repeats the address.
-        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        why = (
+            error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        )
         raise ConfigError(f"INTERNAL_PORT: cannot listen on {where}: {why}.") from None
 
 

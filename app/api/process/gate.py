@@ -9,6 +9,8 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from threading import BoundedSemaphore, Lock
 
+from app import telemetry
+
 # A key may hold this many times as many waiting places as it leaves free: alone, four fifths of
 # them. So there is always room for another key, and no number to set.
 GREED = 4
@@ -17,7 +19,8 @@ GREED = 4
 class Places:
     """A number of places that no owner can take all of. Thread-safe."""
 
-    def __init__(self, count: int):
+    def __init__(self, kind: str, count: int):
+        self._kind = kind
         self._free = count
         self._held: dict[Hashable, int] = {}
         self._lock = Lock()
@@ -27,6 +30,7 @@ class Places:
         with self._lock:
             held = self._held.get(owner, 0)
             if held >= GREED * self._free:
+                telemetry.places_refused.labels(self._kind).inc()
                 return False
             self._free -= 1
             self._held[owner] = held + 1
@@ -48,8 +52,8 @@ class Gate:
 
     def __init__(self, working: int, waiting: int, receiving: int):
         self._working = BoundedSemaphore(working)
-        self.waiting = Places(waiting)
-        self.receiving = Places(receiving)
+        self.waiting = Places("waiting", waiting)
+        self.receiving = Places("receiving", receiving)
 
     def enter(self) -> None:
         """Take a working place; blocks until one is free."""
