@@ -1,4 +1,4 @@
-"""What only a real server shows: HEAD, byte ranges, logs."""
+"""Behaviour that needs a real server: HEAD, byte ranges, logs."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
