@@ -29,7 +29,6 @@ from app.config.settings import settings
 
 log = structlog.get_logger(__name__)
 
-HEAD_S = 10.0  # from a request's first byte to the end of its head
 HEAD_BYTES = 32 * 1024  # as nginx has it
 IDLE_S = 30.0  # for a new connection's first byte
 # After a response that closes: time and bytes for the client to stop sending and read it. Closing
@@ -101,6 +100,7 @@ class HttpWorker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         config = settings()
         self._pace = Pace(config.body_stall_s, config.body_least_kb_s * 1000, config.body_total_s)
+        self._head_s = config.body_stall_s  # from a request's first byte to the end of its head
         self._heads: dict[Connection, None] = {}  # connections whose next head is not here yet
         self._lingering: dict[Connection, None] = {}
         self._sweep_at = 0.0
@@ -194,7 +194,7 @@ class HttpWorker(ThreadWorker):  # type: ignore[misc]
     # Heads.
 
     def _await_head(self, conn: Connection) -> None:
-        conn.until = time.monotonic() + (HEAD_S if conn.head else IDLE_S)
+        conn.until = time.monotonic() + (self._head_s if conn.head else IDLE_S)
         if conn.head_ended:
             self.enqueue_req(conn)
         elif not self._read_head(conn):
@@ -215,7 +215,7 @@ class HttpWorker(ThreadWorker):  # type: ignore[misc]
         except OSError:
             data = b""
         if data and not conn.head:
-            conn.until = time.monotonic() + HEAD_S
+            conn.until = time.monotonic() + self._head_s
         conn.head += data
         if data and not conn.head_ended:
             return False

@@ -86,8 +86,8 @@ class Settings(BaseSettings):
     api_waiters: Annotated[int, Field(ge=0, le=700)] = 256
     # Requests whose body, or the picture at whose URL, is still arriving; in addition to both.
     api_receivers: Annotated[int, Field(ge=1, le=700)] = 128
-    # How slowly a body may arrive: the longest pause; the least mean rate in kB/s once that is
-    # over; the most for the whole body. See app/api/process/arrival.py.
+    # How slowly a body may arrive: the longest pause, and time for a head; the least mean rate in
+    # kB/s once that is over; the most for the whole body. See app/api/process/arrival.py.
     body_stall_s: Annotated[float, Field(gt=0)] = 10.0
     body_least_kb_s: Annotated[float, Field(gt=0)] = 16.0
     body_total_s: Annotated[float, Field(gt=0)] = 300.0
