@@ -4,7 +4,7 @@ import random
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
-from time import monotonic, time
+from time import monotonic
 
 import redis
 
@@ -66,7 +66,7 @@ class Admission:
 
     def _check(self, order: RoutingRequest, priority: int, max_queue_s: float) -> float:
         snapshot = self.traffic.current()
-        now = time()
+        now = self.traffic.now()
         if not self.settings.admission or order.home not in snapshot.known(now):
             return 0.0
         regions = self._regions(order, snapshot, now)

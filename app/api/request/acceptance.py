@@ -5,10 +5,8 @@ that refusing is what stays cheap for an overloaded service.
 """
 
 import secrets
-import time
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -53,7 +51,7 @@ def accept(services: Services, submission: Submission) -> Accepted:
     if (known := _find_earlier(services, submission)) is not None:
         return Accepted(known, replayed=True)
     plan = make_plan(submission.job_request, services.settings, services.allow)
-    job_id = _new_id()
+    job_id = _new_id(services)
     delay_s = _admit(services, plan, job_id)
     picture = _prepare_picture(services, submission, plan)
     new = _place_in_queue(services, submission.caller, plan, job_id, delay_s)
@@ -73,7 +71,7 @@ def accept(services: Services, submission: Submission) -> Accepted:
 def estimate(services: Services, submission: Submission) -> Estimate:
     """What `accept` would lead to. Stores nothing. Raises as `accept` does."""
     plan = make_plan(submission.job_request, services.settings, services.allow)
-    _admit(services, plan, _new_id(), dry_run=True)
+    _admit(services, plan, _new_id(services), dry_run=True)
     _prepare_picture(services, submission, plan)
     asked, profile = plan.job_request, plan.profile.name
     with services.store.autocommit() as conn:
@@ -124,8 +122,9 @@ def _find_earlier(services: Services, submission: Submission) -> JobRecord | Non
     return job
 
 
-def _new_id() -> UUID:
-    return uuid7(time.time_ns() // 1_000_000, secrets.randbits(74))
+def _new_id(services: Services) -> UUID:
+    """Ids grow with the database's time: lists and demand are read by it."""
+    return uuid7(int(services.clock() * 1000), secrets.randbits(74))
 
 
 def _admit(services: Services, plan: Plan, job_id: UUID, *, dry_run: bool = False) -> float:
@@ -160,8 +159,7 @@ def _place_in_queue(
     services: Services, caller: ApiKey, plan: Plan, job_id: UUID, delay_s: float
 ) -> NewJob:
     """The job with its place in the queue and its predicted end."""
-    now = datetime.now(UTC)
-    new = plan.new_job(job_id, caller.id, secrets.randbits(63), now)
+    new = plan.new_job(job_id, caller.id, secrets.randbits(63))
     with services.store.autocommit() as conn:
         stamp = fair.stamp(
             conn,
@@ -178,7 +176,7 @@ def _place_in_queue(
     return replace(
         new,
         vstart=stamp.vstart,
-        not_before=now + timedelta(seconds=delay_s) if delay_s > 0.0 else None,
+        hold_s=delay_s,
         predicted_s=None if done_in_s is None else delay_s + done_in_s,
     )
 

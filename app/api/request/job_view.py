@@ -1,6 +1,6 @@
 """A job as its owner sees it right now: its record, plus its queue position and its progress."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from math import ceil
 from typing import Protocol
 
@@ -61,7 +61,7 @@ def waiting_for(job: Waiting) -> WaitingFor:
 def forecast_running(services: Services, job: JobRecord, step: int) -> Forecast | None:
     """The forecast for a job that is placed or processing."""
     began = job.started_at if job.state == JobState.PROCESSING else None
-    elapsed_s = 0.0 if began is None else (datetime.now(UTC) - began).total_seconds()
+    elapsed_s = 0.0 if began is None else (services.clock.now() - began).total_seconds()
     return services.forecaster.running(job, max(0.0, elapsed_s), step)
 
 

@@ -1,7 +1,5 @@
 """The regions' status, and the operators' decisions about them: admin keys only, and audited."""
 
-from time import time
-
 import redis
 import structlog
 from flask import Blueprint, g, request
@@ -46,7 +44,8 @@ def list_regions() -> Result:
     Any key may ask. Load and ceiling are services of a region's capacity, times are in seconds;
     null: not known.
     """
-    services, now = get_services(), time()
+    services = get_services()
+    now = services.clock()
     snapshot = services.traffic.current()
     table = snapshot.table
     age_s = snapshot.table_age_s(now)

@@ -10,6 +10,7 @@ from typing import Any
 from app.domain.routing.load import SMALL_POOL, Load, RegionLoad
 from app.domain.routing.offload import Limits, rows_applied
 from app.domain.routing.topology import Topology
+from app.domain.unreadable import UNREADABLE
 
 VALID_S = 60.0
 NORMAL_S, HOME_FIRST_S = 30.0, 120.0  # ages at which a table counts for less, then for nothing
@@ -60,7 +61,7 @@ class Table:
         try:
             raw = json.loads(text)
             return cls(**{name: _CHECKED[name](value) for name, value in raw.items()})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except UNREADABLE as error:
             raise TableRefused(
                 "unreadable", f"This is no routing table: {type(error).__name__}."
             ) from error

@@ -106,7 +106,14 @@ class AttemptJson(TypedDict):
 
 
 @record
-class WholeJob(JobRecord):
+class OwnJob(JobRecord):
+    """A job as its owner looks it up."""
+
+    expired: bool  # its retention has ended, by the database's clock
+
+
+@record
+class WholeJob(OwnJob):
     """A job with all its placements, oldest first."""
 
     attempts: list[AttemptJson]
@@ -116,6 +123,7 @@ class WholeJob(JobRecord):
 class BegunJob(JobRecord):
     """A job that a worker has just begun."""
 
+    started_at: datetime
     lease_token: str
 
     token: str  # of the claim that placed it

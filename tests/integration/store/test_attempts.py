@@ -324,7 +324,7 @@ def test_a_job_that_waited_too_long_expires_with_a_webhook(store, owner):
 
 
 def test_a_deadline_passed_while_processing_cancels_with_its_own_code(store, owner):
-    job_id = make.submit(store, owner, deadline=datetime.now(UTC) + timedelta(hours=1))
+    job_id = make.submit(store, owner, deadline_s=3600.0)
     [placed] = place(store)
     begin(store, placed)
     make.backdate(store, job_id, "deadline")
