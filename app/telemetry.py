@@ -39,6 +39,11 @@ leading = Gauge("stillmotion_controller_leading", "1 in the dispatcher that runs
 shed_submits = Counter(
     "stillmotion_shed_submits_total", "Submits refused by admission.", ["region", "code"]
 )
+places_refused = Counter(
+    "stillmotion_places_refused_total",
+    "Requests that found no place to wait for a job, or for their body.",
+    ["kind"],
+)
 eta_error = Histogram(
     "stillmotion_eta_error_ratio",
     "Succeeded jobs: |time predicted at submit - time taken| / time taken.",

@@ -10,7 +10,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from app import telemetry
 from app.api.openapi import build
 from app.api.process.services import Services, get_services
-from app.api.request import errors, rate_limit
+from app.api.request import body, errors, rate_limit
+from app.api.request.own_host import OwnHost
 from app.api.routes import (
     catalog,
     document,
@@ -32,14 +33,11 @@ from app.web import pages
 
 log = structlog.get_logger(__name__)
 
-# Between two reads of one upload. gunicorn's threads wait for ever, so eight stalled clients
-# would occupy all of them. A proxy in front handles clients that are merely slow.
-BODY_STALL_S = 10.0
-
 SUBMITS = frozenset({"submit.submit_job", "videos.create_video"})
 POLLED = frozenset({"jobs.show_job", "videos.show_video"})
 SLOW_S = 0.5
-QUIET = frozenset({"health.healthz", "health.readyz", "health.metrics", "web.static"})
+CHECKS = frozenset({"health.healthz", "health.readyz"})
+QUIET = CHECKS | {"web.static"}
 
 
 def create_app(settings: Settings) -> Flask:
@@ -54,6 +52,7 @@ def create_app(settings: Settings) -> Flask:
     )
     if hops := settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
+    app.wsgi_app = OwnHost(app.wsgi_app, settings.public_url)  # type: ignore[method-assign]
     services = app.extensions["services"] = Services(settings)
     errors.install(app)
     for module in (
@@ -79,6 +78,7 @@ def create_app(settings: Settings) -> Flask:
         pages(
             lambda: services.objects.signed_url("outputs/any.mp4", expires_s=60),
             lambda: document_of_api.value,
+            settings.public_url,
         )
     )
     app.before_request(_begin)
@@ -92,11 +92,11 @@ def _begin() -> None:
     g.began = perf_counter()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=str(g.request_id))
+    if request.endpoint in CHECKS:
+        return  # a load balancer must not wait behind the clients
     get_services().gate.enter()
     g.working = True
-    with_body = request.method in ("POST", "PUT", "PATCH")
-    if with_body and (sock := request.environ.get("gunicorn.socket")):
-        sock.settimeout(BODY_STALL_S)  # gunicorn resets it for every request
+    body.receive_aside()
 
 
 def _leave(error: BaseException | None) -> None:

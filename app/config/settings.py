@@ -4,7 +4,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.config import regions_file
@@ -89,6 +89,13 @@ class Settings(BaseSettings):
     api_threads: Annotated[int, Field(ge=1, le=256)] = 8
     # Requests that only wait (event streams, `Prefer: wait`), in addition to `api_threads`.
     api_waiters: Annotated[int, Field(ge=0, le=700)] = 256
+    # Requests whose body, or the picture at whose URL, is still arriving; in addition to both.
+    api_receivers: Annotated[int, Field(ge=1, le=700)] = 128
+    # How slowly a body may arrive: the longest pause, and time for a head; the least mean rate in
+    # kB/s once that is over; the most for the whole body. See app/api/process/arrival.py.
+    body_stall_s: Annotated[float, Field(gt=0)] = 10.0
+    body_least_kb_s: Annotated[float, Field(gt=0)] = 16.0
+    body_total_s: Annotated[float, Field(gt=0)] = 300.0
     # Limits of a key that has none of its own; 0: unlimited. Decision 60 says why these numbers.
     key_concurrency: Annotated[int, Field(ge=0)] = 0
     submits_per_minute: Annotated[int, Field(ge=0)] = 300
@@ -115,9 +122,13 @@ class Settings(BaseSettings):
     interactive_wait_most_s: Annotated[float, Field(gt=0)] = INTERACTIVE_WAIT_MOST_S
     batch_wait_s: Annotated[float, Field(gt=0)] = BATCH_WAIT_S
 
-    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = (
-        0  # of a dispatcher or GPU worker; 0: no metrics server
-    )
+    # Health checks and metrics of any process, without a key; 0: no internal port. The second name
+    # is that of earlier releases.
+    internal_port: Annotated[
+        int,
+        Field(ge=0, le=65_535, validation_alias=AliasChoices("internal_port", "metrics_port")),
+    ] = 0
+    internal_host: str = "127.0.0.1"  # the address to listen on
     log_level: str = "info"
 
     @field_validator("served_profiles", mode="before")

@@ -7,8 +7,8 @@ from functools import partial
 from threading import Event, Thread
 
 import structlog
-from prometheus_client import start_http_server
 
+from app import internal_port
 from app.broker.celery_app import node_name
 from app.broker.connections import POOL_IDLE, TRAFFIC_CHANGED, WEBHOOK_DUE, RegionRedis, listen
 from app.broker.publish import Publisher
@@ -18,6 +18,7 @@ from app.dispatcher.control.reports import Reporter
 from app.dispatcher.deliveries import DeliveryLoop
 from app.dispatcher.placement.loop import Placer
 from app.dispatcher.reaper import Reaper
+from app.internal_port import Checks, readiness
 from app.store.clock import DatabaseClock
 from app.store.session import Store
 from app.telemetry import configure_logs
@@ -37,12 +38,15 @@ def main() -> int:
         print(f"app.dispatcher: {error}", file=sys.stderr)
         return EX_CONFIG
     configure_logs(config.log_level)
-    if config.metrics_port:
-        start_http_server(config.metrics_port)
     stopping, broken = Event(), Event()
     # One connection for each thread below, and the controller's.
     store = Store(config.sqlalchemy_url, pool_size=8, timeout_s=config.database_timeout_s)
     regions = RegionRedis(config)
+    try:
+        internal_port.start(config, _checks(store, regions))
+    except ConfigError as error:
+        print(f"app.dispatcher: {error}", file=sys.stderr)
+        return EX_CONFIG
     publisher = Publisher(config)
     clock = DatabaseClock(store)
     traffic = Traffic(config, store, regions, clock=clock)
@@ -111,6 +115,16 @@ def main() -> int:
     publisher.close()
     store.close()
     return EX_SOFTWARE if broken.is_set() else 0
+
+
+def _checks(store: Store, regions: RegionRedis) -> Checks:
+    clients = regions.urls()
+    return Checks(
+        ready=lambda: readiness(
+            {"database": store.check},
+            {"redis": lambda: [client.ping() for client in clients.values()]},
+        )
+    )
 
 
 if __name__ == "__main__":

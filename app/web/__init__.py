@@ -22,7 +22,9 @@ POLICY = (
 )
 
 
-def pages(clip_url: Callable[[], str], document: Callable[[], dict[str, Any]]) -> Blueprint:
+def pages(
+    clip_url: Callable[[], str], document: Callable[[], dict[str, Any]], public_url: str
+) -> Blueprint:
     """All pages and their files. `clip_url` makes any URL of the kind that clips have, `document`
     returns the OpenAPI document. Their exceptions pass through the pages.
     """
@@ -54,7 +56,7 @@ def pages(clip_url: Callable[[], str], document: Callable[[], dict[str, Any]]) -
         return answer
 
     bp.add_url_rule("/", "studio", lambda: page("studio.html"))
-    bp.add_url_rule("/help", "guide", lambda: page("help.html"))
+    bp.add_url_rule("/help", "guide", lambda: page("help.html", public_url=public_url.rstrip("/")))
     bp.add_url_rule("/ops", "operations", lambda: page("ops.html"))
     bp.add_url_rule("/docs", "docs", lambda: page("docs.html", reference=reference()))
     return bp

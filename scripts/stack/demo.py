@@ -117,6 +117,7 @@ def describe(stack: Stack) -> str:
     API key  {stack.api_key()}
     Webhooks {f"may go to http://{receiver}/" if receiver else "need https"} (OUTBOUND_ALLOW)
     Flower   {" and ".join(stack.flower_urls)} (user {user}, password {password})
+    Metrics  {stack.internal_url("api")}/metrics
     Data     {stack.data.path} (logs in {stack.data.logs})
 
     export STILLMOTION_SERVER={stack.url}

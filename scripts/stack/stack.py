@@ -137,6 +137,10 @@ class Stack:
         flowers = [name for name in self.processes if name.split(":")[0] == "flower"]
         return [self._url_of(name) for name in flowers]
 
+    def internal_url(self, name: str) -> str:
+        """A process's internal port: `/healthz`, `/readyz`, `/metrics`."""
+        return f"http://127.0.0.1:{self._port(f'{name}:internal')}"
+
     def valkey_of(self, region: str) -> str:
         """The name of the Valkey that serves a region, for `kill` and `start`."""
         return self._valkeys[region]
@@ -146,12 +150,14 @@ class Stack:
         return FLOWER_USER, self.data.secret("flower_password")
 
     def ready(self, name: str) -> bool:
-        """Whether a process is working; for a dispatcher or CPU worker, whether it is running."""
+        """Whether a process is working."""
         if not self.running(name):
             return False
         match name.split(":")[0]:
             case "api":
                 return answers(f"{self._url_of(name)}/readyz")
+            case "dispatcher" | "cpu":
+                return answers(f"{self.internal_url(name)}/readyz")
             case "flower":
                 return answers(f"{self._url_of(name)}/healthcheck")
             case "postgres" | "valkey":
@@ -252,6 +258,8 @@ class Stack:
         """How to start the process with this name."""
         kind, *more = name.split(":")
         env = {"REGION": more[0], **env} if more and more[0] in self._regions else env
+        if kind in ("api", "dispatcher", "cpu", "gpu"):
+            env = {"INTERNAL_PORT": str(self._port(f"{name}:internal")), **env}
         match kind:
             case "api":
                 bind = f"127.0.0.1:{self._port(name)}"

@@ -47,8 +47,8 @@ def start(fleet, receiver):
     """A dispatcher, a GPU worker and a CPU worker, and the first two's ports for metrics."""
     ports = services.free_port(), services.free_port()
     started = [
-        fleet.dispatcher(metrics_port=ports[0]),
-        fleet.worker(metrics_port=ports[1]).wait_ready(),
+        fleet.dispatcher(internal_port=ports[0]),
+        fleet.worker(internal_port=ports[1]).wait_ready(),
         fleet.cpu_worker(outbound_allow=receiver.address),
     ]
     flows(fleet, receiver, "/before")

@@ -10,11 +10,12 @@ from uuid import UUID
 import structlog
 from celery import Celery
 
-from app import outbound
+from app import internal_port, outbound
 from app.broker.celery_app import make_celery, node_name, run_worker
 from app.config.settings import ConfigError, Settings, settings
 from app.domain.errors import DatabaseUnavailable
 from app.domain.job.messages import DELIVER, HOUSEKEEPING_QUEUE, SWEEP, WEBHOOKS_QUEUE
+from app.internal_port import Checks, readiness
 from app.objects import objects_for
 from app.public.links import Links
 from app.store.clock import DatabaseClock
@@ -74,6 +75,11 @@ def register(app: Celery, services: Services) -> None:
     app.task(sweep, name=SWEEP)
 
 
+def _checks(services: Services) -> Checks:
+    needed = {"database": services.store.check, "storage": services.objects.check}
+    return Checks(ready=lambda: readiness(needed))
+
+
 def main() -> None:
     """Run the worker. Exits with 78 if it is misconfigured."""
     try:
@@ -81,6 +87,7 @@ def main() -> None:
         configure_logs(config.log_level)
         services = open_services(config)
         app = make_celery(config)
+        internal_port.start(config, _checks(services))
     except ConfigError as error:
         print(f"workers.cpu: {error}", file=sys.stderr)
         sys.exit(EX_CONFIG)

@@ -3,10 +3,11 @@
 import sys
 
 from celery.signals import worker_shutting_down
-from prometheus_client import start_http_server
 
+from app import internal_port
 from app.broker.celery_app import make_celery, run_worker
 from app.config.settings import ConfigError, settings
+from app.internal_port import Checks
 from app.telemetry import configure_logs
 from stillmotion.errors import StillmotionError
 from workers.gpu.tasks import register
@@ -21,11 +22,10 @@ def main() -> None:
         config = settings()
         configure_logs(config.log_level)
         worker = load_worker(config)
+        internal_port.start(config, Checks(ready=worker.ready))
     except (ConfigError, StillmotionError) as error:
         print(f"workers.gpu: {error}", file=sys.stderr)
         sys.exit(EX_CONFIG)
-    if config.metrics_port:
-        start_http_server(config.metrics_port)
     app = make_celery(config, config.region)
     register(app, worker)
     worker_shutting_down.connect(lambda **_: worker.presence.drain(), weak=False)

@@ -34,7 +34,11 @@ class Health:
     @property
     def good(self) -> bool:
         heard = monotonic() - self._heard_at < HEARD_WITHIN_S
-        return heard and not self._storage_failed.is_set()
+        return heard and not self.storage_lost
+
+    @property
+    def storage_lost(self) -> bool:
+        return self._storage_failed.is_set()
 
     def storage_failed(self) -> None:
         """An attempt could not read its picture or store its clip."""

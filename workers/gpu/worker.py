@@ -14,8 +14,10 @@ from app.broker.celery_app import node_name
 from app.broker.connections import RegionRedis
 from app.config.profiles_file import PROFILES
 from app.config.settings import Settings
+from app.domain.errors import StorageUnavailable
 from app.domain.job.profiles import Profile
 from app.domain.routing.topology import Pool
+from app.internal_port import Readiness, readiness
 from app.objects import Objects, objects_for
 from app.safety import Safety
 from app.store.session import Store
@@ -47,6 +49,16 @@ class Worker:
     health: Health
     on_stall: Callable[[str], None]
     safety: Safety | None = None
+
+    def ready(self) -> Readiness:
+        """Whether it can take jobs, for its internal port."""
+        return readiness(
+            {"database": self.store.check, "redis": self.client.ping, "storage": self._storage}
+        )
+
+    def _storage(self) -> None:
+        if self.health.storage_lost:
+            raise StorageUnavailable("An attempt could not read or store an object.")
 
 
 def load_worker(config: Settings) -> Worker:

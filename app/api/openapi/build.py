@@ -282,6 +282,7 @@ class _Builder:
 
 _PROBLEM_HEADERS = {
     401: ("WWW-Authenticate",),
+    408: ("Retry-After",),
     429: ("Retry-After", *shared.RATE_HEADERS),
     503: ("Retry-After",),
 }
@@ -331,7 +332,7 @@ def _codes(rule: Rule, method: str, operation: Operation) -> set[str]:
     if operation.may_be_empty:
         codes.add("unsupported_media_type")
     if operation.body is not None or operation.form is not None:
-        codes |= {"bad_request", "body_too_large"}
+        codes |= {"bad_request", "body_too_large", "body_too_slow", "too_many_uploads"}
     return codes
 
 

@@ -18,6 +18,7 @@ CODES: dict[str, tuple[int, str]] = {
     "upload_limit_reached": (429, "The key uploads more per day than it may; see Retry-After."),
     # The request.
     "bad_request": (400, "The request cannot be read as HTTP."),
+    "body_too_slow": (408, "The body arrived too slowly."),
     "invalid_json": (400, "The body is not JSON."),
     "invalid_form": (400, "The body is not a form: multipart/form-data with a name for each part."),
     "invalid_idempotency_key": (400, "Idempotency-Key must be 1 to 255 visible ASCII characters."),
@@ -85,5 +86,12 @@ CODES: dict[str, tuple[int, str]] = {
     "pictures_busy": (503, "Too many pictures are being decoded right now."),
     "pictures_unavailable": (503, "Pictures cannot be decoded right now."),
     "safety_unavailable": (503, "Content cannot be checked right now."),
-    "too_many_streams": (503, "This server has no room for another stream."),
+    "too_many_streams": (503, "There is no room for another stream of this key."),
+    "too_many_uploads": (503, "Too many bodies or pictures of this key are still arriving."),
+    # Sent before a request can be read, so on any path.
+    "head_too_slow": (408, "The request's head arrived too slowly."),
+    "uri_too_long": (414, "The request's target is too long."),
+    "expectation_failed": (417, "Only `Expect: 100-continue` is known."),
+    "headers_too_large": (431, "The request's headers are too large."),
+    "transfer_coding_unknown": (501, "The only transfer coding is `chunked`."),
 }

@@ -28,7 +28,7 @@ GROUPS = {
     "Service": "What this deployment offers, and what you have used.",
     "Operations": "For operators; needs an admin key.",
     "Pages": "Sign-in for the service's own pages.",
-    "Probes": "For load balancers and Prometheus.",
+    "Probes": "For load balancers.",
 }
 
 # By blueprint.
@@ -134,6 +134,10 @@ RESPONSE_HEADERS: dict[str, JsonSchema] = {
     "Preference-Applied": {
         "description": "The wait that was applied.",
         "schema": {"type": "string"},
+    },
+    "Preference-Refused": {
+        "description": "`wait`: there was no room for this request to wait, so it did not; poll.",
+        "schema": {"type": "string", "const": "wait"},
     },
     "openai-poll-after-ms": {
         "description": "Milliseconds to wait before asking again.",

@@ -64,7 +64,7 @@ class Services:
         self.admission = Admission(settings, self.store, self.redis, self.traffic, self.forecaster)
         self.links = Links.of(settings, self.objects, self.clock)
         self.safety = safety.load(settings.safety_check)
-        self.gate = Gate(settings.api_threads, settings.api_waiters)
+        self.gate = Gate(settings.api_threads, settings.api_waiters, settings.api_receivers)
         self.hub = Hub(self.store, self.redis, self.clock)
         self._resting: dict[str, float] = {}
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from app.api.models.base import Invalid
 from app.api.models.problem import FieldError
 from app.api.process.services import Services
+from app.api.request.body import fetching
 from app.api.request.data_uri import DataUriDecoder, is_data_uri
 from app.api.request.picture_file import PictureFile, not_a_data_uri
 from app.domain.errors import BadRequest
@@ -93,9 +94,11 @@ class PictureSource:
     def _fetch(self, url: str, services: Services, max_bytes: int) -> PictureFile:
         picture = PictureFile(max_bytes, self.pointer)
         try:
-            picture.write(
-                fetch(url, max_bytes=max_bytes, timeout_s=FETCH_TIMEOUT_S, allow=services.allow)
-            )
+            with fetching():
+                data = fetch(
+                    url, max_bytes=max_bytes, timeout_s=FETCH_TIMEOUT_S, allow=services.allow
+                )
+            picture.write(data)
         except BadRequest as error:
             error.pointer = self.pointer
             raise

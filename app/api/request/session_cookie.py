@@ -94,8 +94,7 @@ def require_same_origin() -> None:
         return
     site = request.headers.get("Sec-Fetch-Site")
     if site is None:
-        own = {request.host, get_services().settings.public_url.partition("://")[2].rstrip("/")}
-        if request.headers.get("Origin", "").partition("://")[2] in own:
+        if request.headers.get("Origin", "").partition("://")[2] == request.host:
             return
     elif site == "same-origin":
         return

@@ -63,10 +63,10 @@ def stream_events(job_id: str) -> Result:
         return None, 204  # tells an EventSource not to reconnect
     if after > furthest(job):
         after = NOTHING_SEEN  # an id of another job, or from before a restored backup
-    if not services.gate.start_waiting():
+    if not services.gate.waiting.take(g.api_key.id):
         raise BadRequest(
             "too_many_streams",
-            "This server has no room for another stream; poll, or try again later.",
+            "There is no room for another stream of this key; poll, or try again later.",
             status=503,
             retry_after_s=5,
         )
@@ -108,7 +108,7 @@ class _Stream:
 
     def close(self) -> None:
         self._services.hub.leave(self._followed)
-        self._services.gate.stop_waiting()
+        self._services.gate.waiting.give_back(self._key_id)
 
     def run(self) -> Iterator[str]:
         yield f"retry: {RETRY_MS}\n\n"

@@ -1,6 +1,6 @@
 """Files of the local object store, by signed URL: the signature is the only authorisation."""
 
-from flask import Blueprint, request, send_file
+from flask import Blueprint, g, request, send_file
 
 from app.api.models.query_string import single_values
 from app.api.models.stored_object import GetQuery, PutQuery
@@ -28,12 +28,17 @@ def _local() -> LocalObjects:
     scope=None,
     query=PutQuery,
     body_media_type="application/octet-stream",
-    codes=(*SIGNED, "upload_size_mismatch", "body_too_large"),
+    codes=(
+        *SIGNED,
+        *("upload_size_mismatch", "bad_request"),
+        *("body_too_large", "body_too_slow", "too_many_uploads"),
+    ),
 )
 def store_object(key: str) -> Result:
     """Store one upload under the URL from POST /v1/uploads."""
     objects = _local()
     size = objects.verify_put(key, single_values(request.query_string))
+    g.uploader = key.rpartition("/")[0]  # uploads/<owner>
     request.max_content_length = size
     data = request.get_data(cache=False)
     if len(data) != size:

@@ -43,6 +43,7 @@ bp.before_request(auth.require_jobs)
                 "Retry-After",
                 "Idempotency-Replayed",
                 "Preference-Applied",
+                "Preference-Refused",
             ),
             leads_to=("show_job", "show_timeline", "cancel_job", "delete_job", "open_video"),
         ),
@@ -78,10 +79,13 @@ def _respond(services: Services, accepted: Accepted) -> Result:
     if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
     seconds = preferred_wait_s(request.headers.get("Prefer"), MAX_WAIT_S)
-    if seconds is not None and (waited := _wait(services, job, seconds)) is not None:
-        headers["Preference-Applied"] = f"wait={seconds}"
-        shown = job_view.view_job(services, waited)
-        return shown, 200 if shown.terminal else 202, headers | job_view.poll_hint(shown)
+    if seconds is not None:
+        waited = _wait(services, job, seconds)
+        if waited is not None:
+            headers["Preference-Applied"] = f"wait={seconds}"
+            shown = job_view.view_job(services, waited)
+            return shown, 200 if shown.terminal else 202, headers | job_view.poll_hint(shown)
+        headers["Preference-Refused"] = "wait"
     # No queue position: a replay must show the same, and the next poll shows it anyway.
     shown = present_job(job, services.links)
     return shown, 202, headers | job_view.poll_hint(shown, job.predicted_s)
@@ -92,7 +96,7 @@ def _wait(services: Services, job: JobRecord, seconds: int) -> WholeJob | None:
 
     Raises BadRequest (401) once the caller's key is revoked.
     """
-    with services.gate.aside() as may_wait:
+    with services.gate.aside(services.gate.waiting, job.owner_id) as may_wait:
         if not may_wait:
             return None
         followed = services.hub.follow(job)

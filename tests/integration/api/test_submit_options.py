@@ -58,6 +58,7 @@ def test_without_a_waiting_slot_the_response_is_immediate(change, api_key, photo
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {api_key}"
     answer = calls.submit(client, photo, headers={"Prefer": "wait=30"}, **NOOP)
     assert (answer.status_code, "Preference-Applied" in answer.headers) == (202, False)
+    assert answer.headers["Preference-Refused"] == "wait"
     app.extensions["services"].close()
 
 

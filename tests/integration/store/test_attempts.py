@@ -355,7 +355,8 @@ def test_the_reaper_knows_when_the_next_deadline_is(store, owner, column):
         with store.autocommit() as conn:
             return reaping.next_deadline_s(conn)
 
-    job_id = make.submit(store, owner, **{column: datetime.now(UTC) + timedelta(seconds=30)})
+    name = {"deadline": "deadline_s", "queue_deadline": "max_queue_s"}[column]
+    job_id = make.submit(store, owner, **{name: 30.0})
     assert 20 < left() < 31
     make.backdate(store, job_id, column)
     assert left() == 0.0
