@@ -17,7 +17,7 @@ from flask import Response
 from pydantic import BaseModel
 from werkzeug.wrappers import Response as AnyResponse
 
-from app.pictures.normaliser import REFUSALS
+from app.pictures.refusals import REFUSALS
 from app.public.response_model import ResponseModel
 
 P = ParamSpec("P")

@@ -87,7 +87,7 @@ def refusal(normaliser: Normaliser, data: bytes) -> str:
 def child_pids() -> list[int]:
     tasks = Path("/proc/self/task").glob("*/children")
     pids = [int(pid) for task in tasks for pid in task.read_text().split()]
-    return [p for p in pids if b"pictures/child.py" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    return [p for p in pids if b"pictures.decoder" in Path(f"/proc/{p}/cmdline").read_bytes()]
 
 
 # What comes out
@@ -411,7 +411,7 @@ def test_a_process_that_hangs_is_replaced(own):
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     assert refusal(normaliser, encode(quarters())) == "image_too_complex"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8  # its second, and the start of another process
     assert normaliser.normalise(encode(quarters())).width == 96
     assert pid not in child_pids()
 
@@ -451,7 +451,7 @@ def test_the_process_gets_no_environment_and_no_descriptors(own):
     assert {path.name for path in Path(f"/proc/{pid}/fd").iterdir()} == {"0", "1", "2"}
     limits = Path(f"/proc/{pid}/limits").read_text()
     assert [line.split()[3:5] for line in limits.splitlines() if "open files" in line] == [
-        ["3", "3"]
+        ["0", "0"]
     ]
 
 
