@@ -51,6 +51,9 @@ class JobRequest(RequestBody):
     """Longest side of the clip, pixels."""
     motion: Annotated[float, Field(ge=0, le=MAX_MOTION)] = 1.0
     """Scales all motion."""
+    background: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] | None = None
+    """What transparent parts are laid on, as #rrggbb. Null: a ground that the shapes stand out
+    from, white if possible."""
     loop: bool = False
     """Play forwards, then backwards: the end meets the start."""
     region: RegionName | None = None
@@ -73,6 +76,14 @@ class JobRequest(RequestBody):
     """How long picture and clip are kept after the end."""
     priority: Annotated[int, Field(ge=0, le=2), WHOLE] = 1
     """0 paid, 1 interactive, 2 batch: 0 is served first, 2 is refused first."""
+
+    @property
+    def background_rgb(self) -> tuple[int, int, int] | None:
+        """`background` as levels of sRGB, 0 to 255."""
+        if self.background is None:
+            return None
+        red, green, blue = bytes.fromhex(self.background[1:])
+        return red, green, blue
 
 
 def _either(one: str, other: str) -> JsonDict:

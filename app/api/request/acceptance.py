@@ -142,7 +142,14 @@ def _prepare_picture(services: Services, submission: Submission, plan: Plan) -> 
     # To the model's largest size, not this job's: most pictures then need no scaling, which is
     # two thirds of the work, and the worker scales anyway.
     try:
-        picture = services.normaliser.normalise(data, max_side=plan.profile.max_size)
+        # Aside: decoding is another process's work, and may wait for others' pictures.
+        with services.gate.aside():
+            picture = services.normaliser.normalise(
+                data,
+                max_side=plan.profile.max_size,
+                key=submission.caller.id,
+                background=plan.job_request.background_rgb,
+            )
     except BadRequest as error:
         error.pointer = source.pointer
         raise

@@ -12,7 +12,7 @@ from app.pictures.decoder.refused import Refused
 
 _TOP_16 = 65_535
 _PNG_DEPTH, _PNG_KIND = 24, 25  # offsets in the file
-_PNG_GREY = 0
+_PNG_GREY, _PNG_GREY_ALPHA = 0, 4
 
 
 def eight_bits(image: Image.Image, data: bytes, space: Space) -> Image.Image:
@@ -33,13 +33,15 @@ def eight_bits(image: Image.Image, data: bytes, space: Space) -> Image.Image:
         if kind == _PNG_GREY and depth in (2, 4) and "transparency" in image.info:
             # Pillow has spread the samples over 0 to 255, but not the transparent one.
             image.info["transparency"] *= 255 // (2**depth - 1)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-    elif mode not in ("L", "RGB", "CMYK"):
-        try:
+    try:
+        if mode == "La":
+            image = image.convert("LA")
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+        elif mode not in ("L", "RGB", "CMYK"):
             image = image.convert("L" if mode == "1" else "RGB")
-        except ValueError as error:
-            raise Refused("unsupported_image_kind") from error
+    except ValueError as error:
+        raise Refused("unsupported_image_kind") from error
     return _curved(image, space)
 
 
@@ -70,29 +72,36 @@ def _png16(image: Image.Image, data: bytes, space: Space) -> Image.Image:
 
     A linear picture has half of its shades in the lower bits.
     """
-    low = Image.open(io.BytesIO(data), formats=["PNG"])
-    # Taken for little-endian, a sample's second byte is the upper one.
-    low.tile = [tile._replace(args=str(tile.args).replace(";16B", ";16L")) for tile in low.tile]
-    low.load()
     table = space.table(_TOP_16) or _PROPORTIONAL_16
-    bands = [
-        _joined(upper, lower)
-        for upper, lower in zip(image.split(), low.split(), strict=True)
-    ]
+    if data[_PNG_KIND] == _PNG_GREY_ALPHA:
+        upper, lower, alpha, _ = _png_as(data, "RGBA").split()
+        grey = _joined(upper, lower).point(table, "L")
+        return Image.merge("RGBA", (grey, grey, grey, alpha))
+    # Taken for little-endian, a sample's second byte is the upper one.
+    layout = f"{image.mode};16L"
+    pairs = zip(image.split()[:3], _png_as(data, layout).split()[:3], strict=True)
+    bands = [_joined(upper, lower) for upper, lower in pairs]
     levels = [band.point(table, "L") for band in bands]
-    if image.mode == "RGB":
-        hole = image.info.get("transparency")
-        if not isinstance(hole, tuple):
-            return Image.merge("RGB", levels)
+    hole = image.info.get("transparency")
+    if image.mode == "RGBA":
+        alpha = image.getchannel("A")
+    elif isinstance(hole, tuple):
         differs = [
             band.point([0 if v == own else 255 for v in range(_TOP_16 + 1)], "L")
             for band, own in zip(bands, hole, strict=True)
         ]
         alpha = ImageChops.lighter(ImageChops.lighter(differs[0], differs[1]), differs[2])
-        return Image.merge("RGBA", (*levels, alpha))
-    alpha = image.getchannel("A")
-    red, green, blue = levels[:-1] if len(levels) == 4 else levels[:1] * 3
-    return Image.merge("RGBA", (red, green, blue, alpha))
+    else:
+        return Image.merge("RGB", levels)
+    return Image.merge("RGBA", (*levels, alpha))
+
+
+def _png_as(data: bytes, layout: str) -> Image.Image:
+    """A PNG whose pixels are taken for another layout of as many bytes."""
+    image = Image.open(io.BytesIO(data), formats=["PNG"])
+    image.tile = [tile._replace(args=layout) for tile in image.tile]
+    image.load()
+    return image
 
 
 def _joined(upper: Image.Image, lower: Image.Image) -> Image.Image:
@@ -105,6 +114,10 @@ def _joined(upper: Image.Image, lower: Image.Image) -> Image.Image:
 def _stretched(image: Image.Image, space: Space) -> Image.Image:
     """Scale 32-bit integer or float grey from 0..maximum; no header states its range."""
     low, high = cast(tuple[float, float], image.getextrema())  # single band
+    if low < 0 and tiff.is_unsigned(image):
+        # The upper bit is set somewhere, so the upper half of the bits has all shades.
+        image = tiff.upper_half(image).convert("I")
+        low, high = cast(tuple[float, float], image.getextrema())
     low = min(0, low)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise Refused("unsupported_image_kind")

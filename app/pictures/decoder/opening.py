@@ -38,11 +38,11 @@ register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
 # How Pillow's readers say that a sound file is of a kind that they cannot decode.
 _UNSUPPORTED = re.compile(
-    r"unsupported|not (?:yet )?supported|cannot handle|unknown pixel mode|samples per pixel",
+    r"unsupported|not (?:yet )?supported|cannot handle|unknown pixel mode|unknown raw mode|samples per pixel",
     re.IGNORECASE,
 )
 _END_OF_JPEG = b"\xff\xd9"
-_NOISE = bytes((73 * i + 41) % 255 for i in range(64))  # no FF, so no marker
+_NOISES = [bytes((step * i + 41) % 255 for i in range(64)) for step in (73, 101)]  # no FF: no marker
 
 
 def opened(data: bytes, fmt: str) -> Image.Image:
@@ -73,7 +73,7 @@ def opened(data: bytes, fmt: str) -> Image.Image:
         raise Refused("unsupported_aspect_ratio")
     orientation.ignore_xmp(image)
     if fmt == "TIFF":
-        tiff.repair_planes(image)
+        tiff.repair_layout(image)
     return image
 
 
@@ -110,16 +110,17 @@ def _without_end(data: bytes, target: Size) -> Image.Image:
     picture does not change, because its data have ended by then.
     """
     data = data.removesuffix(b"\xff")
+    tails = (b"", *_NOISES)
     try:
-        one, other = (
-            _decoded(opened(data + tail, "JPEG"), target)
-            for tail in (_END_OF_JPEG, _NOISE + _END_OF_JPEG)
+        first, *others = (
+            _decoded(opened(data + tail + _END_OF_JPEG, "JPEG"), target) for tail in tails
         )
     except (OSError, SyntaxError, ValueError) as error:
         raise Refused("truncated_image") from error
-    if one.tobytes() != other.tobytes():
+    pixels = first.tobytes()
+    if any(other.tobytes() != pixels for other in others):
         raise Refused("truncated_image")
-    return one
+    return first
 
 
 def _reason(error: Exception, fmt: str) -> str:

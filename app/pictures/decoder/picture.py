@@ -33,6 +33,7 @@ def normalise(
     exif = None if fmt == "TIFF" else image.info.get("exif")  # Pillow rotates TIFFs itself
     space = colour.announced(image, data, fmt)
     image = eight_bits(image, data, space)
+    image.info = {}  # Pillow would apply a transparent colour again, and write a comment
     if image.size != target:
         image = image.resize(target, Image.Resampling.LANCZOS, reducing_gap=2.0)
     if image.mode == "RGBA":
@@ -54,7 +55,6 @@ def _fitted(size: tuple[int, int], max_side: int) -> tuple[int, int]:
 
 
 def _jpeg(image: Image.Image) -> bytes:
-    image.info = {}  # Pillow would copy a comment from it
     out = io.BytesIO()
     # 4:4:4, because the frames made from this picture have their chroma halved again.
     image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
