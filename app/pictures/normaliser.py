@@ -56,7 +56,7 @@ class Normaliser:
     ):
         self._limits = Limits(memory_mb, cpu_s, timeout_s)
         self._max_bytes = max_bytes
-        self._turns = Turns(processes)
+        self.turns = Turns(processes)
         # At most as many as there are turns. Last in, first out keeps few of them busy and their
         # memory warm.
         self._idle: list[Decoder] = []
@@ -87,7 +87,7 @@ class Normaliser:
         if len(data) > self._max_bytes:
             raise refusal("upload_too_large")
         fmt = sniff(data)
-        with self._turns.turn(key, self._limits.timeout_s), self._decoder() as decoder:
+        with self.turns.turn(key, self._limits.timeout_s), self._decoder() as decoder:
             width, height, out = decoder.ask(fmt, max_side, background, data)
         if not width:
             raise refusal(out.decode())
@@ -95,7 +95,7 @@ class Normaliser:
 
     @contextmanager
     def _decoder(self) -> Iterator[Decoder]:
-        """Borrow a decoder. Whoever breaks one waits for its replacement; the next caller does not."""
+        """Borrow a decoder. Whoever breaks one also waits for its replacement."""
         decoder = self._take()
         fresh = False
         try:
@@ -134,7 +134,7 @@ class Normaliser:
 
     def close(self) -> None:
         """Stop the processes once they have finished their current pictures."""
-        self._turns.wait_until_none()
+        self.turns.wait_until_none()
         with self._lock:
             while self._idle:
                 self._idle.pop().stop()

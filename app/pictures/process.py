@@ -91,9 +91,7 @@ class Decoder:
         self.served += 1
         deadline = time.monotonic() + self._timeout_s
         colour = background or (0, 0, 0)
-        request = _REQUEST.pack(
-            fmt.encode(), max_side, background is not None, *colour, len(data)
-        )
+        request = _REQUEST.pack(fmt.encode(), max_side, background is not None, *colour, len(data))
         try:
             self._socket.settimeout(self._timeout_s)
             self._socket.sendall(request)

@@ -15,7 +15,9 @@ _MAY_VANISH = 0.25
 _SAMPLE_PIXELS = 128
 
 
-def laid(image: Image.Image, alpha: Image.Image, ground: tuple[int, int, int] | None) -> Image.Image:
+def laid(
+    image: Image.Image, alpha: Image.Image, ground: tuple[int, int, int] | None
+) -> Image.Image:
     """Lay an sRGB image on `ground`; None chooses one that its shapes stand out from."""
     under = Image.new("RGB", image.size, ground or _chosen(image, alpha))
     under.paste(image, mask=alpha)

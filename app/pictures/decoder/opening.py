@@ -38,11 +38,14 @@ register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
 # How Pillow's readers say that a sound file is of a kind that they cannot decode.
 _UNSUPPORTED = re.compile(
-    r"unsupported|not (?:yet )?supported|cannot handle|unknown pixel mode|unknown raw mode|samples per pixel",
+    r"unsupported|not (?:yet )?supported|cannot handle|unknown (?:pixel|raw) mode"
+    r"|samples per pixel",
     re.IGNORECASE,
 )
 _END_OF_JPEG = b"\xff\xd9"
-_NOISES = [bytes((step * i + 41) % 255 for i in range(64)) for step in (73, 101)]  # no FF: no marker
+_NOISES = [
+    bytes((step * i + 41) % 255 for i in range(64)) for step in (73, 101)
+]  # no FF: no marker
 
 
 def opened(data: bytes, fmt: str) -> Image.Image:
@@ -132,4 +135,3 @@ def _reason(error: Exception, fmt: str) -> str:
         if isinstance(key, int) and key not in TiffImagePlugin.COMPRESSION_INFO:
             return "unsupported_image_kind"
     return "truncated_image"
-

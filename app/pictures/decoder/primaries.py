@@ -4,7 +4,7 @@ import struct
 from typing import NamedTuple
 
 Point = tuple[float, float]  # CIE 1931 x, y
-Matrix = tuple[tuple[float, float, float], ...]
+Matrix = tuple[tuple[float, ...], ...]  # rows
 
 
 class Primaries(NamedTuple):
@@ -74,9 +74,7 @@ def _to_d50(primaries: Primaries) -> Matrix:
     to_xyz = tuple(tuple(v * s for v, s in zip(row, scale, strict=True)) for row in columns)
     cones = (_times(_BRADFORD, _D50), _times(_BRADFORD, white))
     gains = tuple(to / own for to, own in zip(*cones, strict=True))
-    scaled = tuple(
-        tuple(gain * v for v in row) for gain, row in zip(gains, _BRADFORD, strict=True)
-    )
+    scaled = tuple(tuple(gain * v for v in row) for gain, row in zip(gains, _BRADFORD, strict=True))
     return _product(_product(_inverse(_BRADFORD), scaled), to_xyz)
 
 

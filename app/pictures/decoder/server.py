@@ -1,9 +1,9 @@
 """Decodes pictures for the process that started it; serves the socket on standard input.
 
-    first    = READY, then the walls that this system lacks, separated by commas, and a line end
-    request  = REQUEST (format, max_side, has background, red, green, blue, data length), data
-    response = RESPONSE (width, height, length), then a JPEG; if width is 0, a code or UNEXPECTED.
-               Height is then 1 if this process should be replaced.
+first    = READY, then the walls that this system lacks, separated by commas, and a line end
+request  = REQUEST (format, max_side, has background, red, green, blue, data length), data
+response = RESPONSE (width, height, length), then a JPEG; if width is 0, a code or UNEXPECTED.
+           Height is then 1 if this process should be replaced.
 """
 
 import contextlib
@@ -73,4 +73,3 @@ def _receive(sock: socket.socket, size: int) -> bytes:
             raise SystemExit  # the parent died or closed the socket
         view = view[count:]
     return bytes(buffer)
-

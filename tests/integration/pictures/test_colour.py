@@ -166,7 +166,10 @@ def with_nclx(data: bytes, primaries: int, transfer: int) -> bytes:
 
 @pytest.mark.parametrize("fmt", ["AVIF", "HEIF"])
 def test_display_p3_in_heic_and_avif(normaliser, fmt):
-    options = {"AVIF": {"quality": 100, "subsampling": "4:4:4"}, "HEIF": {"quality": -1, "chroma": 444}}
+    options = {
+        "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+        "HEIF": {"quality": -1, "chroma": 444},
+    }
     image = Image.fromarray(np.rint(255 * patches(COLOURS)).astype(np.uint8))
     data = encode(image, fmt, **options[fmt])
     exact = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))[4::8, 4::8] / 255

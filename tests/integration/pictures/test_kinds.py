@@ -13,9 +13,7 @@ from tests.support.pictures import encode, pixels, png, refusal, tiff
 WHITE = (255, 255, 255)
 RAMP = np.linspace(0, 1, 64)
 # Red rises and green falls to the right, blue rises downwards. (32, 64, 3)
-SLOPES = np.stack(
-    np.broadcast_arrays(RAMP[None, :], RAMP[::-1][None, :], RAMP[:32, None]), axis=-1
-)
+SLOPES = np.stack(np.broadcast_arrays(RAMP[None, :], RAMP[::-1][None, :], RAMP[:32, None]), axis=-1)
 
 
 def grey(dtype) -> np.ndarray:
@@ -95,7 +93,7 @@ def test_the_transparent_colour_of_a_png_is_transparent(normaliser, depth):
     values = np.full((64, 96, 3), top // 2)
     values[:, 32:64] = hole
     if depth == 16:
-        values[:, 64:] = hole + (0, 0, 1)  # differs in the lower byte only: visible
+        values[:, 64:] = hole + np.array([0, 0, 1])  # differs in the lower byte only: visible
     data = png(values, (b"tRNS", struct.pack(">3H", *hole)), depth=depth)
     result = pixels(normaliser.normalise(data, background=(10, 200, 30)))
     assert np.abs(result[:, 40:56] - (10, 200, 30)).max() <= 6
@@ -105,7 +103,13 @@ def test_the_transparent_colour_of_a_png_is_transparent(normaliser, depth):
 
 def jpeg_of(photo: bytes, *, precision: int = 8, process: int = 0xC0) -> bytes:
     at = photo.index(b"\xff\xc0")
-    return photo[: at + 1] + bytes([process]) + photo[at + 2 : at + 4] + bytes([precision]) + photo[at + 5 :]
+    return (
+        photo[: at + 1]
+        + bytes([process])
+        + photo[at + 2 : at + 4]
+        + bytes([precision])
+        + photo[at + 5 :]
+    )
 
 
 def test_what_cannot_be_decoded_is_not_called_damaged(normaliser, photo):
@@ -116,7 +120,9 @@ def test_what_cannot_be_decoded_is_not_called_damaged(normaliser, photo):
         "half float": tiff(grey(np.dtype("f2")), photometric=1, sample_format=3),
         "double": tiff(grey(np.dtype("f8")), photometric=1, sample_format=3),
         "64-bit integers": tiff(np.zeros((32, 64, 1), "u8"), photometric=1),
-        "16-bit grey with alpha": tiff(grey(np.dtype("u2")).repeat(2, 2), photometric=1, extra=(2,)),
+        "16-bit grey with alpha": tiff(
+            grey(np.dtype("u2")).repeat(2, 2), photometric=1, extra=(2,)
+        ),
         "planar CMYK of 16 bits": tiff(
             grey(np.dtype("u2")).repeat(4, 2), photometric=5, planar=True
         ),

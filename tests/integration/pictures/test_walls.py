@@ -84,7 +84,9 @@ def hostile(tmp_path: Path, *, filtered: bool):
     victim.touch()
     program = HOSTILE.format(root=str(ROOT), filtered=filtered, victim=str(victim))
     run = subprocess.run(
-        [sys.executable, "-I", "-c", program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        [sys.executable, "-I", "-c", program],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         timeout=60,
     )
     assert victim.exists()
