@@ -11,7 +11,7 @@ from PIL import (
     JpegImagePlugin,  # noqa: F401
     MpoImagePlugin,  # noqa: F401  (phones write it inside .jpg; otherwise loaded on first use)
     PngImagePlugin,  # noqa: F401
-    TiffImagePlugin,
+    TiffImagePlugin,  # noqa: F401
     WebPImagePlugin,  # noqa: F401
 )
 from pillow_heif import options as heif_options
@@ -31,7 +31,7 @@ MAX_ASPECT = 8
 # 600 MB. The process has 1 GiB.
 MAX_COEFFICIENT_BYTES = 640_000_000
 
-# The decoders start no threads: walls.py forbids them, and pictures of other callers wait.
+# One core for one picture, because others' pictures wait; walls.py allows few threads.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 heif_options.DECODE_THREADS = 1
 register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
@@ -42,10 +42,10 @@ _UNSUPPORTED = re.compile(
     r"|samples per pixel",
     re.IGNORECASE,
 )
+_TIFF_TAGS = {273, 279, 320, 324, 325}  # where the data are; the palette
 _END_OF_JPEG = b"\xff\xd9"
-_NOISES = [
-    bytes((step * i + 41) % 255 for i in range(64)) for step in (73, 101)
-]  # no FF: no marker
+# Without FF, which would begin a marker.
+_NOISES = [bytes((step * i + 41) % 255 for i in range(64)) for step in (73, 101)]
 
 
 def opened(data: bytes, fmt: str) -> Image.Image:
@@ -127,11 +127,9 @@ def _without_end(data: bytes, target: Size) -> Image.Image:
 
 
 def _reason(error: Exception, fmt: str) -> str:
-    if _UNSUPPORTED.search(str(error)):
+    cause = error.__cause__
+    # Pillow looks an unknown compression up; other keys are those of missing tags.
+    unknown = isinstance(cause, KeyError) and not set(cause.args) <= _TIFF_TAGS
+    if _UNSUPPORTED.search(str(error)) or (fmt == "TIFF" and unknown):
         return "unsupported_image_kind"
-    if fmt == "TIFF" and isinstance(error.__cause__, KeyError):
-        (key,) = error.__cause__.args or (None,)
-        # A compression that Pillow has not heard of; other keys are tags that are missing.
-        if isinstance(key, int) and key not in TiffImagePlugin.COMPRESSION_INFO:
-            return "unsupported_image_kind"
     return "truncated_image"

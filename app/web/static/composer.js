@@ -141,7 +141,7 @@ async function submit(submitted) {
   const button = $("submit");
   button.setAttribute("aria-busy", "true");
   button.textContent = "Sending…";
-  const url = pictureUrl;
+  const url = $("preview").hidden ? "" : pictureUrl; // nothing to show of a HEIC
   try {
     submitted(await send(formData()), url);
   } catch (error) {
