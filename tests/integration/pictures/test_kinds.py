@@ -151,7 +151,7 @@ def test_other_end_marks_may_be_missing_too(normaliser, fmt, end):
 
 
 @pytest.mark.parametrize(
-    ("size", "progressive"), [((12_000, 9_000), False), ((8_000, 6_400), True)]
+    ("size", "progressive"), [((12_000, 9_000), False), ((9_000, 6_000), True)]
 )
 def test_a_phone_s_108_megapixels_are_scaled_while_they_are_decoded(normaliser, size, progressive):
     image = Image.new("L", size, 40)
@@ -196,7 +196,8 @@ def test_heic_is_turned_by_its_container_alone(normaliser):
     """Its EXIF is a copy of what the container says; browsers and phones ignore it."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    data = encode(Image.new("RGB", (96, 64), (200, 40, 40)), "HEIF", exif=exif)
+    data = encode(Image.new("RGB", (96, 64), (200, 40, 40)), "HEIF", exif=exif.tobytes())
+    assert b"irot" in data
     for given, size in ((data, (64, 96)), (data.replace(b"irot", b"free"), (96, 64))):
         picture = normaliser.normalise(given)
         assert (picture.width, picture.height) == size
