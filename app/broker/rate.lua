@@ -6,7 +6,7 @@ local now = t[1] * 1000 + t[2] / 1000
 local quota, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 local each = window / quota
 -- The moment at which the bucket is full says all there is to know about it.
-local full = math.max(now, tonumber(redis.call('GET', KEYS[1]) or 0))
+local full = math.max(now, tonumber(redis.call('GET', KEYS[1]) or 0) or 0)
 local wait = 0
 if full + each - now > window then
     wait = math.ceil(full + each - now - window)

@@ -114,7 +114,7 @@ class JobRow(Base):
     # the time it ran and its backoff, unless the attempt was excused.
     queue_deadline: Mapped[datetime]
     # The client's deadline for the whole job. Before the job begins, the reaper expires it; later,
-    # it asks the worker to stop and the job is canceled. NULL: no deadline.
+    # the reaper or the worker cancels it. No clip is committed after it. NULL: no deadline.
     deadline: Mapped[datetime | None]
     # A backoff runs until then, and the row is in no placement index. Set at submit by pacing and
     # by requeues with a delay. NULL: no backoff. The reaper clears it, so that placing never reads
@@ -156,7 +156,7 @@ class JobRow(Base):
     lease_token: Mapped[str | None]
     # Denoiser steps done, as of the last renewal. Redis has newer ones.
     step: Mapped[int] = mapped_column(server_default=text("0"))
-    # Set while processing, by a cancel or a passed deadline. The worker sees it when it renews.
+    # Set while processing, by a cancel. The worker sees it when it renews.
     cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
 
     # How it ended. Written by app.store.job.jobs.end alone; NULL until then.

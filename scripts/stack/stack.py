@@ -23,6 +23,7 @@ REGIONS = ("us-east", "eu-west")
 PROCESSES = ("api", "dispatcher", "gpu:us-east", "gpu:eu-west", "cpu", "flower")
 # Further processes for the second region, if it has its own broker.
 SECOND_BROKER = ("dispatcher:eu-west", "cpu:eu-west", "flower:eu-west")
+RECEIVER = "receiver"  # the port on which a webhook receiver of the user's own may listen
 READY_S = 120.0  # two workers import torch, load and render once, on two busy cores
 FLOWER_USER = "admin"
 # Flower's default buckets end at 10 s.
@@ -78,7 +79,7 @@ class Stack:
         """Start the services, migrate, start the processes, and wait until all are ready."""
         try:
             self.services.open()
-            self._ports = self.data.ports(["api", "flower"])
+            self._ports = self.data.ports(["api", "flower", RECEIVER])
             self.env = self._environment()
             self._migrate()
             for name in self.processes:
@@ -122,6 +123,11 @@ class Stack:
     def url(self) -> str:
         """The API."""
         return f"http://127.0.0.1:{self._ports['api']}"
+
+    @property
+    def outbound_allow(self) -> str:
+        """The private addresses that webhooks may go to, as `host:port,...`."""
+        return self.env["OUTBOUND_ALLOW"]
 
     @property
     def flower_urls(self) -> list[str]:
@@ -223,6 +229,8 @@ class Stack:
         search = [str(ROOT), self._environ.get("PYTHONPATH", "")]
         return {
             **signing_certificate(self.data.folder("provenance")),
+            # Every address of a laptop is private, so without this no webhook could be tried there.
+            "OUTBOUND_ALLOW": f"127.0.0.1:{self._ports[RECEIVER]}",
             **self._environ,
             # Needed if the repository is read-only and so could not be installed.
             "PYTHONPATH": os.pathsep.join(filter(None, search)),

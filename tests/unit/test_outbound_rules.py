@@ -20,6 +20,30 @@ def refused(url: str, allow=frozenset()) -> bool:
 
 
 @pytest.mark.parametrize(
+    ("url", "liftable"),
+    [
+        ("http://example.com/", True),
+        ("http://127.0.0.1:8080/", True),
+        ("https://127.0.0.1/", True),
+        ("https://localhost/", True),
+        ("https://example.com:22/", True),
+        ("https://me:pw@example.com/", False),
+        ("ftp://example.com/", False),
+        ("https://a b/", False),
+    ],
+)
+def test_a_refusal_names_the_setting_that_lifts_it_and_nothing_on_the_list(url, liftable):
+    said = set()
+    for allow in ("", "internal.example:9000, 10.0.0.7:80"):
+        with pytest.raises(BadRequest) as caught:
+            vet_url(url, parse_allow(allow))
+        said.add(caught.value.detail)
+    [sentence] = said
+    assert ("OUTBOUND_ALLOW" in sentence) is liftable
+    assert "internal" not in sentence and "10.0.0.7" not in sentence
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "https://example.com",

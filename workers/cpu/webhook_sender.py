@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass
-from time import monotonic, time
+from time import monotonic
 from urllib.parse import urlsplit
 
 import structlog
@@ -15,6 +15,7 @@ from app.objects import Objects
 from app.outbound import Allow
 from app.public.links import Links
 from app.public.present import present_job
+from app.store.clock import ClockSince, DatabaseClock
 from app.store.job import jobs
 from app.store.session import Store
 from app.store.webhooks import deliveries, endpoints
@@ -37,6 +38,7 @@ class Services:
     store: Store
     objects: Objects
     links: Links
+    clock: DatabaseClock
     allow: Allow  # exceptions to the SSRF guard
     secret_key: str  # the source of all webhook secrets
 
@@ -84,7 +86,7 @@ def _try(services: Services, due: Due) -> str | None:
         # Every try began, and the last was never recorded: it probably kills its worker.
         result, verdict = TryResult(error="never_recorded"), Verdict(Outcome.GIVEN_UP)
     else:
-        result = _post(services, delivery)
+        result = _post(services, delivery, ClockSince(delivery.last_tried_at))
         verdict = webhooks.decide(result.status, result.retry_after_s, tries, random.random())
     # A test has a caller who waits for it, and a deleted job does not come back.
     once = delivery.job_id is None or result.error == JOB_DELETED
@@ -126,20 +128,23 @@ def _record(services: Services, delivery: BegunTry, result: TryResult, verdict: 
     return recorded
 
 
-def _post(services: Services, delivery: BegunTry) -> TryResult:
-    """Build, sign and post. Every failure is a result, so that the retry schedule applies."""
+def _post(services: Services, delivery: BegunTry, clock: ClockSince) -> TryResult:
+    """Build, sign and post. Every failure is a result, so that the retry schedule applies.
+
+    Receivers refuse a signature whose time is five minutes off, so it names the database's time:
+    the date of this host may be wrong.
+    """
     try:
         body = _body(services, delivery)
         if body is None:
             return TryResult(error=JOB_DELETED)
-        now = time()
         response = outbound.post(
             delivery.url,
             body=body,
             headers=webhooks.headers(
                 _secrets(services, delivery),
                 str(delivery.id),
-                int(now),
+                int(clock.now().timestamp()),
                 body,
             ),
             timeout_s=webhooks.TIMEOUT_S,
@@ -153,7 +158,7 @@ def _post(services: Services, delivery: BegunTry) -> TryResult:
     accepted = 200 <= response.status < 300
     return TryResult(
         response.status,
-        retry_after_s(response.headers.get("retry-after"), now),
+        retry_after_s(response.headers.get("retry-after"), clock.now().timestamp()),
         error=None if accepted else f"http_{response.status}",
     )
 

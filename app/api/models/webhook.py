@@ -1,6 +1,6 @@
 """Webhook endpoints, their secrets and deliveries."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -144,12 +144,12 @@ def _webhook_fields(endpoint: EndpointRecord) -> dict[str, Any]:
         "disabled_reason": endpoint.disabled_reason,
         "disabled_at": utc(endpoint.disabled_at),
         "created_at": utc(endpoint.created_at),
-        "previous_secret_until": _if_ahead(endpoint.webhook_previous_until),
+        "previous_secret_until": utc(endpoint.webhook_previous_until),
     }
 
 
 def present_secret(secret: str, record: EndpointRecord | SecretRecord) -> Secret:
-    return Secret(secret=secret, previous_secret_until=_if_ahead(record.webhook_previous_until))
+    return Secret(secret=secret, previous_secret_until=utc(record.webhook_previous_until))
 
 
 def present_delivery(delivery: DeliveryRecord) -> Delivery:
@@ -173,8 +173,3 @@ def present_delivery(delivery: DeliveryRecord) -> Delivery:
         last_status=delivery.last_status,
         last_error=delivery.last_error,
     )
-
-
-def _if_ahead(moment: datetime | None) -> datetime | None:
-    """The moment, unless it has passed."""
-    return None if moment is None or moment <= datetime.now(UTC) else utc(moment)

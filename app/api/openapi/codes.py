@@ -33,7 +33,10 @@ CODES: dict[str, tuple[int, str]] = {
     # Pictures and URLs.
     **{code: (status, detail) for code, (status, detail) in REFUSALS.items()},
     "upload_not_found": (422, "Nothing was uploaded under this id, or the upload has expired."),
-    "url_not_allowed": (422, "The URL must be https and lead to the public internet."),
+    "url_not_allowed": (
+        422,
+        "The URL must be https and lead to the public internet; OUTBOUND_ALLOW has exceptions.",
+    ),
     "url_unreachable": (422, "The URL's server does not respond."),
     "url_timeout": (422, "The URL's server took too long."),
     "url_redirects": (422, "The URL redirects; send the final address instead."),

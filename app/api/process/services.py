@@ -24,6 +24,7 @@ from app.objects import objects_for
 from app.outbound import parse_allow
 from app.pictures.normaliser import Normaliser
 from app.public.links import Links
+from app.store.clock import DatabaseClock
 from app.store.job.records import JobRecord
 from app.store.session import Store
 from app.traffic import Traffic
@@ -46,7 +47,8 @@ class Services:
             pool_size=settings.database_pool_size,
             timeout_s=settings.database_timeout_s,
         )
-        self.objects = objects_for(settings)
+        self.clock = DatabaseClock(self.store)
+        self.objects = objects_for(settings, self.clock)
         self.keys = KeyCache(self.store)
         try:
             self.allow = parse_allow(settings.outbound_allow)
@@ -54,13 +56,13 @@ class Services:
             raise ConfigError(str(error)) from None
         self.normaliser = Normaliser(settings.normaliser_processes)
         self.redis = RegionRedis(settings)
-        self.traffic = Traffic(settings, self.store, self.redis)
-        self.admission = Admission(settings, self.store, self.redis, self.traffic)
-        self.links = Links.of(settings, self.objects)
+        self.traffic = Traffic(settings, self.store, self.redis, clock=self.clock)
+        self.forecaster = Forecaster(self.store, self.topology, self.idle)
+        self.admission = Admission(settings, self.store, self.redis, self.traffic, self.forecaster)
+        self.links = Links.of(settings, self.objects, self.clock)
         self.safety = safety.load(settings.safety_check)
         self.gate = Gate(settings.api_threads, settings.api_waiters)
-        self.hub = Hub(self.store, self.redis)
-        self.forecaster = Forecaster(self.store, self.topology, self.idle)
+        self.hub = Hub(self.store, self.redis, self.clock)
         self._resting: dict[str, float] = {}
 
     def wake(self) -> None:

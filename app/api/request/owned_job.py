@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -12,10 +11,10 @@ from sqlalchemy import Connection
 from app.api.process.services import Services
 from app.domain.errors import BadRequest, StorageUnavailable
 from app.store.job import jobs, retention, slots
-from app.store.job.records import JobRecord, WholeJob
+from app.store.job.records import JobRecord, OwnJob, WholeJob
 from stillmotion.states import JobState
 
-R = TypeVar("R", bound=JobRecord)
+R = TypeVar("R", bound=OwnJob)
 
 
 def own_job(conn: Connection, job_id: str) -> JobRecord:
@@ -40,10 +39,9 @@ def _own(job_id: str, get: Callable[[UUID], R | None]) -> R:
     return job
 
 
-def refuse_gone(job: JobRecord) -> None:
+def refuse_gone(job: OwnJob) -> None:
     """Raises BadRequest (job_deleted, 410) for a tombstone, and for a job about to become one."""
-    expired = job.expires_at is not None and job.expires_at <= datetime.now(UTC)
-    if job.purged_at is not None or expired:
+    if job.purged_at is not None or job.expired:
         raise BadRequest(
             "job_deleted", "The job was deleted, or its retention time has passed.", status=410
         )

@@ -1,7 +1,6 @@
 """Checks a job request against the deployment and fills in its defaults."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from uuid import UUID
 
 from app.api.models.base import Invalid
@@ -39,10 +38,10 @@ class Plan:
         """Whether the job may leave its home region."""
         return self.job_request.policy is not Policy.STRICT
 
-    def new_job(self, job_id: UUID, owner_id: UUID, random_seed: int, now: datetime) -> NewJob:
+    def new_job(self, job_id: UUID, owner_id: UUID, random_seed: int) -> NewJob:
         """The job to write. `random_seed` is used if the request names no seed."""
         asked = self.job_request
-        deadline_s, events = asked.deadline_seconds, asked.webhook_events
+        events = asked.webhook_events
         return NewJob(
             id=job_id,
             owner_id=owner_id,
@@ -58,10 +57,10 @@ class Plan:
             input_key=f"inputs/{job_id}.jpg",
             home_region=self.region,
             policy=asked.policy.value,
-            queue_deadline=now + timedelta(seconds=asked.max_queue_seconds),
+            max_queue_s=asked.max_queue_seconds,
             priority=asked.priority,
             allowed_regions=asked.allowed_regions,
-            deadline=None if deadline_s is None else now + timedelta(seconds=deadline_s),
+            deadline_s=asked.deadline_seconds,
             webhook_url=asked.webhook_url,
             webhook_events=None if events is None else [event.value for event in events],
             labels=asked.metadata,

@@ -170,7 +170,7 @@ class _Stream:
             return
         self._sent = position
         eta_s = job_view.done_in_s(job_view.forecast_running(self._services, job, step.step))
-        at = datetime.fromtimestamp(step.at or time.time(), UTC)
+        at = datetime.fromtimestamp(step.at or self._services.clock(), UTC)
         data = {
             "step": min(step.step, job.steps),
             "steps": job.steps,

@@ -1,7 +1,5 @@
 """Files of the local object store, by signed URL: the signature is the only authorisation."""
 
-import time
-
 from flask import Blueprint, request, send_file
 
 from app.api.models.stored_object import GetQuery, PutQuery
@@ -70,6 +68,6 @@ def show_object(key: str) -> Result:
         download_name=query.get("filename"),
         conditional=True,
     )
-    left_s = max(0, int(query["expires"]) - int(time.time()))
+    left_s = max(0, int(query["expires"]) - int(get_services().clock()))
     response.headers["Cache-Control"] = f"private, max-age={left_s}, immutable"
     return response

@@ -1,20 +1,27 @@
 """The regions' status, and the operators' decisions about them: admin keys only, and audited."""
 
-from time import time
-
 import redis
 import structlog
 from flask import Blueprint, g, request
 
 from app.api.models.audit import Audit, AuditEntry, AuditQuery, KeyName
 from app.api.models.base import parse_json, parse_strings
-from app.api.models.region import Cap, Controls, RegionList, RegionStatus, RoutingTable
+from app.api.models.region import (
+    Cap,
+    Controls,
+    RegionList,
+    RegionState,
+    RegionStatus,
+    RoutingTable,
+)
 from app.api.openapi.operation import ResponseSpec, Result, describe
 from app.api.process.services import Services, get_services
 from app.api.request import auth
 from app.broker.claims import Claims
 from app.broker.connections import TRAFFIC_CHANGED, wake
 from app.domain.errors import BadRequest
+from app.domain.routing.load import Report
+from app.domain.routing.table import Mode
 from app.domain.routing.topology import Pool
 from app.store.traffic import controls
 from app.store.traffic.controls import Setting, Value
@@ -43,10 +50,11 @@ def _authorise() -> None:
 def list_regions() -> Result:
     """Show every region's workers, queue, load and routing, and the table that routes.
 
-    Any key may ask. Load and ceiling are services of a region's capacity, times are in seconds;
-    null: not known.
+    Any key may ask. Load and ceiling are parts of a region's capacity, times are in seconds; null:
+    not known.
     """
-    services, now = get_services(), time()
+    services = get_services()
+    now = services.clock()
     snapshot = services.traffic.current()
     table = snapshot.table
     age_s = snapshot.table_age_s(now)
@@ -58,7 +66,8 @@ def list_regions() -> Result:
             mode=snapshot.mode(now).value,
             pinned=snapshot.controls.pinned,
             overload=table is not None and table.overload,
-            shed=0.0 if table is None else table.shed,
+            # Admission sheds by a fresh table alone.
+            shed=table.shed if table is not None and snapshot.mode(now) is Mode.NORMAL else 0.0,
             gap_points=None if table is None else table.gap_points,
         ),
         data=[_region(services, snapshot, name, now) for name in services.topology.names],
@@ -69,9 +78,12 @@ def _region(services: Services, snapshot: Snapshot, name: str, now: float) -> Re
     topology, table, decided = services.topology, snapshot.table, snapshot.controls
     found = snapshot.known(now).get(name)
     report = None if found is None else found.report
+    state = _state(report, drained=name in decided.drained)
+    planned = table is not None and state is RegionState.SERVING and table.has_capacity(name)
     return RegionStatus(
         id=name,
         object="region",
+        state=state,
         default=name == services.settings.region,
         rtt_ms=dict(topology[name].rtt_ms),
         ring={
@@ -84,12 +96,21 @@ def _region(services: Services, snapshot: Snapshot, name: str, now: float) -> Re
         service_s=None if report is None else report.service_s,
         demand=None if report is None else report.demand,
         report_age_s=None if report is None else round(max(0.0, now - report.sent_at), 1),
-        ceiling=None if table is None else table.ceilings[name],
-        load=None if table is None else table.load[name],
+        # When all regions have too much, or the table is pinned, ceilings may be above 1.
+        ceiling=min(1.0, table.ceilings[name]) if table is not None and planned else None,
+        load=table.load[name] if table is not None and planned else None,
         shares=None if table is None else dict(table.shares[name]),
         drained=name in decided.drained,
         cap=decided.caps.get(name),
     )
+
+
+def _state(report: Report | None, *, drained: bool) -> RegionState:
+    if drained:
+        return RegionState.DRAINED
+    if report is None:
+        return RegionState.UNKNOWN
+    return RegionState.SERVING if report.ready else RegionState.NO_WORKERS
 
 
 @bp.post("/regions/<region>/drain")

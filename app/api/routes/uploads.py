@@ -1,6 +1,6 @@
 """Pictures sent ahead of their jobs, directly to object storage by a signed URL."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import uuid4
 
 from flask import Blueprint, g, request
@@ -36,7 +36,7 @@ def create_upload() -> Result:
         detail = f"size_bytes: at most {most}."
         raise Invalid([FieldError("upload_too_large", "/size_bytes", detail)], status=413)
     upload_id = uuid4()
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = services.clock.now().replace(microsecond=0)
     url = services.objects.signed_put_url(
         upload_key(g.api_key.id, upload_id), expires_s=URL_S, size=asked.size_bytes
     )

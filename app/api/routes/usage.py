@@ -19,10 +19,12 @@ bp.before_request(auth.require_jobs)
 @describe({200: ResponseSpec("The report.", Usage)}, query=UsageQuery)
 def show_usage() -> Result:
     """Count the caller's jobs by the day (UTC) of their submit, deleted ones included."""
-    query = parse_strings(UsageQuery, request.args.to_dict())
+    services = get_services()
+    today = services.clock.now().date().isoformat()
+    query = parse_strings(UsageQuery, {"end": today} | request.args.to_dict())
     since = datetime.combine(query.first_day, time(), UTC)
     before = datetime.combine(query.end, time(), UTC) + timedelta(days=1)
-    with get_services().store.autocommit() as conn:
+    with services.store.autocommit() as conn:
         days = usage.by_day(conn, g.api_key.id, since=since, before=before)
     return Usage(
         object="usage",

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from app.broker import progress
+from app.broker.progress import Step
 from app.domain.errors import Transient
 from app.store import keys
 from app.store.job import attempts
@@ -184,7 +185,7 @@ def test_submits_work_with_200_streams_on_one_process(change, store, api_key, ph
             assert answer.status_code == 202
             assert time.monotonic() - began < 5
             for row in placed:
-                progress.report(client, row.job_id, row.fence, 1, 4)
+                progress.report(client, row.job_id, Step(row.fence, 1, time.time()), 4)
             services.wait_until(lambda: len(lags) >= 200, timeout_s=30)
             began = time.monotonic()
             running.close()

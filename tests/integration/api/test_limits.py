@@ -3,6 +3,7 @@
 import pytest
 
 from app.api.application import create_app
+from app.broker.connections import connect
 from app.store import keys
 from tests.support import calls, services
 
@@ -62,3 +63,13 @@ def test_without_redis_nobody_is_refused(change, api_key, photo):
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {api_key}"
     assert [calls.submit(client, photo).status_code for _ in range(2)] == [202, 202]
     app.extensions["services"].close()
+
+
+def test_a_bucket_that_is_no_number_counts_as_empty(limited, settings, store, photo):
+    """It would else be an error for as long as it lasts, and every limit in that Redis be off."""
+    calls.submit(limited, photo)
+    redis = connect(settings.redis_url, 2.0)
+    [bucket] = redis.keys("stillmotion:rate:*")
+    redis.set(bucket, b"\xff")
+    left = [calls.submit(limited, photo).headers.get("RateLimit", "").split(";")[1:2] for _ in "12"]
+    assert left == [["r=2"], ["r=1"]]
