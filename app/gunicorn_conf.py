@@ -14,6 +14,7 @@ from app.api.process.memory import give_back_large_blocks
 from app.config.settings import ConfigError, settings
 from app.objects import objects_for
 from app.outbound import parse_allow
+from app.pictures.undumpable import hide_from_own_user
 from app.telemetry import configure_logs
 
 try:
@@ -77,8 +78,9 @@ logconfig_dict = {
 
 
 def on_starting(server: object) -> None:
-    """Use the application's log format from the first line on."""
+    """Use the application's log format from the first line on. Hide the environment's secrets."""
     configure_logs(own.log_level)
+    hide_from_own_user()
 
 
 def post_worker_init(worker: Any) -> None:

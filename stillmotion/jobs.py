@@ -58,6 +58,7 @@ class SubmitOptions(TypedDict, total=False):
     size: int | None  # longest side, pixels
     motion: float | None  # scales all motion, 0 to 2
     loop: bool | None
+    background: str | None  # what transparent parts are laid on: #rrggbb
     region: str | None
     policy: str | None  # strict, ring, any
     allowed_regions: list[str] | None

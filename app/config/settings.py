@@ -84,7 +84,8 @@ class Settings(BaseSettings):
     claim_timeout_s: Annotated[float, Field(gt=0)] = 0.05
 
     max_upload_mb: Annotated[int, Field(ge=1, le=100)] = 25
-    normaliser_processes: Annotated[int, Field(ge=1, le=16)] = 1
+    # Processes that decode pictures. One key has at most all but one of them.
+    normaliser_processes: Annotated[int, Field(ge=1, le=16)] = 2
     signed_url_s: Annotated[int, Field(ge=10, le=604_800)] = 3600
     api_threads: Annotated[int, Field(ge=1, le=256)] = 8
     # Requests that only wait (event streams, `Prefer: wait`), in addition to `api_threads`.

@@ -1,15 +1,19 @@
 """The Studio as people use it: from a picture to a playing clip, and what goes wrong on the way."""
 
+import io
 import re
 
 import httpx
+import pillow_heif
 import pytest
+from PIL import Image
 
 from app.store import keys
 from tests.browser import steps
 from tests.browser.steps import expect
 from tests.support import make
 from tests.support.calls import rows_in
+from tests.support.pictures import encode
 
 PLAYS = "video => !video.paused && video.currentTime > 0.05 && video.muted && video.loop"
 
@@ -102,6 +106,17 @@ def test_a_bad_picture_is_reported_next_to_it(studio, photo, store):
     expect(page.locator("#image-error")).not_to_be_empty()
     expect(page.locator("#pick")).to_be_focused()
     assert rows_in(store) == 0
+
+
+def test_a_picture_that_the_browser_cannot_show_is_animated_all_the_same(studio, photo):
+    pillow_heif.register_heif_opener()
+    heic = encode(Image.open(io.BytesIO(photo)).resize((150, 100)), "HEIF")
+    page = studio()
+    steps.choose(page, heic, name="photo.HEIC", mime="")
+    expect(page.locator("#pick-label")).to_have_text("photo.HEIC")
+    page.get_by_role("button", name="Animate").click()
+    expect(steps.state(page)).to_be_visible()
+    expect(page.get_by_role("img", name="The picture", exact=True)).not_to_be_attached()
 
 
 def test_a_field_that_the_api_refuses_is_named(studio, photo):

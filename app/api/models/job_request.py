@@ -51,6 +51,9 @@ class JobRequest(RequestBody):
     """Longest side of the clip, pixels."""
     motion: Annotated[float, Field(ge=0, le=MAX_MOTION)] = 1.0
     """Scales all motion."""
+    background: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")] | None = None
+    """What transparent parts are laid on, as #rrggbb. Null: a ground that the shapes stand out
+    from, white if possible."""
     loop: bool = False
     """Play forwards, then backwards: the end meets the start."""
     region: RegionName | None = None
@@ -75,6 +78,14 @@ class JobRequest(RequestBody):
     """0 paid, 1 interactive, 2 batch: 0 is served first, 2 is refused first.
 
     A key has a best priority, mostly 1."""
+
+    @property
+    def background_rgb(self) -> tuple[int, int, int] | None:
+        """`background` as levels of sRGB, 0 to 255."""
+        if self.background is None:
+            return None
+        red, green, blue = bytes.fromhex(self.background[1:])
+        return red, green, blue
 
 
 def _either(one: str, other: str) -> JsonDict:

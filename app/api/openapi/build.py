@@ -170,7 +170,7 @@ class _Builder:
         encoding: dict[str, Any] = {}
         if operation.picture is not None:
             schema["properties"][operation.picture] = {
-                "description": "The picture's file: JPEG, PNG, WebP, GIF, BMP or TIFF.",
+                "description": "The picture's file: JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF.",
                 "type": "string",
                 "format": "binary",
             }

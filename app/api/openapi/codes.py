@@ -3,7 +3,7 @@
 Codes are stable, because clients branch on them: add codes, never rename one.
 """
 
-from app.pictures.normaliser import REFUSALS
+from app.pictures.refusals import REFUSALS
 
 # code -> (HTTP status, when)
 CODES: dict[str, tuple[int, str]] = {

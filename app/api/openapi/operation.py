@@ -19,7 +19,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from app.api.models.base import Query
 from app.api.models.query_string import parse_query
-from app.pictures.normaliser import REFUSALS
+from app.pictures.refusals import REFUSALS
 from app.public.response_model import ResponseModel
 
 P = ParamSpec("P")

@@ -159,7 +159,14 @@ def _normalise(services: Services, submission: Submission, plan: Plan) -> Pictur
         # To the model's largest size, not this job's: most pictures then need no scaling, which is
         # two thirds of the work, and the worker scales anyway.
         try:
-            return services.normaliser.normalise(data, max_side=plan.profile.max_size)
+            # Aside: decoding is another process's work, and may wait for others' pictures.
+            with services.gate.aside(services.gate.waiting, submission.caller.id):
+                return services.normaliser.normalise(
+                    data,
+                    max_side=plan.profile.max_size,
+                    key=submission.caller.id,
+                    background=plan.job_request.background_rgb,
+                )
         except BadRequest as error:
             code, detail, status = error.code, error.detail, error.status
         del data

@@ -114,13 +114,13 @@ function choose(file) {
   preview.onload = () => filled(true);
   preview.onerror = () => {
     filled(false);
-    // Browsers do not show TIFF.
-    if (file.type === "image/tiff") {
+    // Few browsers show these, and for HEIC some do not even know the type.
+    if (/^image\/(tiff|hei[cf]|avif)$/.test(file.type) || /\.(hei[cf]|avif)$/i.test(file.name)) {
       $("pick-label").textContent = file.name;
       return;
     }
     picture = null;
-    fault("image", `“${file.name}” is not a picture this browser can read. Use JPEG, PNG, WebP, GIF, BMP or TIFF.`);
+    fault("image", `“${file.name}” is not a picture this browser can read. Use JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF.`);
   };
   preview.src = pictureUrl;
 }
@@ -141,7 +141,7 @@ async function submit(submitted) {
   const button = $("submit");
   button.setAttribute("aria-busy", "true");
   button.textContent = "Sending…";
-  const url = pictureUrl;
+  const url = $("preview").hidden ? "" : pictureUrl; // nothing to show of a HEIC
   try {
     submitted(await send(formData()), url);
   } catch (error) {

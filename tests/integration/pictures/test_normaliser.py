@@ -19,15 +19,10 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from app.domain.errors import BadRequest, Transient
 from app.pictures.normaliser import Normaliser, Picture
+from tests.support.pictures import encode, pixels, png, refusal
 
 RED, GREEN, BLUE, GREY = (200, 40, 40), (40, 180, 40), (40, 40, 200), (128, 128, 128)
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-
-
-@pytest.fixture(scope="module")
-def normaliser():
-    with Normaliser() as shared:
-        yield shared
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 
 
 @pytest.fixture
@@ -49,23 +44,6 @@ def quarters(width: int = 96, height: int = 64) -> Image.Image:
     return image
 
 
-def encode(image: Image.Image, fmt: str = "PNG", **options) -> bytes:
-    out = io.BytesIO()
-    image.save(out, fmt, **options)
-    return out.getvalue()
-
-
-def pixels(picture: Picture) -> np.ndarray:
-    """(H, W, 3), as signed integers."""
-    image = Image.open(io.BytesIO(picture.data))
-    assert (image.format, image.mode, image.size) == (
-        "JPEG",
-        "RGB",
-        (picture.width, picture.height),
-    )
-    return np.asarray(image).astype(int)
-
-
 def centres(picture: Picture) -> list[tuple]:
     """The colours in the middle of the four quarters, as `quarters` lists them."""
     p = pixels(picture)
@@ -77,17 +55,10 @@ def assert_close(colours, expected, tolerance=6):
     assert np.abs(np.array(colours) - np.array(expected)).max() <= tolerance, (colours, expected)
 
 
-def refusal(normaliser: Normaliser, data: bytes) -> str:
-    with pytest.raises(BadRequest) as caught:
-        normaliser.normalise(data)
-    assert 400 <= caught.value.status < 500
-    return caught.value.code
-
-
 def child_pids() -> list[int]:
     tasks = Path("/proc/self/task").glob("*/children")
     pids = [int(pid) for task in tasks for pid in task.read_text().split()]
-    return [p for p in pids if b"pictures/child.py" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    return [p for p in pids if b"pictures.decoder" in Path(f"/proc/{p}/cmdline").read_bytes()]
 
 
 # Output
@@ -96,7 +67,7 @@ def child_pids() -> list[int]:
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_every_format_becomes_the_same_jpeg(normaliser, fmt):
     picture = normaliser.normalise(
-        encode(quarters(), fmt, **({"quality": 95} if fmt == "WEBP" else {}))
+        encode(quarters(), fmt, **({"quality": 95} if fmt in ("WEBP", "AVIF", "HEIF") else {}))
     )
     assert (picture.width, picture.height, picture.content_type) == (96, 64, "image/jpeg")
     assert picture.sha256 == hashlib.sha256(picture.data).hexdigest()
@@ -260,27 +231,13 @@ def tiff16_big_endian() -> bytes:
     return b"MM\0*" + struct.pack(">I", 8 + len(data)) + data + directory
 
 
-def png16_rgb() -> bytes:
-    """A 16-bit colour PNG, which Pillow reads but does not write."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        )
-
-    rows = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in ramp16())
-    header = struct.pack(">IIBBBBB", 256, 32, 16, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
 @pytest.mark.parametrize(
     "data",
     [
         encode(Image.fromarray(ramp16()), "PNG"),
         encode(Image.fromarray(ramp16()), "TIFF"),
         tiff16_big_endian(),
-        png16_rgb(),
+        png(ramp16()[:, :, None].repeat(3, axis=2), depth=16),
         encode(Image.fromarray(ramp16().astype(np.int32)), "TIFF"),
         encode(Image.fromarray(ramp16().astype(np.float32) / 65535), "TIFF"),
     ],
@@ -411,7 +368,7 @@ def test_a_process_that_hangs_is_replaced(own):
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     assert refusal(normaliser, encode(quarters())) == "image_too_complex"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8  # its second, and the start of another process
     assert normaliser.normalise(encode(quarters())).width == 96
     assert pid not in child_pids()
 
@@ -451,7 +408,7 @@ def test_the_process_gets_no_environment_and_no_descriptors(own):
     assert {path.name for path in Path(f"/proc/{pid}/fd").iterdir()} == {"0", "1", "2"}
     limits = Path(f"/proc/{pid}/limits").read_text()
     assert [line.split()[3:5] for line in limits.splitlines() if "open files" in line] == [
-        ["3", "3"]
+        ["0", "0"]
     ]
 
 

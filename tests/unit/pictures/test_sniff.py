@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.errors import BadRequest
-from app.pictures.normaliser import REFUSALS, Normaliser, sniff
+from app.pictures.normaliser import Normaliser
+from app.pictures.refusals import REFUSALS
+from app.pictures.sniffing import sniff
 
 
 def code_of(data: bytes) -> str:
@@ -27,6 +29,10 @@ def code_of(data: bytes) -> str:
         (b"BM" + bytes(12) + b"\x28\0\0\0", "BMP"),
         (b"II*\0", "TIFF"),
         (b"MM\0*", "TIFF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIF"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1miafheix", "HEIF"),
+        (b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miaf", "AVIF"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", "AVIF"),
     ],
 )
 def test_the_first_bytes_name_the_format(start, fmt):
@@ -41,9 +47,9 @@ def test_the_first_bytes_name_the_format(start, fmt):
         b"%PDF-1.7",
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
         b"<?xml version='1.0'?>\n<!-- drawn -->\n<SVG/>",
-        b"\0\0\0\x18ftypheic",
-        b"\0\0\0\x20ftypavif",
-        b"\0\0\0\x20ftypisom",
+        b"\0\0\0\x20ftypisom\0\0\0\0mp42avc1",
+        b"\0\0\0\x18ftypcrx \0\0\0\1crx isom",  # a camera's raw picture
+        b"\0\0\0\x18ftypmif1\0\0\0\0mif1j2ki",
         b"8BPS\0\1",
         b"\0\0\1\0\1\0",
     ],
@@ -74,7 +80,7 @@ def test_no_bytes_are_an_empty_image():
 @given(st.binary())
 def test_any_bytes_are_either_a_known_format_or_refused(data):
     try:
-        assert sniff(data) in {"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"}
+        assert sniff(data) in {"JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"}
     except BadRequest as error:
         assert error.code in REFUSALS
 
