@@ -14,7 +14,7 @@ from scripts.benchmarks.errors import UnsupportedBroker
 from scripts.benchmarks.figures import as_json, table
 from scripts.stack import StackError
 
-BENCHMARKS = ("faults", "jobs_api", "load", "model", "overload", "pipeline", "traffic")
+BENCHMARKS = ("abuse", "faults", "jobs_api", "load", "model", "overload", "pipeline", "traffic")
 BROKERS = ("valkey", "rabbitmq", "rabbitmq-quorum")
 FAULT_PARTS = ("storm", "scenarios")
 DRAWING = ("load", "traffic")  # those that replay traces and draw plots
