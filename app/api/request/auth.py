@@ -33,6 +33,11 @@ def require_admin() -> None:
     _require_scope("admin")
 
 
+def is_operator() -> bool:
+    """Whether the caller's key is an operator's."""
+    return "admin" in g.api_key.scopes
+
+
 def _require_scope(scope: str) -> None:
     if scope not in g.api_key.scopes:
         raise BadRequest(
