@@ -12,12 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from scripts.stack.certificate import signing_certificate
 from scripts.stack.data import ROOT, DataDir
 from scripts.stack.errors import StackError
 from scripts.stack.services import Services
 from scripts.stack.supervisor import COMMANDS, Spec
+from scripts.stack.user import User, give, give_all, obstacle, server_user
 
 REGIONS = ("us-east", "eu-west")
 PROCESSES = ("api", "dispatcher", "gpu:us-east", "gpu:eu-west", "cpu", "flower")
@@ -38,6 +40,10 @@ class Stack:
     any other. `env` is set for every process and overrides everything else. `restart=False` leaves
     a crashed process dead. `valkeys`: give each region its own Valkey as Redis and broker.
     For `data` and `environ` see Services. Not thread-safe.
+
+    If root opens it, every process runs as the user nobody, except the reaper and `command()`.
+    Where that user cannot, as in a repository in root's home, `say` gets a sentence and ours run
+    as root.
     """
 
     def __init__(
@@ -71,7 +77,12 @@ class Stack:
         )
         self.data = self.services.data
         self._supervisor = self.services.supervisor
+        self._provenance = self.data.folder("provenance")
+        self._objects = self.data.path / "objects"
+        self._regions_file = self.data.path / "regions.toml"
         self._ports: dict[str, int] = {}
+        self._say = say or (lambda _: None)
+        self._user: User | None = None
         self.env: dict[str, str] = {}  # for every process
 
     def open(self, *, wait: bool = True) -> Self:
@@ -80,6 +91,7 @@ class Stack:
             self.services.open()
             self._ports = self.data.ports(["api", "flower"])
             self.env = self._environment()
+            self._drop_root()
             self._migrate()
             for name in self.processes:
                 self.start(name, wait=False)
@@ -168,7 +180,9 @@ class Stack:
         """An API key named `demo`; the stored one if this database knows it. Raises StackError."""
         key = self.data.recall("api_key")
         if key is None or not answers(f"{self.url}/v1/jobs?limit=1", bearer=key):
-            code, printed = self.command("keys", "create", "--name", "demo", "--admin")
+            code, printed = self._stillmotion(
+                ("keys", "create", "--name", "demo", "--admin"), as_caller=False
+            )
             if code != 0:
                 raise StackError(f"No API key: {self._supervisor.last_line('stillmotion')}")
             key = printed.strip()
@@ -184,9 +198,22 @@ class Stack:
     ) -> tuple[int, str]:
         """Run `stillmotion` in the repository's folder: (exit status, stdout).
 
-        Its stderr goes to the log `stillmotion` unless a file descriptor is given.
+        It runs as the caller, whose files it reads and writes. Its stderr goes to the log
+        `stillmotion` unless a file descriptor is given.
         """
-        spec = self._python("stillmotion", ["-m", "stillmotion.cli", *map(str, arguments)], env)
+        return self._stillmotion(arguments, env, stderr, timeout_s)
+
+    def _stillmotion(
+        self,
+        arguments: Sequence[str | Path],
+        env: Mapping[str, str] | None = None,
+        stderr: int | None = None,
+        timeout_s: float = 60.0,
+        *,
+        as_caller: bool = True,
+    ) -> tuple[int, str]:
+        argv = ["-m", "stillmotion.cli", *map(str, arguments)]
+        spec = self._python("stillmotion", argv, env, as_caller=as_caller)
         # Pass Ctrl-C on: `animate` then cancels its job while the API is still running.
         spec = replace(spec, stage=COMMANDS, stop_signal=signal.SIGINT)
         code, printed = self._supervisor.run(spec, timeout_s, stdout=subprocess.PIPE, stderr=stderr)
@@ -210,31 +237,66 @@ class Stack:
             raise StackError(f"The migration failed: {self._supervisor.last_line('migrate')}")
 
     def _environment(self) -> dict[str, str]:
-        regions_file = self.data.path / "regions.toml"
         own_redis = {
             region: self.services.redis_urls[name]
             for region, name in self._valkeys.items()
             if name in self.services.redis_urls
         }
-        regions_file.touch()
-        regions_file.chmod(0o600)  # the URLs contain passwords
-        regions_file.write_text(regions_toml(self._regions, self._rtt_ms, own_redis))
+        self._regions_file.touch()
+        self._regions_file.chmod(0o600)  # the URLs contain passwords
+        self._regions_file.write_text(regions_toml(self._regions, self._rtt_ms, own_redis))
         profile = self._environ.get("MODEL_PROFILE") or "motion-small"
         search = [str(ROOT), self._environ.get("PYTHONPATH", "")]
         return {
-            **signing_certificate(self.data.folder("provenance")),
+            **signing_certificate(self._provenance),
             **self._environ,
             # Needed if the repository is read-only and so could not be installed.
             "PYTHONPATH": os.pathsep.join(filter(None, search)),
             **self.services.env,
             "REGION": self._regions[0],
-            "REGIONS_FILE": str(regions_file),
+            "REGIONS_FILE": str(self._regions_file),
             "PUBLIC_URL": self.url,
             "FLOWER_URL": next(iter(self.flower_urls), ""),
             "MODEL_PROFILE": profile,
             "SERVED_PROFILES": profile,
             **self._extra,
         }
+
+    def _drop_root(self) -> None:
+        """Choose the user of our processes, and give them the files that they need.
+
+        Folders that we write to stay ours, so that nobody can put a link there.
+        """
+        user = server_user()
+        if user is None:
+            return
+        objects = self.services.env["OBJECTS_URL"]
+        own_objects = objects == self._objects.as_uri()
+        named = ("MODEL_DIR", "PROVENANCE_CERT", "PROVENANCE_KEY", "REGIONS_FILE")
+        given = {Path(self.env[name]) for name in named if self.env.get(name)}
+        writes = [Path(self.env.get("TMPDIR") or "/tmp")]
+        if objects.startswith("file://") and not own_objects:
+            writes.append(Path(url2pathname(urlsplit(objects).path)))
+        problem = obstacle(
+            user,
+            self.env,
+            reads=[
+                *(ROOT / name for name in ("app", "migrations", "stillmotion", "workers")),
+                *(path for path in given if not path.is_relative_to(self.data.path)),
+            ],
+            writes=writes,
+        )
+        if problem:
+            user = None
+            self._say(f"Running as root: the user nobody cannot {problem}.")
+        self._user = user
+        self._provenance.chmod(0o711)
+        for path in (self._regions_file, *self._provenance.iterdir()):
+            give(path, user)
+        for folder in (self.data.folder("ready"), self.data.folder("home")):
+            give_all(folder, user)
+        if own_objects:
+            give_all(self._objects, user)
 
     def _spec(self, name: str, env: Mapping[str, str]) -> Spec:
         """How to start the process with this name."""
@@ -277,13 +339,20 @@ class Stack:
         argv: Sequence[str],
         env: Mapping[str, str] | None = None,
         ready_file: Path | None = None,
+        *,
+        as_caller: bool = False,
     ) -> Spec:
+        user, common = None if as_caller else self._user, self.env
+        if user is not None:
+            common = {name: value for name, value in self.env.items() if name[:4] != "XDG_"}
+            common |= {"HOME": str(self.data.folder("home")), "USER": "nobody", "LOGNAME": "nobody"}
         return Spec(
             name=name,
             argv=[sys.executable, *argv],
-            env={**self.env, **(env or {})},
+            env={**common, **(env or {})},
             cwd=ROOT,
             ready_file=ready_file,
+            user=user,
         )
 
     def _port(self, name: str) -> int:
