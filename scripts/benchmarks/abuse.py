@@ -12,6 +12,8 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -41,6 +43,21 @@ WEBHOOK_S = 60.0  # patience
 RECEIVERS = 16
 
 
+@dataclass(frozen=True)
+class Health:
+    """The 99th percentile of /healthz in ms, by port."""
+
+    public_ms: float
+    internal_ms: float | None = None
+
+    def figure(self, name: str) -> Figure:
+        """That of the internal port, which load balancers ask, if there is one."""
+        if self.internal_ms is None:
+            return Figure(name, self.public_ms, at_most=100, note="on the public port")
+        note = f"on the internal port; {self.public_ms:.0f} on the public one"
+        return Figure(name, self.internal_ms, at_most=100, note=note)
+
+
 class Site:
     """A running service with two tenants."""
 
@@ -50,15 +67,20 @@ class Site:
         self.other = new_key(stack, "other", submits_per_minute=1_000_000)
 
     @property
-    def health_url(self) -> str:
-        """Where probes are answered: the internal port, if the service has one."""
-        port = self.stack.env.get("INTERNAL_PORT") or self.stack.env.get("PROBE_PORT")
-        return f"http://127.0.0.1:{port}" if port else self.stack.url
+    def internal_url(self) -> str | None:
+        """Where health checks are answered without a place in the gate, if there is such a port."""
+        port = self.stack.services.supervisor.spec("api").env.get("INTERNAL_PORT")
+        return f"http://127.0.0.1:{port}" if port else None
 
-    def healthz_p99_ms(self, attack: Attack, duration_s: float) -> float:
-        with attack:
+    def healthz(self, attack: Attack, duration_s: float) -> Health:
+        urls = [self.stack.url, *filter(None, [self.internal_url])]
+        with attack, ThreadPoolExecutor() as pool:
             time.sleep(GRIP_S)
-            return p99_ms(probe(self.health_url), per_s=PROBES_PER_S, duration_s=duration_s)
+            waits = [
+                pool.submit(p99_ms, probe(url), per_s=PROBES_PER_S, duration_s=duration_s)
+                for url in urls
+            ]
+            return Health(*[wait.result() for wait in waits])
 
     def calm(self) -> None:
         """Start the API anew, so that one attack's rest is not measured with the next."""
@@ -77,12 +99,12 @@ def run(*, quick: bool = False) -> list[Figure]:
     ):
         url, key = site.stack.url, site.attacker
         _say("slow bodies")
-        bodies_ms = site.healthz_p99_ms(attacks.slow_bodies(url, key), duration_s)
+        bodies = site.healthz(attacks.slow_bodies(url, key), duration_s)
         site.calm()
         _say("slow URLs")
-        urls_ms = site.healthz_p99_ms(attacks.slow_urls(url, key, source), duration_s)
+        urls = site.healthz(attacks.slow_urls(url, key, source), duration_s)
         site.calm()
-        bomb_ms, peak_mb = _json_bombs(site, duration_s)
+        bombs, peak_mb = _json_bombs(site, duration_s)
         site.calm()
         _say("pictures that take long to decode")
         with attacks.decoder_hog(url, key, many_scans()):
@@ -91,11 +113,10 @@ def run(*, quick: bool = False) -> list[Figure]:
         site.calm()
         _say("receivers that hang")
         webhook_s = _webhook_p99_s(site, webhooks, receivers, duration_s)
-        where = "internal port" if site.health_url != url else "public port"
     return [
-        Figure("healthz_p99_ms_slow_bodies", bodies_ms, at_most=100, note=where),
-        Figure("healthz_p99_ms_slow_urls", urls_ms, at_most=100, note=where),
-        Figure("healthz_p99_ms_json_bomb", bomb_ms, at_most=100, note=where),
+        bodies.figure("healthz_p99_ms_slow_bodies"),
+        urls.figure("healthz_p99_ms_slow_urls"),
+        bombs.figure("healthz_p99_ms_json_bomb"),
         Figure("peak_rss_mb_json_bomb", peak_mb, at_most=400, note="with its picture processes"),
         Figure("other_tenant_submit_p99_ms_decoder_hog", submit_ms, at_most=300),
         Figure("other_tenant_webhook_p99_s", webhook_s, at_most=1),
@@ -123,23 +144,24 @@ def new_key(stack: Stack, name: str, *, submits_per_minute: int | None = None) -
         return keys.create(tx, name, submits_per_minute=submits_per_minute)[1]
 
 
-def _json_bombs(site: Site, duration_s: float) -> tuple[float, float]:
-    """(p99 of /healthz in ms, peak memory in MB), each the worst of three kinds of JSON."""
+def _json_bombs(site: Site, duration_s: float) -> tuple[Health, float]:
+    """(/healthz, peak memory in MB), each the worst of three kinds of JSON."""
     bombs = {
         "a million unknown fields": (attacks.unknown_fields(FIELDS), 1),
         "32 MB of unknown fields": (attacks.unknown_fields(size_bytes=BODY_BYTES), 1),
         "sixteen data URIs of 32 MB": (attacks.data_uri(BODY_BYTES), 16),
     }
-    latencies, peaks = [], []
+    seen: list[Health] = []
+    peaks: list[float] = []
     for name, (body, count) in bombs.items():
         _say(name)
         with peak_rss(site.stack.pid("api")) as peak:
             attack = attacks.json_bombs(site.stack.url, site.attacker, body, count=count)
-            latencies.append(site.healthz_p99_ms(attack, duration_s))
+            seen.append(site.healthz(attack, duration_s))
             peaks.append(peak())
-        _say(f"  /healthz {latencies[-1]:.0f} ms, peak {peaks[-1]:.0f} MB")
+        _say(f"  {seen[-1]}, peak {peaks[-1]:.0f} MB")
         site.calm()
-    return max(latencies), max(peaks)
+    return max(seen, key=lambda each: each.internal_ms or each.public_ms), max(peaks)
 
 
 def _webhook_p99_s(
