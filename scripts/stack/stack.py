@@ -12,14 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from scripts.stack.certificate import signing_certificate
 from scripts.stack.data import ROOT, DataDir
 from scripts.stack.errors import StackError
+from scripts.stack.handover import HOME, PROVENANCE, REGIONS_FILE, hand_over
 from scripts.stack.services import Services
 from scripts.stack.supervisor import COMMANDS, Spec
-from scripts.stack.user import User, give, give_all, obstacle, server_user
+from scripts.stack.user import User
 
 REGIONS = ("us-east", "eu-west")
 PROCESSES = ("api", "dispatcher", "gpu:us-east", "gpu:eu-west", "cpu", "flower")
@@ -77,9 +77,6 @@ class Stack:
         )
         self.data = self.services.data
         self._supervisor = self.services.supervisor
-        self._provenance = self.data.folder("provenance")
-        self._objects = self.data.path / "objects"
-        self._regions_file = self.data.path / "regions.toml"
         self._ports: dict[str, int] = {}
         self._say = say or (lambda _: None)
         self._user: User | None = None
@@ -91,7 +88,9 @@ class Stack:
             self.services.open()
             self._ports = self.data.ports(["api", "flower"])
             self.env = self._environment()
-            self._drop_root()
+            self._user, problem = hand_over(self.data, self.env)
+            if problem:
+                self._say(f"Running as root: the user nobody cannot {problem}.")
             self._migrate()
             for name in self.processes:
                 self.start(name, wait=False)
@@ -242,61 +241,26 @@ class Stack:
             for region, name in self._valkeys.items()
             if name in self.services.redis_urls
         }
-        self._regions_file.touch()
-        self._regions_file.chmod(0o600)  # the URLs contain passwords
-        self._regions_file.write_text(regions_toml(self._regions, self._rtt_ms, own_redis))
+        regions_file = self.data.path / REGIONS_FILE
+        regions_file.touch()
+        regions_file.chmod(0o600)  # the URLs contain passwords
+        regions_file.write_text(regions_toml(self._regions, self._rtt_ms, own_redis))
         profile = self._environ.get("MODEL_PROFILE") or "motion-small"
         search = [str(ROOT), self._environ.get("PYTHONPATH", "")]
         return {
-            **signing_certificate(self._provenance),
+            **signing_certificate(self.data.folder(PROVENANCE)),
             **self._environ,
             # Needed if the repository is read-only and so could not be installed.
             "PYTHONPATH": os.pathsep.join(filter(None, search)),
             **self.services.env,
             "REGION": self._regions[0],
-            "REGIONS_FILE": str(self._regions_file),
+            "REGIONS_FILE": str(regions_file),
             "PUBLIC_URL": self.url,
             "FLOWER_URL": next(iter(self.flower_urls), ""),
             "MODEL_PROFILE": profile,
             "SERVED_PROFILES": profile,
             **self._extra,
         }
-
-    def _drop_root(self) -> None:
-        """Choose the user of our processes, and give them the files that they need.
-
-        Folders that we write to stay ours, so that nobody can put a link there.
-        """
-        user = server_user()
-        if user is None:
-            return
-        objects = self.services.env["OBJECTS_URL"]
-        own_objects = objects == self._objects.as_uri()
-        named = ("MODEL_DIR", "PROVENANCE_CERT", "PROVENANCE_KEY", "REGIONS_FILE")
-        given = {Path(self.env[name]) for name in named if self.env.get(name)}
-        writes = [Path(self.env.get("TMPDIR") or "/tmp")]
-        if objects.startswith("file://") and not own_objects:
-            writes.append(Path(url2pathname(urlsplit(objects).path)))
-        problem = obstacle(
-            user,
-            self.env,
-            reads=[
-                *(ROOT / name for name in ("app", "migrations", "stillmotion", "workers")),
-                *(path for path in given if not path.is_relative_to(self.data.path)),
-            ],
-            writes=writes,
-        )
-        if problem:
-            user = None
-            self._say(f"Running as root: the user nobody cannot {problem}.")
-        self._user = user
-        self._provenance.chmod(0o711)
-        for path in (self._regions_file, *self._provenance.iterdir()):
-            give(path, user)
-        for folder in (self.data.folder("ready"), self.data.folder("home")):
-            give_all(folder, user)
-        if own_objects:
-            give_all(self._objects, user)
 
     def _spec(self, name: str, env: Mapping[str, str]) -> Spec:
         """How to start the process with this name."""
@@ -345,7 +309,7 @@ class Stack:
         user, common = None if as_caller else self._user, self.env
         if user is not None:
             common = {name: value for name, value in self.env.items() if name[:4] != "XDG_"}
-            common |= {"HOME": str(self.data.folder("home")), "USER": "nobody", "LOGNAME": "nobody"}
+            common |= {"HOME": str(self.data.folder(HOME)), "USER": "nobody", "LOGNAME": "nobody"}
         return Spec(
             name=name,
             argv=[sys.executable, *argv],
