@@ -1,6 +1,5 @@
 """The user of a whole stack that root starts: nobody, or root with a line that says why."""
 
-import importlib.util
 import json
 import os
 import pwd
@@ -78,13 +77,7 @@ def run_stack(place, code) -> Callable[..., dict]:
     """Run STACK as root with an interpreter and libraries that nobody can use, too."""
     nobody = pwd.getpwnam("nobody").pw_uid
     python = python_for(nobody, place / "python")
-    site = Path(importlib.util.find_spec("celery").origin).parents[1]
-    # Where the picture process finds them, too: it ignores the environment.
-    (Path(python).parents[1] / "lib" / Path(python).name / "site-packages").symlink_to(site)
     env = {"PATH": os.defpath, "PYTHONPATH": str(code)}
-    check = [python, "-P", "-c", "import celery, psycopg"]
-    if subprocess.run(check, user=nobody, cwd="/", env=env, capture_output=True).returncode:
-        pytest.skip("the installed libraries cannot be used by another user")
     shutil.copy(ROOT / "scripts/assets/cat.jpg", place / "photo.jpg")
 
     def run(*processes: str) -> dict:
