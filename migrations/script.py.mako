@@ -1,6 +1,6 @@
 """${message}
 
-Safe beside the previous release: say why.
+Safe while the previous release runs: say why.
 """
 
 import sqlalchemy as sa

@@ -104,7 +104,7 @@ class PipLog:
                 self._progress.phase = "the package index does not answer; trying again"
 
     def _phase_of(self, line: str) -> str | None:
-        """What pip is doing, from a line of its output; None where the line does not tell."""
+        """What pip is doing, from a line of its output; None if the line does not say."""
         first, _, rest = line.partition(" ")
         match first:
             case "Collecting" | "Processing" | "Requirement":  # each package has one of these

@@ -1,4 +1,4 @@
-# Sourced by the commands beside it with ROOT set: finds Python and fills the virtual environment.
+# Sourced by the commands next to it, with ROOT set: finds Python and fills the virtual environment.
 # Sets PY to the environment's interpreter. Exit status 69: no suitable Python.
 
 find_python() {

@@ -44,9 +44,10 @@ def make_celery(config: Settings, region: str | None = None) -> Celery:
     Raises ConfigError.
     """
     broker = config.broker_of(region or config.region)
+    on_redis = broker.startswith("redis")
     app = Celery("stillmotion", broker=broker, set_as_current=False)
     app.conf.update(
-        broker_transport_options=REDIS_OPTIONS if broker.startswith("redis") else AMQP_OPTIONS,
+        broker_transport_options=REDIS_OPTIONS if on_redis else AMQP_OPTIONS,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=5,
@@ -70,10 +71,20 @@ def make_celery(config: Settings, region: str | None = None) -> Celery:
         worker_redirect_stdouts=False,
         task_default_queue=HOUSEKEEPING_QUEUE,
         task_create_missing_queues=True,
+        task_create_missing_queue_type="classic" if on_redis else config.broker_queue_type,
+        # Celery declares 28 of these next to quorum queues. Nothing here uses them, so keep them
+        # cheap.
+        broker_native_delayed_delivery_queue_type="classic",
         worker_proc_alive_timeout=120,
         timezone="UTC",
     )
     return app
+
+
+def queue_name(app: Celery, queue: str) -> str:
+    """A queue's name on the broker of `app`."""
+    quorum = app.conf.task_create_missing_queue_type == "quorum"
+    return f"{queue}.quorum" if quorum else queue
 
 
 def node_name(kind: str) -> str:
@@ -96,7 +107,7 @@ def run_worker(
             "worker",
             "--pool=threads",
             f"--concurrency={threads}",
-            f"--queues={','.join(queues)}",
+            f"--queues={','.join(queue_name(app, queue) for queue in queues)}",
             f"--hostname={name}",
             "--without-gossip",
             "--without-mingle",

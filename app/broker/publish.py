@@ -9,7 +9,7 @@ from uuid import UUID
 from celery import Celery
 from kombu import Producer
 
-from app.broker.celery_app import make_celery
+from app.broker.celery_app import make_celery, queue_name
 from app.config.settings import Settings
 from app.domain.errors import Transient
 from app.domain.job.messages import RENDER, task_id
@@ -76,7 +76,7 @@ class Publisher:
                     for args, message_id in messages:
                         app.send_task(
                             *(task, args),
-                            queue=queue,
+                            queue=queue_name(app, queue),
                             task_id=message_id,
                             producer=producer,
                             retry=False,

@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     # Signs object URLs and derives webhook secrets, so a guessable one would open both.
     secret_key: Annotated[str, Field(min_length=32, repr=False)]
     broker_url: str = ""  # for regions without a broker or Redis of their own; default: redis_url
+    # Of RabbitMQ. A queue cannot change its type, so quorum queues have names of their own.
+    broker_queue_type: Literal["classic", "quorum"] = "classic"
     s3_endpoint_url: str = ""
     s3_public_endpoint_url: str = ""
     public_url: str = "http://127.0.0.1:8000"

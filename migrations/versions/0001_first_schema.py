@@ -1,6 +1,6 @@
 """First schema.
 
-Safe beside the previous release: there is none.
+There is no previous release to be compatible with.
 """
 
 import sqlalchemy as sa

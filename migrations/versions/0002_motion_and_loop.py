@@ -1,7 +1,7 @@
 """A job's motion strength and loop.
 
-Safe beside the previous release: adds columns with constant defaults, which rewrites no table, and
-the previous release's inserts get the defaults.
+Safe while the previous release runs: columns with constant defaults rewrite no table, and that
+release's inserts get the defaults.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
 """Routing tables, operators' controls and their audit, and the sequence of regional reports.
 
-Safe beside the previous release: adds tables and a sequence that it does not know.
+Safe while the previous release runs: it does not use the new tables and sequence.
 """
 
 import sqlalchemy as sa

@@ -1,8 +1,8 @@
-"""Webhook endpoints as resources, rotation of secrets, event filters, leases that can be counted.
+"""Webhook endpoints as resources, rotation of secrets, event filters, and countable leases.
 
-Safe beside the previous release: adds a table, columns that are empty or constant, and indexes that
-are built without blocking. Its deliveries have no endpoint, which is what they mean.
-Can be run again when an index build failed: what came before it is committed then.
+Safe while the previous release runs: adds a table, columns that are empty or constant, and indexes
+that are built without blocking. That release's deliveries have no endpoint, which is correct.
+Can be run again after a failed index build: everything before it is committed by then.
 """
 
 import sqlalchemy as sa

@@ -1,9 +1,9 @@
 """Fair queues, slots, predictions, retention.
 
-Safe beside the previous release: columns have defaults or may be NULL. That release places by an
-order that the new indexes do not have, so its placements sort until it is replaced; and its
-submits are stamped 0, which puts them at the head of their class.
-Can be run again when an index build failed: what came before it is committed then.
+Safe while the previous release runs: columns have defaults or may be NULL. The new indexes do not
+have that release's order of placement, so its placements sort until it is replaced. Its submits are
+stamped 0, which puts them at the head of their class.
+Can be run again after a failed index build: everything before it is committed by then.
 """
 
 import sqlalchemy as sa
@@ -47,7 +47,7 @@ def upgrade() -> None:
         sa.Column("purged_at", sa.DateTime(timezone=True), nullable=True),
     ):
         op.add_column("jobs", column, if_not_exists=True)
-    # NOT VALID: no scan under a lock; every old row keeps both by its defaults.
+    # NOT VALID avoids a scan under a lock. By their defaults, all old rows satisfy both.
     for name, condition in (
         ("cost", "cost > 0"),
         ("only_ended_is_purged", f"purged_at IS NULL OR {ENDED}"),

@@ -1,6 +1,6 @@
 """Index ended jobs by their end, and failures among them, for the operations page.
 
-Safe beside the previous release: adds indexes, changes no column.
+Safe while the previous release runs: adds indexes, changes no column.
 """
 
 from alembic import op

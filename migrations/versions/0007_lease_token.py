@@ -1,8 +1,8 @@
 """The token of an attempt's lease, drawn by the worker that begins it.
 
-Safe beside the previous release: adds a column that is empty. Attempts that the previous release
-begins have no token, and it ends them by their fence alone; an attempt of this release is ended by
-the worker that began it, which knows its token.
+Safe while the previous release runs: adds an empty column. Attempts begun by that release have no
+token, and it ends them by their fence alone. An attempt of this release is ended by the worker that
+began it, which knows the token.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
-"""An attempt that failed of a shared part's outage is taken back from the count of begun ones.
+"""Do not count an attempt that failed because of an outage of a shared service.
 
-Safe beside the previous release: what it writes is allowed as before.
+Safe while the previous release runs: everything it writes is still allowed.
 """
 
 from alembic import op
@@ -34,7 +34,7 @@ BEGIN
 END
 $$
 """
-# Only the attempt that runs, and only on its way back to the queue.
+# Only for the running attempt, and only on its way back to the queue.
 EXCUSED = " - (OLD.state = 'processing' AND NEW.state = 'queued')::int"
 
 

@@ -10,11 +10,20 @@ from typing import Any
 from rich.console import Console
 
 from app.planning.traces import TraceError
-from scripts.benchmarks.errors import UnsupportedBroker
 from scripts.benchmarks.figures import as_json, table
 from scripts.stack import StackError
 
-BENCHMARKS = ("abuse", "faults", "jobs_api", "load", "model", "overload", "pipeline", "traffic")
+BENCHMARKS = (
+    "abuse",
+    "faults",
+    "jobs_api",
+    "load",
+    "model",
+    "overload",
+    "pipeline",
+    "soak",
+    "traffic",
+)
 BROKERS = ("valkey", "rabbitmq", "rabbitmq-quorum")
 FAULT_PARTS = ("storm", "scenarios")
 DRAWING = ("load", "traffic")  # those that replay traces and draw plots
@@ -40,11 +49,14 @@ def main() -> int:
         help="traffic: an Azure LLM inference trace to replay as well; load: any trace that "
         "app/planning/traces.py reads, instead of Poisson arrivals",
     )
-    breaking = parser.add_argument_group("faults and overload")
-    breaking.add_argument("--minutes", type=float, help="of each storm (15) or overload (5)")
+    breaking = parser.add_argument_group("faults, overload and soak")
+    breaking.add_argument(
+        "--minutes", type=float, help="of each storm (15), overload (5) or soak (120)"
+    )
     breaking.add_argument("--seed", type=int, nargs="+", default=[1], help="a storm for each")
     breaking.add_argument("--broker", choices=BROKERS, default="valkey")
     breaking.add_argument("--knee", type=float, help="overload: jobs/s; default: by a ramp")
+    breaking.add_argument("--rate", type=float, help="soak: jobs/s")
     part = breaking.add_mutually_exclusive_group()
     part.add_argument("--storm", action="store_true", help="only the random faults")
     part.add_argument("--scenarios", action="store_true", help="only the recovery times")
@@ -62,6 +74,8 @@ def main() -> int:
         more = {"plots": plots, "trace": arguments.trace}
     if arguments.name == "overload":
         more = {"minutes": arguments.minutes, "knee_rate": arguments.knee}
+    if arguments.name == "soak":
+        more = {"minutes": arguments.minutes, "rate": arguments.rate}
     if arguments.name == "faults":
         both = not (arguments.storm or arguments.scenarios)
         more = {
@@ -75,7 +89,7 @@ def main() -> int:
     except StackError as error:
         print(error, file=sys.stderr)
         return 69
-    except (TraceError, UnsupportedBroker) as error:
+    except TraceError as error:
         print(error, file=sys.stderr)
         return 2
     title = f"{arguments.name} (load average {before:.1f} before the run)"

@@ -1,4 +1,4 @@
-"""Reads Postgres, the bucket and the receiver's log after a storm, and finds what is wrong."""
+"""Reads Postgres, the bucket and the receiver's log after a storm and finds violations."""
 
 import os
 import time
@@ -15,7 +15,7 @@ from app.domain.routing.topology import Pool
 from app.objects import Objects, objects_for
 from app.store.session import Store
 from scripts.benchmarks.fault_clients import TERMINAL, Api, Ledger
-from scripts.benchmarks.fault_world import PROFILE, REGIONS, WORKERS, World
+from scripts.benchmarks.fault_testbed import PROFILE, REGIONS, WORKERS, Testbed
 from scripts.benchmarks.harness.webhook_log import Received
 from workers.cpu import housekeeping
 
@@ -28,7 +28,7 @@ LIVE = "state NOT IN ('canceled', 'expired', 'failed', 'succeeded')"
 JOBS = """
     SELECT id::text, state, output_key, output_bytes, input_key, begun, purged_at IS NOT NULL AS
         purged, error_code, finished_at,
-        (state = 'processing' AND lease_until > now()) OR not_before > now() AS waits_rightly,
+        (state = 'processing' AND lease_until > now()) OR not_before > now() AS may_wait,
         (SELECT count(*) FROM attempts AS a WHERE a.job_id = jobs.id AND a.outcome = 'succeeded')
             AS successes,
         (SELECT count(*) FROM attempts AS a WHERE a.job_id = jobs.id AND a.ended_at IS NULL)
@@ -48,12 +48,12 @@ UNSENT = """
 
 @dataclass
 class Verdict:
-    """Sentences, one for each thing that is wrong."""
+    """One sentence for each violation."""
 
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     leaked: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # what is worth knowing, and right
+    notes: list[str] = field(default_factory=list)  # worth knowing, but not wrong
 
     @property
     def wrong(self) -> list[str]:
@@ -64,31 +64,31 @@ class Verdict:
         ]
 
 
-def settle(world: World, *, limit_s: float = SETTLE_S) -> float:
-    """Wait until no job is live and no webhook is due; seconds until the jobs had ended."""
+def settle(testbed: Testbed, *, limit_s: float = SETTLE_S) -> float:
+    """Wait until no job is live and no webhook is due. Returns the seconds without the latter."""
     began = time.monotonic()
-    with world.connect() as connection:
+    with testbed.connect() as connection:
         _wait_for_none(connection, f"SELECT count(*) FROM jobs WHERE {LIVE}", limit_s)
         took_s = time.monotonic() - began
         _wait_for_none(connection, UNSENT, WEBHOOKS_S)
     return took_s
 
 
-def check(world: World, ledger: Ledger) -> Verdict:
-    """Everything, after `settle`. Sweeps the bucket as if it were two days old."""
+def check(testbed: Testbed, ledger: Ledger) -> Verdict:
+    """Check everything; call after `settle`. Sweeps the bucket as if it were two days old."""
     verdict = Verdict(lost=list(ledger.broken), doubled=list(ledger.doubled))
-    with world.connect() as connection:
+    with testbed.connect() as connection:
         cursor = connection.cursor(row_factory=dict_row)
         rows = {str(row["id"]): row for row in cursor.execute(JOBS).fetchall()}
         deliveries = cursor.execute(DELIVERIES).fetchall()
-    objects = objects_for(world.settings)
-    _check_promises(rows, ledger, verdict)
+    objects = objects_for(testbed.settings)
+    _check_observations(rows, ledger, verdict)
     _check_rows(rows, verdict)
     _check_clips(rows, objects, verdict)
-    _check_webhooks(rows, deliveries, world.webhooks.received(), verdict)
-    _check_bucket(world, objects, verdict)
-    _check_claims(world, verdict)
-    _probe(world, verdict)
+    _check_webhooks(rows, deliveries, testbed.webhooks.received(), verdict)
+    _check_bucket(testbed, objects, verdict)
+    _check_claims(testbed, verdict)
+    _probe(testbed, verdict)
     return verdict
 
 
@@ -98,17 +98,17 @@ def _wait_for_none(connection: Any, count: str, limit_s: float) -> None:
         time.sleep(0.25)
 
 
-def _check_promises(rows: dict[str, Row], ledger: Ledger, verdict: Verdict) -> None:
-    """What the clients were told, against what is."""
-    for job_id, promise in ledger.jobs.items():
+def _check_observations(rows: dict[str, Row], ledger: Ledger, verdict: Verdict) -> None:
+    """Compare what the clients saw with the rows."""
+    for job_id, seen in ledger.jobs.items():
         row = rows.get(job_id)
         if row is None:
             verdict.lost.append(f"{job_id} was accepted and has no row")
             continue
         state = row["state"]
-        if promise.ended and state != promise.ended:
-            verdict.lost.append(f"{job_id} was shown as {promise.ended} and is {state}")
-        if promise.cancel_accepted and state != "canceled":
+        if seen.ended and state != seen.ended:
+            verdict.lost.append(f"{job_id} was shown as {seen.ended} and is {state}")
+        if seen.cancel_accepted and state != "canceled":
             verdict.lost.append(f"{job_id} is {state} although a cancel was accepted")
 
 
@@ -117,7 +117,7 @@ def _check_rows(rows: dict[str, Row], verdict: Verdict) -> None:
     for job_id, row in rows.items():
         states[row["state"]] += 1
         if row["state"] not in TERMINAL:
-            if row["waits_rightly"]:
+            if row["may_wait"]:
                 verdict.notes.append(f"{job_id} is {row['state']} and has a reason to be")
             else:
                 verdict.lost.append(f"{job_id} is {row['state']} after everything had settled")
@@ -153,7 +153,7 @@ def _check_clips(rows: dict[str, Row], objects: Objects, verdict: Verdict) -> No
 
 
 def is_one_mp4(data: bytes) -> bool:
-    """Whether the boxes fill the file and there is one of each that a clip has once."""
+    """Whether the boxes fill the file, with exactly one of each that a clip has once."""
     found = []
     at = 0
     while at + 8 <= len(data):
@@ -168,7 +168,7 @@ def is_one_mp4(data: bytes) -> bool:
 def _check_webhooks(
     rows: dict[str, Row], deliveries: list[Row], received: list[Received], verdict: Verdict
 ) -> None:
-    """One event for each end, one id for each event, and none that says otherwise."""
+    """One event for each end, one id for each event, and no event that contradicts a row."""
     owed: dict[str, list[Row]] = defaultdict(list)
     for delivery in deliveries:
         owed[delivery["job_id"]].append(delivery)
@@ -196,22 +196,22 @@ def _check_webhooks(
         verdict.lost.append(f"{job_id} was announced and has no row")
 
 
-def _check_bucket(world: World, objects: Objects, verdict: Verdict) -> None:
-    """What no row names is swept; after that each named object is there, and no other."""
-    _age(world.storage.directory)
-    orphans = {info.key for info in objects.list()} - _named(world)
+def _check_bucket(testbed: Testbed, objects: Objects, verdict: Verdict) -> None:
+    """Sweep what no row names; then every named object must exist, and no other."""
+    _age(testbed.storage.directory)
+    orphans = {info.key for info in objects.list()} - _named(testbed)
     verdict.notes.append(f"{len(orphans)} objects without a row before the sweep")
-    with closing(Store(world.settings.sqlalchemy_url, pool_size=1)) as store:
+    with closing(Store(testbed.settings.sqlalchemy_url, pool_size=1)) as store:
         housekeeping.sweep(store, objects)
-    # Asked again: the sweep also removes jobs that were deleted while they rendered.
-    named, kept = _named(world), {info.key for info in objects.list()}
+    # Read again: the sweep also removes jobs that were deleted while they rendered.
+    named, kept = _named(testbed), {info.key for info in objects.list()}
     verdict.leaked += [f"{key} has no row and was not swept" for key in sorted(kept - named)]
     verdict.lost += [f"{key} is named and gone" for key in sorted(named - kept)]
 
 
-def _named(world: World) -> set[str]:
+def _named(testbed: Testbed) -> set[str]:
     """The keys of all objects that rows name."""
-    with world.connect() as connection:
+    with testbed.connect() as connection:
         rows = connection.execute(
             "SELECT key FROM jobs, unnest(ARRAY[input_key, output_key]) AS key"
             " WHERE purged_at IS NULL AND key IS NOT NULL"
@@ -226,11 +226,11 @@ def _age(folder: Path) -> None:
             os.utime(path, (old, old))
 
 
-def _check_claims(world: World, verdict: Verdict) -> None:
+def _check_claims(testbed: Testbed, verdict: Verdict) -> None:
     """No claim outlives the jobs; workers that are not ready again are noted."""
     ready = 0
     for region in REGIONS:
-        with world.redis(world.stack.valkey_of(region)) as client:
+        with testbed.redis(testbed.stack.valkey_of(region)) as client:
             pool = Pool(region, PROFILE)
             seconds, micros = client.time()
             now_ms = int(seconds) * 1000 + int(micros) // 1000
@@ -240,11 +240,11 @@ def _check_claims(world: World, verdict: Verdict) -> None:
     verdict.notes.append(f"{ready} of {len(WORKERS)} workers are ready")
 
 
-def _probe(world: World, verdict: Verdict) -> None:
+def _probe(testbed: Testbed, verdict: Verdict) -> None:
     """The service still works: one more job in each region, of a key with one slot."""
-    api = Api(world.stack.url, world.key("probe", max_concurrency=1))
+    api = Api(testbed.stack.url, testbed.key("probe", max_concurrency=1))
     for region in REGIONS:
-        status, job_id = api.submit(region=region, webhook_url=world.webhooks.url)
+        status, job_id = api.submit(region=region, webhook_url=testbed.webhooks.url)
         deadline = time.monotonic() + PROBE_S
         state = f"refused with {status}"
         while job_id and time.monotonic() < deadline:

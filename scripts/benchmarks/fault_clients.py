@@ -1,4 +1,4 @@
-"""Clients of the API during a storm, and everything that the API promised them."""
+"""Clients of the API during a storm, and everything the API answered them."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from scripts.benchmarks.client import BOUNDARY, form
-from scripts.benchmarks.fault_world import REGIONS, World
+from scripts.benchmarks.fault_testbed import REGIONS, Testbed
 
 PATIENCE_S = 10.0
 FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -26,20 +26,20 @@ TERMINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 
 
 @dataclass
-class Promise:
-    """What one client was told about one job."""
+class Observed:
+    """What one client has seen of one job."""
 
-    ended: str | None = None  # the terminal state that it was shown
+    ended: str | None = None  # the terminal state it saw
     cancel_accepted: bool = False
     delete_tried: bool = False
 
 
 @dataclass
 class Ledger:
-    """Of all clients. Each job belongs to one client, so only additions need the lock."""
+    """What all clients saw. Each job belongs to one client, so only additions need the lock."""
 
-    jobs: dict[str, Promise] = field(default_factory=dict)  # accepted, by id
-    broken: list[str] = field(default_factory=list)  # promises that a client saw broken
+    jobs: dict[str, Observed] = field(default_factory=dict)  # accepted, by id
+    broken: list[str] = field(default_factory=list)  # contradictions that a client saw
     doubled: list[str] = field(default_factory=list)  # two jobs under one idempotency key
     answers: Counter[str] = field(default_factory=Counter)  # by kind of request and status
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -59,7 +59,7 @@ class Api:
     def call(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}
     ) -> tuple[int, dict[str, Any]]:
-        """(status, answer); status 0: there was none."""
+        """(status, answer); status 0 means no answer."""
         status, _, payload = self._exchange(method, path, body, headers)
         return status, json.loads(payload) if payload else {}
 
@@ -89,9 +89,9 @@ class Api:
 class StormClient:
     """Submits, polls, cancels and deletes until `stop()`; `orders` takes "cancel" and "delete"."""
 
-    def __init__(self, world: World, ledger: Ledger, key: str, seed: int):
-        self._api = Api(world.stack.url, key)
-        self._webhook_url = world.webhooks.url
+    def __init__(self, testbed: Testbed, ledger: Ledger, key: str, seed: int):
+        self._api = Api(testbed.stack.url, key)
+        self._webhook_url = testbed.webhooks.url
         self._ledger = ledger
         self._random = random.Random(seed)
         self._mine: list[str] = []
@@ -126,7 +126,7 @@ class StormClient:
             self._look(job_id)
 
     def _obey(self) -> None:
-        """A storm that was ordered: half of the newest jobs."""
+        """Cancel or delete half of the newest jobs if ordered to."""
         try:
             order = self.orders.get_nowait()
         except Empty:
@@ -155,7 +155,7 @@ class StormClient:
                 return
             if self._stopping.wait(min(2.0, 0.1 * 2**n)):
                 return
-        if key and job_id and draw.random() < 0.2:  # a client that lost the answer asks again
+        if key and job_id and draw.random() < 0.2:  # as if the answer was lost
             again, same = self._api.submit(key, **fields)
             self._ledger.note("replay", again)
             if same and same != job_id:
@@ -165,32 +165,32 @@ class StormClient:
 
     def _accepted(self, job_id: str) -> None:
         with self._ledger.lock:
-            self._ledger.jobs.setdefault(job_id, Promise())
+            self._ledger.jobs.setdefault(job_id, Observed())
         self._mine.append(job_id)
 
     def _look(self, job_id: str) -> None:
         status, job = self._api.call("GET", f"/v1/jobs/{job_id}")
         self._ledger.note("show", status)
-        promise = self._ledger.jobs[job_id]
-        if status in (404, 410) and not promise.delete_tried:
+        seen = self._ledger.jobs[job_id]
+        if status in (404, 410) and not seen.delete_tried:
             self._broken(f"{job_id} was accepted and is unknown ({status})")
         if status != 200:
             return
-        if promise.ended and job["state"] != promise.ended:
-            self._broken(f"{job_id} was shown as {promise.ended}, then as {job['state']}")
+        if seen.ended and job["state"] != seen.ended:
+            self._broken(f"{job_id} was shown as {seen.ended}, then as {job['state']}")
         if job["state"] in TERMINAL:
-            promise.ended = job["state"]
+            seen.ended = job["state"]
 
     def _cancel(self, job_id: str) -> None:
         status, job = self._api.call("POST", f"/v1/jobs/{job_id}/cancel")
         self._ledger.note("cancel", status)
-        promise = self._ledger.jobs[job_id]
+        seen = self._ledger.jobs[job_id]
         if status in (200, 202):
-            if promise.ended not in (None, "canceled"):
-                self._broken(f"{job_id} was shown as {promise.ended}, then a cancel was accepted")
-            promise.cancel_accepted = True
+            if seen.ended not in (None, "canceled"):
+                self._broken(f"{job_id} was shown as {seen.ended}, then a cancel was accepted")
+            seen.cancel_accepted = True
         if status == 200:
-            promise.ended = job["state"]
+            seen.ended = job["state"]
 
     def _delete(self, job_id: str) -> None:
         self._ledger.jobs[job_id].delete_tried = True
@@ -205,14 +205,14 @@ class StormClient:
 class Crowd:
     """The clients of one storm. The last one's key has a concurrency limit."""
 
-    def __init__(self, world: World, seed: int):
+    def __init__(self, testbed: Testbed, seed: int):
         self.ledger = Ledger()
         limits = [None] * (CLIENTS - 1) + [LIMITED]
         self._clients = [
             StormClient(
-                world,
+                testbed,
                 self.ledger,
-                world.key(f"storm-{n}", max_concurrency=limit),
+                testbed.key(f"storm-{n}", max_concurrency=limit),
                 seed * 1000 + n,
             )
             for n, limit in enumerate(limits)

@@ -12,7 +12,7 @@ from psycopg import Error
 
 from scripts.benchmarks.fault_check import LIVE
 from scripts.benchmarks.fault_clients import Api
-from scripts.benchmarks.fault_world import DISPATCHERS, HOME, OTHER, WORKERS, World
+from scripts.benchmarks.fault_testbed import DISPATCHERS, HOME, OTHER, WORKERS, Testbed
 from scripts.stack import StackError
 
 WAIT_S = 90.0
@@ -22,12 +22,12 @@ BEGUN = "SELECT extract(epoch FROM started_at)::float8 FROM jobs WHERE id = %s A
 
 
 class Scenarios:
-    """Each returns seconds, or a ratio; `outage_s` is how long storage is away in the last."""
+    """Each returns seconds or a ratio. `outage_s`: how long storage is down in the last."""
 
-    def __init__(self, world: World, outage_s: float):
-        self._world = world
+    def __init__(self, testbed: Testbed, outage_s: float):
+        self._testbed = testbed
         self._outage_s = outage_s
-        self._api = Api(world.stack.url, world.key("scenarios"))
+        self._api = Api(testbed.stack.url, testbed.key("scenarios"))
 
     def worker_kill_to_begun_s(self) -> float:
         """SIGKILL of a busy worker, until its job has begun on another."""
@@ -38,11 +38,11 @@ class Scenarios:
                 "SELECT worker FROM attempts WHERE job_id = %s AND begun_at IS NOT NULL", job_id
             )
             name = next(
-                name for name in WORKERS if worker in self._world.stack.log(name).read_text()
+                name for name in WORKERS if worker in self._testbed.stack.log(name).read_text()
             )
             time.sleep(1.0)
             killed = time.time()
-            self._world.kill(name)
+            self._testbed.kill(name)
             [begun] = self._wait(BEGUN, job_id, 2)
         return float(begun) - killed
 
@@ -55,7 +55,7 @@ class Scenarios:
         return max(0.0, float(begun) - back)
 
     def postgres_back_to_accepted_s(self) -> float:
-        """From a Postgres that was killed being ready, until a submit is accepted."""
+        """From the time a killed Postgres is ready again until a submit is accepted."""
         with self._down("postgres"):
             self._api.submit(region=HOME)
         back = self._back("postgres")
@@ -65,41 +65,41 @@ class Scenarios:
     def region_lost_to_overflow_s(self) -> float:
         """From the loss of a region's workers, dispatcher and Valkey, until a job whose home it is
         has begun elsewhere."""
-        world = self._world
+        testbed = self._testbed
         lost = [name for name in (*WORKERS, *DISPATCHERS) if OTHER in name]
-        lost += [name for name in world.valkeys if OTHER in name]
+        lost += [name for name in testbed.valkeys if OTHER in name]
         for name in lost:
-            world.stack.kill(name, signal.SIGSTOP)  # so that none comes back by itself
+            testbed.stack.kill(name, signal.SIGSTOP)  # so that none comes back by itself
         gone = time.time()
         try:
             job_id = self._submit(OTHER)
             [begun] = self._wait(BEGUN, job_id, 1)
         finally:
-            world.heal()
+            testbed.heal()
         return float(begun) - gone
 
     def outage_recovery_ratio(self) -> float:
-        """Time until a backlog is gone after storage was away, by the time it takes without."""
-        world = self._world
-        count = max(8, round(len(WORKERS) * self._outage_s / world.render_s / 4))
+        """Time to drain a backlog after a storage outage, relative to the time without one."""
+        testbed = self._testbed
+        count = max(8, round(len(WORKERS) * self._outage_s / testbed.render_s / 4))
         normal_s = self._drain(self._backlog(count))
         jobs = self._backlog(count)
-        world.storage.away()
+        testbed.storage.away()
         time.sleep(self._outage_s)
-        with world.connect() as connection:
+        with testbed.connect() as connection:
             row = connection.execute(f"SELECT count(*) FROM jobs WHERE {LIVE}").fetchone()
         left = int(row[0]) if row else 0
-        world.storage.back()
+        testbed.storage.back()
         return self._drain(jobs) / (normal_s * max(1, left) / count)
 
     def _backlog(self, count: int) -> list[str]:
-        """Jobs that all wait: no worker takes one while the dispatchers stand still."""
+        """Jobs that all wait, because the dispatchers are frozen during the submits."""
         for name in DISPATCHERS:
-            self._world.freeze(name)
+            self._testbed.freeze(name)
         try:
             return [self._submit((HOME, OTHER)[n % 2]) for n in range(count)]
         finally:
-            self._world.thaw(*DISPATCHERS)
+            self._testbed.thaw(*DISPATCHERS)
 
     def _drain(self, jobs: list[str]) -> float:
         began = time.monotonic()
@@ -114,21 +114,21 @@ class Scenarios:
     def _workers(self, **env: str) -> Iterator[None]:
         """Workers with other settings for the time of the block."""
         for name in WORKERS:
-            self._world.restart(name, **env)
-        self._world.stack.wait_ready(*WORKERS)
+            self._testbed.restart(name, **env)
+        self._testbed.stack.wait_ready(*WORKERS)
         try:
             yield
         finally:
             for name in WORKERS:
-                self._world.kill(name)
-                self._world.restart(name)
-            self._world.heal()
+                self._testbed.kill(name)
+                self._testbed.restart(name)
+            self._testbed.heal()
 
     @contextmanager
     def _down(self, server: str) -> Iterator[None]:
         """A server is killed and stays down until the block ends."""
-        stack = self._world.stack
-        self._world.kill(server)
+        stack = self._testbed.stack
+        self._testbed.kill(server)
         stack.stop(server)  # so that the supervisor does not start it again
         time.sleep(DOWN_S)
         try:
@@ -137,9 +137,9 @@ class Scenarios:
             stack.start(server, wait=False)
 
     def _back(self, server: str) -> float:
-        """The moment in which a server answers again."""
+        """The Unix time at which a server answers again."""
         deadline = time.monotonic() + WAIT_S
-        while not self._world.stack.ready(server):
+        while not self._testbed.stack.ready(server):
             if time.monotonic() > deadline:
                 raise StackError(f"{server} did not come back")
             time.sleep(0.01)
@@ -160,7 +160,7 @@ class Scenarios:
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
             try:
-                with self._world.connect() as connection:
+                with self._testbed.connect() as connection:
                     while time.monotonic() < deadline:
                         row = connection.execute(query.encode(), values).fetchone()
                         if row is not None:
@@ -187,9 +187,9 @@ def run(
     found = {}
     with (
         tempfile.TemporaryDirectory(prefix="stillmotion-scenarios-") as directory,
-        World(Path(directory), broker=broker) as world,
+        Testbed(Path(directory), broker=broker) as testbed,
     ):
-        scenarios = Scenarios(world, outage_s)
+        scenarios = Scenarios(testbed, outage_s)
         for name in NAMES:
             once = name == "outage_recovery_ratio"
             seen = [getattr(scenarios, name)() for _ in range(1 if once else rounds)]

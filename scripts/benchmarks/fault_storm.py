@@ -15,7 +15,7 @@ from scripts.benchmarks import fault_check
 from scripts.benchmarks.fault_check import Verdict
 from scripts.benchmarks.fault_clients import Crowd
 from scripts.benchmarks.fault_kinds import Faults
-from scripts.benchmarks.fault_world import World
+from scripts.benchmarks.fault_testbed import Testbed
 
 EVERY_S = 2.5  # mean time between two faults
 CALM_S = 3.0  # before the first
@@ -42,31 +42,31 @@ class Storm:
 
 
 def run(seed: int, duration_s: float, *, broker: str = "valkey", every_s: float = EVERY_S) -> Storm:
-    """One storm on a stack of its own. The same seed draws the same faults; what they hit is
-    timing's."""
+    """One storm on its own stack. The same seed draws the same faults, but what they hit depends
+    on timing."""
     with (
         tempfile.TemporaryDirectory(prefix="stillmotion-storm-") as directory,
-        World(Path(directory), broker=broker) as world,
+        Testbed(Path(directory), broker=broker) as testbed,
     ):
-        crowd = Crowd(world, seed)
+        crowd = Crowd(testbed, seed)
         crowd.start()
         try:
             time.sleep(CALM_S)
-            faults = _rage(Faults(world, crowd, random.Random(seed)), seed, duration_s, every_s)
+            faults = _rage(Faults(testbed, crowd, random.Random(seed)), seed, duration_s, every_s)
             _say("the storm is over")
-            world.heal()
+            testbed.heal()
         finally:
             crowd.stop()
-        settled_s = fault_check.settle(world)
+        settled_s = fault_check.settle(testbed)
         crowd.look_at_all()
-        verdict = fault_check.check(world, crowd.ledger)
+        verdict = fault_check.check(testbed, crowd.ledger)
         if verdict.wrong:
-            _keep(world, seed)
+            _keep(testbed, seed)
         return Storm(faults, len(crowd.ledger.jobs), crowd.ledger.answers, settled_s, verdict)
 
 
 def _rage(faults: Faults, seed: int, duration_s: float, every_s: float) -> Counter[str]:
-    """Strike until the time is over; ends that are not due by then are left to `heal`."""
+    """Strike until the time is over, then end the faults that still last."""
     draw = random.Random(seed + 1)
     made: Counter[str] = Counter()
     ends: list[tuple[float, int, str, Callable[[], None]]] = []
@@ -93,10 +93,10 @@ def _rage(faults: Faults, seed: int, duration_s: float, every_s: float) -> Count
     return made
 
 
-def _keep(world: World, seed: int) -> None:
-    """The logs of a storm that went wrong outlive its directory."""
+def _keep(testbed: Testbed, seed: int) -> None:
+    """Keep the logs of a storm that went wrong."""
     kept = Path(tempfile.mkdtemp(prefix=f"stillmotion-storm-seed-{seed}-"))
-    for log in world.stack.data.logs.glob("*.log"):
+    for log in testbed.stack.data.logs.glob("*.log"):
         (kept / log.name).write_bytes(log.read_bytes())
     _say(f"the logs are in {kept}")
 

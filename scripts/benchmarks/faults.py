@@ -1,8 +1,8 @@
-"""Nothing lost, nothing twice: random faults on real processes, and how soon each is over.
+"""Random faults on real processes: nothing is lost or done twice, and how fast they are over.
 
-What is real: gunicorn, two dispatchers, four GPU workers and two CPU workers in two regions,
-Postgres with fsync, a Valkey for each region or RabbitMQ, webhooks to a receiver. What is not: the
-render, which waits and returns a fixed clip. Clients submit, poll, cancel and delete over HTTP.
+Everything is real except the render, which waits and returns a fixed clip: gunicorn, two
+dispatchers, four GPU workers and two CPU workers in two regions, Postgres with fsync, a Valkey for
+each region or RabbitMQ, webhooks to a receiver. Clients submit, poll, cancel and delete over HTTP.
 
 The storm draws its faults from a seed: kills, freezes, cut, silent and slow paths, lost and flushed
 Valkeys, failing storage, duplicated messages (`fault_kinds.py`). After it `fault_check.py` reads
@@ -18,7 +18,6 @@ from collections.abc import Sequence
 
 from scripts.benchmarks import fault_scenarios, fault_storm
 from scripts.benchmarks.fault_storm import Storm
-from scripts.benchmarks.fault_world import refuse_quorum
 from scripts.benchmarks.figures import Figure
 
 MINUTES = 15.0
@@ -41,11 +40,7 @@ def run(
     broker: str = "valkey",
     parts: Sequence[str] = ("storm", "scenarios"),
 ) -> list[Figure]:
-    """The figures of both parts; those of a part that was left out have no value.
-
-    Raises UnsupportedBroker for a broker that the service cannot use.
-    """
-    refuse_quorum(broker)
+    """The figures of both parts; those of a part that was left out have no value."""
     duration_s = 60 * (minutes if minutes is not None else 1.0 if quick else MINUTES)
     storms: list[Storm] = []
     if "storm" in parts:

@@ -36,7 +36,7 @@ def region_loads(draw: st.DrawFn) -> RegionLoad:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, most: int = 8) -> tuple[Topology, Load]:
+def routing_problems(draw: st.DrawFn, most: int = 8) -> tuple[Topology, Load]:
     """A topology, a load for each region, and some allow-lists."""
     topology = draw(topologies(most))
     names = topology.names

@@ -2,7 +2,7 @@
 
 The knee comes from `--knee`, or from a short ramp of `scripts/bench load`. The service then gets
 the knee's rate for a while and twice that rate for `--minutes`, in an open loop. Everything is as
-in `load.py`; 2 hours of it (`--minutes 120`) are the soak test.
+in `load.py`.
 
     scripts/bench overload --minutes 5 --knee 40 --json overload.json
 """

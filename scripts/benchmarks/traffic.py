@@ -24,11 +24,11 @@ from app.domain.routing.table import TableRefused, check_invariants
 from app.domain.routing.topology import Topology
 from app.planning.geography import random_world
 from scripts.benchmarks import traffic_plots
-from scripts.benchmarks import traffic_worlds as worlds
+from scripts.benchmarks import traffic_scenarios as scenarios
 from scripts.benchmarks.figures import Figure
-from scripts.benchmarks.loads import worlds as any_world
+from scripts.benchmarks.loads import routing_problems
 from scripts.benchmarks.traffic_routings import routings
-from scripts.benchmarks.traffic_worlds import ARMS, SERVICE_S, Run
+from scripts.benchmarks.traffic_scenarios import ARMS, SERVICE_S, Run
 
 RECOVERED, GOODPUT_WINDOW_S = 0.99, 30.0
 LOAD_WINDOW_S = 30.0
@@ -36,7 +36,7 @@ WARM_UP_S = 60.0
 
 
 def invariant_violations(cases: int) -> int:
-    """Number of undamped tables of arbitrary worlds that break an invariant."""
+    """Number of undamped tables for arbitrary loads and topologies that break an invariant."""
     broken = 0
 
     @settings(
@@ -47,10 +47,10 @@ def invariant_violations(cases: int) -> int:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(any_world())
-    def check(world: tuple[Topology, Load]) -> None:
+    @given(routing_problems())
+    def check(problem: tuple[Topology, Load]) -> None:
         nonlocal broken
-        topology, load = world
+        topology, load = problem
         try:
             check_invariants(next_table(None, load, topology, 0.0), load, topology, exact=True)
         except TableRefused:
@@ -61,7 +61,7 @@ def invariant_violations(cases: int) -> int:
 
 
 def table_changes_per_h(cycles: int, seeds: int) -> float:
-    """Table changes in a steady world with only Poisson noise in its demand, after ten minutes."""
+    """Table changes under steady demand with only Poisson noise, after ten minutes."""
     settle = round(600.0 / PERIOD_S)
     changes = 0
     for seed in range(seeds):
@@ -86,7 +86,7 @@ def table_changes_per_h(cycles: int, seeds: int) -> float:
 def recovery_s(run: Run) -> float:
     """Seconds from the burst's end until goodput is back at 99 %, or else to the end of the run."""
     goodput = run.record.goodput(GOODPUT_WINDOW_S)
-    end = round(worlds.BURST_AT_S + worlds.BURST_S)
+    end = round(scenarios.BURST_AT_S + scenarios.BURST_S)
     rest = round(run.scenario.duration_s) - end
     last = run.record.served[-round(60.0) :].sum() / run.record.users[-round(60.0) :].sum()
     good = np.flatnonzero(goodput[end : end + rest] >= RECOVERED)
@@ -105,13 +105,13 @@ def most_loaded(run: Run) -> float:
     loads = run.record.region_load(LOAD_WINDOW_S)
     dead = run.record.regions.index(run.scenario.outages[0].region)
     others = np.delete(loads, dead, axis=0)
-    return float(np.nanmax(others[:, round(worlds.KILL_AT_S) : round(worlds.BACK_AT_S)]))
+    return float(np.nanmax(others[:, round(scenarios.KILL_AT_S) : round(scenarios.BACK_AT_S)]))
 
 
 def mean_load(run: Run) -> float:
     """The highest mean load of any surviving region, from 30 s into the outage to its end."""
     record = run.record
-    part = slice(round(worlds.KILL_AT_S + 30.0), round(worlds.BACK_AT_S))
+    part = slice(round(scenarios.KILL_AT_S + 30.0), round(scenarios.BACK_AT_S))
     loads = record.busy_s[:, part].sum(axis=1) / np.maximum(record.ready_s[:, part].sum(axis=1), 1)
     return float(loads.max())
 
@@ -147,17 +147,19 @@ def run(
     changes = table_changes_per_h(60 if quick else 180, 1 if quick else 3)
 
     start = time.thread_time()
-    steady = worlds.run(worlds.at_ceiling(120.0 if quick else 600.0))
+    steady = scenarios.run(scenarios.at_ceiling(120.0 if quick else 600.0))
     jobs_per_s = len(steady.scenario.arrivals) / (time.thread_time() - start)
-    flooded = worlds.run(worlds.overload(120.0 if quick else 300.0))
+    flooded = scenarios.run(scenarios.overload(120.0 if quick else 300.0))
     burst = {
-        arm: worlds.run(worlds.burst_of_resubmitters(480.0), arm)
+        arm: scenarios.run(scenarios.burst_of_resubmitters(480.0), arm)
         for arm in ("ours", "polling + backoff", "polling")
     }
-    killed = worlds.run(worlds.outage(450.0, scale=0.5 if quick else 2.0))
-    orphaned = worlds.run(worlds.controller_dead())
-    arms = {arm: worlds.run(worlds.outage(450.0, scale=0.5), arm) for arm in ARMS}
-    replays = {arm: worlds.run(worlds.replay(trace, 300.0), arm) for arm in ARMS} if trace else {}
+    killed = scenarios.run(scenarios.outage(450.0, scale=0.5 if quick else 2.0))
+    orphaned = scenarios.run(scenarios.controller_dead())
+    arms = {arm: scenarios.run(scenarios.outage(450.0, scale=0.5), arm) for arm in ARMS}
+    replays = (
+        {arm: scenarios.run(scenarios.replay(trace, 300.0), arm) for arm in ARMS} if trace else {}
+    )
     show_arms(arms, "a region dies (N+1 fleet at its peak)")
     if replays:
         show_arms(replays, f"replay of {trace.name} at a mean load of 0.8" if trace else "")
@@ -172,7 +174,7 @@ def run(
     p99 = max(calm.wait_quantile(0.99, WARM_UP_S, end_s, home) for home in pools)
     bound_s = wait_bound(Class.INTERACTIVE, SERVICE_S)
     flood_end_s = flooded.scenario.duration_s - 30.0
-    alive_s, dead_end_s = worlds.DEAD_FROM_S, worlds.DEAD_FROM_S + worlds.DEAD_S
+    alive_s, dead_end_s = scenarios.DEAD_FROM_S, scenarios.DEAD_FROM_S + scenarios.DEAD_S
     loss = orphaned.record.in_region(WARM_UP_S, alive_s) - orphaned.record.in_region(
         alive_s, dead_end_s
     )
@@ -204,7 +206,7 @@ def run(
         Figure("outage_mean_load", mean_load(killed)),
         Figure(
             "outage_success",
-            killed.record.success(worlds.KILL_AT_S + 30.0, worlds.BACK_AT_S),
+            killed.record.success(scenarios.KILL_AT_S + 30.0, scenarios.BACK_AT_S),
             at_least=0.99,
         ),
         Figure("controller_dead_loss_points", 100.0 * loss, at_most=5),

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure as Picture
 
 from app.domain.routing.admission import Class, wait_bound
 from app.domain.routing.capacity import ceiling, wait_quantile
-from scripts.benchmarks import traffic_worlds as worlds
+from scripts.benchmarks import traffic_scenarios as scenarios
 from scripts.benchmarks.plots import GREY, STYLE, save
 from scripts.benchmarks.traffic_routings import Routing
-from scripts.benchmarks.traffic_worlds import SERVICE_S, Run
+from scripts.benchmarks.traffic_scenarios import SERVICE_S, Run
 
 # Okabe and Ito's colour-blind-safe palette.
 COLOURS = {
@@ -127,9 +127,13 @@ def _overload(flooded: Run) -> Picture:
 def _burst(burst: dict[str, Run]) -> Picture:
     picture, axes = plt.subplots(figsize=(7.2, 2.8), layout="constrained")
     axes.axvspan(
-        worlds.BURST_AT_S, worlds.BURST_AT_S + worlds.BURST_S, color="#dddddd", lw=0, zorder=0
+        scenarios.BURST_AT_S,
+        scenarios.BURST_AT_S + scenarios.BURST_S,
+        color="#dddddd",
+        lw=0,
+        zorder=0,
     )
-    axes.text(worlds.BURST_AT_S + worlds.BURST_S + 4, 1.06, "x3 for 20 s", color=GREY)
+    axes.text(scenarios.BURST_AT_S + scenarios.BURST_S + 4, 1.06, "x3 for 20 s", color=GREY)
     for arm, run in burst.items():
         record = run.record
         ratio = record.rolling(record.served, record.users, WINDOW_S)[: round(record.duration_s)]
@@ -173,7 +177,7 @@ def _outage(arms: dict[str, Run]) -> Picture:
 
 
 def _shade_outage(axes: Axes) -> None:
-    axes.axvspan(worlds.KILL_AT_S, worlds.BACK_AT_S, color="#eeeeee", lw=0, zorder=0)
+    axes.axvspan(scenarios.KILL_AT_S, scenarios.BACK_AT_S, color="#eeeeee", lw=0, zorder=0)
 
 
 def _controller_dead(run: Run) -> Picture:
@@ -182,9 +186,12 @@ def _controller_dead(run: Run) -> Picture:
     end = round(record.duration_s) - 10
     home = record.rolling(record.at_home, record.served, 30.0)[:end]
     axes.axvspan(
-        *(worlds.DEAD_FROM_S, worlds.DEAD_FROM_S + worlds.DEAD_S), color="#eeeeee", lw=0, zorder=0
+        *(scenarios.DEAD_FROM_S, scenarios.DEAD_FROM_S + scenarios.DEAD_S),
+        color="#eeeeee",
+        lw=0,
+        zorder=0,
     )
-    axes.text(worlds.DEAD_FROM_S + 8, 0.82, "no controller", color=GREY)
+    axes.text(scenarios.DEAD_FROM_S + 8, 0.82, "no controller", color=GREY)
     axes.plot(home, color=COLOURS["ours"], lw=1.8)
     axes.set(
         title="Started in their home region", xlabel="seconds", ylim=(0.8, 1.005), xlim=(30, None)

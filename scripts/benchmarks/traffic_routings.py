@@ -21,7 +21,7 @@ class Routing:
 
 
 def routings(count: int) -> list[Routing]:
-    """Tables for worlds of 30 regions at 94 % of all ceilings, with demand unlike capacity."""
+    """Tables for 30 regions at 94 % of all ceilings, with demand unlike capacity."""
     results = []
     for seed in range(count):
         rng = np.random.default_rng(seed)

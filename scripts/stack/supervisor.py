@@ -27,7 +27,7 @@ GRACE_S = (1.5, 4.5, 1.0, 2.5)
 
 
 def python(*argv: str | Path) -> list[str]:
-    """A bare interpreter without site packages, which starts in 20 ms."""
+    """An interpreter without site packages, which starts in 20 ms."""
     return [sys.executable, "-I", "-S", *map(str, argv)]
 
 

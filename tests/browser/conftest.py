@@ -1,6 +1,6 @@
 """The pages in a real Chromium, on a whole service whose worker waits instead of rendering.
 
-Chromium, Playwright or axe-core missing: left out on a laptop, failed where CI is set.
+If Chromium, Playwright or axe-core is missing, tests are skipped, or fail if CI is set.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ STEP_S = 0.3
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
-# The tests import it; where it is missing in CI that is an error, and shall be.
+# The tests import it. In CI a missing package must be an error.
 if importlib.util.find_spec("playwright") is None and not os.environ.get("CI"):
     collect_ignore_glob = ["test_*.py"]
 
@@ -35,7 +35,7 @@ class Site:
     fleet: Fleet
 
 
-# Not of the session: its worker and dispatcher would take part in the tests of other packages.
+# Not session-wide: its worker and dispatcher would interfere with tests of other packages.
 @pytest.fixture(scope="package")
 def _site(session_settings, _shared_store, tmp_path_factory) -> Iterator[Site]:
     port = services.free_port()
@@ -61,7 +61,7 @@ def _site(session_settings, _shared_store, tmp_path_factory) -> Iterator[Site]:
 
 @pytest.fixture
 def site(_site, settings) -> Site:
-    """The service, with nothing in its stores but the picture of `make.submit`."""
+    """The service. Its stores are empty except for the picture of `make.submit`."""
     _site.fleet.objects.put(make.INPUT_KEY, b"a noop worker does not look at it", "image/jpeg")
     return _site
 
@@ -88,9 +88,9 @@ def browser():
 def visit(browser, site) -> Iterator:
     """Open pages as a new visitor: `visit("/", color_scheme="dark")`.
 
-    What a page says on its console, a violated policy included, fails the test at its end.
+    Console errors, including policy violations, fail the test at its end.
     """
-    contexts, said = [], []
+    contexts, console_errors = [], []
 
     def open_page(path: str = "/", **options):
         options = {"viewport": {"width": 1280, "height": 900}} | options
@@ -98,14 +98,14 @@ def visit(browser, site) -> Iterator:
         contexts.append(context)
         context.set_default_timeout(WAIT_MS)
         page = context.new_page()
-        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("pageerror", lambda error: console_errors.append(str(error)))
         page.on(
             "console",
-            # What the network said is in the answer that a test looks at.
+            # Failed requests are for the test itself to check.
             lambda message: (
                 message.type == "error"
                 and not message.text.startswith("Failed to load resource")
-                and said.append(message.text)
+                and console_errors.append(message.text)
             ),
         )
         page.goto(path)
@@ -114,12 +114,12 @@ def visit(browser, site) -> Iterator:
     yield open_page
     for context in contexts:
         context.close()
-    assert said == []
+    assert console_errors == []
 
 
 @pytest.fixture
 def axe():
-    """Serious and critical violations that axe-core finds on a page as it is."""
+    """A function that lists axe-core's serious and critical violations on a page."""
     services.need("axe-playwright-python", importlib.util.find_spec("axe_playwright_python"))
     from axe_playwright_python.sync_playwright import Axe
 

@@ -1,4 +1,4 @@
-"""How the pages look. Screenshots lie in pytest's temporary directory, for people to look at."""
+"""How the pages look. Screenshots for people are in pytest's temporary directory."""
 
 import pytest
 

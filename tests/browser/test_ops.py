@@ -1,4 +1,4 @@
-"""The operations page: what is wrong is seen without asking, and without reloading."""
+"""The operations page shows problems live, without a reload."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.browser import steps
 from tests.browser.steps import expect
 from tests.support import make
 
-# What the API says where regions are routed by load.
+# The API's answer where regions are routed by load.
 ROUTED = {
     "object": "list",
     "table": {"version": 41, "age_s": 3.2, "mode": "normal", "pinned": False, "shed": 0.0},
@@ -106,7 +106,7 @@ def test_draining_asks_first_and_lasts_until_it_is_undone(visit, store, admin_ke
 
 
 def verbs(store):
-    """What operators decided, oldest first."""
+    """The operators' decisions, oldest first."""
     with store.autocommit() as conn:
         rows = controls.audit(conn, limit=9, after=None)
     return [(entry.verb, entry.subject) for entry in reversed(rows)]

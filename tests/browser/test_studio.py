@@ -11,7 +11,7 @@ from tests.support.calls import rows_in
 
 PLAYS = "video => !video.paused && video.currentTime > 0.05 && video.muted && video.loop"
 
-SEED = "9007199254740993"  # 2**53 + 1, which a number of JavaScript is not
+SEED = "9007199254740993"  # 2**53 + 1, which JavaScript's numbers cannot represent
 COLLECT_TEXTS = """() => {
     const text = document.getElementById("stage-text"), seen = window.seen = new Set();
     new MutationObserver(() => seen.add(text.textContent.split(" · ")[0]))
@@ -48,7 +48,7 @@ def test_a_picture_becomes_a_clip_that_plays_next_to_it(studio, photo):
     assert clip(page).get_attribute("playsinline") is not None
     expect(page.locator("#stage-facts")).to_contain_text(SEED)
 
-    page.reload()  # the session stays, and so does the job
+    page.reload()  # session and job are still there
     page.get_by_role("button", name="Open: gentle waves, succeeded").click()
     expect(clip(page)).to_be_visible()
 
@@ -73,7 +73,7 @@ def test_a_bad_picture_is_reported_next_to_it(studio, photo, store):
     steps.choose(page, b"Dear diary", name="diary.jpg")
     expect(page.locator("#image-error")).to_contain_text("“diary.jpg” is not a picture")
 
-    # A browser shows the half of a picture that it got; the API does not take it.
+    # A browser shows a truncated picture, but the API refuses it.
     steps.choose(page, photo[: len(photo) // 2])
     expect(page.get_by_role("img", name="The chosen picture")).to_be_visible()
     page.get_by_role("button", name="Animate").click()
@@ -98,7 +98,7 @@ def test_a_lost_connection_is_shown_and_costs_nothing(studio, photo, store):
     expect(page.locator("#stage-text")).to_contain_text("Step")
     page.context.set_offline(True)
     expect(page.get_by_text("Connection lost.")).to_be_visible()
-    page.get_by_role("button", name="Animate").click()  # another one, while nobody listens
+    page.get_by_role("button", name="Animate").click()  # another job, while offline
     expect(page.get_by_role("button", name="Waiting for the connection…")).to_be_visible()
     page.context.set_offline(False)
     expect(page.get_by_text("Connected again.")).to_be_visible()
@@ -164,7 +164,7 @@ def test_a_wrong_key_is_refused_and_a_revoked_one_ends_the_session(visit, store)
     steps.sign_in(page, plain)
     [cookie] = page.context.cookies()
     assert cookie["httpOnly"] and cookie["sameSite"] == "Strict" and plain not in cookie["value"]
-    make.submit(store, key_id, home_region="eu-west", policy="strict")  # nobody serves it
+    make.submit(store, key_id, home_region="eu-west", policy="strict")  # no worker serves it
     page.reload()
     page.get_by_role("button", name="Open: Gentle motion, queued").click()
     expect(page.locator("#stage-text")).to_have_text("Next in line")

@@ -44,7 +44,7 @@ def client(api, api_key):
 
 
 def tagged_photo():
-    """A photo lying on its side, with a description and a place in its EXIF."""
+    """A photo stored on its side, with a place as its EXIF description."""
     picture = Image.fromarray(skimage.data.coffee()).resize((300, 200))
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 90 degrees to show
@@ -84,7 +84,7 @@ def test_a_photo_becomes_a_moving_clip_that_starts_with_it(client, receiver):
             steps.add(job["progress"]["step"])
         time.sleep(0.02)
     assert job["state"] == "succeeded", job
-    # Encoding takes longer than all steps together, so the last one can be seen for long.
+    # Encoding takes longer than all steps together, so the last step stays visible.
     assert max(steps) == job["progress"]["steps"] == 4, f"progress seen: {sorted(steps)}"
     assert job["attempts"][0]["hops"][-1]["outcome"] == "placed"
 

@@ -1,4 +1,4 @@
-"""DELETE of a job that is being rendered, and what its webhook then carries."""
+"""DELETE of a job during its render, and the content of its webhook."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What runs out: the connections of a pool, while statements wait for a lock."""
+"""A connection pool that runs out while statements wait for a lock."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -53,7 +53,7 @@ def test_submits_beyond_the_pool_are_refused_or_completed(api, store, photo):
     for answer in answers:
         if answer.status_code == 503:
             assert answer.json()["retryable"] is True
-    # The same keys again: what was refused may have held, and what held is not made twice.
+    # The same keys again: a refused submit may have been committed, and none is made twice.
     again = [submit(n) for n in range(8)]
     assert {answer.status_code for answer in again} <= {200, 202}
     with store.begin() as tx:

@@ -1,4 +1,4 @@
-"""Workers that look idle and cannot work: cut off from Postgres, or deaf to their broker."""
+"""Workers that look idle but cannot work: cut off from Postgres or from their broker."""
 
 import time
 
@@ -25,7 +25,7 @@ def valves():
 
 
 def waits(fleet, count, **changes):
-    """Seconds from submit to the begin of jobs that are submitted one after the other."""
+    """Seconds from submit to begin of each job; jobs are submitted one after the other."""
     found = []
     for _ in range(count):
         job_id = fleet.submit(**changes)
@@ -36,7 +36,7 @@ def waits(fleet, count, **changes):
 
 
 def swallowed(fleet, count):
-    """Where `count` jobs, one after the other, were placed and not begun."""
+    """The regions of placements that nobody began, of `count` jobs one after the other."""
     found = []
     for _ in range(count):
         job_id = fleet.submit()
@@ -56,7 +56,7 @@ def test_a_worker_that_cannot_reach_the_database_is_not_claimed(fleet, settings,
     fleet.wait(fleet.submit(), "succeeded")
     path.refuse()
     fleet.worker("us-west").wait_ready()
-    time.sleep(8.0)  # enough to notice
+    time.sleep(8.0)  # long enough to be noticed
     assert swallowed(fleet, 4) == []
     assert gray.alive
 
@@ -87,7 +87,7 @@ def test_a_worker_that_its_broker_cannot_reach_is_not_claimed_for_long(fleet, se
 
 
 def test_a_permanently_cut_off_worker_takes_no_jobs_from_the_others(fleet, settings, valves):
-    """Both in one pool: the job of a deaf one's claim is taken by the other."""
+    """Both are in one pool: the other takes the job of the cut-off worker's claim."""
     path = valves(settings.redis_url)
     fleet.dispatcher()
     fleet.worker(broker_url=path.through).wait_ready()

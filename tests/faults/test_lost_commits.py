@@ -1,14 +1,10 @@
-"""A Postgres that crashes and takes commits back which did not wait for the disk."""
+"""A crash of Postgres that undoes the commits which did not wait for the disk."""
 
-import os
-import signal
-import subprocess
 import threading
 from contextlib import contextmanager
 from uuid import UUID
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from app.broker.connections import connect
 from app.config.profiles_file import PROFILES
@@ -19,57 +15,12 @@ from app.objects import LocalObjects, objects_for
 from app.store.job import attempts
 from app.store.session import Store
 from scripts.stack.data import DataDir
-from scripts.stack.services import Postgres
 from tests.support import make, services
+from tests.support.postgres import CrashingPostgres
 from workers.engines.noop.engine import NoopEngine
 from workers.gpu import attempt
 from workers.gpu.health import Health
 from workers.gpu.presence import Presence
-
-
-class CrashingPostgres:
-    """A Postgres of the test's own, whose unflushed commits a crash is sure to lose."""
-
-    def __init__(self, data: DataDir):
-        self._server = Postgres(data, services.free_port())
-        self._data = data
-        self.url = self._server.url
-        self._child: subprocess.Popen | None = None
-
-    def start(self) -> None:
-        spec = self._server.spec
-        user = {} if spec.user is None else {"user": spec.user[0], "group": spec.user[1]}
-        with (self._data.path / "postgres.log").open("ab") as log:
-            self._child = subprocess.Popen(
-                [*map(str, spec.argv), "-c", "autovacuum=off"],
-                env=dict(spec.env),
-                cwd=spec.cwd,
-                stdout=log,
-                stderr=log,
-                **user,
-                **({"extra_groups": []} if user else {}),
-            )
-        services.wait_until(lambda: self._server.ready(self._child.pid), self._child, 60)
-
-    def hold_the_log(self) -> None:
-        """From now on only a commit that waits for the disk reaches it."""
-        engine = create_engine(self.url.replace("postgresql:", "postgresql+psycopg:"))
-        with engine.connect() as conn:
-            writer = conn.execute(
-                text("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'")
-            ).scalar_one()
-        engine.dispose()
-        os.kill(writer, signal.SIGSTOP)
-
-    def crash(self) -> None:
-        """SIGQUIT: every process ends at once, nothing is written, the next start recovers."""
-        self._child.send_signal(signal.SIGQUIT)
-        self._child.wait(30)
-
-    def close(self) -> None:
-        if self._child.poll() is None:
-            self.crash()
-        self._data.close()
 
 
 @pytest.fixture
@@ -82,7 +33,7 @@ def postgres():
 
 
 class HeldEngine(NoopEngine):
-    """Renders when it is told to, a clip that says whose it is."""
+    """Renders on command; the clip names its worker."""
 
     def __init__(self, name: str):
         super().__init__(0.0, 0.0)
@@ -97,7 +48,7 @@ class HeldEngine(NoopEngine):
 
 @contextmanager
 def running(config: Settings, name: str, job_id: UUID, fence: int, objects: LocalObjects):
-    """One attempt in a thread, on a worker of its own: (engine, outcomes)."""
+    """One attempt in a thread with its own worker: (engine, outcomes, thread)."""
     store, engine, outcomes = Store(config.sqlalchemy_url), HeldEngine(name), []
     pool = Pool("us-east", "noop")
     with connect(config.redis_url, 2.0) as client:
@@ -128,7 +79,7 @@ def running(config: Settings, name: str, job_id: UUID, fence: int, objects: Loca
 
 
 def test_two_attempts_with_one_fence_share_no_clip(postgres, change, objects_dir):
-    """The crash takes back a placement and its begin; the next placement gets the same fence."""
+    """The crash undoes a placement and its begin; the next placement gets the same fence."""
     config = change(database_url=postgres.url)
     store, objects = Store(config.sqlalchemy_url), objects_for(config)
     objects.put(make.INPUT_KEY, b"not looked at", "image/jpeg")
@@ -141,7 +92,7 @@ def test_two_attempts_with_one_fence_share_no_clip(postgres, change, objects_dir
         store.close()
         postgres.start()
         store = Store(config.sqlalchemy_url)
-        assert make.read(store, job_id).state == "queued", "the crash took the placement back"
+        assert make.read(store, job_id).state == "queued", "the crash undid the placement"
         with store.begin() as tx:
             [second] = make.place(tx, "noop", "us-east", "us-east", ["t2"])
         assert second.fence == first.fence
@@ -166,7 +117,7 @@ def test_the_worker_of_a_lost_begin_does_not_end_another_attempt(postgres, chang
     job_id = make.submit(store, owner)
     with store.begin() as tx:
         [placed] = make.place(tx, "noop", "us-east", "us-east", ["t1"])
-    make.submit(store, owner)  # waits for the disk, and the placement with it
+    make.submit(store, owner)  # waits for the disk, so the placement is durable too
     postgres.hold_the_log()
 
     def begin(worker: str):
@@ -177,7 +128,7 @@ def test_the_worker_of_a_lost_begin_does_not_end_another_attempt(postgres, chang
     postgres.crash()
     store.close()
     postgres.start()
-    assert make.read(store, job_id).state == "starting", "the crash took the begin back"
+    assert make.read(store, job_id).state == "starting", "the crash undid the begin"
     assert begin("bb") is not None
     with store.begin() as tx:
         assert attempts.renew(tx, job_id, placed.fence, step=1, lease_token="aa") is None

@@ -1,4 +1,4 @@
-"""One region's broker or Valkey that does not answer: placement in the others goes on."""
+"""One region's broker or Valkey does not answer; placement in the others continues."""
 
 import socket
 import time
@@ -24,7 +24,7 @@ SILENT, GOOD = Pool("eu-west", "noop"), Pool("us-east", "noop")
 
 @contextmanager
 def silent_server():
-    """A port that takes connections and never answers. Yields its number."""
+    """A port that accepts connections and never answers. Yields its number."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = []
 
@@ -41,7 +41,7 @@ def silent_server():
 
 @pytest.fixture
 def make_placer(settings, store, tmp_path):
-    """A function that makes a placer; eu-west has these URLs of its own."""
+    """A function that makes a placer; its argument gives eu-west its own URLs."""
     parts = []
 
     def make_one(urls: str) -> Placer:
@@ -77,7 +77,7 @@ def test_a_broker_that_never_answers_does_not_hold_up_the_other_regions(
     with silent_server() as port:
         redis_url = f'redis_url = "{settings.redis_url}"\n'
         placer = make_placer(f'{redis_url}broker_url = "{scheme}://127.0.0.1:{port}/"')
-        placer.place("noop")  # connections, and the first look at the traffic
+        placer.place("noop")  # connect, and read the traffic state once
         stuck = make.submit(store, owner, policy="strict", home_region="eu-west")
         claims.announce(SILENT, "x1")
         slowest = 0.0

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_job_fails_after_three_dead_workers_and_others_succeed(fleet):
-    """The workers are killed as soon as the database says that they began the poison."""
+    """Each worker is killed as soon as the database shows that it began the poison job."""
     fleet.dispatcher()
     poison = fleet.submit(steps=400)
     others = [fleet.submit() for _ in range(4)]
@@ -20,8 +20,8 @@ def test_a_job_fails_after_three_dead_workers_and_others_succeed(fleet):
         assert job.begun == death
         worker.kill()
         if death == 1:
-            # The reaper believes a database after one lease time of answers; the lease of the
-            # first worker runs out by itself, those of the others are cut short here.
+            # The reaper trusts the database only after a lease time of answers. The first worker's
+            # lease expires by itself; those of the others are cut short here.
             fleet.wait(poison, "queued", "failed", timeout_s=LEASE_S + 15)
         else:
             make.backdate(fleet.store, poison, "lease_until")

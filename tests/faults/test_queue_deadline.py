@@ -1,4 +1,4 @@
-"""`max_queue_seconds` bounds the time that a job waits, not the time that it renders."""
+"""`max_queue_seconds` limits how long a job waits, not how long it renders."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from tests.support import make
 
 
 def test_a_retry_after_max_queue_seconds_still_runs(fleet):
-    """It had a worker at once; that the attempt failed later is not a wait for one."""
+    """The job got a worker at once. A failed attempt does not count as waiting."""
     patience = timedelta(seconds=4.0)
     job_id = fleet.submit(queue_deadline=datetime.now(UTC) + patience)
     with fleet.store.begin() as tx:

@@ -1,9 +1,11 @@
 """The same protocol with RabbitMQ as broker; Valkey keeps the claims."""
 
 import os
+import time
 
 import pytest
 
+from app.domain.routing.topology import Pool
 from scripts.stack import StackError
 from tests.support import make
 from tests.support.fleet import fleet as make_fleet
@@ -21,10 +23,25 @@ def broker():
         pytest.skip(str(missing))
 
 
+@pytest.fixture(params=["classic", "quorum"])
+def queue_type(request):
+    return request.param
+
+
 @pytest.fixture
-def fleet(broker, change, store, tmp_path):
-    with make_fleet(change(broker_url=broker.url), store, tmp_path) as fleet:
+def fleet(broker, queue_type, change, store, tmp_path):
+    config = change(broker_url=broker.url, broker_queue_type=queue_type)
+    with make_fleet(config, store, tmp_path) as fleet:
         yield fleet
+
+
+def test_messages_go_through_queues_of_the_asked_type(fleet, broker, queue_type):
+    fleet.dispatcher()
+    fleet.worker().wait_ready()
+    assert fleet.wait(fleet.submit(), "succeeded").begun == 1
+    types = broker.queue_types()
+    name = f"{Pool('us-east', 'noop').queue}{'.quorum' * (queue_type == 'quorum')}"
+    assert types[name] == queue_type
 
 
 def test_jobs_flow_and_a_killed_broker_costs_time_only(fleet, broker):
@@ -37,7 +54,7 @@ def test_jobs_flow_and_a_killed_broker_costs_time_only(fleet, broker):
     fleet.wait(long_job, "processing")
     broker.stop()
     meanwhile = [fleet.submit() for _ in range(5)]
-    # A worker without a broker hears nothing, so it must not be counted as idle.
+    # A worker without a broker receives nothing, so it must not count as idle.
     broker.start()
     for job_id in [*meanwhile, fleet.submit()]:
         assert fleet.wait(job_id, "succeeded", timeout_s=60).begun == 1
@@ -45,3 +62,20 @@ def test_jobs_flow_and_a_killed_broker_costs_time_only(fleet, broker):
     assert job.begun == 1, "the cut must not have started it again"
     assert sum(len(worker.outcomes(long_job)) for worker in workers) == 1
     assert make.attempts_of(fleet.store, long_job)[-1].outcome == "succeeded"
+
+
+@pytest.mark.slow
+def test_a_broker_in_memory_alarm_costs_time_only(fleet, broker):
+    """It takes connections, and reads nothing from those that publish."""
+    fleet.dispatcher(), fleet.dispatcher()
+    for _ in range(2):
+        fleet.worker(noop_step_s=0.02).wait_ready()
+    assert fleet.wait(fleet.submit(), "succeeded").begun == 1
+    broker.control("set_vm_memory_high_watermark", "0")
+    blocked = [fleet.submit() for _ in range(5)]
+    time.sleep(8)
+    assert {fleet.read(job_id).state for job_id in blocked} <= {"queued", "starting"}
+    broker.control("set_vm_memory_high_watermark", "0.4")
+    for job_id in [*blocked, fleet.submit()]:
+        job = fleet.wait(job_id, "succeeded", timeout_s=60)
+        assert job.begun == 1

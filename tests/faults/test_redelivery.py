@@ -12,7 +12,7 @@ QUEUE = "animate.us-east.noop"
 
 
 def send_again(fleet, job_id, fence):
-    """The message of one placement once more, as a broker restores it after a cut."""
+    """Send a placement's message again, as a broker does after a lost connection."""
     url = fleet.settings.broker_url or fleet.settings.redis_url
     with Celery(broker=url, set_as_current=False) as app:
         app.send_task("stillmotion.render", args=[str(job_id), fence], queue=QUEUE)
@@ -50,7 +50,7 @@ def test_a_delivery_after_the_end_changes_nothing(fleet):
 
 
 def test_a_delivery_of_a_reclaimed_placement_begins_nothing(fleet):
-    """The job waits again with the fence of the placement that nobody began."""
+    """The job waits again. Its fence is still that of the placement nobody began."""
     worker = fleet.worker().wait_ready()
     job_id = fleet.submit(policy="strict")
     with fleet.store.begin() as tx:

@@ -1,4 +1,4 @@
-"""Two regions, each with a Valkey of its own as Redis and broker: one dies, the other serves."""
+"""Two regions, each with its own Valkey as Redis and broker: one dies, the other serves."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ class Service:
         return self.read(job_id)
 
     def served_by(self, job_id: str) -> list[str]:
-        """The regions whose workers began the job, by the database."""
+        """The regions whose workers began the job, according to the database."""
         with psycopg.connect(self.stack.env["DATABASE_URL"]) as connection:
             rows = connection.execute(
                 "SELECT region FROM attempts WHERE job_id = %s AND begun_at IS NOT NULL", (job_id,)
@@ -78,7 +78,7 @@ def test_each_region_s_workers_are_known_to_its_own_valkey_alone(service):
     pools = {}
     for name, url in urls.items():
         with redis.Redis.from_url(url, decode_responses=True, socket_timeout=5) as client:
-            # Celery makes a binding for every queue that somebody consumes.
+            # Celery makes a binding for every queue that has a consumer.
             assert client.exists(f"_kombu.binding.animate.{name}.noop")
             assert client.exists("_kombu.binding.webhooks")
             pools[name] = client.keys("*:idle")
@@ -99,7 +99,7 @@ def test_a_region_whose_valkey_is_killed_leaves_the_other_serving(service, dead,
         for home in (alive, dead, dead, alive):
             job = service.wait(service.submit(home))
             assert service.served_by(job["id"]) == [alive]
-        # Four jobs one after the other, a second each: nobody waited for the dead region's answer.
+        # Four jobs in a row, a second each: none waited for the dead region's answer.
         assert time.monotonic() - killed < 4 * (RENDER_S + 4.0)
         assert service.wait(begun)["id"] == begun, "a render goes on without its Valkey"
         assert service.served_by(begun) == [dead]
@@ -107,7 +107,7 @@ def test_a_region_whose_valkey_is_killed_leaves_the_other_serving(service, dead,
     finally:
         stack.start(valkey)
     assert service.wait(strict, timeout_s=60)["region"]["current"] == dead
-    # Not the very next one: its worker may not have turned idle yet.
+    # Not the very next job: its worker may not be idle yet.
     wait_until(lambda: service.served_by(service.wait(service.submit(dead))["id"]) == [dead])
     for job_id in (begun, strict):
         assert service.served_by(job_id) == [dead], "begun once"

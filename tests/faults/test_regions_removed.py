@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def fleet(change, store, tmp_path):
-    """A deployment whose regions file has lost eu-west; jobs of before may still name it."""
+    """A deployment whose regions file has lost eu-west; older jobs may still name it."""
     without = services.REGIONS.partition('[[region]]\nname = "eu-west"')[0]
     path = tmp_path / "two-regions.toml"
     path.write_text(without.replace(", eu-west = 80", "").replace(", eu-west = 140", ""))
@@ -20,7 +20,7 @@ def fleet(change, store, tmp_path):
 
 
 def an_hour_ago(fleet, job_id):
-    """The region left long ago, and not just now on some of the dispatchers."""
+    """Backdate the job; jobs younger than a minute are not moved to another region."""
     with fleet.store.begin() as tx:
         tx.execute(
             text("UPDATE jobs SET created_at = now() - interval '1 h' WHERE id = :id"),
@@ -33,7 +33,7 @@ def an_hour_ago(fleet, job_id):
     [{"home_region": "eu-west"}, {"home_region": "eu-west", "policy": "any"}],
     ids=["ring", "any"],
 )
-def test_jobs_of_a_region_that_left_run_elsewhere(fleet, where):
+def test_jobs_of_a_removed_region_run_elsewhere(fleet, where):
     dispatcher = fleet.dispatcher()
     fleet.worker().wait_ready()
     job_id = fleet.submit(**where)
@@ -42,10 +42,10 @@ def test_jobs_of_a_region_that_left_run_elsewhere(fleet, where):
     assert dispatcher.alive
 
 
-def test_a_retry_that_was_sent_to_a_region_that_left_goes_home(fleet):
+def test_a_retry_sent_to_a_removed_region_goes_home(fleet):
     dispatcher = fleet.dispatcher()
     job_id = fleet.submit()
-    # As a dispatcher that still knew the region left it after a failed attempt at home.
+    # Set by a dispatcher that still knew the region, after a failed attempt at home.
     with fleet.store.begin() as tx:
         tx.execute(text("UPDATE jobs SET next_region = 'eu-west' WHERE id = :id"), {"id": job_id})
     an_hour_ago(fleet, job_id)
@@ -54,7 +54,7 @@ def test_a_retry_that_was_sent_to_a_region_that_left_goes_home(fleet):
     assert dispatcher.alive
 
 
-def test_a_strict_job_of_a_region_that_left_harms_no_other(fleet):
+def test_a_strict_job_of_a_removed_region_harms_no_other(fleet):
     dispatcher = fleet.dispatcher()
     fleet.worker().wait_ready()
     bound = fleet.submit(home_region="eu-west", policy="strict")

@@ -1,4 +1,4 @@
-"""A database or a bucket restored to an earlier moment: what the guide says to do, done."""
+"""A database or bucket restored to an earlier moment, then repaired as the guide says."""
 
 import importlib.util
 import json
@@ -86,7 +86,7 @@ def test_a_database_restored_to_an_earlier_moment_names_no_missing_clip(
         client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key}"
         assert client.get(f"/v1/jobs/{seen}").json["state"] == "succeeded"
         assert client.get(f"/v1/jobs/{seen}/video").status_code == 302
-        # Accepted after the backup: nobody can know it any more.
+        # Accepted after the backup, so it is lost without a trace.
         assert client.get(f"/v1/jobs/{later.id}").status_code == 404
     finally:
         restored.close()

@@ -1,4 +1,4 @@
-"""A backlog of retries, as an outage leaves it, with real dispatchers and workers."""
+"""A backlog of retries, as after an outage, with real dispatchers and workers."""
 
 import time
 

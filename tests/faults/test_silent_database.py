@@ -25,7 +25,7 @@ def path(settings):
 
 @pytest.fixture
 def api(path, change, store, tmp_path):
-    """A submitting function of a client of a real API behind the valve."""
+    """A function that submits to a real API behind the valve."""
     settings = change(
         database_url=path.through, public_url=f"http://127.0.0.1:{services.free_port()}"
     )
@@ -73,7 +73,7 @@ def test_a_dispatcher_resumes_placing_in_time(fleet, path):
 
 
 def test_a_worker_resumes_work_in_time(fleet, path):
-    """At the begin of one attempt, and in the middle of another."""
+    """Once at the begin of an attempt, and once in the middle of another."""
     fleet.dispatcher()
     worker = fleet.worker(database_url=path.through, noop_step_s=0.2).wait_ready()
     fleet.wait(fleet.submit(), "succeeded")

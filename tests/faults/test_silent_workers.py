@@ -1,4 +1,4 @@
-"""Recovery of a killed worker's job, long before its lease ends, and never from a live worker."""
+"""A killed worker loses its job long before its lease ends; a live worker never does."""
 
 import signal
 import time
@@ -38,7 +38,7 @@ def test_a_dead_or_frozen_workers_job_begins_elsewhere_within_seconds(fleet, end
     fleet.wait(job_id, "processing")
     fleet.worker().wait_ready()
     lease = fleet.read(job_id).lease_until
-    # Right after a renewal the silence takes longest to tell from a healthy worker.
+    # Silence takes longest to detect right after a renewal.
     wait_for(lambda: fleet.read(job_id).lease_until != lease)
     time.sleep(renewed_s_ago)
     victim.signal(end)

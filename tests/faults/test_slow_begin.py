@@ -1,4 +1,4 @@
-"""A worker whose statements reach the database later than an attempt must have begun."""
+"""A worker whose statements reach the database after the begin window."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Object storage that fails for everybody is nobody's fault, least of all the jobs'."""
+"""An outage of object storage for everybody fails no job."""
 
 import time
 
@@ -46,7 +46,7 @@ def test_an_outage_of_storage_fails_no_accepted_job(fleet, storage):
 
 
 def test_after_an_outage_of_storage_jobs_run_within_seconds(fleet, storage):
-    """The pool must not be out for longer than what it depends on."""
+    """The pool must not stay out for longer than the storage."""
     fleet.dispatcher()
     for _ in range(2):
         fleet.worker().wait_ready()

@@ -1,4 +1,4 @@
-"""A database that goes away, or whose answers do."""
+"""A database that goes away, or whose answers are lost."""
 
 from urllib.parse import urlsplit
 
@@ -18,7 +18,7 @@ def proxy(settings):
 
 
 def through(proxy, settings):
-    """The database's URL, by way of the proxy."""
+    """The database's URL through the proxy."""
     port = urlsplit(settings.database_url).port
     return settings.database_url.replace(f":{port}/", f":{proxy.port}/")
 

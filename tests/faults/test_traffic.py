@@ -64,7 +64,7 @@ def test_a_drained_region_finishes_its_jobs_and_gets_no_new_ones(fleet):
     with fleet.store.begin() as tx:
         operator = keys.find(tx, keys.create(tx, "operator", ("admin",))[1])
         controls.change(tx, operator, "regions.drain", "drained", "us-east", True)
-    # No wake-up is sent: the controller passes it on within a period.
+    # Without a wake-up, the controller publishes it within a period.
     wait_for(lambda: '"us-east"' in (fleet.redis.get("stillmotion:controls") or ""), timeout_s=30)
     fleet.worker("us-west").wait_ready()
     assert fleet.wait(first, "succeeded", timeout_s=60).region == "us-east"

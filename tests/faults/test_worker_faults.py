@@ -64,7 +64,7 @@ def test_a_stuck_render_ends_its_process_and_the_job_is_done_by_another(fleet):
     assert fleet.wait(job_id, "succeeded", timeout_s=TAKEN_BACK_S + 15).begun == 2
 
 
-def test_a_worker_that_warms_up_gets_nothing_meanwhile(fleet):
+def test_a_worker_gets_nothing_while_it_warms_up(fleet):
     fleet.dispatcher()
     slow = fleet.worker(noop_warm_up_s=15)
     job_id = fleet.submit()

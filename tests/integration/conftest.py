@@ -1,4 +1,4 @@
-"""The API in this process, for tests that need no wire; what sends webhooks; Redis."""
+"""The API in this process, the processes that send webhooks, and Redis."""
 
 import contextlib
 import itertools

@@ -1,7 +1,7 @@
 """Every example in the README and the guides works as it stands, in a new user's shell.
 
 That shell has the wheel and nothing of the clone, and its directory holds an `app.py` of the user's
-own. Examples for operators run in the clone's environment, as they do in life.
+own. Examples for operators run in the clone's environment, as operators do.
 """
 
 import html
@@ -52,8 +52,8 @@ EXCEPTIONS = {
     Place(WEBHOOKS, "Test it on your machine", 0): "test_demo.py runs scripts/demo --serve",
     Place(OPERATING, "Processes", 0): "needs a package index; test_requirements.py holds the file",
     Place(OPERATING, "Restore", 0): "tests/faults/test_restore.py runs it, after a real restore",
-    Place(MODEL, "Train it", 0): "takes hours; test_training.py trains a toy with the same command",
-    Place(MODEL, "Train it", 1): "takes minutes; test_evaluate.py evaluates a toy",
+    Place(MODEL, "Train it", 0): "takes hours; test_training.py does it with a tiny model",
+    Place(MODEL, "Train it", 1): "takes minutes; test_evaluate.py does it with a tiny model",
 }
 
 BLOCKS = {
@@ -124,7 +124,7 @@ def _site(session_settings, _shared_store, tmp_path_factory, receiver_port):
 
 @pytest.fixture
 def site(_site, settings) -> str:
-    """Its URL, with nothing in its stores."""
+    """The service's URL; its stores are empty."""
     return _site
 
 
@@ -153,13 +153,13 @@ def shell(site, api_key, home, commands):
 
 @pytest.fixture
 def operator(home, database_url):
-    """The same in the clone's environment, next to the service's database."""
+    """The same in the clone's environment, with access to the service's database."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {"env": os.environ | {"PATH": path, "DATABASE_URL": database_url}, "cwd": home}
 
 
 def play(block: str, shell: dict) -> str:
-    """Run a shell block; returns what it printed."""
+    """Run a shell block; returns its output."""
     return _printed(["sh", "-eu", "-c", block], shell)
 
 
@@ -183,8 +183,8 @@ def is_clip(path: Path) -> bool:
 def test_the_settings_are_two_lines_to_paste(shell, site, api_key):
     given = SETTINGS.replace(SERVER, site).replace(KEY, api_key)
     assert given.count("export ") == len(given.splitlines()) == 2
-    bare = {name: shell["env"][name] for name in ("PATH", "HOME", "LANG")}
-    play(given + "stillmotion jobs list\n", shell | {"env": bare})
+    minimal = {name: shell["env"][name] for name in ("PATH", "HOME", "LANG")}
+    play(given + "stillmotion jobs list\n", shell | {"env": minimal})
 
 
 def test_the_readmes_examples(shell, home):
@@ -271,7 +271,7 @@ def test_our_way_to_verify(shell, message):
 
 
 def test_the_standard_librarys_way_to_verify(operator, message):
-    """standardwebhooks is not in the wheel: whoever prefers it installs it."""
+    """standardwebhooks does not come with the wheel."""
     shown, status = play_python(
         STANDARD + CALL_RECEIVE, operator, input=json.dumps(message)
     ).splitlines()
@@ -319,7 +319,7 @@ def test_operators_check_regions_and_plan(operator, home):
     assert "us-east" in planned and "eu-west" in planned
 
 
-def test_what_a_clip_says_of_its_origin(operator, home, tmp_path):
+def test_the_origin_that_a_clip_states(operator, home, tmp_path):
     paths = signing_certificate(tmp_path)
     given = {"database_url": "x", "redis_url": "x", "objects_url": "x", "secret_key": "s" * 32}
     given |= {name.lower(): path for name, path in paths.items()}

@@ -1,4 +1,4 @@
-"""The SSRF guard against real servers on the loopback, well-behaved and not."""
+"""The SSRF guard against real servers on the loopback, well-behaved and hostile."""
 
 import contextlib
 import socket
@@ -15,7 +15,7 @@ from app.domain.errors import BadRequest
 from app.outbound import Network, fetch, post
 
 NAME = "pictures.example.com"
-# Only ever handed to the test's own `connect`, which goes to the loopback instead.
+# Only passed to the test's own `connect`, which goes to the loopback instead.
 PUBLIC = "93.184.215.14"
 OTHER_PUBLIC = "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
 
@@ -51,7 +51,7 @@ def serving(handler: Handler, authority_cert: trustme.LeafCert | None = None) ->
     threads = []
 
     def converse(connection: socket.socket) -> None:
-        # A guard that hangs up is what many tests are about.
+        # Many tests expect the guard to hang up.
         with contextlib.suppress(OSError), connection:
             connection.settimeout(10)
             sock = tls.wrap_socket(connection, server_side=True) if tls else connection
@@ -123,7 +123,7 @@ def code_of(call: Callable, *args, **options) -> str:
     return caught.value.code
 
 
-# What works
+# Successful requests
 
 
 def test_the_body_of_a_good_answer_is_returned():
@@ -178,8 +178,8 @@ def authority() -> trustme.CA:
 
 
 @dataclass
-class World:
-    """A network of the test's making: answers of the resolver, and where addresses lead."""
+class FakeNetwork:
+    """A simulated network: the resolver's answers, and where addresses lead."""
 
     authority: trustme.CA
     server: Server
@@ -209,32 +209,32 @@ class World:
 
 
 @pytest.fixture
-def world(authority):
+def fake(authority):
     with serving(answer("200 OK", b"picture"), authority.issue_cert(NAME)) as server:
-        yield World(authority, server, [[PUBLIC]])
+        yield FakeNetwork(authority, server, [[PUBLIC]])
 
 
-def test_the_connection_goes_to_the_vetted_address_and_keeps_the_name(world):
-    assert world.fetch() == b"picture"
-    assert (world.looked_up, world.connected, world.server.names) == ([NAME], [PUBLIC], [NAME])
-    assert f"Host: {NAME}\r\n".encode() in world.server.requests[0]
+def test_the_connection_goes_to_the_vetted_address_and_keeps_the_name(fake):
+    assert fake.fetch() == b"picture"
+    assert (fake.looked_up, fake.connected, fake.server.names) == ([NAME], [PUBLIC], [NAME])
+    assert f"Host: {NAME}\r\n".encode() in fake.server.requests[0]
 
 
-def test_a_trailing_dot_and_capitals_change_nothing(world):
+def test_a_trailing_dot_and_capitals_change_nothing(fake):
     assert (
-        world.fetch("https://PICTURES.example.com.:443/a.jpg?b=c d".replace(" ", "%20"))
+        fake.fetch("https://PICTURES.example.com.:443/a.jpg?b=c d".replace(" ", "%20"))
         == b"picture"
     )
-    assert world.server.names == [NAME]
-    assert world.server.requests[0].startswith(b"GET /a.jpg?b=c%20d HTTP/1.1\r\n")
+    assert fake.server.names == [NAME]
+    assert fake.server.requests[0].startswith(b"GET /a.jpg?b=c%20d HTTP/1.1\r\n")
 
 
 def test_letters_beyond_ascii_are_sent_as_the_dns_and_http_spell_them(authority):
     name = "xn--bcher-kva.example"
     with serving(answer("200 OK", b"picture"), authority.issue_cert(name)) as server:
-        world = World(authority, server, [[PUBLIC]])
-        assert world.fetch("https://bücher.example/größe?é#teil") == b"picture"
-    assert world.looked_up == server.names == [name]
+        fake = FakeNetwork(authority, server, [[PUBLIC]])
+        assert fake.fetch("https://bücher.example/größe?é#teil") == b"picture"
+    assert fake.looked_up == server.names == [name]
     assert server.requests[0].startswith(b"GET /gr%C3%B6%C3%9Fe?%C3%A9 HTTP/1.1\r\n")
 
 
@@ -251,45 +251,45 @@ def test_letters_beyond_ascii_are_sent_as_the_dns_and_http_spell_them(authority)
         ["192.168.0.1", PUBLIC],
     ],
 )
-def test_a_name_with_any_private_address_is_refused_unconnected(world, addresses):
-    world.answers = [addresses]
-    assert code_of(world.fetch) == "url_not_allowed"
-    assert world.connected == []
+def test_a_name_with_any_private_address_is_refused_unconnected(fake, addresses):
+    fake.answers = [addresses]
+    assert code_of(fake.fetch) == "url_not_allowed"
+    assert fake.connected == []
 
 
-def test_a_name_that_changes_its_address_is_held_to_the_first(world):
-    world.answers = [[PUBLIC], ["127.0.0.1"]]
-    assert world.fetch() == b"picture"
-    assert (world.looked_up, world.connected) == ([NAME], [PUBLIC])
+def test_a_name_that_changes_its_address_is_held_to_the_first(fake):
+    fake.answers = [[PUBLIC], ["127.0.0.1"]]
+    assert fake.fetch() == b"picture"
+    assert (fake.looked_up, fake.connected) == ([NAME], [PUBLIC])
 
 
-def test_the_next_address_is_tried_when_the_first_is_dead(world):
-    world.answers, world.dead = [[OTHER_PUBLIC, PUBLIC]], frozenset({OTHER_PUBLIC})
-    assert world.fetch() == b"picture"
-    assert world.connected == [OTHER_PUBLIC, PUBLIC]
+def test_the_next_address_is_tried_when_the_first_is_dead(fake):
+    fake.answers, fake.dead = [[OTHER_PUBLIC, PUBLIC]], frozenset({OTHER_PUBLIC})
+    assert fake.fetch() == b"picture"
+    assert fake.connected == [OTHER_PUBLIC, PUBLIC]
 
 
-def test_a_certificate_for_another_name_is_refused(world):
-    assert code_of(world.fetch, "https://other.example.com/") == "url_unreachable"
-    assert world.server.requests == []
+def test_a_certificate_for_another_name_is_refused(fake):
+    assert code_of(fake.fetch, "https://other.example.com/") == "url_unreachable"
+    assert fake.server.requests == []
 
 
-def test_a_certificate_of_an_unknown_authority_is_refused(world):
-    world.authority = trustme.CA()
-    assert code_of(world.fetch) == "url_unreachable"
-    assert world.server.requests == []
+def test_a_certificate_of_an_unknown_authority_is_refused(fake):
+    fake.authority = trustme.CA()
+    assert code_of(fake.fetch) == "url_unreachable"
+    assert fake.server.requests == []
 
 
-def test_an_unknown_name_is_unreachable(world):
+def test_an_unknown_name_is_unreachable(fake):
     def unknown(_host: str, _port: int) -> list[str]:
         raise socket.gaierror(socket.EAI_NONAME, "SECRET resolver at 127.0.0.1")
 
-    world.resolve = unknown
-    assert code_of(world.fetch) == "url_unreachable"
+    fake.resolve = unknown
+    assert code_of(fake.fetch) == "url_unreachable"
 
 
 def test_the_system_s_own_resolver_is_vetted_too():
-    """`localhost.localdomain` or not: what resolves to the loopback is not contacted."""
+    """A host that resolves to the loopback is not contacted, whatever its name."""
     network = Network(resolve=lambda _host, port: Network().resolve("localhost", port))
     with serving(answer("200 OK", b"inside")) as server:
         code = code_of(fetch, f"https://{NAME}/", max_bytes=9, timeout_s=5, network=network)
@@ -305,7 +305,7 @@ def test_an_exception_covers_no_other_port():
     assert server.requests == []
 
 
-# What is refused
+# Refusals
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See", "307 Go", "308 Go"])
@@ -452,7 +452,7 @@ def test_a_post_reports_any_status_and_follows_no_redirect(status):
         assert inside.requests == []
 
 
-def test_of_a_post_s_answer_only_the_beginning_is_kept():
+def test_only_the_beginning_of_an_answer_to_a_post_is_kept():
     with serving(endless(b"HTTP/1.1 500 Ow\r\n\r\n", b"x" * 65536)) as server:
         assert send(server).body_excerpt == b"x" * 4096
 
@@ -464,7 +464,7 @@ def test_a_large_body_is_sent_whole():
     assert server.requests[0].endswith(body)
 
 
-def test_a_receiver_that_hangs_after_its_status_has_received():
+def test_a_receiver_that_hangs_after_its_status_counts_as_answered():
     def handler(sock: socket.socket) -> None:
         sock.sendall(b"HTTP/1.1 200 OK\r\n\r\nok")
         sock.recv(1)
@@ -481,9 +481,9 @@ def test_a_receiver_that_never_answers_times_out():
         assert code_of(send, server, timeout_s=0.3) == "url_timeout"
 
 
-def test_a_post_is_vetted_like_a_fetch(world):
-    world.answers = [["10.0.0.1"]]
-    network = Network(world.resolve, world.connect, world.tls)
+def test_a_post_is_vetted_like_a_fetch(fake):
+    fake.answers = [["10.0.0.1"]]
+    network = Network(fake.resolve, fake.connect, fake.tls)
     code = code_of(post, f"https://{NAME}/", body=b"", headers={}, timeout_s=5, network=network)
     assert code == "url_not_allowed"
-    assert world.connected == []
+    assert fake.connected == []

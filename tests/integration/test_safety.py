@@ -1,4 +1,4 @@
-"""The content check: an operator's entry point, asked about prompt, picture and frames."""
+"""The content check: an operator's entry point that sees prompt, picture and frames."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from tests.support.fleet import fleet as make_fleet
 
 PLUGIN = '''
 class Check:
-    """Rejects by markers that the tests set."""
+    """Rejects what carries a marker of the tests."""
 
     def prompt(self, text):
         if text == "break":
@@ -82,7 +82,7 @@ def test_a_rejected_prompt_or_picture_is_422_and_nothing_is_stored(
 ):
     answer = calls.submit(make_client("ours"), photo, prompt="something forbidden")
     body = calls.assert_problem(answer, 422, "content_rejected", "/prompt")
-    assert "bad word" not in body["detail"], "why is not the client's business"
+    assert "bad word" not in body["detail"], "the reason stays internal"
     answer = calls.submit(make_client("pictures"), photo, prompt="wind")
     calls.assert_problem(answer, 422, "content_rejected", "/image")
     video = {"prompt": "wind", "input_reference": (io.BytesIO(photo), "photo.jpg")}
@@ -92,7 +92,7 @@ def test_a_rejected_prompt_or_picture_is_422_and_nothing_is_stored(
     assert calls.objects_in(objects_dir) == []
 
 
-def test_what_is_not_rejected_is_accepted(make_client, photo):
+def test_everything_else_is_accepted(make_client, photo):
     assert calls.submit(make_client("ours"), photo, prompt="wind").status_code == 202
 
 

@@ -33,6 +33,23 @@ class RabbitMQ:
     def stop(self) -> None:
         self._process.close()
 
+    def queue_types(self) -> dict[str, str]:
+        """The type of every queue, by its name."""
+        listed = self.control("list_queues", "--no-table-headers", "name", "type")
+        return dict(line.split("\t") for line in listed.splitlines())
+
+    def control(self, *command: str) -> str:
+        """Run a command of rabbitmqctl; returns what it prints."""
+        tool = self._node.argv[0].with_name("rabbitmqctl")
+        return subprocess.run(
+            [tool, "--quiet", *command],
+            env=self._node.env,
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=60,
+        ).stdout
+
     def close(self) -> None:
         self.stop()
         self._node.end_port_mapper()

@@ -1,4 +1,4 @@
-"""What every unit test may rely on."""
+"""Fixtures of all unit tests."""
 
 import signal
 

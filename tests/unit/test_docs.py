@@ -18,7 +18,7 @@ DOCUMENTS = sorted(
         ROOT / "workers/weights/motion-small/README.md",
     )
 )
-# It names what used to be.
+# The changelog also names removed files.
 OF_TODAY = [name for name in DOCUMENTS if name != "CHANGELOG.md"]
 
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
@@ -71,7 +71,7 @@ def test_every_decision_is_in_the_index():
 
 
 def _calls(root: Path) -> Iterator[tuple[str, ast.expr | None]]:
-    """Every call of a structlog logger: where it stands, and its event."""
+    """Every call of a structlog logger: its location and its event."""
     for path in sorted(root.rglob("*.py")):
         source = path.read_text()
         if "structlog.get_logger" not in source:
@@ -104,7 +104,7 @@ def _events() -> dict[str, str]:
 
 
 def _strings(argument: ast.expr | None) -> list[str | None]:
-    """What an event can be; None for what is not written out in the call."""
+    """The possible values of an event; None for one that is not a literal."""
     if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
         return [argument.value]
     if isinstance(argument, ast.IfExp):

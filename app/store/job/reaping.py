@@ -1,4 +1,4 @@
-"""What the reaper takes back: placements nobody began, lost leases, ended backoffs, deadlines.
+"""The reaper's statements: placements nobody began, lost leases, ended backoffs, deadlines.
 
 All times are the database's.
 """
@@ -48,20 +48,20 @@ def release(tx: Connection) -> tuple[int, float | None]:
     return released, None if due is None else max(0.0, float(due))
 
 
-# The first condition on `placed_at` walks the index; this one is asked of what is late by it alone.
-_PATIENCE = """SELECT 1 << least(4, greatest(0, count(*)::int - 1)) FROM attempts
+# Evaluated only for rows that the first condition on `placed_at` finds in its index.
+_BEGIN_BACKOFF = """SELECT 1 << least(4, greatest(0, count(*)::int - 1)) FROM attempts
     WHERE job_id = jobs.id AND outcome = 'not_begun'"""
 
 
 def reap_unbegun(tx: Connection) -> Sequence[RequeuedJob]:
-    """Put back placements that no worker has begun in time; counts against nothing.
+    """Requeue placements that no worker began in time. They use up no attempt.
 
-    A job that was not begun twice gets twice the time, and so on up to 16 times: a path to the
-    database that takes longer than BEGIN_WITHIN_S would else begin nothing, ever.
+    After two such placements a job gets twice the time, and so on up to 16 times. Otherwise workers
+    whose path to the database takes longer than BEGIN_WITHIN_S would never begin anything.
     """
     late = _batch(
         f"""state = 'starting' AND placed_at < now() - make_interval(secs => :within)
-        AND placed_at < now() - make_interval(secs => :within * ({_PATIENCE}))""",
+        AND placed_at < now() - make_interval(secs => :within * ({_BEGIN_BACKOFF}))""",
         "placed_at",
     )
     return requeue(
@@ -69,16 +69,16 @@ def reap_unbegun(tx: Connection) -> Sequence[RequeuedJob]:
     )
 
 
-# Which regions there are differs between processes while an operator adds one. A minute later those
-# that have not heard of it are few.
+# While an operator adds a region, processes disagree on the list of regions. After a minute few
+# still have the old one.
 REHOME_AFTER_S = 60.0
 
 
 def rehome(tx: Connection, regions: Collection[str], fallback: str) -> int:
-    """Let jobs that wait for a region which is no more wait elsewhere; returns how many.
+    """Move jobs that wait for a removed region to another one; returns how many.
 
-    A retry that was sent there goes home. A job whose home is gone gets `fallback` for its home, if
-    its policy and its allow-list let it; else it waits until an operator acts, or it expires.
+    A retry that was sent there goes home. A job whose home is gone gets `fallback` as its home if
+    its policy and allow-list permit. Otherwise it waits until an operator acts or it expires.
     """
     return tx.execute(
         text(
@@ -107,9 +107,9 @@ def rehome(tx: Connection, regions: Collection[str], fallback: str) -> int:
 
 
 def reap_lost(tx: Connection) -> dict[JobState, Sequence[AttemptRef]]:
-    """Take jobs back from workers that stopped renewing, or went over the attempt's limit.
+    """Take jobs back from workers that stopped renewing or exceeded the attempt's limit.
 
-    Returns the attempts, by the state that their job is in now.
+    Returns the attempts by their job's new state.
     """
     lost: list[LostJob] = []
     # One walk over each partial index; an OR over both columns would read the whole table.
@@ -152,9 +152,9 @@ def overdue(conn: Connection) -> Sequence[OverdueAttempt]:
 def reap_silent(
     tx: Connection, silent: Sequence[OverdueAttempt]
 ) -> dict[JobState, Sequence[AttemptRef]]:
-    """Take jobs back before their lease ends, from workers that nobody sees any more.
+    """Take jobs back, before their lease ends, from workers that have gone silent.
 
-    One that has renewed since keeps its job. Returns like `reap_lost`.
+    A worker that has renewed since keeps its job. Returns the same as `reap_lost`.
     """
     rows = tx.execute(
         text(
@@ -227,7 +227,7 @@ def reap_deadlines(tx: Connection) -> Sequence[StopRequest]:
 
 
 def _batch(condition: str, order_by: str) -> str:
-    """A condition on at most :most rows that nobody else has locked."""
+    """A condition that selects at most :most rows that nobody else has locked."""
     return (
         f"id IN (SELECT id FROM jobs WHERE {condition}"
         f" ORDER BY {order_by} LIMIT :most FOR UPDATE SKIP LOCKED)"

@@ -29,15 +29,19 @@ from app.store.webhooks.records import BegunTry, DeliveryRecord, OwnDelivery, de
 MAX_ERROR_CHARS = 500
 
 # Part of the statement that ends jobs (`ended`): deliveries to the address that each job names, and
-# to its owner's endpoints.
+# to its owner's endpoints. FOR SHARE waits for whoever is disabling or removing an endpoint, then
+# looks again: the foreign key would otherwise refuse the end of the job.
 OWED = """
     INSERT INTO webhook_deliveries (job_id, owner_id, endpoint_id, event, url)
     SELECT id, owner_id, NULL, :event, webhook_url FROM ended
     WHERE webhook_url IS NOT NULL AND :event = ANY(coalesce(webhook_events, ARRAY[:event]))
     UNION ALL
     SELECT ended.id, ended.owner_id, hook.id, :event, hook.url
-    FROM ended JOIN webhook_endpoints AS hook ON hook.owner_id = ended.owner_id
-    WHERE hook.disabled_at IS NULL AND :event = ANY(hook.events)
+    FROM ended CROSS JOIN LATERAL (
+        SELECT id, url FROM webhook_endpoints
+        WHERE owner_id = ended.owner_id AND disabled_at IS NULL AND :event = ANY(events)
+        FOR SHARE
+    ) AS hook
 """
 
 
@@ -266,17 +270,20 @@ def get(tx: Connection, delivery_id: UUID, *, owner_id: UUID) -> OwnDelivery | N
 def redeliver(tx: Connection, delivery_id: UUID, *, owner_id: UUID) -> DeliveryRecord | None:
     """Make a delivery due now, under the same id and with the whole schedule ahead of it again.
 
-    None: a try is under way.
+    None: a try is under way, or its endpoint was disabled a moment ago.
     """
     row = tx.execute(
         text(
             f"""
-            UPDATE webhook_deliveries SET
+            UPDATE webhook_deliveries AS d SET
                 tries_before = tries, next_at = now(), leased_until = NULL,
                 delivered_at = NULL, given_up_at = NULL
             WHERE id = :id AND owner_id = :owner
               AND NOT ({OPEN} AND leased_until IS NOT NULL AND leased_until > now())
-            RETURNING {delivery_columns()}
+              AND (endpoint_id IS NULL OR EXISTS (
+                  SELECT FROM webhook_endpoints
+                  WHERE id = d.endpoint_id AND disabled_at IS NULL FOR SHARE))
+            RETURNING {delivery_columns("d")}
             """
         ),
         {"id": delivery_id, "owner": owner_id},

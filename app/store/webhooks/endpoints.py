@@ -183,7 +183,10 @@ def rotate(
 
 
 def add_test(tx: Connection, endpoint: EndpointRecord) -> DeliveryRecord | None:
-    """Owe an endpoint a test event. None: MAX_OPEN_TESTS are open already."""
+    """Owe an endpoint a test event.
+
+    None: MAX_OPEN_TESTS are open already, or it was disabled or removed a moment ago.
+    """
     tx.execute(
         text(
             f"""
@@ -200,7 +203,9 @@ def add_test(tx: Connection, endpoint: EndpointRecord) -> DeliveryRecord | None:
         text(
             f"""
             INSERT INTO webhook_deliveries (owner_id, endpoint_id, event, url)
-            SELECT :owner, :id, '{TEST_EVENT}', :url
+            SELECT :owner, id, '{TEST_EVENT}', :url
+            FROM (SELECT id FROM webhook_endpoints
+                  WHERE id = :id AND disabled_at IS NULL FOR SHARE) AS hook
             WHERE (SELECT count(*) FROM webhook_deliveries
                    WHERE endpoint_id = :id AND job_id IS NULL AND {OPEN}) < :most
             RETURNING {delivery_columns()}

@@ -1,1 +1,1 @@
-"""What breaks the parts around the service on purpose; the fault tests use it, too."""
+"""Tools that break the parts around the service on purpose, also for the fault tests."""

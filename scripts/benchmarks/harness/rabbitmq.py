@@ -11,7 +11,7 @@ from scripts.stack import StackError
 
 
 class RabbitMQNode:
-    """How to run a node that keeps its data in `directory`; whoever asks starts and ends it.
+    """How to run a node that keeps its data in `directory`. The caller starts and ends it.
 
     `ports`: of AMQP, of Erlang's port mapper, and between nodes. Raises StackError if the server is
     not installed.

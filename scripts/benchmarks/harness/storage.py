@@ -29,9 +29,9 @@ class Storage:
         if self._partial.is_symlink():
             return
         if self._partial.exists():
-            shutil.rmtree(self._kept, ignore_errors=True)  # of an outage that a writer ended
+            shutil.rmtree(self._kept, ignore_errors=True)  # left by an outage that a writer ended
             self._partial.rename(self._kept)
-        # A writer may put the folder back in between; the next outage meets it.
+        # A writer may put the folder back in between; the next outage handles it.
         with contextlib.suppress(FileExistsError):
             self._partial.symlink_to(self._partial)
 

@@ -42,6 +42,11 @@ class Valve:
         self._new_flow = True
         Thread(target=self._accept, daemon=True).start()
 
+    def lead_to(self, url: str) -> None:
+        """Forward new connections to another server."""
+        parts = urlsplit(url)
+        self._target = (parts.hostname, parts.port)
+
     def silence(self, *, new: bool = False) -> int:
         """Stop the flow of every connection; `new`: also of future ones. Returns their number."""
         with self._lock:

@@ -1,4 +1,4 @@
-"""A receiver of webhooks that remembers what came and can be told to fail."""
+"""A webhook receiver that records what it receives and can fail on command."""
 
 import json
 import time
@@ -15,8 +15,8 @@ class Received:
     message_id: str
     event: str  # "job.succeeded", ...
     job_id: str
-    state: str  # of the job, as the message has it
-    status: int  # that was answered
+    state: str  # of the job, according to the message
+    status: int  # of the answer
     at: float  # when it came, in seconds since 1970
 
 

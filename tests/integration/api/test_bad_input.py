@@ -1,4 +1,4 @@
-"""Bad input: a 4xx with a stable code, and nothing stored half-way."""
+"""Bad input gets a 4xx with a stable code and stores nothing."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="100" height="100"/>'
 
 
 def png_of(width, height) -> bytes:
-    """A PNG that claims a size and holds next to nothing."""
+    """A PNG whose header claims a size that its few data bytes do not have."""
 
     def chunk(kind, data):
         return (
@@ -36,7 +36,7 @@ def png_of(width, height) -> bytes:
 
 @pytest.fixture
 def nothing_stored(store, objects_dir):
-    """After the test there is no job, no idempotency record and no object."""
+    """Check after the test that no job, idempotency record or object was stored."""
     yield
     assert calls.rows_in(store) == 0
     assert calls.rows_in(store, "idempotency_records") == 0
@@ -115,7 +115,7 @@ def test_a_truncated_picture_is_refused(api, photo):
         ("webhook_url", "nonsense", "url_not_allowed"),
     ],
 )
-def test_a_field_that_is_wrong_in_json_is_named(api, photo, name, value, code):
+def test_a_wrong_field_in_json_is_named(api, photo, name, value, code):
     answer = calls.submit_json(api, **{"image": calls.data_uri(photo), name: value})
     body = calls.assert_problem(answer, 422, code)
     assert body["errors"][0]["pointer"].startswith(f"/{name}")
@@ -141,7 +141,7 @@ def test_all_errors_are_reported_at_once_with_escaped_pointers(api, photo):
     }
 
 
-def test_a_refusal_does_not_repeat_what_was_sent(api, photo):
+def test_a_refusal_does_not_echo_the_input(api, photo):
     answer = calls.submit_json(api, image=calls.data_uri(photo), frames="s3cret-value")
     assert b"s3cret-value" not in answer.data
 
@@ -160,7 +160,7 @@ def test_a_refusal_does_not_repeat_what_was_sent(api, photo):
         ({"region": "mars"}, "unknown_region", "/region"),
     ],
 )
-def test_a_field_that_is_wrong_in_a_form_is_named(api, photo, fields, code, pointer):
+def test_a_wrong_field_in_a_form_is_named(api, photo, fields, code, pointer):
     calls.assert_problem(calls.submit(api, photo, **fields), 422, code, pointer)
 
 
@@ -232,7 +232,7 @@ def test_a_url_that_does_not_lead_to_the_public_internet_is_refused(api, url):
 
 @pytest.fixture
 def origin(photo):
-    """A server of pictures on the loopback: /photo, /text, /redirect, /missing, /huge."""
+    """A picture server on the loopback: /photo, /text, /redirect, /missing, /huge."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -243,7 +243,7 @@ def origin(photo):
                 self.send_header("Location", "/photo")
             self.send_header("Content-Length", str(len(body or b"")))
             self.end_headers()
-            with contextlib.suppress(ConnectionError):  # the guard hangs up on what is too much
+            with contextlib.suppress(ConnectionError):  # the guard hangs up at its size limit
                 self.wfile.write(body or b"")
 
         def log_message(self, *_):
@@ -311,7 +311,7 @@ def test_an_upload_of_200_mb_is_refused_over_the_wire_without_being_kept(server,
     }
     declared = headers | {"Content-Length": str(200_000_000 + 100)}
     with httpx.Client(base_url=server) as client:
-        for sent in (declared, headers):  # the second is chunked: no length is known
+        for sent in (declared, headers):  # the second is chunked and gives no length
             answer = client.post("/v1/jobs", content=body(), headers=sent)
             assert answer.status_code == 413
             assert answer.headers["Content-Type"] == "application/problem+json"
@@ -325,7 +325,7 @@ def test_a_picture_just_over_the_limit_is_refused_by_its_own_code(api):
 
 
 def test_a_normal_picture_of_every_kind_is_still_accepted(api, store, objects_dir):
-    """The counterpart: these tests would also pass if everything were refused."""
+    """The tests above would also pass if everything were refused."""
     for fmt in ("PNG", "WEBP", "GIF", "BMP", "TIFF"):
         out = io.BytesIO()
         Image.new("RGB", (64, 64), "teal").save(out, fmt)

@@ -1,7 +1,7 @@
-"""schemathesis holds the running API to its OpenAPI document: every operation, every check.
+"""schemathesis runs every check on every operation of the API's OpenAPI document.
 
-What the document allows is accepted, what it does not allow is refused, and every answer is one
-that it tells of, code by code. Seeds are fixed, so a run repeats.
+The API must accept what the document allows, refuse everything else, and answer with documented
+codes only. Seeds are fixed, so runs are repeatable.
 """
 
 import io
@@ -37,21 +37,21 @@ schemathesis.openapi.format(
 )
 schemathesis.openapi.media_type("image/png", st.just(PNG))
 
-# Beyond the statuses that these checks take for granted:
+# The statuses that these checks accept, a few more than by default.
 CHECKS = {
-    # 410: an earlier request has deleted the job.
+    # 410: an earlier request deleted the job.
     "positive_data_acceptance": {
         "expected-statuses": ["2xx", "3xx", "401", "403", "404", "409", "410", "429"]
     },
-    # The same, and 413: a size over the limit.
+    # 410 as above. 413: a size over the limit.
     "negative_data_rejection": {
         "expected-statuses": ["400", "401", "403", "404", "405", "409", "410", "413", "415", "422"]
     },
 }
 
 
-class Words:
-    """Keeps valid requests to what the document says in words, for JSON Schema cannot say it."""
+class ProseRules:
+    """Adapts generated requests to the rules that JSON Schema cannot express."""
 
     def __init__(self, client: httpx.Client):
         self._client = client
@@ -63,43 +63,43 @@ class Words:
     def keep(self, case):
         headers = case.headers or {}
         if "Prefer" in headers:
-            headers["Prefer"] = "wait=0"  # nobody renders here, so it would wait to the end
-        if case.path == "/v1/jobs/{job_id}/events":  # for the same reason, as streams end with jobs
+            headers["Prefer"] = "wait=0"  # nothing renders here, so it would wait the full time
+        if case.path == "/v1/jobs/{job_id}/events":  # a stream ends with its job
             job_id = quote(str(case.path_parameters["job_id"]), safe="")
             self._client.post(f"/v1/jobs/{job_id}/cancel")
         if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
             return
         if "Idempotency-Key" in headers:
-            headers["Idempotency-Key"] = str(next(self._count))  # a key is for one request
+            headers["Idempotency-Key"] = str(next(self._count))  # one key per request
         if case.path == "/v1/usage":
             for name in {"start", "end"} & (case.query or {}).keys():
                 case.query[name] = str(date.today() - timedelta(days=name == "start"))
         if isinstance(case.body, dict):
-            self._mend(case.path, case.body, headers)
-        # Or it would look at what was changed again, and take every form with a file for invalid.
+            self._fix_body(case.path, case.body, headers)
+        # Otherwise schemathesis validates the changed case and rejects every form with a file.
         case._sync_validated_hashes()
 
-    def _mend(self, path, body, headers):
+    def _fix_body(self, path, body, headers):
         for name in ("image", "input_reference"):
             if isinstance(body.get(name), bytes | Binary):
                 body[name] = PNG  # large enough
         if body.get("upload_id"):
-            body["upload_id"] = self._upload_id  # one that something was sent to
+            body["upload_id"] = self._upload_id  # an upload that has received its data
         if body.get("image"):
-            body.pop("upload_id", None)  # one of both; a generated form always has the file
+            body.pop("upload_id", None)  # only one of the two; a generated form always has the file
         if str(body.get("image")).startswith("https:"):
-            body["image"] = calls.data_uri(PNG)  # nothing is fetched here
+            body["image"] = calls.data_uri(PNG)  # no outgoing requests in this test
         if body.get("allowed_regions"):
-            body["allowed_regions"] = [body.get("region") or "us-east"]  # home is one of them
+            body["allowed_regions"] = [body.get("region") or "us-east"]  # must include home
         if body.get("webhook_events"):
             body["webhook_url"] = "https://example.com/"
         if "Cancel-After" in headers:
-            headers["Cancel-After"] = "60s"  # a week at most, and the only deadline
+            headers["Cancel-After"] = "60s"  # at most a week, and the only deadline
             body.pop("deadline_seconds", None)
         if path == "/v1/videos":
             for name, value in {"seconds": "2", "size": "512x512"}.items():
                 if body.get(name):
-                    body[name] = value  # of which the model can make so much
+                    body[name] = value  # within the model's limits
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def document(server):
 
 @pytest.fixture
 def explore(server, store, document):
-    """A function that runs schemathesis' phases and gives what they found."""
+    """A function that runs schemathesis' phases and returns their findings."""
     with store.begin() as tx:
         plain = keys.create(tx, "contract", ("jobs", "admin"))[1]
     headers = {"Authorization": f"Bearer {plain}"}
@@ -127,7 +127,7 @@ def explore(server, store, document):
                 "phases": {name: {"enabled": name in phases} for name in every},
             }
         )
-        # Not by from_url, which would leave out the document's own operation.
+        # from_url would leave out the operation that serves the document.
         schema = schemathesis.openapi.from_dict(document, config=config)
         schema.config.update(base_url=server)
         tested, found = set(), []
@@ -148,7 +148,7 @@ def explore(server, store, document):
         return tested, found
 
     with httpx.Client(base_url=server, headers=headers, timeout=60) as client:
-        words = Words(client)
+        words = ProseRules(client)
 
         @schemathesis.hook
         def before_call(context, case, kwargs):
@@ -175,7 +175,7 @@ def test_every_operation_conforms_to_the_document(explore, document):
 def test_linked_operations_conform_to_the_document_in_sequence(explore):
     tested, found = explore("stateful", max_examples=30)
     assert not found, "\n\n".join(found)
-    # Which links it follows depends on the ids that it is given.
+    # The links it follows depend on the ids it gets.
     assert "POST /v1/jobs" in tested and any("{job_id}" in label for label in tested)
 
 

@@ -1,4 +1,4 @@
-"""Deleted and expired jobs: no clip, no picture, no text; 410 from then on, and never a second."""
+"""Deleted and expired jobs lose clip, picture and text, and answer 410 from then on."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def finished(api, photo, store, objects):
     return job_id
 
 
-def test_deleting_a_finished_job_removes_all_that_it_held(
+def test_deleting_a_finished_job_removes_everything_it_held(
     api, anonymous, store, objects_dir, finished
 ):
     url = api.get(f"/v1/jobs/{finished}").get_json()["output"]["url"]
@@ -37,7 +37,7 @@ def test_deleting_a_finished_job_removes_all_that_it_held(
     answer = api.delete(f"/v1/jobs/{finished}")
     assert (answer.status_code, answer.data) == (204, b"")
     assert calls.objects_in(objects_dir) == []
-    assert anonymous.get(url).status_code == 404, "links given out before lead nowhere"
+    assert anonymous.get(url).status_code == 404, "earlier links are dead"
     for path in ("", "/video", "/events", "/timeline"):
         calls.assert_problem(api.get(f"/v1/jobs/{finished}{path}"), 410, "job_deleted")
     calls.assert_problem(api.post(f"/v1/jobs/{finished}/cancel"), 410, "job_deleted")
@@ -68,7 +68,7 @@ def test_deleting_a_waiting_job_cancels_it_at_once(api, photo, store, objects_di
     assert calls.objects_in(objects_dir) == []
 
 
-def test_deleting_a_processing_job_stops_it_and_it_is_gone_when_it_has_ended(
+def test_deleting_a_processing_job_stops_it_and_removes_it_at_its_end(
     api, photo, store, objects_dir
 ):
     job_id = calls.submit(api, photo).get_json()["id"]
@@ -107,14 +107,14 @@ def test_retention_counts_from_the_end_and_no_link_outlives_it(
     assert housekeeping.purge_expired(store, objects) == 0
     make.backdate(store, job["id"], "expires_at")
     calls.assert_problem(api.get(f"/v1/jobs/{job['id']}"), 410, "job_deleted")
-    assert calls.objects_in(objects_dir), "refused before the sweeper came"
+    assert calls.objects_in(objects_dir), "refused even before the sweep"
     assert housekeeping.purge_expired(store, objects) == 1
     assert calls.objects_in(objects_dir) == []
     assert make.read(store, job["id"]).purged_at is not None
 
 
 def test_the_sweeper_finishes_a_deletion_that_storage_interrupted(store, finished):
-    """The tombstone names no object any more, so its objects are unnamed ones."""
+    """The tombstone no longer names the objects, so the sweeper treats them as orphans."""
     row = make.read(store, finished)
     with store.autocommit() as conn:
         assert retention.named_keys(conn, [row.id]) == {row.input_key, row.output_key}

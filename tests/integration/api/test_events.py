@@ -32,7 +32,7 @@ def parse(answer):
 
 
 def lose_and_finish(store, job_id):
-    """An attempt that fails, and one that succeeds."""
+    """Fail one attempt, then let the next succeed."""
     placed = place_and_begin(store, job_id)
     with store.begin() as tx:
         error = Transient("x", code="out_of_memory")
@@ -42,7 +42,7 @@ def lose_and_finish(store, job_id):
     finish(store, place_and_begin(store, job_id))
 
 
-def test_an_ended_jobs_stream_is_its_whole_life_and_ends(api, photo, store):
+def test_the_stream_of_an_ended_job_replays_its_whole_life_and_ends(api, photo, store):
     job_id = calls.submit(api, photo).get_json()["id"]
     lose_and_finish(store, job_id)
     answer = api.get(f"/v1/jobs/{job_id}/events")
@@ -91,7 +91,7 @@ def test_another_owners_stream_is_unknown(api, anonymous, photo, store):
 def test_a_real_jobs_stream_has_every_step_in_time(
     settings, store, tmp_path, api_key, photo, change
 ):
-    """Through a real dispatcher and a real worker. `at` is the worker's time of the step."""
+    """Uses a real dispatcher and worker. `at` is the worker's time of the step."""
     config = change(
         public_url=f"http://127.0.0.1:{services.free_port()}",
         served_profiles=("noop",),
@@ -139,7 +139,7 @@ def test_without_redis_the_stream_still_has_every_state(change, api_key, photo, 
 
 
 def test_submits_work_with_200_streams_on_one_process(change, store, api_key, photo, client):
-    """And every one of them gets the steps; then a deploy ends them all within seconds."""
+    """Every stream also gets the steps, and a deploy then ends them all within seconds."""
     config = change(
         public_url=f"http://127.0.0.1:{services.free_port()}", served_profiles=("noop",)
     )
@@ -205,7 +205,7 @@ def test_without_a_waiting_slot_a_stream_is_503_and_closing_one_frees_its_slot(
         path = f"{url}/v1/jobs/{job.json()['id']}/events"
         with httpx.stream("GET", path, headers=headers, timeout=30) as first:
             assert first.status_code == 200
-            lines = first.iter_lines()  # kept: the connection closes with it
+            lines = first.iter_lines()  # keep a reference: the connection closes with it
             next(lines)
             second = httpx.get(path, headers=headers, timeout=30)
             assert (second.status_code, second.json()["code"]) == (503, "too_many_streams")

@@ -25,7 +25,7 @@ def test_metrics_count_live_jobs_and_submits(api, photo, monkeypatch):
     submits = re.search(r'stillmotion_submits_total\{status="202"\} (\S+)', text)
     assert float(submits[1]) >= 2, "the process has counted other tests' submits, too"
     calls.submit(api, photo)
-    # Scraped again at once: the database is not asked again.
+    # A second scrape at once does not query the database again.
     assert f"{queued} 2.0" in api.get("/metrics").get_data(as_text=True)
 
 
@@ -53,6 +53,6 @@ def test_the_webhook_secret_is_the_callers_own_and_stays_the_same(api, anonymous
     assert anonymous.get("/v1/webhooks/secret", headers=other).get_json()["secret"] != first
 
 
-def test_what_needs_a_key_says_so(anonymous):
+def test_endpoints_that_need_a_key_say_so(anonymous):
     for path in ("/v1/models", "/v1/regions", "/v1/webhooks/secret", "/v1/jobs"):
         calls.assert_problem(anonymous.get(path), 401, "missing_api_key")

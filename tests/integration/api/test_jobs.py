@@ -98,7 +98,7 @@ def test_only_a_picture_is_needed_and_the_defaults_are_the_deployments(api, phot
 
 def test_the_stored_picture_is_upright_small_and_without_metadata(api, objects_dir):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
+    exif[0x0112] = 6  # rotated by 90 degrees
     exif[0x010E] = "taken at home"
     out = io.BytesIO()
     Image.new("RGB", (3000, 1500), "red").save(out, "JPEG", exif=exif)

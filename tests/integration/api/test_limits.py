@@ -1,4 +1,4 @@
-"""Submits per minute: headers on every answer, 429 with Retry-After beyond."""
+"""The limit on submits per minute: headers on every response, 429 beyond it."""
 
 import pytest
 

@@ -38,11 +38,11 @@ def validator(document, schema):
 
 
 def test_it_is_openapi_3_1(document):
-    faults = jsonschema_rs.Draft202012Validator(OPENAPI_31).iter_errors(document)
-    assert [f"{fault.instance_path}: {fault.message}" for fault in faults] == []
+    errors = jsonschema_rs.Draft202012Validator(OPENAPI_31).iter_errors(document)
+    assert [f"{error.instance_path}: {error.message}" for error in errors] == []
 
 
-def test_it_lists_every_route_and_a_route_without_a_note_is_refused(app, document, settings):
+def test_it_lists_every_route_and_an_undescribed_route_is_refused(app, document, settings):
     listed = {(path, method) for path, methods in document["paths"].items() for method in methods}
     routes = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
@@ -63,15 +63,15 @@ def test_it_lists_exactly_the_existing_codes_with_their_texts(document):
     listed = document["components"]["schemas"]["Code"]
     assert listed["enum"] == list(CODES)
     assert listed["x-codes"]["rate_limited"]["status"] == 429
-    told = set()
+    documented = set()
     for where, answer in responses(document):
         media = answer.get("content", {}).get(PROBLEM)
         if media is not None:
             codes = media["schema"]["properties"]["code"]["enum"]
             assert {CODES[code][0] for code in codes} == {int(where[-3:])}, where
-            told |= set(codes)
-    # Of no operation: a method that an address does not take, and what has a code of its own.
-    assert CODES.keys() - told == {"method_not_allowed", "temporarily_unavailable"}
+            documented |= set(codes)
+    # No operation lists 405, which is the router's, or the fallback for 503.
+    assert CODES.keys() - documented == {"method_not_allowed", "temporarily_unavailable"}
 
 
 def test_every_example_matches_its_schema(document):
@@ -86,8 +86,8 @@ def test_every_example_matches_its_schema(document):
             content = operation.get("requestBody", {}).get("content", {})
             for media in content.values():
                 for name, example in media.get("examples", {}).items():
-                    faults = validator(document, media["schema"]).iter_errors(example["value"])
-                    assert [fault.message for fault in faults] == [], name
+                    errors = validator(document, media["schema"]).iter_errors(example["value"])
+                    assert [error.message for error in errors] == [], name
                     checked += 1
     assert checked > 15
 
@@ -102,8 +102,8 @@ def test_webhooks_are_described_as_they_are_sent(document):
         for left_out in ({}, {"attempts", "metadata"}):
             sent = JOB.model_dump(mode="json", exclude=left_out)
             body = json.loads(webhooks.encode(event, now, sent))
-            faults = validator(document, schema_of(event)).iter_errors(body)
-            assert [fault.message for fault in faults] == []
+            errors = validator(document, schema_of(event)).iter_errors(body)
+            assert [error.message for error in errors] == []
     test = json.loads(webhooks.encode_test(now, uuid4()))
     assert validator(document, schema_of(TEST_EVENT)).is_valid(test)
 

@@ -1,4 +1,4 @@
-"""The operators' summary, and the pages' own headers."""
+"""The operators' summary, and the pages' headers."""
 
 import json
 
@@ -34,7 +34,7 @@ def test_an_idle_deployment_has_a_summary(admin):
     assert shown["flower_url"] is None
 
 
-def test_the_summary_says_where_jobs_are_and_how_long_they_took(admin, store):
+def test_the_summary_shows_where_jobs_are_and_how_long_they_took(admin, store):
     owner = make.owner(store)
     for _ in range(2):
         make.submit(store, owner)
@@ -93,7 +93,7 @@ def test_the_summary_stays_cheap_with_a_long_queue_and_a_long_history(store):
         conn.execute(text("ANALYZE jobs"))
 
     def read(statement, **values):
-        """Rows that the statement's scans of jobs returned."""
+        """How many rows of jobs the statement's scans read."""
         with store.autocommit() as conn:
             query = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.text}")
             return _scanned(conn.execute(query, values).scalar_one()[0]["Plan"])

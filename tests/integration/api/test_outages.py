@@ -1,4 +1,4 @@
-"""Storage, Postgres or Redis down at submit: refused with Retry-After, or accepted; never lost."""
+"""Submits while storage, Postgres or Redis is down are refused or accepted, but never lost."""
 
 import socket
 import time
@@ -75,7 +75,7 @@ def test_a_lost_commit_response_loses_neither_job_nor_picture(
 ):
     api = deployment(database_url=postgres_proxy.url)
     assert api.get("/v1/jobs").status_code == 200
-    postgres_proxy.lose_answer_to(b"COMMIT\0")  # BEGIN names READ COMMITTED
+    postgres_proxy.lose_answer_to(b"COMMIT\0")  # with the \0, because BEGIN names READ COMMITTED
     assert_unavailable(calls.submit(api, photo, headers=KEY), "database_unavailable")
     again = calls.submit(api, photo, headers=KEY)
     assert again.status_code == 202

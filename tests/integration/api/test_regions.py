@@ -142,12 +142,12 @@ def test_bad_verbs_say_what_is_wrong(make_client):
 
 
 def test_the_commands_of_an_operator(deployment, server, monkeypatch, capsys):
-    """Against the server of the tests, which serves us-east, us-west and eu-west."""
+    """Uses the tests' server, which serves us-east, us-west and eu-west."""
     with deployment.store.begin() as tx:
         admin, user = keys.create(tx, "ops", ("admin",))[1], keys.create(tx, "user")[1]
     monkeypatch.setenv("STILLMOTION_SERVER", server)
     monkeypatch.setenv("STILLMOTION_API_KEY", admin)
-    for command, said in (
+    for command, sentence in (
         (["regions", "drain", "us-west"], "us-west is drained."),
         (["regions", "undrain", "us-west"], "us-west is in service."),
         (["regions", "cap", "eu-west", "4"], "eu-west is capped at 4."),
@@ -156,7 +156,7 @@ def test_the_commands_of_an_operator(deployment, server, monkeypatch, capsys):
         (["regions", "unpin"], "The routing table is not pinned."),
     ):
         assert run(command) == ExitStatus.OK
-        assert capsys.readouterr().out.strip() == said
+        assert capsys.readouterr().out.strip() == sentence
     assert run(["audit", "--limit", "6"]) == ExitStatus.OK
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6 and "ops  regions.drain us-west  false -> true" in lines[-1]
@@ -180,7 +180,7 @@ def test_an_admin_key_is_created_on_the_command_line(store, database_url, capsys
 
 
 def crowded(deployment, waiting, **report):
-    """A home of 20 busy workers with a queue, and nobody idle elsewhere."""
+    """Home has 20 busy workers and a queue; no other region has an idle worker."""
     full = {name: {"busy": 20} for name in NAMES}
     deployment.reports(**full | {"home": {"busy": 20} | report})
     for name in NAMES:
@@ -198,7 +198,7 @@ def test_a_job_that_would_wait_too_long_is_refused_with_retry_after(deployment, 
     assert RETRY_AFTER_LEAST_S <= pause_s <= RETRY_AFTER_MOST_S
     assert calls.rows_in(deployment.store) == 11
     assert traffic.refused(deployment.client, "home") == 1
-    # A batch can wait, and is held back a moment while its home is hot.
+    # A batch job can wait. It is delayed briefly while its home is hot.
     assert calls.submit(user, photo, priority=2).status_code == 202
 
 
@@ -235,17 +235,19 @@ def test_no_job_is_refused_while_a_far_worker_is_free(deployment, make_client, p
     calls.assert_problem(calls.submit(user, photo, policy="strict"), 429, "too_busy")
 
 
-def test_the_least_class_is_shed_first_when_all_regions_have_too_much(
+def test_the_lowest_class_is_shed_first_when_all_regions_are_overloaded(
     deployment, make_client, photo
 ):
     crowded(deployment, waiting=0)
-    deployment.publish(table(shed=0.5, overload=True))  # half of all demand is class 2: all of that
+    deployment.publish(table(shed=0.5, overload=True))  # class 2 is half of all demand
     user = make_client()
     calls.assert_problem(calls.submit(user, photo, priority=2), 429, "too_busy")
     assert calls.submit(user, photo, priority=1).status_code == 202
 
 
-def test_a_few_workers_take_jobs_for_as_long_as_their_users_wait(deployment, make_client, photo):
+def test_a_small_pool_accepts_jobs_that_it_can_start_before_their_users_give_up(
+    deployment, make_client, photo
+):
     few = {name: {"ready": 1, "busy": 1} for name in NAMES}
     deployment.reports(**few)
     deployment.busy("home", 1)
@@ -264,14 +266,14 @@ def test_jobs_are_accepted_without_workers_or_load_data(deployment, make_client,
     assert calls.submit(user, photo).status_code == 202
 
 
-def test_a_job_of_drained_regions_only_is_refused(deployment, make_client, photo):
+def test_a_job_that_only_drained_regions_may_take_is_refused(deployment, make_client, photo):
     deployment.reports()
     traffic.write_controls(deployment.client, Controls(drained=frozenset({"home"})))
     user = make_client()
     deadline = time.monotonic() + 10
     answer = calls.submit(user, photo, policy="strict")
     while answer.status_code == 202 and time.monotonic() < deadline:
-        # The client is new: until it has read what is known of the regions, nobody is refused.
+        # A new client refuses nobody until it has read the state of the regions.
         answer = calls.submit(user, photo, policy="strict")
     calls.assert_problem(answer, 503, "region_drained")
     assert answer.headers["Retry-After"] == "60"

@@ -62,7 +62,7 @@ def test_another_site_cannot_use_the_session(sign_in, anonymous, api_key, photo,
     answer = calls.submit(anonymous, photo, headers=headers)
     calls.assert_problem(answer, 403, "cross_site_request")
     assert calls.rows_in(store) == 0
-    # With a key in the request there is nothing that a browser added by itself.
+    # A browser never adds a key by itself.
     bearer = {"Authorization": f"Bearer {api_key}"}
     assert calls.submit(anonymous, photo, headers=headers | bearer).status_code == 202
 

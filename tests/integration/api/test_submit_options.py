@@ -1,4 +1,4 @@
-"""What a submit may ask for beside the picture: waiting, estimates, deadlines; and the list."""
+"""A submit's options (waiting, estimates, deadlines), the list's filters, and usage."""
 
 import io
 import json
@@ -62,7 +62,7 @@ def test_without_a_waiting_slot_the_response_is_immediate(change, api_key, photo
 
 
 def test_waiting_requests_hold_no_working_slot(change, api_key, photo):
-    """One working place: while one client waits, another is served."""
+    """With one request slot, another client is served while the first waits."""
     app = create_app(change(api_threads=1, api_waiters=4))
     headers = {"Authorization": f"Bearer {api_key}", "Prefer": "wait=3"}
     waiting = Thread(target=lambda: calls.submit(app.test_client(), photo, headers=headers, **NOOP))
@@ -160,7 +160,7 @@ def test_poll_hints_follow_the_prediction(api, photo, store):
     finish(store, placed)
     with store.begin() as tx:
         tx.exec_driver_sql("UPDATE jobs SET started_at = finished_at - interval '80 s'")
-    time.sleep(2.1)  # what is known of service times is this old at most
+    time.sleep(2.1)  # known service times may be this old
     job_id = calls.submit(api, photo, **NOOP).get_json()["id"]
     place_and_begin(store, job_id, profile="noop")
     answer = api.get(f"/v1/jobs/{job_id}")
@@ -168,7 +168,7 @@ def test_poll_hints_follow_the_prediction(api, photo, store):
     assert 9 <= int(answer.headers["Retry-After"]) <= 11
 
 
-def test_the_timeline_has_every_hop_and_what_each_took(api, photo, store):
+def test_the_timeline_has_every_hop_and_its_duration(api, photo, store):
     job_id = calls.submit(api, photo).get_json()["id"]
     hops = [
         {"region": "us-west", "outcome": "refused", "reason": "no_idle_worker", "at": "x"},
@@ -205,7 +205,7 @@ def test_the_timeline_has_every_hop_and_what_each_took(api, photo, store):
     assert [entry["at"] for entry in entries] == sorted(entry["at"] for entry in entries)
 
 
-def test_usage_counts_a_keys_jobs_by_day_and_model_deleted_ones_included(api, photo, store):
+def test_usage_counts_a_keys_jobs_by_day_and_model_including_deleted_ones(api, photo, store):
     done = calls.submit(api, photo, **NOOP).get_json()["id"]
     finish(store, place_and_begin(store, done, profile="noop"))
     dropped = calls.submit(api, photo).get_json()["id"]

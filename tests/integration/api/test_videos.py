@@ -1,4 +1,4 @@
-"""The videos API, by the unmodified client that it is for, against a real server."""
+"""The videos API of a real server, called by OpenAI's unmodified client."""
 
 import warnings
 
@@ -14,7 +14,7 @@ CLIP = bytes(range(256)) * 40
 
 @pytest.fixture
 def videos(server, api_key):
-    # The vendor has announced the end of its own service, and its client says so.
+    # The client warns that the vendor will end its own service.
     warnings.simplefilter("ignore", DeprecationWarning)
     with openai.OpenAI(base_url=f"{server}/v1", api_key=api_key, max_retries=0) as client:
         yield client.videos
@@ -81,7 +81,9 @@ def test_lists_go_both_ways_by_page(videos, photo):
         videos.create(prompt=str(n), input_reference=("a.jpg", photo, "image/jpeg")).id
         for n in range(3)
     ]
-    assert [video.id for video in videos.list(limit=2)] == made[::-1], "the client asks on"
+    assert [video.id for video in videos.list(limit=2)] == made[::-1], (
+        "the client fetches further pages"
+    )
     assert [video.id for video in videos.list(limit=2, order="asc")] == made
     first = videos.list(limit=2)
     assert (len(first.data), first.has_more, first.last_id) == (2, True, made[1])

@@ -1,4 +1,4 @@
-"""Webhooks in the API: what it takes, shows and refuses. Nothing is sent here."""
+"""The webhook API: what it accepts, shows and refuses. Nothing is delivered here."""
 
 import re
 from uuid import UUID, uuid4
@@ -116,7 +116,7 @@ def test_a_bad_rotation_is_refused_by_its_field(api):
         calls.assert_problem(answer, 422, "invalid_field", "/grace_seconds")
 
 
-def test_tests_do_not_pile_up(api, store):
+def test_test_deliveries_do_not_pile_up(api, store):
     path = f"/v1/webhooks/{create(api, HOOK)['id']}/test"
     for _ in range(MAX_OPEN_TESTS):
         assert api.post(path).status_code == 202

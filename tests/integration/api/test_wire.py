@@ -1,4 +1,4 @@
-"""What only a real server shows: HEAD, byte ranges, stalled uploads, logs."""
+"""Behaviour that needs a real server: HEAD, byte ranges, stalled uploads, logs."""
 
 import socket
 import time
@@ -115,7 +115,7 @@ def test_the_log_has_a_line_per_request_and_no_secret(_server, server, url, api_
 
 
 def test_uploads_that_stall_do_not_take_the_last_thread(change, api_key):
-    """As many stalled clients as there are threads: others are served once they time out."""
+    """One stalled client per thread; others are served once these time out."""
     settings = change(api_threads=2, public_url=f"http://127.0.0.1:{services.free_port()}")
     at = urlsplit(settings.public_url)
     with services.gunicorn(settings) as url:
@@ -130,7 +130,7 @@ def test_uploads_that_stall_do_not_take_the_last_thread(change, api_key):
         time.sleep(0.5)
         began = time.monotonic()
         assert httpx.get(f"{url}/healthz", timeout=40).status_code == 200
-        assert 5 < time.monotonic() - began < 30  # and not at once, nor never
+        assert 5 < time.monotonic() - began < 30  # neither at once nor never
         for sock in stalled:
             sock.close()
 

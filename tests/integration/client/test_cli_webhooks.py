@@ -16,15 +16,8 @@ HOOK = "https://example.com/hook"
 
 
 @pytest.fixture
-def deployed(server, api_key, monkeypatch):
-    """The variables that a user of this server would set."""
-    monkeypatch.setenv("STILLMOTION_SERVER", server)
-    monkeypatch.setenv("STILLMOTION_API_KEY", api_key)
-
-
-@pytest.fixture
 def call(capsys):
-    """Run `stillmotion webhooks ...`; returns what it printed. It must have worked."""
+    """Run `stillmotion webhooks ...`, check that it succeeds, and return its output."""
 
     def run_it(*arguments):
         assert run(["webhooks", *arguments]) == ExitStatus.OK, capsys.readouterr().err
@@ -71,7 +64,7 @@ def test_a_webhook_from_creation_to_removal(call, capsys, store, api_key):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "sentence"),
     [
         (["create", "http://example.com/"], ExitStatus.REJECTED, "url_not_allowed"),
         (["create", HOOK, "--event", "job.begun"], ExitStatus.USAGE, "--event"),
@@ -82,10 +75,10 @@ def test_a_webhook_from_creation_to_removal(call, capsys, store, api_key):
         (["deliveries", "--job", "x"], ExitStatus.REJECTED, "invalid_field"),
     ],
 )
-def test_a_failure_is_one_sentence(capsys, arguments, status, said):
+def test_a_failure_is_one_sentence(capsys, arguments, status, sentence):
     assert run(["webhooks", *arguments]) == status
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("stillmotion: ")
     assert printed.err.count("\n") == 1
-    assert said in printed.err
+    assert sentence in printed.err

@@ -1,4 +1,4 @@
-"""The wheel, as a new user has it: an empty environment next to a file `app.py` of their own."""
+"""The wheel as a new user gets it: in a fresh environment, next to their own `app.py`."""
 
 import importlib.util
 import os
@@ -51,7 +51,7 @@ def bin_dir(tmp_path_factory):
 
 @pytest.fixture
 def home(tmp_path, photo):
-    """A user's project, whose `app.py` says so when it is imported."""
+    """A user's project, whose `app.py` prints a line when imported."""
     (tmp_path / "app.py").write_text('print("my own app")\n')
     (tmp_path / "photo.jpg").write_bytes(photo)
     return tmp_path
@@ -134,7 +134,7 @@ def test_the_command_next_to_a_users_own_app(run, user, home):
 @pytest.mark.parametrize(
     "command", ["keys list", "plan --help", "regions check regions.toml", "provenance clip.mp4"]
 )
-def test_a_command_of_the_server_names_what_to_do(run, home, entry, command):
+def test_a_server_command_says_what_to_do(run, home, entry, command):
     done = run(*entry, *command.split(), PYTHONPATH=str(home))
     assert (done.returncode, done.stdout) == (ExitStatus.NOT_INSTALLED, "")
     called = " ".join(["stillmotion", *command.split()[: 2 if "regions" in command else 1]])
@@ -142,12 +142,12 @@ def test_a_command_of_the_server_names_what_to_do(run, home, entry, command):
     assert done.stderr.count("\n") == 1
 
 
-def test_importing_the_server_names_what_to_do(run):
+def test_importing_the_server_says_what_to_do(run):
     done = run("python", "-c", "from stillmotion import server")
     assert "the server runs from a clone of https://" in done.stderr.splitlines()[-1]
 
 
-def test_a_command_of_the_server_in_a_clone_ignores_a_users_app(home):
+def test_a_server_command_in_a_clone_ignores_a_users_app(home):
     for entry in (["-m", "stillmotion.cli"], ["-P", "-m", "stillmotion.cli"]):
         done = subprocess.run(
             [sys.executable, *entry, "keys", "list", "--database-url", "nonsense"],
@@ -178,9 +178,9 @@ def test_type_checkers_see_the_client(bin_dir, home):
     assert 'has type "Path"' in problem
 
 
-def test_the_version_takes_little_time(run):
+def test_the_version_is_printed_quickly(run):
     def seconds():
-        """Of processor time, which a busy machine changes little."""
+        """Processor time, which a busy machine hardly changes."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = run("stillmotion", "--version")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -199,7 +199,7 @@ def test_the_version_takes_little_time(run):
 def test_ctrl_c_during_start_up_prints_no_traceback(bin_dir, home, moment):
     with subprocess.Popen(
         [bin_dir / "stillmotion", "animate", "photo.jpg", "--key", "k"],
-        # A line for every import, as soon as it is done.
+        # Prints a line after every import.
         env=user_variables(bin_dir, home, PYTHONPROFILEIMPORTTIME="1"),
         cwd=home,
         stdout=subprocess.PIPE,
@@ -207,7 +207,7 @@ def test_ctrl_c_during_start_up_prints_no_traceback(bin_dir, home, moment):
         text=True,
     ) as child:
         while not (line := child.stderr.readline()).rstrip().endswith(f" {moment}"):
-            assert line, "the moment did not come"
+            assert line, f"{moment} was never imported"
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=30)
     assert (child.returncode, out) == (ExitStatus.INTERRUPTED, "")

@@ -1,4 +1,4 @@
-"""Every process refuses a wrong regions file: one sentence with its line, and EX_CONFIG."""
+"""Every process refuses an invalid regions file with a sentence, the line and EX_CONFIG."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def test_an_invalid_regions_file_stops_a_process_at_startup(change, tmp_path, wh
     path.write_text('[[region]]\nname = "us-east"\nredis_url = "redis://:secret@host:port"\n')
     done = subprocess.run(
         [sys.executable, "-P", "-m", *command],
-        # A warm-up longer than the test may take: a worker reads the file before that.
+        # Longer than the test may take: a worker must read the file before it warms up.
         env=services.environment(
             change(regions_file=path, model_profile="noop", noop_warm_up_s=600.0)
         ),

@@ -1,4 +1,4 @@
-"""The controller's cycle over real reports: tables made, refused, pinned; and the reporter."""
+"""The controller's cycle on real reports (tables made, refused, pinned), and the reporter."""
 
 import time
 
@@ -21,7 +21,7 @@ from app.store.traffic.models import RoutingTableRow
 from tests.support.deployment import NAMES, report
 
 CEILING = ceiling(20) * 20 / 4.0  # jobs/s of one of the deployment's regions
-WARM = {"demand": 1.08 * CEILING, "busy": 14}  # a little too much: the near ring will do
+WARM = {"demand": 1.08 * CEILING, "busy": 14}  # slightly too much: the near ring suffices
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_hot_home_sheds_to_its_near_ring_and_the_table_is_kept_and_copied(
         ("unreadable", "[]"),
     ],
 )
-def test_a_report_that_cannot_be_is_refused_and_the_last_one_stays(
+def test_an_impossible_report_is_refused_and_the_last_one_stays(
     deployment, session, controller, reason, text
 ):
     deployment.reports()
@@ -83,7 +83,9 @@ def test_a_report_that_cannot_be_is_refused_and_the_last_one_stays(
     assert made.ready["near"] == 20
 
 
-def test_a_table_of_guesses_is_refused_and_the_old_one_stays(deployment, session, controller):
+def test_a_table_built_from_guesses_is_refused_and_the_old_one_stays(
+    deployment, session, controller
+):
     deployment.reports()
     good = controller.cycle(session)
     old = time.time() - 60
@@ -96,7 +98,7 @@ def test_a_table_of_guesses_is_refused_and_the_old_one_stays(deployment, session
     assert Table.from_json(tables.latest(session)) == good
 
 
-def test_a_last_table_that_cannot_be_read_is_refused_and_followed(deployment, session, controller):
+def test_an_unreadable_last_table_is_refused_and_replaced(deployment, session, controller):
     with deployment.store.begin() as tx:
         row = {"version": 41, "made_by": "x", "body": "[]"}
         tx.execute(insert(RoutingTableRow).values(**row))
@@ -120,7 +122,7 @@ def test_a_jump_of_demand_is_refused_until_it_has_lasted(deployment, session):
         deployment.reports(**{name: {"demand": 90.0, "sent_at": clock[0]} for name in NAMES})
         made.append(controller.cycle(session))
     assert made[0] is None
-    assert made[-1] is not None, "by then the old table is stale, and the jump is what there is"
+    assert made[-1] is not None, "by then the old table is stale, so the jump is accepted"
 
 
 def test_a_drained_region_gets_no_share_and_a_capped_one_a_lower_ceiling(
@@ -137,7 +139,7 @@ def test_a_drained_region_gets_no_share_and_a_capped_one_a_lower_ceiling(
     assert Controls.from_json(traffic.read(deployment.client, []).controls).caps == {"middle": 5}
 
 
-def test_a_pinned_table_keeps_its_shares_under_any_load_but_not_what_is_down(deployment, session):
+def test_a_pinned_table_keeps_its_shares_under_any_load_except_to_dead_regions(deployment, session):
     clock = [time.time()]
     controller = Controller(
         deployment.settings, deployment.store, deployment.redis, "c1", clock=lambda: clock[0]
@@ -180,7 +182,7 @@ def test_the_capacity_of_a_region_that_comes_back_ramps_up(deployment):
     assert back == sorted(back) and back[-1] == pytest.approx(whole)
 
 
-def test_a_region_that_is_silent_for_long_has_no_workers(deployment, session, controller):
+def test_a_region_that_stays_silent_has_no_workers(deployment, session, controller):
     deployment.reports(near={"sent_at": time.time() - 20})
     assert controller.cycle(session).ready["near"] == 0
 
@@ -192,7 +194,7 @@ def read(deployment, region="home"):
     return RegionReport.from_json(traffic.read_report(deployment.client, region))
 
 
-def test_a_report_has_what_redis_and_postgres_know(deployment):
+def test_a_report_combines_redis_and_postgres(deployment):
     deployment.idle("home", 3)
     deployment.busy("home", 1)
     deployment.claims.claim(Pool("home", "noop"), ["a"])
@@ -204,7 +206,7 @@ def test_a_report_has_what_redis_and_postgres_know(deployment):
     traffic.count_refused(deployment.client, "home")
     Reporter(deployment.settings, deployment.store, deployment.redis).tick()
     found = read(deployment)
-    assert (found.report.ready, found.report.busy) == (4, 2), "a claimed worker is as good as busy"
+    assert (found.report.ready, found.report.busy) == (4, 2), "a claimed worker counts as busy"
     assert found.report.waiting == 15
     assert found.report.demand == pytest.approx(10 / DEMAND_WINDOW_S)
     assert found.report.pinned == pytest.approx(4 / DEMAND_WINDOW_S)

@@ -1,4 +1,4 @@
-"""One dispatcher's placement over real claims: where jobs go, and what is written about it."""
+"""One dispatcher placing jobs with real claims: where they go, and what it records."""
 
 import pytest
 import redis
@@ -31,7 +31,7 @@ def claims(settings):
 
 @pytest.fixture
 def make_placer(settings, store):
-    """A function that makes a dispatcher's placer, with a clock that stands still."""
+    """A function that makes a dispatcher's placer with a stopped clock."""
     publishers = []
 
     def make_one(config=settings):
@@ -75,7 +75,7 @@ def test_home_is_first_and_overflow_goes_to_the_nearest_idle_region(
     ]
 
 
-def test_no_more_is_placed_than_workers_are_idle(store, owner, claims, make_placer, settings):
+def test_no_more_jobs_are_placed_than_workers_are_idle(store, owner, claims, make_placer, settings):
     for _ in range(5):
         make.submit(store, owner)
     claims.announce(EAST, "e1")
@@ -94,7 +94,7 @@ def test_no_more_is_placed_than_workers_are_idle(store, owner, claims, make_plac
 def test_the_head_of_a_long_queue_is_read_again_only_when_it_runs_low(
     store, owner, claims, make_placer, settings, monkeypatch
 ):
-    """One worker at a time takes a backlog: reading its head for every job is half of the work."""
+    """With one worker draining a backlog, reading its head for every job is half of the work."""
     placer = make_placer(settings.model_copy(update={"place_batch": 4}))
     order = [make.submit(store, owner) for _ in range(7)]
     reads, peek = [], placing.peek
@@ -105,8 +105,8 @@ def test_the_head_of_a_long_queue_is_read_again_only_when_it_runs_low(
         while placer.place("noop") == 0.0:
             pass
         placed = [job for job in order if make.read(store, job).state != "queued"]
-        assert placed == order[: number + 1], "the first in line, one for each worker"
-    assert len(reads) <= 4, "not one for each of the seven"
+        assert placed == order[: number + 1], "one job per worker, in order"
+    assert len(reads) <= 4, "fewer than one per job"
 
 
 def test_strict_jobs_and_allow_lists_stay_where_they_must(store, owner, claims, make_placer):
@@ -116,14 +116,14 @@ def test_strict_jobs_and_allow_lists_stay_where_they_must(store, owner, claims, 
     placer = make_placer()
     placer.place("noop")
     assert make.read(store, strict).state == make.read(store, kept).state == "queued"
-    assert claims.counts(WEST) == (1, 0), "the claim that placed nothing goes back"
+    assert claims.counts(WEST) == (1, 0), "an unused claim is given back"
     claims.announce(EU, "x1")
     make_placer().place("noop")
     assert make.read(store, strict).state == "queued"
-    assert make.read(store, kept).region == "eu-west", "past the nearer, idle, forbidden us-west"
+    assert make.read(store, kept).region == "eu-west", "us-west is nearer and idle, but not allowed"
 
 
-def test_a_pool_that_refused_is_probed_again_after_its_backoff_or_when_it_turns_idle(
+def test_a_pool_that_refused_is_probed_again_after_its_backoff_or_when_a_worker_is_idle(
     store, owner, claims, make_placer
 ):
     job = make.submit(store, owner, policy="strict")
@@ -148,7 +148,7 @@ def test_refusals_write_nothing_to_the_job(store, owner, make_placer):
     assert make.read(store, job) == before
 
 
-def test_a_broker_that_is_away_undoes_all_placements_at_once(
+def test_an_unreachable_broker_undoes_all_placements_at_once(
     store, owner, claims, make_placer, change
 ):
     waiting = [make.submit(store, owner, policy="strict") for _ in range(2)]
@@ -164,7 +164,7 @@ def test_a_broker_that_is_away_undoes_all_placements_at_once(
     assert claims.counts(EAST) == (2, 0)
 
 
-def test_the_messages_of_one_placement_are_all_there(store, owner, claims, make_placer, settings):
+def test_every_message_of_one_placement_is_published(store, owner, claims, make_placer, settings):
     for n in range(5):
         make.submit(store, owner)
         claims.announce(EAST, f"e{n}")
@@ -173,10 +173,10 @@ def test_the_messages_of_one_placement_are_all_there(store, owner, claims, make_
         assert queued(client, EAST) == 5
 
 
-def test_a_region_whose_redis_is_away_is_unknown_and_the_next_one_is_used(
+def test_a_region_whose_redis_is_down_is_unknown_and_the_next_one_is_used(
     store, owner, make_placer, change, settings, tmp_path
 ):
-    """Claims of eu-west live in a Redis of its own that answers; us-east's does not."""
+    """eu-west has its own Redis, which answers; us-east's does not."""
     dead = services.free_port()
     regions = tmp_path / "regions.toml"
     regions.write_text(
@@ -215,7 +215,7 @@ def test_expired_entries_are_neither_idle_nor_claimed(claims, settings):
 def test_a_placement_that_nobody_began_gives_its_claim_back(
     store, owner, claims, make_placer, settings
 ):
-    """Or the pool's only idle worker would wait for the claim's end, beyond the 3 s promised."""
+    """Otherwise the pool's only idle worker would wait for the claim's end, more than 3 s."""
     job = make.submit(store, owner, policy="strict")
     claims.announce(EAST, "e1")
     placer = make_placer()

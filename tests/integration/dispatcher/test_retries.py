@@ -64,7 +64,7 @@ def finish_all(deployment):
 
 
 def place_a_round(placer, clock, workers_of):
-    """What one second of placement does with these workers idle."""
+    """Place for one second with these workers idle."""
     for pool in workers_of:
         placer.pool_idle(str(pool))
     while placer.place("noop") == 0.0:
@@ -94,7 +94,7 @@ def test_a_retry_over_the_budget_takes_a_worker_that_nobody_else_wants(deploymen
 
 
 def test_retries_that_fill_the_head_of_a_queue_do_not_hide_fresh_jobs(deployment, make_placer):
-    """70 jobs failed once, as after a hiccup of the storage; two workers, 10 jobs behind them."""
+    """70 jobs failed once, as after a storage hiccup; 10 fresh jobs follow, for two workers."""
     deployment.publish(table())
     deployment.reports()
     deployment.idle("home", 2)

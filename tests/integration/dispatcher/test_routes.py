@@ -20,7 +20,7 @@ HALF = {"home": 0.5, "near": 0.5}
 
 @pytest.fixture
 def make_placer(deployment):
-    """A function that makes a dispatcher's placer; its clock is moved by the test."""
+    """A function that makes a dispatcher's placer; the test moves its clock."""
     parts = []
 
     def make_one(**changes):
@@ -56,7 +56,7 @@ def test_every_job_goes_where_its_own_draw_of_the_shares_sends_it(deployment, ma
     drawn_regions = [drawn(HALF, RoutingRequest(job, "home").draw) for job in ids]
     assert set(drawn_regions) == {"home", "near"}
     placed = dict(zip(ids, deployment.regions_of(ids), strict=True))
-    # Workers enough for all in each: nobody was refused, so nobody went anywhere else.
+    # Each region has workers enough, so no job was refused and sent elsewhere.
     assert list(placed.values()) == drawn_regions
 
 
@@ -93,7 +93,7 @@ def test_a_hot_home_overflows_to_its_near_ring_and_wider_only_with_refusals(
 
 
 def test_overflow_takes_no_more_than_the_spare_workers_of_a_region(deployment, make_placer):
-    """In flight counts: the claims would be granted, and are meant for the region's own demand."""
+    """Jobs in flight count: the other idle workers are meant for the region's own demand."""
     deployment.publish(table(spare=dict.fromkeys(NAMES, 2)))
     deployment.reports(home={"busy": 20}, near={"busy": 16})  # 0.9 x 20 - 16 = 2
     deployment.idle("near", 4)
@@ -103,7 +103,9 @@ def test_overflow_takes_no_more_than_the_spare_workers_of_a_region(deployment, m
     assert deployment.regions_of(ids).count("near") == 2
     placer.kick()
     placer.place("noop")
-    assert deployment.regions_of(ids).count("near") == 2, "they still hold the spare workers"
+    assert deployment.regions_of(ids).count("near") == 2, (
+        "the first two still hold the spare workers"
+    )
 
 
 def test_any_reaches_every_ring_at_once_and_strict_none(deployment, make_placer):
@@ -115,7 +117,7 @@ def test_any_reaches_every_ring_at_once_and_strict_none(deployment, make_placer)
     [listed] = deployment.submit(policy="any", allowed_regions=["home", "distant"])
     make_placer().place("noop")
     assert deployment.regions_of([strict, listed]) == [None, "distant"]
-    assert deployment.claims.counts(Pool("near", "noop")) == (1, 0), "it was asked for nobody"
+    assert deployment.claims.counts(Pool("near", "noop")) == (1, 0), "near was asked for no job"
 
 
 def test_a_drained_region_gets_nothing_not_even_strict_jobs(deployment, make_placer):
@@ -131,7 +133,7 @@ def test_a_drained_region_gets_nothing_not_even_strict_jobs(deployment, make_pla
     assert deployment.claims.counts(Pool("near", "noop")) == (2, 0)
 
 
-def test_a_cap_counts_busy_claimed_and_the_other_profile_s_workers(deployment, make_placer):
+def test_a_cap_counts_busy_claimed_and_the_other_profiles_workers(deployment, make_placer):
     traffic.write_controls(deployment.client, Controls(caps={"home": 3}))
     deployment.busy("home", 1)
     deployment.claims.announce(Pool("home", "motion-small"), "other", idle=False)
@@ -139,7 +141,7 @@ def test_a_cap_counts_busy_claimed_and_the_other_profile_s_workers(deployment, m
     deployment.idle("near", 4)
     ids = deployment.submit(3, policy="any")
     make_placer().place("noop")
-    assert deployment.regions_of(ids).count("home") == 1, "of three, two are busy"
+    assert deployment.regions_of(ids).count("home") == 1, "two of the three are busy"
     away = next(job for job in ids if make.read(deployment.store, job).region == "near")
     assert ("home", "refused", "capped") in deployment.hops(away)
 
@@ -216,7 +218,7 @@ def test_a_flushed_redis_gets_table_and_controls_back_from_postgres(deployment):
     assert copies.table is not None and copies.controls is not None
 
 
-def test_a_report_of_no_workers_is_forgotten_when_one_is_heard(deployment, make_placer):
+def test_a_report_of_no_workers_is_forgotten_when_a_worker_appears(deployment, make_placer):
     deployment.publish(table())
     deployment.reports(home={"busy": 20}, near={"ready": 0, "busy": 0, "sent_at": time.time() - 3})
     deployment.idle("near", 1)

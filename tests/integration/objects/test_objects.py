@@ -1,4 +1,4 @@
-"""One suite for both object stores: a local directory, and S3 as OpenStack Swift speaks it."""
+"""One suite for both object stores: a local directory, and S3 served by OpenStack Swift."""
 
 import contextlib
 import os
@@ -65,7 +65,7 @@ def local(tmp_path) -> LocalObjects:
 
 @pytest.fixture
 def s3(s3_endpoint, request) -> S3Objects:
-    """A part of the bucket that is this test's own."""
+    """A prefix in the bucket for this test alone."""
     return open_s3(s3_endpoint, f"tests/{abs(hash(request.node.nodeid))}")
 
 
@@ -74,7 +74,7 @@ def objects(request):
     return request.getfixturevalue(request.param)
 
 
-# What both do
+# Both stores
 
 
 def test_an_object_is_returned_as_it_was_put(objects):
@@ -203,7 +203,7 @@ def test_many_threads_share_one_store(objects):
 
 
 def signed(local: LocalObjects, key: str, **options) -> tuple[str, dict[str, str]]:
-    """A signed URL, taken apart as a server would."""
+    """The key and query of a signed URL, parsed as a server would."""
     parts = urlsplit(local.signed_url(key, **({"expires_s": 60} | options)))
     assert f"{parts.scheme}://{parts.netloc}" == PUBLIC_URL
     assert parts.path.startswith("/v1/objects/")
@@ -322,13 +322,13 @@ objects.put("a/b", b"x" * 100_000, "text/plain")
     assert len(list(partial.iterdir())) == 1
     assert list(local.list()) == []
     assert list(local.list(older_than=datetime.now(UTC) - timedelta(hours=1))) == []
-    assert len(list(partial.iterdir())) == 1  # it could be a put that is going on
+    assert len(list(partial.iterdir())) == 1  # it could be a put in progress
     assert list(local.list(older_than=datetime.now(UTC) + timedelta(hours=1))) == []
     assert list(partial.iterdir()) == []
 
 
 def test_a_reader_never_sees_half_an_object(local):
-    """Other processes overwrite one key; every read is one of their versions, whole."""
+    """Other processes overwrite one key; every read returns one complete version."""
     local.put("k", b"0" * 300_000, "text/plain")
     program = """
 import sys
@@ -430,14 +430,14 @@ def test_a_presigned_url_expires(s3):
 
 
 def test_urls_are_signed_for_the_public_endpoint(s3_endpoint):
-    """`localhost` and 127.0.0.1 are one server by two names, as a load balancer would be."""
+    """`localhost` and 127.0.0.1 are two names of one server, as with a load balancer."""
     public = s3_endpoint.replace("127.0.0.1", "localhost")
     s3 = open_s3(s3_endpoint, "public", public)
     s3.put("a", b"x", "text/plain")
     url = s3.signed_url("a", expires_s=60)
     assert url.startswith(f"{public}/clips/public/a?")
     assert httpx.get(url).content == b"x"
-    # The host is part of what is signed.
+    # The signature covers the host.
     assert httpx.get(url.replace("localhost", "127.0.0.1")).status_code == 403
 
 
@@ -511,7 +511,7 @@ def assert_unavailable(s3: S3Objects, within_s: float) -> None:
             call()
         assert time.monotonic() - began < within_s, name
         assert "127.0.0.1" not in caught.value.detail
-    # Signing needs nobody.
+    # Signing needs no server.
     assert s3.signed_url("a", expires_s=60).startswith("http://")
 
 

@@ -32,7 +32,7 @@ def normaliser():
 
 @pytest.fixture
 def own():
-    """A normaliser whose only process, the second thing given, a test may harm."""
+    """A normaliser and the pid of its only process, which a test may harm."""
     before = set(child_pids())
     with Normaliser(timeout_s=1.0) as normaliser:
         normaliser.normalise(encode(quarters()))
@@ -41,7 +41,7 @@ def own():
 
 
 def quarters(width: int = 96, height: int = 64) -> Image.Image:
-    """Red and green above blue and grey, so that every turn and flip is told apart."""
+    """Red and green above blue and grey, so that every rotation and flip looks different."""
     image = Image.new("RGB", (width, height))
     for i, colour in enumerate((RED, GREEN, BLUE, GREY)):
         box = (i % 2 * width // 2, i // 2 * height // 2)
@@ -90,7 +90,7 @@ def child_pids() -> list[int]:
     return [p for p in pids if b"pictures/child.py" in Path(f"/proc/{p}/cmdline").read_bytes()]
 
 
-# What comes out
+# Output
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
@@ -103,7 +103,7 @@ def test_every_format_becomes_the_same_jpeg(normaliser, fmt):
     assert_close(centres(picture), (RED, GREEN, BLUE, GREY))
 
 
-def test_a_real_photo_loses_nothing_that_can_be_seen(normaliser, photo):
+def test_a_real_photo_has_no_visible_loss(normaliser, photo):
     before = np.asarray(Image.open(io.BytesIO(photo))).astype(float)
     after = pixels(normaliser.normalise(photo))
     assert 10 * np.log10(255**2 / ((after - before) ** 2).mean()) > 45  # PSNR, dB
@@ -250,7 +250,7 @@ def ramp16() -> np.ndarray:
 
 
 def tiff16_big_endian() -> bytes:
-    """A bare TIFF as scanners write it; Pillow itself writes little-endian only."""
+    """A minimal TIFF as scanners write it; Pillow itself writes little-endian only."""
     values = ramp16()
     data = values.astype(">u2").tobytes()
     tags = [(256, 256), (257, 32), (258, 16), (259, 1), (262, 1), (273, 8), (277, 1), (278, 32)]
@@ -336,7 +336,7 @@ def test_shrinking_does_not_alias(normaliser):
     assert p.std() < 20
 
 
-# What is refused
+# Refusals
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -396,10 +396,10 @@ def test_damaged_files_never_kill_the_process(normaliser, fmt, photo):
     assert child_pids() == before
 
 
-# What a bad picture can do
+# Harm from bad pictures
 
 
-def test_a_picture_that_needs_too_much_memory_costs_only_itself():
+def test_a_picture_that_needs_too_much_memory_fails_alone():
     bomb = encode(Image.new("RGB", (7000, 7000)))
     with Normaliser(memory_mb=128) as small:
         assert refusal(small, bomb) == "image_too_complex"
@@ -439,7 +439,7 @@ def test_a_damaged_picture_writes_nothing_to_our_log(photo, capfd):
     data = bytearray(encode(Image.open(io.BytesIO(photo)), "TIFF", compression="tiff_lzw"))
     half = len(data) // 2
     data[half:-2000] = np.random.default_rng(7).bytes(len(data) - half - 2000)
-    # Started here, so that its standard error is the one that is captured.
+    # Started here, so that its standard error is captured.
     with Normaliser() as normaliser:
         assert refusal(normaliser, bytes(data)) == "truncated_image"
     assert capfd.readouterr() == ("", "")
@@ -477,7 +477,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def state(pid: int) -> str:
-    """The kernel's letter for what a process does; empty when there is none."""
+    """The kernel's letter for a process's state; empty if it is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:

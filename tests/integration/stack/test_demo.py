@@ -1,4 +1,4 @@
-"""`scripts/demo` and the stack under it, as far as they need no model."""
+"""`scripts/demo` and its stack, as far as they need no model."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The virtual environment behind the commands: made once, with its progress shown."""
+"""The commands' virtual environment: created once, with visible progress."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The embedded services: who may use them, what they keep, and what is left after their end."""
+"""The embedded services: access, persistence, and no leftovers after their end."""
 
 import importlib.util
 import json
@@ -55,7 +55,7 @@ def used() -> Iterator[Path]:
 
 @pytest.fixture
 def data(place, used) -> Path:
-    """A copy of such a data directory: it saves each test the first start."""
+    """A copy of that data directory, which saves each test the first start."""
     subprocess.run(["cp", "-a", used, place / "data"], check=True)
     return place / "data"
 
@@ -75,7 +75,7 @@ class Holder:
     pids: dict[str, int]
 
     def end(self, number: int) -> float:
-        """Signal it; seconds until it and everything that it started is gone."""
+        """Signal it. Returns the seconds until it and everything it started are gone."""
         started = time.monotonic()
         self.process.send_signal(number)
         assert until(lambda: self.process.poll() is not None, 15)
@@ -157,7 +157,7 @@ def test_the_services_require_the_password(services):
 @pytest.mark.parametrize("password", ["", "wrong"])
 def test_a_missing_or_wrong_password_is_refused(services, password):
     database, cache = (urlsplit(services.env[name]) for name in ("DATABASE_URL", "REDIS_URL"))
-    # Postgres' password file and variable must not help it out.
+    # Postgres must not find a password in its file or variable.
     with pytest.raises(psycopg.OperationalError, match=r"password|fe_sendauth"):
         psycopg.connect(
             host="127.0.0.1",
@@ -188,7 +188,7 @@ def test_the_services_listen_on_loopback_only(services):
 
 
 @needs_proc
-def test_no_password_is_seen_in_the_process_list_or_in_files_of_others(services):
+def test_no_password_is_visible_in_the_process_list_or_in_readable_files(services):
     secrets = json.loads((services.data.path / "secrets.json").read_text())
     for name in ("postgres_password", "valkey_password"):
         assert not marked(secrets[name])
@@ -291,12 +291,12 @@ def test_kill_9_of_the_parent_leaves_nothing(place, data, hold):
         stub("deaf", STUBBORN, place, mark),
         stub("with-child", PARENT, place, mark),
     )
-    assert until(lambda: len(marked(mark)) == 4)  # the holder itself names it, too
+    assert until(lambda: len(marked(mark)) == 4)  # the holder's own arguments contain it too
     put(holder.env, "b")
     took_s = holder.end(signal.SIGKILL)
     assert until(lambda: not marked(mark))
     assert took_s < 10
-    # An orderly end: the data are there, and nobody is in the way.
+    # The next start finds the data and no leftover process in its way.
     with Services(data, environ={}) as services:
         assert get(services.env) == (["a", "b"], "b")
 
@@ -304,7 +304,7 @@ def test_kill_9_of_the_parent_leaves_nothing(place, data, hold):
 @needs_proc
 def test_ctrl_c_stops_everything_within_ten_seconds(place, data, hold):
     holder = hold(data, stub("deaf", STUBBORN, place), stub("fine", SLEEPER, place))
-    with psycopg.connect(holder.env["DATABASE_URL"]):  # an open client must not hold it up
+    with psycopg.connect(holder.env["DATABASE_URL"]):  # an open client must not delay it
         os.kill(holder.pids["fine"], signal.SIGSTOP)
         assert holder.end(signal.SIGINT) < 10
 

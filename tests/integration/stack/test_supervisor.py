@@ -1,4 +1,4 @@
-"""The stack's supervisor: restarts, orderly ends, logs; on real processes."""
+"""The stack's supervisor on real processes: restarts, orderly ends, logs."""
 
 import itertools
 import os
@@ -94,7 +94,7 @@ def test_a_process_outlives_the_thread_that_started_it(supervisor, tmp_path):
 
 
 def is_past_guard(pid: int) -> bool:
-    """Whether the guard has become the process itself; in between it has no command line."""
+    """Whether the guard has exec'd the process; during the exec it has no command line."""
     command = Path(f"/proc/{pid}/cmdline").read_bytes()
     return bool(command) and b"guard.py" not in command
 
@@ -113,7 +113,7 @@ def test_a_killed_reaper_is_replaced_and_learns_what_is_running(tmp_path):
     supervisor._reaper.kill()
     supervisor._reaper.wait()
     start("second")
-    os.write(supervisor._pipe, b"stop\n")  # to the reaper alone: the supervisor does not help
+    os.write(supervisor._pipe, b"stop\n")  # to the reaper alone, without the supervisor's help
     assert until(lambda: not any(map(running, pids)))
     supervisor.close()
 
@@ -151,5 +151,5 @@ def test_a_parent_killed_in_the_middle_of_a_start_leaves_nothing(tmp_path):
             [sys.executable, "-c", textwrap.dedent(script), *arguments],
             env={"PYTHONPATH": str(ROOT)},
         )
-        time.sleep(0.3)  # a guard that was just forked has become the sleeper by now
+        time.sleep(0.3)  # by now a guard that was just forked has exec'd the sleeper
         assert until(lambda: not marked(mark))

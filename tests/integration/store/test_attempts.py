@@ -98,7 +98,7 @@ def test_only_the_current_fence_may_begin_renew_finish_or_fail(store, owner):
 
 
 def test_a_begin_whose_answer_was_lost_can_be_repeated(store, database_url, owner):
-    """The commit holds, the connection is cut before the answer, and the worker tries again."""
+    """The connection is cut after the commit and before the answer; the worker tries again."""
     job_id = make.submit(store, owner)
     [placed] = place(store)
     parts = urlsplit(database_url)
@@ -117,7 +117,7 @@ def test_a_begin_whose_answer_was_lost_can_be_repeated(store, database_url, owne
     again = begin(cut_off, placed)
     assert (again.id, again.token, again.lease_token) == (job_id, placed.token, make.LEASE)
     assert again.begun == 1, "it does not count twice"
-    assert datetime.now(UTC) - again.started_at < timedelta(seconds=10), "the clocks start again"
+    assert datetime.now(UTC) - again.started_at < timedelta(seconds=10), "the start time is reset"
     cut_off.close()
     proxy.close()
     assert finish(store, placed)
@@ -189,7 +189,7 @@ def test_jobs_are_taken_by_priority_and_then_by_age(store, owner):
     assert [place(store)[0].job_id for _ in range(4)] == [urgent, *normal, late]
 
 
-def test_overflow_takes_neither_strict_jobs_nor_those_the_region_may_not_see(store, owner):
+def test_overflow_takes_neither_strict_jobs_nor_those_not_allowed_in_the_region(store, owner):
     make.submit(store, owner, policy="strict")
     make.submit(store, owner, allowed_regions=["us-east"])
     free = make.submit(store, owner)
@@ -234,7 +234,7 @@ def test_a_permanent_failure_is_not_tried_again(store, owner):
     assert make.read(store, job_id).error_code == "bad_input"
 
 
-def test_placements_not_begun_count_against_nothing(store, owner):
+def test_placements_that_nobody_began_use_up_no_attempt(store, owner):
     job_id = make.submit(store, owner)
     for patience in (1, 1, 2, 4, 8):
         assert len(place(store)) == 1
@@ -260,7 +260,7 @@ def test_a_lost_attempt_is_taken_back(store, owner, column):
     assert attempt.outcome == "lost"
 
 
-def test_the_reaper_cancels_what_was_asked_to_stop_and_then_lost(store, owner):
+def test_the_reaper_cancels_a_lost_job_that_was_asked_to_stop(store, owner):
     job_id = make.submit(store, owner)
     [placed] = place(store)
     begin(store, placed)

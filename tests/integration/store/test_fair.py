@@ -1,4 +1,4 @@
-"""Fair order over keys, and concurrency limits whose excess waits."""
+"""Fair order across keys, and concurrency limits that make the excess wait."""
 
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
@@ -37,7 +37,7 @@ def in_order(store, count) -> list[UUID]:
 
 
 def test_a_key_with_20000_jobs_delays_nobody_elses_first(store):
-    """The crowd is copied by the database; its starts are those that stamping gives."""
+    """The database copies the crowd's rows, with the virtual starts that stamping would give."""
     crowd, other = make.owner(store), make.owner(store)
     first = stamped(store, crowd)
     columns = [c.name for c in jobs.jobs.columns if c.name not in ("id", "vstart")]
@@ -111,7 +111,7 @@ def test_classes_come_before_fairness(store):
 
 
 def test_a_job_that_fails_over_to_another_region_joins_its_queue_at_the_head(store):
-    """Virtual time is another there: it must neither starve nor overtake by a day."""
+    """Virtual time differs there: the job must neither starve nor overtake by a day."""
     owner = make.owner(store)
     moved = stamped(store, owner)
     with store.begin() as tx:
@@ -128,7 +128,7 @@ def test_a_job_that_fails_over_to_another_region_joins_its_queue_at_the_head(sto
 
 
 def test_queues_of_two_regions_take_turns_by_age_and_not_by_virtual_time(store):
-    """Virtual times of two queues do not compare: the lower one must not starve the other."""
+    """Virtual times of two queues are not comparable: the lower must not starve the other."""
     owner = make.owner(store)
     late = make.submit(store, owner, vstart=900.0)
     elsewhere = make.submit(store, owner, home_region="eu-west", vstart=1.0)
@@ -138,7 +138,7 @@ def test_queues_of_two_regions_take_turns_by_age_and_not_by_virtual_time(store):
     assert [job.job_id for job in waiting] == [elsewhere, early, late]
 
 
-def test_what_waits_for_a_slot_is_neither_seen_nor_placed(store, limited):
+def test_jobs_waiting_for_a_slot_are_neither_seen_nor_placed(store, limited):
     waits = make.submit(store, limited[0], slot=False)
     with store.begin() as tx:
         assert placing.peek(tx, "noop", ["us-east"], open_regions=["us-east"], limit=9) == []
@@ -146,8 +146,8 @@ def test_what_waits_for_a_slot_is_neither_seen_nor_placed(store, limited):
         assert demand.waiting(tx, ["us-east"], ["noop"]) == {"us-east": 0}
 
 
-def test_what_comes_back_home_joins_that_queue_at_the_head(store):
-    """The head is that of the job's own home, whatever the homes of those that wait there."""
+def test_a_job_that_comes_back_home_joins_that_queue_at_the_head(store):
+    """The head is that of the job's own home, whatever the homes of the other waiting jobs."""
     owner = make.owner(store)
     back = make.submit(store, owner, home_region="eu-west", vstart=5000.0)
     make.submit(store, owner, home_region="eu-west", vstart=100.0)
@@ -172,7 +172,7 @@ def client(app, limited):
     return client
 
 
-def test_what_is_over_a_keys_concurrency_waits_and_is_not_refused(client, photo, store, settings):
+def test_jobs_over_a_keys_concurrency_wait_and_are_not_refused(client, photo, store, settings):
     ids = []
     for _ in range(4):
         answer = calls.submit(client, photo, model="noop")
@@ -183,7 +183,7 @@ def test_what_is_over_a_keys_concurrency_waits_and_is_not_refused(client, photo,
     assert (shown["state"], shown["queue"]["waiting_for"]) == ("queued", "key_concurrency")
     assert place(store, 4) == ids[:2], "no more than two, however many workers are idle"
     assert client.post(f"/v1/jobs/{ids[0]}/cancel").status_code == 200
-    assert place(store, 4) == [ids[2]], "the slot is passed on by the cancel itself"
+    assert place(store, 4) == [ids[2]], "the cancel itself passes the slot on"
 
 
 def test_the_reaper_passes_on_slots_of_jobs_that_ended_otherwise(store, limited, settings):
@@ -218,7 +218,7 @@ def test_submits_at_the_same_time_take_no_slot_twice(client, photo, store):
         assert conn.execute(text("SELECT count(*) FROM jobs WHERE slot")).scalar_one() == 2
 
 
-def test_raising_the_limit_frees_what_waits(store, limited):
+def test_raising_the_limit_frees_waiting_jobs(store, limited):
     owner = limited[0]
     for _ in range(3):
         make.submit(store, owner, slot=False)

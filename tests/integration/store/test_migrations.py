@@ -18,7 +18,7 @@ VERSIONS = sorted(
 
 
 class Database:
-    """A database of the test's own, and alembic on it."""
+    """A private database, and alembic for it."""
 
     def __init__(self, url: str):
         self.url = url
@@ -55,7 +55,7 @@ def database(postgres_url):
     return Database(urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}")))
 
 
-def test_it_matches_the_models_before_and_after_it_was_taken_back(database):
+def test_the_newest_matches_the_models_before_and_after_a_downgrade(database):
     database.alembic("upgrade", "head")
     database.alembic("check")
     database.alembic("downgrade", "-1")
@@ -63,7 +63,7 @@ def test_it_matches_the_models_before_and_after_it_was_taken_back(database):
     database.alembic("check")
 
 
-# A migrator that waits for an older transaction, to build or to drop an index.
+# A migrator that waits for an older transaction before it builds or drops an index.
 WAITING = """
     SELECT pid FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = 'virtualxid'
@@ -72,7 +72,7 @@ INVALID = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_beside_an_open_snapshot_it_waits_and_can_be_run_again(database, version):
+def test_a_migration_waits_for_an_open_snapshot_and_can_be_run_again(database, version):
     """A backup is under way: the migration is stopped where it waits, and succeeds later."""
     database.alembic("upgrade", f"{int(version) - 1:04}" if version > VERSIONS[0] else "base")
     with psycopg.connect(database.url) as snapshot:
@@ -91,8 +91,8 @@ def test_beside_an_open_snapshot_it_waits_and_can_be_run_again(database, version
     assert database.ask(INVALID) == []
 
 
-def test_it_outwaits_a_snapshot_and_another_migrator_waits_for_it(database):
-    """Two deployments at once, beside a backup that is open for longer than other locks wait."""
+def test_a_migration_outwaits_a_snapshot_and_another_migrator_waits_for_it(database):
+    """Two deployments at once, during a backup that lasts longer than the lock timeout."""
     database.alembic("upgrade", "0005")
     with psycopg.connect(database.url) as snapshot:
         snapshot.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ

@@ -1,10 +1,10 @@
 """The protocol against a model: two actors whose statements interleave, and crashes.
 
-The verbs are the store's, as the API, dispatcher, reaper and worker call them. An actor stops
-before each statement and before its commit, and the other may run any of its own statements there.
-A crash ends both and takes back any number of the last commits that did not wait for the disk,
-sequences included. Workers survive it and go on with what they hold. After every step the committed
-rows, the stored objects and the answers to clients must agree.
+The verbs call the store as the API, dispatcher, reaper and worker do. An actor pauses before each
+statement and before its commit, and the other may run any of its own statements meanwhile. A crash
+ends both and undoes any number of the last commits that did not wait for the disk, sequences
+included. Workers survive it and continue their attempts. After every step the committed rows, the
+stored objects and the answers to clients must agree.
 """
 
 import secrets
@@ -72,11 +72,11 @@ class Protocol(RuleBasedStateMachine):
         self.owner = make.owner(self.store)
         self.jobs: list[UUID] = []
         self.messages: list[Placed] = []
-        self.running: dict[int, BegunJob] = {}  # what workers hold
+        self.running: dict[int, BegunJob] = {}  # the attempts of workers
         self.begun = 0
         self.objects: set[str] = set()
         self.placements: dict[tuple[UUID, int], str] = {}
-        self.told: dict[UUID, str] = {}  # answers to clients that are final
+        self.answered: dict[UUID, str] = {}  # answers to clients that are final
         self.problems: list[str] = []
         self.checked = -1
         self.stage.keeps_history = self.crashes
@@ -95,7 +95,7 @@ class Protocol(RuleBasedStateMachine):
             job = make.new_job(self.owner, slot=slot, webhook_url="https://example.com/hook")
             jobs.add(tx, job)
         self.jobs.append(job.id)
-        self.told.setdefault(job.id, "accepted")
+        self.answered.setdefault(job.id, "accepted")
 
     def place(self, actor: Actor, pick: int) -> None:
         token = secrets.token_hex(4)
@@ -111,7 +111,7 @@ class Protocol(RuleBasedStateMachine):
         if not self.messages:
             return
         message, lease_token = recent(self.messages, pick), secrets.token_hex(4)
-        for _ in range(1 + pick // 2 % 2):  # twice: the first answer was lost
+        for _ in range(1 + pick // 2 % 2):  # sometimes twice, as if the first answer was lost
             with actor.tx() as tx:
                 row = attempts.begin(
                     tx,
@@ -186,9 +186,9 @@ class Protocol(RuleBasedStateMachine):
         if row is None:
             return
         if row.state in TERMINAL:
-            self.told[job_id] = row.state
+            self.answered[job_id] = row.state
         elif row.cancel_requested:
-            self.told[job_id] = "will not succeed"
+            self.answered[job_id] = "will not succeed"
         else:
             self.problems.append(f"a cancel of {job_id} was answered {row.state} and then lost")
 
@@ -236,7 +236,7 @@ class Protocol(RuleBasedStateMachine):
     )
 
     def complete(self, who: int, verb: str = "", pick: int = 0) -> None:
-        """Let an actor end its work, then do one more thing, unless the other actor blocks it."""
+        """Let an actor finish and then run `verb`, unless the other actor blocks it."""
         actor = self.stage.actors[who]
         for begin in (False, True):
             if begin and verb and not actor.busy:
@@ -246,7 +246,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(depth=st.integers(1, 3), limited=st.booleans())
     def prepare(self, depth: int, limited: bool) -> None:
-        """A new job, moved on by `depth` steps: most of the protocol begins there."""
+        """A new job, advanced by `depth` steps: most of the protocol begins there."""
         if len(self.jobs) >= 5:
             return
         self.complete(1)
@@ -254,8 +254,17 @@ class Protocol(RuleBasedStateMachine):
         for verb in ("place", "begin")[: depth - 1]:
             self.complete(0, verb)
 
-    # Verbs that meet in the store within the time of one transaction.
-    meeting = ("fail", "cancel", "finish", "lose", "begin", "take_back", "pass_deadline", "place")
+    # Verbs that can overlap within one transaction.
+    overlapping = (
+        "fail",
+        "cancel",
+        "finish",
+        "lose",
+        "begin",
+        "take_back",
+        "pass_deadline",
+        "place",
+    )
 
     @rule(
         which=st.integers(0, 999),
@@ -265,7 +274,7 @@ class Protocol(RuleBasedStateMachine):
     )
     def cross(self, which: int, after: int, pick: int, other: int) -> None:
         """Run all of the second verb between two statements of the first."""
-        verbs = [verb for verb in self.meeting if verb != "cancel" or self.cancels]
+        verbs = [verb for verb in self.overlapping if verb != "cancel" or self.cancels]
         first, second = verbs[which % len(verbs)], verbs[which // 31 % len(verbs)]
         self.complete(1)
         self.complete(0)
@@ -320,15 +329,15 @@ class Protocol(RuleBasedStateMachine):
                 " FROM jobs"
             )
         }
-        for job_id, told in self.told.items():
+        for job_id, answered in self.answered.items():
             assert job_id in rows, f"{job_id} was accepted and then lost"
             state = rows[job_id].state
-            if told in TERMINAL:
-                assert state == told, f"{job_id} was reported {told} and is {state}"
-            elif told == "will not succeed":
+            if answered in TERMINAL:
+                assert state == answered, f"{job_id} was reported {answered} and is {state}"
+            elif answered == "will not succeed":
                 assert state != "succeeded", f"{job_id} was canceled and succeeded"
             if state in TERMINAL:
-                self.told[job_id] = state
+                self.answered[job_id] = state
         for row in rows.values():
             if row.state == "succeeded" and row.purged_at is None:
                 assert row.output_key in self.objects, f"the clip of {row.id} is gone"
@@ -349,7 +358,7 @@ class Protocol(RuleBasedStateMachine):
         live = {
             (row.id, row.fence) for row in rows.values() if row.state in ("starting", "processing")
         }
-        assert set(opened) == live, "the open attempts are those of the placed jobs"
+        assert set(opened) == live, "exactly the placed jobs have an open attempt"
         owed = {
             row.job_id: row.n
             for row in self.stage.query(
@@ -357,7 +366,7 @@ class Protocol(RuleBasedStateMachine):
             )
         }
         ended = {row.id: 1 for row in rows.values() if row.state in TERMINAL}
-        assert owed == ended, "every end owes one webhook; nothing else owes any"
+        assert owed == ended, "every ended job owes one webhook, and no other job does"
 
 
 @pytest.fixture
@@ -377,9 +386,9 @@ def test_nothing_is_lost_or_done_twice(stage, store):
 
 
 def test_every_answer_to_a_cancel_holds(stage, store):
-    check(stage, store, meeting=("cancel", "fail", "cancel", "lose", "take_back", "begin"))
+    check(stage, store, overlapping=("cancel", "fail", "cancel", "lose", "take_back", "begin"))
 
 
-def test_a_crash_takes_back_commits_but_no_answer_and_no_clip(stage, store):
+def test_a_crash_undoes_commits_but_no_answer_and_no_clip(stage, store):
     """Fences are handed out again after a crash; lease tokens tell the attempts apart."""
     check(stage, store, crashes=True)

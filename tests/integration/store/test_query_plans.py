@@ -1,4 +1,4 @@
-"""Placing and reaping stay cheap with 20,000 waiting jobs: an index walk, in order, no waste."""
+"""Placing and reaping 20,000 waiting jobs walks indexes in order and discards few rows."""
 
 import json
 
@@ -20,7 +20,7 @@ def keys_of(tx):
 
 @pytest.fixture
 def crowd(store):
-    """20,000 waiting jobs in two regions, and some of every other live kind."""
+    """20,000 waiting jobs in two regions, and some in every other live state."""
     owner = make.owner(store)
     first = make.submit(store, owner)
     with store.begin() as tx:
@@ -62,7 +62,7 @@ def crowd(store):
 
 
 def plans(store, work):
-    """The executed plan of every statement that `work` sends; nothing is kept."""
+    """The executed plans of the statements that `work` sends; everything is rolled back."""
     sent = []
 
     def note(connection, cursor, statement, parameters, context, many):
@@ -111,11 +111,11 @@ def nodes(plan):
         ("purge", lambda tx: retention.purge_expired(tx, limit=10)),
     ],
 )
-def test_no_scan_no_sort_and_few_rows_thrown_away(store, crowd, name, work):
+def test_no_scan_no_sort_and_few_rows_discarded(store, crowd, name, work):
     seen = 0
     for plan in plans(store, work):
         for node in nodes(plan):
-            # Of what was read anyway, not of what waits.
+            # A sort of the rows just read is fine; a sort of the waiting jobs is not.
             assert node["Node Type"] != "Sort" or node["Actual Rows"] <= 64, (name, node)
             assert not (node["Node Type"] == "Seq Scan" and node.get("Relation Name") == "jobs"), (
                 name,
@@ -124,9 +124,9 @@ def test_no_scan_no_sort_and_few_rows_thrown_away(store, crowd, name, work):
             if node.get("Relation Name") == "jobs" and "Scan" in node["Node Type"]:
                 seen += 1
                 returned = node["Actual Rows"] * node["Actual Loops"]
-                thrown = node.get("Rows Removed by Filter", 0) * node["Actual Loops"]
-                thrown += node.get("Rows Removed by Index Recheck", 0) * node["Actual Loops"]
-                assert returned + thrown <= max(2 * returned, 2), (name, node)
+                discarded = node.get("Rows Removed by Filter", 0) * node["Actual Loops"]
+                discarded += node.get("Rows Removed by Index Recheck", 0) * node["Actual Loops"]
+                assert returned + discarded <= max(2 * returned, 2), (name, node)
     assert seen, "the plan reads no jobs at all"
 
 

@@ -1,4 +1,4 @@
-"""Records are made of rows by position, so their fields must be the columns, in order."""
+"""Records are built from rows by position, so their fields must match the columns in order."""
 
 from dataclasses import fields
 

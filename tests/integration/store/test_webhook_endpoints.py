@@ -33,7 +33,7 @@ def sending(start_worker, start_loop, receiver, other):
     return start_loop()
 
 
-def test_each_address_hears_what_it_asked_for_under_its_own_secret(
+def test_each_address_gets_its_chosen_events_under_its_own_secret(
     open_api, store, settings, caller, receiver, other, sending
 ):
     every = create(open_api, receiver.url("/all"))
@@ -67,7 +67,7 @@ def test_each_address_hears_what_it_asked_for_under_its_own_secret(
     assert not receiver.requests["/quiet"]
 
 
-def test_of_a_deleted_job_nothing_is_sent_and_its_receiver_is_not_blamed(
+def test_nothing_is_sent_for_a_deleted_job_and_its_receiver_is_not_blamed(
     open_api, store, caller, receiver, sending
 ):
     hook = create(open_api, receiver.url("/all"))
@@ -103,7 +103,7 @@ def test_during_a_rotation_both_secrets_verify_and_then_only_the_new_one(
     for secret in (old["secret"], new["secret"]):
         assert Webhook(secret).verify(body, headers)["type"] == "job.canceled"
 
-    # A secret that leaked: it stops at once, in the middle of a rotation.
+    # A leaked secret stops at once, in the middle of a rotation.
     third = open_api.post(f"{where}/rotate", json={"grace_seconds": 0}).get_json()
     assert third["previous_secret_until"] is None
     end_job(store, caller, sending, **changes)
@@ -114,13 +114,13 @@ def test_during_a_rotation_both_secrets_verify_and_then_only_the_new_one(
             Webhook(secret).verify(body, headers)
 
 
-def test_gone_disables_the_endpoint_and_gives_up_what_it_is_owed(
+def test_gone_disables_the_endpoint_and_gives_up_its_deliveries(
     open_api, store, caller, receiver, sending
 ):
     receiver.answers["/gone"] = [(410, {}), (204, {})]
     hook = create(open_api, receiver.url("/gone"))
     path = f"/v1/webhooks/{hook['id']}"
-    # Owed and not due, so that only the other one is tried.
+    # Pending but not due, so that only the other one is tried.
     end_job(store, caller)
     update(store, "UPDATE webhook_deliveries SET next_at = now() + interval '1 hour'")
     end_job(store, caller, sending)
@@ -201,7 +201,7 @@ def test_a_delivery_can_be_made_again_under_its_own_id(open_api, store, caller, 
     assert (again.get_json()["state"], again.get_json()["delivered_at"]) == ("pending", None)
     first, second = receiver.wait("/hook", 2)
     assert first[0]["webhook-id"] == second[0]["webhook-id"] == delivery["id"]
-    # It failed, waits for its schedule's second try, and is asked for once more before that.
+    # It failed and waits for its second try. A redelivery is requested before that.
     services.wait_until(lambda: open_api.get(path).get_json()["last_status"] == 500)
     waiting = open_api.get(path).get_json()
     assert (waiting["state"], waiting["tries"]) == ("pending", 2)
@@ -212,7 +212,7 @@ def test_a_delivery_can_be_made_again_under_its_own_id(open_api, store, caller, 
 
 
 def test_a_receivers_backlog_leaves_room_for_every_other(store, caller):
-    """10,000 due deliveries to one receiver, and one to each of 40 others, all later."""
+    """10,000 due deliveries to one receiver, then one to each of 40 others."""
     job_id = make.submit(store, caller)
     due = (
         "INSERT INTO webhook_deliveries (job_id, owner_id, event, url, next_at)"
@@ -239,7 +239,7 @@ def test_a_receivers_backlog_leaves_room_for_every_other(store, caller):
         assert len(first) == 40 + RECEIVER_LIMIT
         assert deliveries.lease_due(conn, limit=256) == []
         assert deliveries.lease_same(conn, "https://silent.example/any") is None
-        # One try ends: there is room for exactly one more.
+        # One try ends, which makes room for exactly one more.
         update(
             store,
             "UPDATE webhook_deliveries SET delivered_at = now(), leased_until = NULL"
@@ -251,7 +251,7 @@ def test_a_receivers_backlog_leaves_room_for_every_other(store, caller):
 
 
 def rows_read(plan):
-    """Rows of deliveries that an executed plan looked at."""
+    """How many rows of deliveries an executed plan read."""
     own = 0
     if plan.get("Relation Name") == "webhook_deliveries" and "Scan" in plan["Node Type"]:
         own = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)

@@ -1,7 +1,6 @@
-"""Windows held open: a second connection acts between any two statements of the first.
+"""Race windows held open: a second connection acts between any two statements of the first.
 
-What the second one may not do because of a lock, it does once the first has committed, as a real
-one would that waits.
+If a lock refuses the second one, it acts after the first has committed, as if it had waited.
 """
 
 from uuid import UUID
@@ -23,7 +22,7 @@ def owner(store):
 
 @pytest.fixture
 def impatient(database_url):
-    """A second store whose statements wait for a lock for a moment only."""
+    """A second store whose statements wait only briefly for a lock."""
     store = Store(database_url.replace("postgresql:", "postgresql+psycopg:"), timeout_s=0.3)
     yield store
     store.close()
@@ -104,7 +103,7 @@ def place(store, one) -> None:
 
 
 def run_to_its_end(store, job_id: UUID) -> JobState:
-    """Let workers do with the job what they may; the state it ends in."""
+    """Let workers run the job as far as they may. Returns its final state."""
     for _ in range(4):
         job = make.read(store, job_id)
         if job.state == "queued":
@@ -153,7 +152,7 @@ def test_a_cancel_that_was_answered_holds(store, impatient, owner, prepare, mean
     ids=["attempt fails", "lease is lost", "begins", "placement is taken back"],
 )
 def test_a_deadline_that_passed_ends_the_job(store, impatient, owner, prepare, meanwhile, after):
-    """Whatever slips through one pass of the reaper, the next one takes; nothing is rendered."""
+    """The reaper's next pass catches what slipped through one; nothing is rendered."""
     job_id = make.submit(store, owner)
     one = prepare(store)
     make.backdate(store, job_id, "deadline")
@@ -164,8 +163,8 @@ def test_a_deadline_that_passed_ends_the_job(store, impatient, owner, prepare, m
 
 
 @pytest.mark.parametrize("meanwhile", ["finish", "fail", "lose"])
-def test_a_deleted_job_is_kept_by_nothing_that_its_attempt_does(store, owner, meanwhile):
-    """Between a deletion's cancel and its second transaction the attempt ends, or loses the job."""
+def test_a_deleted_job_is_gone_whatever_its_attempt_does(store, owner, meanwhile):
+    """The attempt ends or loses the job between a deletion's cancel and second transaction."""
     job_id = make.submit(store, owner)
     one = begun(store)
     with store.begin() as tx:

@@ -1,4 +1,4 @@
-"""Sweeping: what nobody can ask for any more goes, and nothing else does."""
+"""Sweeps remove what nobody can ask for any more, and nothing else."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def test_a_sweep_removes_old_objects_that_no_row_names_and_nothing_else(
     assert {info.key for info in objects.list()} == {*kept, *young}
 
 
-def test_a_sweep_goes_on_past_its_batch_size(store, objects, objects_dir):
+def test_a_sweep_continues_past_its_batch_size(store, objects, objects_dir):
     for _ in range(housekeeping.BATCH + 1):
         put(objects, objects_dir, f"inputs/{uuid4()}.jpg")
     assert housekeeping.remove_unreferenced(store, objects) == housekeeping.BATCH + 1

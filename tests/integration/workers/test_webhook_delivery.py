@@ -31,7 +31,7 @@ def owner(store):
 
 
 def ended_job(store, owner, url):
-    """Cancel a job that waits: the shortest way to an end that owes a webhook."""
+    """Cancel a waiting job, the shortest way to an end that owes a webhook."""
     job_id = make.submit(store, owner, webhook_url=url)
     with store.begin() as tx:
         jobs.cancel(tx, job_id, owner_id=owner)
@@ -46,7 +46,7 @@ def delivery_of(store, job_id):
 
 
 def make_due(store, job_id):
-    """Let the wait for the next try, or a lease, be over."""
+    """End the wait for the next try, or a lease."""
     with store.autocommit() as conn:
         conn.execute(
             text("UPDATE webhook_deliveries SET next_at = now() WHERE job_id = :id"),
@@ -200,7 +200,7 @@ def test_a_hanging_receiver_is_cut_off_and_delays_no_other(
     receiver.answers["/hangs"] = [(0, {})]
     start_worker(allow=f"{receiver.address},{other.address}")
     loop = start_loop()
-    # More than a worker has threads, and all due before anything of the other receiver.
+    # More than a worker has threads, and all due before the other receiver's deliveries.
     stuck = [ended_job(store, owner, receiver.url("/hangs")) for _ in range(60)]
     loop.kick()
     receiver.wait("/hangs", RECEIVER_LIMIT)
@@ -213,10 +213,10 @@ def test_a_hanging_receiver_is_cut_off_and_delays_no_other(
         loop.kick()
         [(_, _, arrived)] = other.wait(f"/{n}")
         took.append(arrived - asked)
-    print(f"beside a silent receiver: p50 {statistics.median(took):.3f} s, max {max(took):.3f} s")
-    assert time.monotonic() - began < TIMEOUT_S / 2, "all of it while the other one hangs"
+    print(f"next to a silent receiver: p50 {statistics.median(took):.3f} s, max {max(took):.3f} s")
+    assert time.monotonic() - began < TIMEOUT_S / 2, "all delivered while the other one hangs"
     assert max(took) < 2
-    # What is owed to the one that hangs waits in the database, not in the workers' way.
+    # The hanging receiver's deliveries wait in the database, out of the workers' way.
     hanging = [delivery_of(store, job_id) for job_id in stuck]
     assert sum(row.tries for row in hanging) == RECEIVER_LIMIT
     assert sum(row.leased_until is not None for row in hanging) == RECEIVER_LIMIT

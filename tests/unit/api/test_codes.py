@@ -1,4 +1,4 @@
-"""The list of error codes is complete: the code raises no other, and tests meet every one."""
+"""The list of error codes is complete, and the tests cover every code."""
 
 import ast
 from pathlib import Path
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 RAISED = ("app/api", "app/objects", "app/outbound.py", "app/pictures", "app/safety.py")
 # Calls that name a code, and which of their arguments it is.
 NAMED = {"BadRequest": 0, "FieldError": 0, "Overloaded": 0, "problem": 1}
-# What only a failing disk, database or process brings forth; their tests look for the class.
+# Raised only when a disk, database or process fails; their tests expect the class.
 UNTESTED = {"pictures_unavailable", "temporarily_unavailable", "bad_request"}
 
 

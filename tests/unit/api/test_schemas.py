@@ -1,4 +1,4 @@
-"""What the API takes and shows, without a server."""
+"""The API's requests and responses, without a server."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ LINKS = Links("https://api.example", Signer(), 60)
 
 
 def dump_job(row, links, **more):
-    """A job as its JSON says."""
+    """A job as parsed JSON."""
     return present_job(row, links, **more).model_dump(mode="json")
 
 
@@ -165,7 +165,7 @@ def test_no_bytes_break_the_json_parser(body):
     except Invalid as error:
         assert error.status in (400, 422)
     else:
-        assert order == JsonJobRequest(), "so few bytes that come by chance ask for nothing"
+        assert order == JsonJobRequest(), "random bytes this short contain no field"
 
 
 @given(st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=5))

@@ -1,4 +1,4 @@
-"""The checker of a storm sees every kind of broken promise, planted here one at a time."""
+"""The storm checker finds every kind of violation, planted here one at a time."""
 
 from importlib.resources import files
 
@@ -7,7 +7,7 @@ import pytest
 from app.objects import LocalObjects
 from scripts.benchmarks import fault_check
 from scripts.benchmarks.fault_check import Verdict
-from scripts.benchmarks.fault_clients import Ledger, Promise
+from scripts.benchmarks.fault_clients import Ledger, Observed
 from scripts.benchmarks.harness.webhook_log import Received
 
 CLIP = files("workers.engines.noop").joinpath("noop.mp4").read_bytes()
@@ -20,32 +20,32 @@ def row(**changes):
         "output_bytes": len(CLIP),
         "purged": False,
         "error_code": None,
-        "waits_rightly": False,
+        "may_wait": False,
         "successes": 1,
         "open_attempts": 0,
     } | changes
 
 
-def promised(rows, **promise):
+def lost_by(rows, **observed):
     verdict = Verdict()
-    fault_check._check_promises(rows, Ledger(jobs={"a": Promise(**promise)}), verdict)
+    fault_check._check_observations(rows, Ledger(jobs={"a": Observed(**observed)}), verdict)
     return verdict.lost
 
 
-def test_a_kept_promise_is_no_finding():
-    assert promised({"a": row()}, ended="succeeded") == []
+def test_an_observation_that_agrees_with_the_row_is_fine():
+    assert lost_by({"a": row()}, ended="succeeded") == []
 
 
 @pytest.mark.parametrize(
-    ("rows", "promise"),
+    ("rows", "observed"),
     [
         ({}, {}),
         ({"a": row(state="failed")}, {"ended": "succeeded"}),
         ({"a": row()}, {"cancel_accepted": True}),
     ],
 )
-def test_a_broken_promise_counts_as_lost(rows, promise):
-    assert len(promised(rows, **promise)) == 1
+def test_an_observation_that_contradicts_the_row_counts_as_lost(rows, observed):
+    assert len(lost_by(rows, **observed)) == 1
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_broken_promise_counts_as_lost(rows, promise):
     [
         ({}, (0, 0, 0)),
         ({"state": "queued", "successes": 0}, (1, 0, 0)),
-        ({"state": "queued", "successes": 0, "waits_rightly": True}, (0, 0, 0)),
+        ({"state": "queued", "successes": 0, "may_wait": True}, (0, 0, 0)),
         ({"state": "canceled"}, (1, 0, 0)),
         ({"successes": 2}, (0, 1, 0)),
         ({"open_attempts": 1}, (0, 0, 1)),
@@ -93,21 +93,21 @@ def test_two_clips_in_one_file_are_not_one():
 OWED = {"id": "m1", "job_id": "a", "event": "job.succeeded", "delivered": True}
 
 
-def came(message_id="m1", state="succeeded", event=None):
+def received_message(message_id="m1", state="succeeded", event=None):
     return Received(message_id, event or f"job.{state}", "a", state, 204, at=0.0)
 
 
 @pytest.mark.parametrize(
     ("owed", "received", "found"),
     [
-        ([OWED], [came()], (0, 0)),
-        ([OWED], [came(), came()], (0, 0)),  # at least once, under one id
+        ([OWED], [received_message()], (0, 0)),
+        ([OWED], [received_message(), received_message()], (0, 0)),  # at least once, under one id
         ([], [], (1, 0)),
         ([OWED], [], (1, 0)),
-        ([OWED], [came(), came("m2")], (0, 1)),
-        ([OWED, OWED | {"id": "m2"}], [came()], (0, 1)),
-        ([OWED], [came(state="canceled")], (1, 0)),
-        ([OWED], [came(state="canceled", event="job.succeeded")], (1, 0)),
+        ([OWED], [received_message(), received_message("m2")], (0, 1)),
+        ([OWED, OWED | {"id": "m2"}], [received_message()], (0, 1)),
+        ([OWED], [received_message(state="canceled")], (1, 0)),
+        ([OWED], [received_message(state="canceled", event="job.succeeded")], (1, 0)),
     ],
 )
 def test_webhooks_say_one_thing_under_one_id(owed, received, found):

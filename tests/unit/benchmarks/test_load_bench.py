@@ -1,4 +1,4 @@
-"""The load benchmark's own measuring: when jobs are due, what counts, and what it blames."""
+"""The load benchmark's own measurements: due times, what counts, and the bottleneck."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def stalling() -> Iterator[str]:
-    """A server that answers at once, but for its third request."""
+    """A server that answers at once, except for its third request."""
     served = iter(range(1_000))
 
     class Handler(BaseHTTPRequestHandler):
@@ -60,7 +60,7 @@ def test_a_stall_counts_for_every_job_that_came_due_during_it(stalling):
     assert [each.job_id is None for each in submits] == [n == 5 for n in range(8)]
 
 
-def test_with_a_free_connection_nobody_waits_for_another_s_answer(stalling):
+def test_with_a_free_connection_no_job_waits_for_anothers_answer(stalling):
     times = np.arange(8) * 0.05
     _, submits = submit_all(stalling, "key", times, ["us-east"] * 8, connections=8)
     assert max(each.latency_ms for each in submits) >= STALL_S * 1000 - 1

@@ -1,4 +1,4 @@
-"""The comparison with peers: what a skipped one leaves behind, and which way its targets point."""
+"""The comparison with peers: skipped peers, and the direction of the targets."""
 
 import json
 from io import StringIO
@@ -33,7 +33,7 @@ def test_ours_is_compared_with_the_median_of_a_peers_rounds():
     assert [figure.verdict for figure in quick[2:]] == ["met", "met"]
     assert [figure.verdict for figure in slow[2:]] == ["MISSED", "MISSED"]
     assert "kept in memory" in printed(quick)
-    assert "peer_burst_jobs_per_s" in printed(quick)  # whole, also beside a long note
+    assert "peer_burst_jobs_per_s" in printed(quick)  # not cut, even next to a long note
 
 
 def test_a_skipped_peer_has_null_figures_no_verdict_and_a_reason():

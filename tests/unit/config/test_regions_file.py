@@ -1,4 +1,4 @@
-"""Regions files: what they say, and the line of everything that is wrong with one."""
+"""Regions files: their settings, and the line of every error in one."""
 
 import textwrap
 
@@ -104,13 +104,13 @@ def test_a_file_that_is_not_text_is_reported_with_its_line(tmp_path):
         regions_file.read(path)
 
 
-def test_check_prints_the_regions_and_hides_what_is_secret(write, capsys):
+def test_check_prints_the_regions_and_hides_secrets(write, capsys):
     assert run(["regions", "check", str(write(PAIR))]) == ExitStatus.OK
     printed = capsys.readouterr().out
     assert "eu.example:6379" in printed and "secret" not in printed
 
 
-def test_check_prints_every_fault(write, capsys):
+def test_check_prints_every_error(write, capsys):
     path = write(PAIR.replace("eu-west = 80", "eu-west = 80, zz = 1") + "[ring]\n" + THIRD)
     assert run(["regions", "check", str(path)]) == ExitStatus.CONFIG
     assert capsys.readouterr().err == f"{path}:11: unknown key 'ring'.\n"

@@ -1,4 +1,4 @@
-"""Settings that choose the model: what they mean, and how wrong ones are told."""
+"""Settings of models and regions, and the errors for wrong ones."""
 
 import pytest
 
@@ -37,13 +37,13 @@ broker_url = "amqp://cc"
 """
 
 
-def test_a_region_without_its_own_services_uses_the_deployment_s(tmp_path):
+def test_a_region_without_its_own_services_uses_the_deployments(tmp_path):
     (tmp_path / "regions.toml").write_text(REGIONS)
     own = Settings(**NEEDED, region="aa", regions_file=tmp_path / "regions.toml")
     assert [own.redis_of(name) for name in ("aa", "bb", "cc", "gone")] == [
         *("redis://localhost", "redis://bb", "redis://cc", "redis://localhost")
     ]
-    # A broker beside its own Redis: a region that has one must not hang on another's broker.
+    # The broker is in its own Redis: such a region must not depend on another's broker.
     rabbit = own.model_copy(update={"broker_url": "amqp://localhost"})
     assert [own.broker_of(name) for name in ("aa", "bb", "cc")] == [
         *("redis://localhost", "redis://bb", "amqp://cc")

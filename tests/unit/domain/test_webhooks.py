@@ -1,4 +1,4 @@
-"""Webhook rules: signatures, the schedule, and what follows from an answer."""
+"""Webhook rules: signatures, the schedule, and the effect of each response."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -217,10 +217,10 @@ def test_a_job_of_many_attempts_keeps_its_newest_within_the_size_limit(count):
     assert kept or not count
 
 
-def test_metadata_at_its_longest_gives_way_to_the_size_limit():
+def test_the_longest_metadata_is_dropped_to_keep_the_size_limit():
     metadata = {f"{n:064}": "\N{GRINNING FACE}" * 512 for n in range(16)}
     job = {"id": "1", "attempts": [{"number": 1}], "metadata": metadata}
     body = encode("job.failed", datetime.now(UTC), job)
     assert len(body) <= MAX_BODY_BYTES
     assert json.loads(body)["data"]["job"] == {"id": "1", "attempts": []}
-    assert "metadata" in job, "the caller's own is left as it is"
+    assert "metadata" in job, "the caller's dict is unchanged"

@@ -90,7 +90,7 @@ def test_jobs_of_a_dead_regions_workers_are_placed_again():
     sim = Simulation(scenario(outages=[Outage(TWO.names[0], 50.0)], duration_s=300.0), Ours)
     record = sim.run()
     assert record.lost > 0
-    # What died served nobody twice: a lost job is counted once.
+    # No job is served twice: a lost one counts once.
     assert record.served.sum() <= record.users.sum()
 
 
@@ -113,7 +113,7 @@ def test_refused_users_resubmit():
 
 
 def test_a_try_whose_user_left_serves_no_one():
-    # Nobody is patient and tries live on: workers are busy, users unserved.
+    # Users leave at once but their tries stay: workers are busy, users unserved.
     record = run(HomeOnly, rates=(8.0, 8.0), patience_s=2.0, deadline_s=100.0)
     assert record.utilisation(50.0) > 0.95
     assert record.success(50.0, 150.0) < 0.2

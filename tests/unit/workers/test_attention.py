@@ -1,4 +1,4 @@
-"""Shared context against stock diffusers, on its real network classes at toy size."""
+"""Shared context against stock diffusers, on small versions of its real networks."""
 
 import copy
 
@@ -228,7 +228,7 @@ def test_a_middle_block_without_motion_shares_too():
 
 @torch.inference_mode()
 def test_prompts_that_differ_between_frames_are_left_alone():
-    """FreeNoise lets prompts travel over the clip: nothing is shared there."""
+    """FreeNoise changes prompts over the clip, so nothing can be shared."""
     torch.manual_seed(0)
     stock = animate_diff().eval()
     shared = copy.deepcopy(stock)
@@ -238,7 +238,7 @@ def test_prompts_that_differ_between_frames_are_left_alone():
 
 
 class TinyPipeline(DiffusionPipeline):
-    """As AnimateDiff's: repeats the prompt per frame, then calls the network."""
+    """Like AnimateDiff's pipeline, repeats the prompt per frame and calls the network."""
 
     def __init__(self, unet, scheduler):
         super().__init__()

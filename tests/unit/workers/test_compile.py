@@ -1,4 +1,4 @@
-"""Graphs of the real network at toy size: exact to rounding, in any thread, with a way out."""
+"""Graphs of a tiny real network: exact to rounding, in any thread, with a fallback."""
 
 import logging
 import os
@@ -29,8 +29,8 @@ SHAPE = DenoiserConfig(
 )
 
 
-def toy(dtype):
-    """One pass of a tiny network, its context shared, as a worker makes a graph of it."""
+def tiny_network(dtype):
+    """One pass of a tiny network with shared context, as a worker compiles it."""
     torch.manual_seed(0)
     unet = MotionDenoiser(SHAPE).to(dtype).eval().requires_grad_(False).unet
     share_context(unet)
@@ -55,20 +55,22 @@ def dtype(request):
 @pytest.mark.parametrize("clips", [1, 3])
 @pytest.mark.parametrize("kind", ["eager", "torchscript"])
 def test_a_graph_computes_what_the_network_computes(dtype, kind, clips):
-    network = toy(dtype)
+    network = tiny_network(dtype)
     graph = build_graph(network, kind, inputs(dtype, clips))
     assert graph.kind == kind
     with torch.inference_mode():
-        for seed in (1, 2):  # not what it was built with
+        for seed in (1, 2):  # not the inputs it was built with
             expected = network(*inputs(dtype, clips, seed))
-            # To rounding: fused projections add up in another order.
+            # Equal to rounding: fused projections sum in another order.
             assert_close(graph(*inputs(dtype, clips, seed)), expected)
         sample, time, context, pooled_text = inputs(dtype, clips, 2)
-        assert not torch.equal(graph(sample, time, -context, pooled_text), expected)  # no constant
+        assert not torch.equal(
+            graph(sample, time, -context, pooled_text), expected
+        )  # not a constant
 
 
 def test_other_shapes_run_through_the_network_itself():
-    network = toy(torch.float32)
+    network = tiny_network(torch.float32)
     graph = build_graph(network, "torchscript", inputs(torch.float32, 1))
     for clips in (1, 2, 3):
         got = graph(*inputs(torch.float32, clips, 5))
@@ -76,7 +78,7 @@ def test_other_shapes_run_through_the_network_itself():
 
 
 def test_a_graph_built_in_one_thread_can_be_called_in_another():
-    network = toy(torch.float32)
+    network = tiny_network(torch.float32)
     graph = build_graph(network, "torchscript", inputs(torch.float32, 1))
     expected = network(*inputs(torch.float32, 1, 4))
     got = []
@@ -95,10 +97,10 @@ def test_a_graph_built_in_one_thread_can_be_called_in_another():
 
 
 def test_nothing_is_logged_and_no_warning_is_raised(caplog):
-    """TorchScript is deprecated, and tracing takes shapes for constants: both say so otherwise."""
+    """TorchScript's deprecation and traced shapes would both cause warnings."""
     with warnings.catch_warnings(record=True) as warned, caplog.at_level(logging.DEBUG):
         warnings.simplefilter("always")
-        build_graph(toy(torch.float32), "torchscript", inputs(torch.float32, 1))(
+        build_graph(tiny_network(torch.float32), "torchscript", inputs(torch.float32, 1))(
             *inputs(torch.float32, 1)
         )
     assert [str(w.message) for w in warned] == []
@@ -106,7 +108,7 @@ def test_nothing_is_logged_and_no_warning_is_raised(caplog):
 
 
 class Branches(nn.Module):
-    """Takes the branch of the example for ever, once traced."""
+    """Once traced, always takes the branch of the example."""
 
     def forward(self, x):
         return x * 2 if x[0] > 0 else x * 3
@@ -134,7 +136,7 @@ def test_unknown_kinds_and_training_modules_are_refused():
         build_graph(nn.Dropout(), "torchscript", example)
 
 
-# In a process of its own: compilers are found once, and what is logged is all that it prints.
+# In a separate process: compilers are looked up only once, and all output can be checked.
 IN_A_FRESH_PROCESS = """
 import logging, sys, threading, torch
 logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="LOG %(name)s: %(message)s")
@@ -160,7 +162,7 @@ print(graph.kind, len(got), worst < 1e-6, counters["stats"]["unique_graphs"] - c
 
 
 def in_a_fresh_process(tmp_path, **environment):
-    """(what it printed, the lines that it logged)"""
+    """Run the program. Returns its output and its log lines."""
     done = subprocess.run(
         [sys.executable, "-c", IN_A_FRESH_PROCESS],
         env=os.environ

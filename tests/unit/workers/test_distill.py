@@ -1,4 +1,4 @@
-"""Distillation: the target is exact where it is known, and toy runs resume and load."""
+"""Distillation: the target is exact where it is known, and tiny runs resume and load."""
 
 import copy
 from contextlib import nullcontext

@@ -146,7 +146,7 @@ print(hashlib.sha256(encode_mp4(frames, 24)).hexdigest())
 
 
 def test_the_same_frames_give_the_same_bytes_whatever_lies_in_memory():
-    """A width that is no multiple of 64; glibc fills fresh memory with another byte each time."""
+    """The width is not a multiple of 64; glibc fills fresh memory with a new byte each time."""
     digests = {
         subprocess.run(
             [sys.executable, "-c", ENCODE_PHOTO],

@@ -21,14 +21,14 @@ def scenes():
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp("toy"))
+    return write_model(tmp_path_factory.mktemp("tiny"))
 
 
 def summary(motions, scenes):
     return evaluate.summary(evaluate.measure(motions, scenes))
 
 
-def test_the_scenes_go_through_the_whole_vocabulary():
+def test_the_scenes_cover_the_whole_vocabulary():
     kinds = [scene.kind for scene in evaluate.test_scenes(len(evaluate.PAIRS) * len(STRENGTH))]
     assert len(set(kinds)) == len(kinds) == 237
 
@@ -78,9 +78,9 @@ def test_an_evaluation_from_end_to_end(model_dir, tmp_path, monkeypatch):
     assert {results[name].arm.passes for name in results} >= {96, 45, 24, 8, 4, 2}
     assert evaluate.served(results) == "student 4 x 1"
     assert results["student 4 x 1"].scenes == 3 and results["student 8 x 1"].scenes == 2
-    told = evaluate.table(results)
-    assert len(told.splitlines()) == 2 + len(results)
-    assert "nan" not in told
+    table = evaluate.table(results)
+    assert len(table.splitlines()) == 2 + len(results)
+    assert "nan" not in table
 
     def fail(*_):
         raise AssertionError("sampled again although nothing changed")
@@ -88,7 +88,7 @@ def test_an_evaluation_from_end_to_end(model_dir, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Animation, "sample", fail)
         again = evaluate.run(model_dir, count=3, curve_count=2, cache_dir=tmp_path / "cache")
-    assert evaluate.table(again) == told
+    assert evaluate.table(again) == table
 
     plots.curve(results, tmp_path / "curve.png")
     plots.confusion(evaluate.pairs_of(results["student 4 x 1"].measured), tmp_path / "c.png")
@@ -97,7 +97,7 @@ def test_an_evaluation_from_end_to_end(model_dir, tmp_path, monkeypatch):
             assert min(image.size) > 300
 
 
-def test_contact_sheets_show_each_photo_and_tell_figures(model_dir, tmp_path):
+def test_contact_sheets_show_each_photo_and_print_figures(model_dir, tmp_path):
     animation = Animation.load(model_dir, network=STUDENT)
     [line] = photos.contact_sheets(animation, tmp_path, 2)
     assert line.startswith("- 2 photos: motion_px")
@@ -113,7 +113,7 @@ def test_every_photo_exists():
         assert max(photos.load(name).shape) == photos.SIDE
 
 
-def test_no_reference_figures_know_a_zoom_from_a_wobble():
+def test_figures_without_a_reference_tell_a_zoom_from_a_wobble():
     line = (torch.arange(16) + 0.5) / 8 - 1
     y, x = torch.meshgrid(line, line, indexing="ij")
     time = (torch.arange(8) + 1)[:, None, None] / 8

@@ -25,7 +25,7 @@ def keep(renew, stalled=None, *, stall_limit_s=0.2, attempt_limit_s=60.0):
 
 
 def work(keeper, seconds):
-    """Advance for a while; what the keeper raises comes through."""
+    """Advance for a while; the keeper's exceptions propagate."""
     until = monotonic() + seconds
     step = 0
     while monotonic() < until:

@@ -52,12 +52,12 @@ def test_no_motion_changes_nothing():
 
 
 def test_a_pan_shifts_by_the_right_number_of_pixels():
-    """0.25 half sides of 128 px are 16 px; the border zoom is taken out of the comparison."""
+    """0.25 half sides of 128 px are 16 px; the comparison leaves out the border zoom."""
     motion = torch.zeros(2, 16, 16)
     motion[0] = 0.25
     picture = smooth_picture(128, 128)
     warp = Warp(picture, clip(motion), 9)
-    warp.moves[-1] = motion  # as it came, without the zoom that hides the border
+    warp.moves[-1] = motion  # unchanged, without the zoom that hides the border
     last = list(warp)[8].astype(int)
     assert np.abs(last[8:-8, 8:-24] - picture[8:-8, 24:-8].astype(int)).max() <= 2
 
@@ -140,7 +140,7 @@ def planes(frame, height, width):
     return y.reshape(height, width), u.reshape(half), v.reshape(half)
 
 
-def test_yuv_is_that_of_the_encoders_own_conversion(photo):
+def test_yuv_matches_the_encoders_own_conversion(photo):
     picture = photo[:100]
     ours = next(iter(Warp(picture, torch.zeros(2, 8, 16, 16), 8, yuv=True)))
     frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
@@ -153,7 +153,7 @@ def test_yuv_is_that_of_the_encoders_own_conversion(photo):
 
 
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)])
-def test_yuv_of_pure_colours_is_what_the_standard_says(colour):
+def test_yuv_of_pure_colours_follows_the_standard(colour):
     """BT.709's table of 100 % colour bars, 8 bits."""
     expected = {
         (255, 0, 0): (63, 102, 240),
@@ -185,7 +185,7 @@ def test_an_odd_side_is_padded_by_one(photo):
 
 
 def test_what_lies_beyond_the_border_is_mirrored():
-    """As the sampler's own mirroring does it, which is slower."""
+    """The result equals the sampler's own mirroring, which is slower."""
     picture = smooth_picture(50, 96)
     motion = 0.4 * torch.stack(torch.meshgrid(*2 * [torch.linspace(-1, 1, 16)], indexing="xy"))
     warp = Warp(picture, clip(motion), 12)

@@ -31,18 +31,18 @@ PLAIN = Sampling(steps=2, guided=False, order=1)
 
 
 @pytest.fixture(scope="module")
-def toy_dir(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp("toy"))
+def tiny_dir(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
-def toy(toy_dir):
-    return Animation.load(toy_dir, dtype="fp32")
+def tiny(tiny_dir):
+    return Animation.load(tiny_dir, dtype="fp32")
 
 
 @pytest.fixture(scope="module")
-def toy_teacher(toy_dir):
-    return Animation.load(toy_dir, network=TEACHER, dtype="fp32")
+def tiny_teacher(tiny_dir):
+    return Animation.load(tiny_dir, network=TEACHER, dtype="fp32")
 
 
 @pytest.fixture(scope="module")
@@ -60,31 +60,31 @@ def clip(animation, picture, prompt="sway", seed=1, frames=8, **options):
 
 
 @pytest.mark.parametrize("frames", [8, 48, 96])
-def test_a_clip_has_the_requested_frames_and_starts_with_the_picture(toy, photo, frames):
-    got = clip(toy, photo, frames=frames, steps=2)
+def test_a_clip_has_the_requested_frames_and_starts_with_the_picture(tiny, photo, frames):
+    got = clip(tiny, photo, frames=frames, steps=2)
     assert len(got) == frames
     assert np.array_equal(got[0], photo)
     assert {f.shape for f in got} == {photo.shape}
 
 
-def test_same_seed_same_frames_other_seed_other_frames(toy, photo):
-    first, again, other = (clip(toy, photo, seed=s, steps=2) for s in (5, 5, 6))
+def test_same_seed_same_frames_other_seed_other_frames(tiny, photo):
+    first, again, other = (clip(tiny, photo, seed=s, steps=2) for s in (5, 5, 6))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert any(not np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_seeds_of_any_size_are_accepted(toy, photo):
+def test_seeds_of_any_size_are_accepted(tiny, photo):
     for seed in (0, 2**31, 2**63, 2**64 - 1, -1):
-        assert len(clip(toy, photo, seed=seed, steps=1)) == 8
+        assert len(clip(tiny, photo, seed=seed, steps=1)) == 8
 
 
-def test_denoising_is_done_and_reported_before_the_first_frame(toy, photo):
+def test_denoising_is_done_and_reported_before_the_first_frame(tiny, photo):
     seen = []
-    toy.animate(photo, "", seed=0, frames=8, steps=4, on_step=lambda k, n: seen.append((k, n)))
+    tiny.animate(photo, "", seed=0, frames=8, steps=4, on_step=lambda k, n: seen.append((k, n)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_an_exception_from_on_step_stops_the_work_in_that_step(toy, photo):
+def test_an_exception_from_on_step_stops_the_work_in_that_step(tiny, photo):
     class Canceled(Exception):
         pass
 
@@ -96,46 +96,46 @@ def test_an_exception_from_on_step_stops_the_work_in_that_step(toy, photo):
             raise Canceled
 
     with pytest.raises(Canceled):
-        toy.animate(photo, "", seed=0, frames=8, steps=9, on_step=cancel)
+        tiny.animate(photo, "", seed=0, frames=8, steps=9, on_step=cancel)
     assert seen == [1, 2]
 
 
-def test_it_runs_in_another_thread(toy, photo):
+def test_it_runs_in_another_thread(tiny, photo):
     got = []
-    thread = threading.Thread(target=lambda: got.extend(clip(toy, photo, steps=2)))
+    thread = threading.Thread(target=lambda: got.extend(clip(tiny, photo, steps=2)))
     thread.start()
     thread.join(60)
-    expected = clip(toy, photo, steps=2)
+    expected = clip(tiny, photo, steps=2)
     assert len(got) == 8
     assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
-def test_prompts_without_words_mean_ambient_motion(toy, photo):
-    default = clip(toy, photo, "ambient motion", steps=2)
+def test_prompts_without_words_mean_ambient_motion(tiny, photo):
+    default = clip(tiny, photo, "ambient motion", steps=2)
     for prompt in ("", "   ", "123 !?", "漢字", "a the of"):
-        got = clip(toy, photo, prompt, steps=2)
+        got = clip(tiny, photo, prompt, steps=2)
         assert all(np.array_equal(a, b) for a, b in zip(got, default, strict=True))
 
 
-def test_strength_multiplies_the_motion(toy, photo):
-    assert all(np.array_equal(frame, photo) for frame in clip(toy, photo, strength=0.0))
+def test_strength_multiplies_the_motion(tiny, photo):
+    assert all(np.array_equal(frame, photo) for frame in clip(tiny, photo, strength=0.0))
     away = [
-        np.abs(clip(toy, photo, strength=strength)[-1].astype(float) - photo).mean()
+        np.abs(clip(tiny, photo, strength=strength)[-1].astype(float) - photo).mean()
         for strength in (0.25, 1.0)
     ]
     assert 0 < away[0] < away[1]
     for strength in (-0.1, 2.1, float("nan")):
         with pytest.raises(ValueError, match="strength must be"):
-            clip(toy, photo, strength=strength)
+            clip(tiny, photo, strength=strength)
 
 
-def test_a_loop_ends_where_it_begins(toy, photo):
-    frames = [frame.astype(float) for frame in clip(toy, photo, frames=24, loop=True)]
+def test_a_loop_ends_where_it_begins(tiny, photo):
+    frames = [frame.astype(float) for frame in clip(tiny, photo, frames=24, loop=True)]
     steps = [np.abs(a - b).mean() for a, b in zip(frames, [*frames[1:], frames[0]], strict=True)]
-    assert steps[-1] <= np.median(steps)  # from the last frame to the first is no jump
+    assert steps[-1] <= np.median(steps)  # the last frame leads to the first without a jump
     # There and back: frame 12 - k is frame 12 + k.
     assert all(np.abs(frames[12 - k] - frames[12 + k]).max() <= 1 for k in (3, 8, 11))
-    straight = clip(toy, photo, frames=24)
+    straight = clip(tiny, photo, frames=24)
     assert np.abs(straight[-1].astype(float) - photo).mean() > steps[-1]
 
 
@@ -148,30 +148,30 @@ def test_a_loop_ends_where_it_begins(toy, photo):
         np.zeros((0, 8, 3), np.uint8),
     ],
 )
-def test_a_picture_that_is_not_rgb_is_refused(toy, picture):
+def test_a_picture_that_is_not_rgb_is_refused(tiny, picture):
     with pytest.raises(ValueError, match="uint8"):
-        clip(toy, picture)
+        clip(tiny, picture)
 
 
 @pytest.mark.parametrize("frames", [0, 7, 97])
-def test_numbers_of_frames_out_of_range_are_refused(toy, photo, frames):
+def test_numbers_of_frames_out_of_range_are_refused(tiny, photo, frames):
     with pytest.raises(ValueError, match="8 to 96"):
-        clip(toy, photo, frames=frames)
+        clip(tiny, photo, frames=frames)
 
 
-def test_values_that_are_not_finite_never_become_frames(toy_dir, photo):
-    broken = Animation.load(toy_dir, dtype="fp32")
+def test_values_that_are_not_finite_never_become_frames(tiny_dir, photo):
+    broken = Animation.load(tiny_dir, dtype="fp32")
     broken.network.unet.conv_out.bias.fill_(float("nan"))
     with pytest.raises(NumericalError, match="Step 1 of 3"):
         clip(broken, photo, steps=3)
 
 
-def test_an_overflow_in_bf16_is_retried_in_fp32(toy_dir, photo, caplog):
-    animation = Animation.load(toy_dir, dtype="bf16")
+def test_an_overflow_in_bf16_is_retried_in_fp32(tiny_dir, photo, caplog):
+    animation = Animation.load(tiny_dir, dtype="bf16")
     expected = clip(Animation(animation.network.float(), animation.config, PLAIN), photo)
 
     calls = []
-    animation = Animation.load(toy_dir, dtype="bf16")
+    animation = Animation.load(tiny_dir, dtype="bf16")
     run = animation.run
 
     def overflow(*inputs):
@@ -186,7 +186,7 @@ def test_an_overflow_in_bf16_is_retried_in_fp32(toy_dir, photo, caplog):
     assert "retrying_in_fp32" in caplog.text
     assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
 
-    animation.network.unet.conv_out.bias.fill_(float("nan"))  # fp32 does not help there
+    animation.network.unet.conv_out.bias.fill_(float("nan"))  # fp32 does not help here
     with pytest.raises(NumericalError, match="Step 1 of 2"):
         clip(animation, photo)
 
@@ -198,8 +198,8 @@ def predictions(network, sampling, picture, tokens):
         return ClipDenoiser(network, picture, tokens, sampling)(x, torch.tensor(1.0)), x
 
 
-def test_one_pass_is_the_networks_own_prediction(toy_dir):
-    network = load_network(toy_dir, TEACHER, load_config(toy_dir), torch.float32, "cpu")
+def test_one_pass_is_the_networks_own_prediction(tiny_dir):
+    network = load_network(tiny_dir, TEACHER, load_config(tiny_dir), torch.float32, "cpu")
     picture, tokens = torch.randn(1, 3, 64, 64), torch.randint(0, 512, (1, 16, 16))
     x0, x = predictions(network, PLAIN, picture, tokens)
     level = 0.5**0.5
@@ -208,17 +208,17 @@ def test_one_pass_is_the_networks_own_prediction(toy_dir):
     assert torch.allclose(x0, x * level * level - v * level, atol=1e-5)
 
 
-def test_guidance_with_scales_of_one_is_the_conditional_prediction(toy_dir):
+def test_guidance_with_scales_of_one_is_the_conditional_prediction(tiny_dir):
     """uncond + (image - uncond) + (image_text - image) = image_text."""
-    network = load_network(toy_dir, TEACHER, load_config(toy_dir), torch.float32, "cpu")
+    network = load_network(tiny_dir, TEACHER, load_config(tiny_dir), torch.float32, "cpu")
     picture, tokens = torch.randn(1, 3, 64, 64), torch.randint(0, 512, (1, 16, 16))
     guided, _ = predictions(network, replace(PLAIN, guided=True), picture, tokens)
     plain, _ = predictions(network, PLAIN, picture, tokens)
     assert torch.allclose(guided, plain, atol=1e-5)
 
 
-def test_guidance_at_scale_zero_ignores_picture_and_text(toy_dir):
-    network = load_network(toy_dir, TEACHER, load_config(toy_dir), torch.float32, "cpu")
+def test_guidance_at_scale_zero_ignores_picture_and_text(tiny_dir):
+    network = load_network(tiny_dir, TEACHER, load_config(tiny_dir), torch.float32, "cpu")
     nothing = Sampling(2, True, 1, picture_scale=0.0, text_scale=0.0)
     one, other = (
         predictions(
@@ -243,24 +243,24 @@ def test_rescaling_brings_a_guided_prediction_back_to_its_strength():
     assert torch.allclose(half, (strength(image_text) + strength(guided)) / 2, atol=1e-5)
 
 
-def test_the_served_network_shares_its_context_and_computes_the_same(toy_dir, toy_teacher):
+def test_the_served_network_shares_its_context_and_computes_the_same(tiny_dir, tiny_teacher):
     """Three passes at once through the graph, against the network as stock diffusers runs it."""
-    network = load_network(toy_dir, TEACHER, load_config(toy_dir), torch.float32, "cpu")
+    network = load_network(tiny_dir, TEACHER, load_config(tiny_dir), torch.float32, "cpu")
     picture = torch.randn(1, 3, 64, 64)
-    tokens = toy_teacher.tokenise("zoom in")[None]
-    sampling = toy_teacher.sampling
+    tokens = tiny_teacher.tokenise("zoom in")[None]
+    sampling = tiny_teacher.sampling
     x = torch.randn(1, 2, 8, 16, 16)
     with torch.inference_mode():
         stock = ClipDenoiser(network, picture, tokens, sampling)(x, torch.tensor(1.0))
-        ours = ClipDenoiser(toy_teacher.network, picture, tokens, sampling, toy_teacher.run)
+        ours = ClipDenoiser(tiny_teacher.network, picture, tokens, sampling, tiny_teacher.run)
         assert ours.context.shape[0] == 3  # not repeated per frame
         assert torch.allclose(ours(x, torch.tensor(1.0)), stock, atol=1e-5)
 
 
 @pytest.mark.parametrize("network", [STUDENT, TEACHER])
-def test_the_frozen_graph_animates_as_the_plain_network_does(toy_dir, photo, network):
+def test_the_frozen_graph_animates_as_the_plain_network_does(tiny_dir, photo, network):
     plain, frozen = (
-        Animation.load(toy_dir, network=network, dtype="fp32", graph=graph)
+        Animation.load(tiny_dir, network=network, dtype="fp32", graph=graph)
         for graph in ("eager", "torchscript")
     )
     assert frozen.run.kind == "torchscript"
@@ -290,14 +290,14 @@ KEY = "unet.conv_in.weight"
         (lambda w: w.update({KEY: w[KEY].int()}), rf"{KEY} has dtype torch\.int32"),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_is_named(toy_dir, tmp_path, edit, says):
+def test_a_checkpoint_that_does_not_fit_is_named(tiny_dir, tmp_path, edit, says):
     with pytest.raises(CheckpointError, match=says) as caught:
-        Animation.load(edit_weights(toy_dir, tmp_path / "m", edit))
+        Animation.load(edit_weights(tiny_dir, tmp_path / "m", edit))
     assert "student.safetensors" in str(caught.value)
 
 
-def test_a_truncated_or_missing_file_is_named(toy_dir, tmp_path):
-    copy = edit_weights(toy_dir, tmp_path / "m", lambda w: None)
+def test_a_truncated_or_missing_file_is_named(tiny_dir, tmp_path):
+    copy = edit_weights(tiny_dir, tmp_path / "m", lambda w: None)
     whole = (copy / "student.safetensors").read_bytes()
     for part in (whole[: len(whole) // 2], whole[:5], b""):
         (copy / "student.safetensors").write_bytes(part)
@@ -322,8 +322,8 @@ def test_a_truncated_or_missing_file_is_named(toy_dir, tmp_path):
         lambda c: c["network"].update(picture=32),
     ],
 )
-def test_a_config_that_does_not_fit_is_named(toy_dir, tmp_path, change):
-    copy = edit_weights(toy_dir, tmp_path / "m", lambda w: None)
+def test_a_config_that_does_not_fit_is_named(tiny_dir, tmp_path, change):
+    copy = edit_weights(tiny_dir, tmp_path / "m", lambda w: None)
     config = json.loads((copy / "config.json").read_text())
     change(config)
     (copy / "config.json").write_text(json.dumps(config))
@@ -331,9 +331,9 @@ def test_a_config_that_does_not_fit_is_named(toy_dir, tmp_path, change):
         Animation.load(copy)
 
 
-def test_saved_models_load_unchanged(toy_dir, tmp_path):
-    config = load_config(toy_dir)
-    network = load_network(toy_dir, STUDENT, config, torch.bfloat16, "cpu")
+def test_saved_models_load_unchanged(tiny_dir, tmp_path):
+    config = load_config(tiny_dir)
+    network = load_network(tiny_dir, STUDENT, config, torch.bfloat16, "cpu")
     save_config(tmp_path, replace(config, version="9"))
     save_weights(tmp_path, STUDENT, network.state_dict())
     assert load_config(tmp_path) == replace(config, version="9")
@@ -342,11 +342,11 @@ def test_saved_models_load_unchanged(toy_dir, tmp_path):
         assert torch.equal(value, second.state_dict()[key])
 
 
-def test_running_out_of_memory_has_a_name():
+def test_running_out_of_memory_has_its_own_error():
     with pytest.raises(OutOfMemory), translate_oom():
         torch.empty(2**60)
     with pytest.raises(RuntimeError, match="other"), translate_oom():
-        raise RuntimeError("something other")
+        raise RuntimeError("some other error")
     assert issubclass(OutOfMemory, PipelineError)
 
 

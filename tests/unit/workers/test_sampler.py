@@ -23,7 +23,7 @@ def exact_denoiser(x, sigma):
 
 
 def exact_end(x, high, low):
-    """Where the probability-flow ODE takes x, from noise level high to low.
+    """The end of the probability-flow ODE from x, from noise level high to low.
 
     A path keeps its quantile: (x - MEAN) / sqrt(SPREAD^2 + sigma^2) is constant.
     """
@@ -51,8 +51,8 @@ def slope(steps: list[int], errors: list[float]) -> float:
 def test_the_error_falls_with_the_order_of_the_solver(order):
     """Halving the step divides the error by 2, 4 and 8.
 
-    The first steps are of a lower order, for want of a past. At noise this strong that costs
-    nothing visible: the prediction hardly changes there.
+    The first steps have a lower order, because they have no past predictions. At noise this strong
+    that costs nothing visible, since the prediction hardly changes.
     """
     steps = [160, 320, 640, 1280]
     measured = slope(steps, [gaussian_error(n, order, high=2000.0) for n in steps])
@@ -122,7 +122,7 @@ def test_a_known_x0_is_reached_exactly():
 
 
 def test_gaussian_samples_have_the_variance_of_the_data():
-    """15 steps from pure noise, prediction exact: the spread comes out within 3 %."""
+    """15 steps from pure noise with the exact prediction reach the spread within 3 %."""
     s = 0.8
     sigmas = sigmas_for("log-snr", 15)
     noise = torch.randn(20000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

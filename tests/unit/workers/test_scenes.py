@@ -30,7 +30,7 @@ def test_a_scene_follows_from_seed_and_number_alone():
     assert not np.array_equal(first.picture, scenes.draw_scene(6, 17).picture)
 
 
-def test_pictures_and_motions_have_the_promised_shape_and_range(many):
+def test_pictures_and_motions_have_the_documented_shape_and_range(many):
     for scene in many:
         assert scene.picture.shape == (3, 64, 64) and scene.picture.dtype == np.float32
         assert scene.motion.shape == (2, 8, 16, 16) and scene.motion.dtype == np.float32
@@ -157,12 +157,12 @@ def test_a_kind_can_be_requested_and_held_out_phrases_describe_the_same_scene():
 
 
 def test_held_out_phrases_are_not_trained_on(tokenise):
-    def said(group):
+    def words_of(group):
         return {tuple(tokenise.words(phrase)) for phrases in group.values() for phrase in phrases}
 
     for held, known in ((HELD_OUT_CAMERA, CAMERA), (HELD_OUT_OBJECT, OBJECT)):
         assert held.keys() == known.keys() - {"still"}
-        assert not said(known) & said(held)
+        assert not words_of(known) & words_of(held)
 
 
 def test_every_phrase_means_one_motion(tokenise):
@@ -174,23 +174,23 @@ def test_every_phrase_means_one_motion(tokenise):
                 assert meaning.setdefault(words, motion) == motion, phrase
 
 
-def test_verbs_come_in_their_forms():
+def test_verbs_are_inflected():
     assert forms("sway in the wind")[1:] == ["sways in the wind", "swaying in the wind"]
-    said = forms("hop", "pulse", "fly", "push", "leap", "rotate")
-    assert {"hopping", "pulsing", "flies", "pushes", "leaping", "rotating"} <= set(said)
+    inflected = forms("hop", "pulse", "fly", "push", "leap", "rotate")
+    assert {"hopping", "pulsing", "flies", "pushes", "leaping", "rotating"} <= set(inflected)
 
 
 def test_captions_of_one_motion_differ():
     rng = np.random.default_rng(0)
-    said = {captions.caption(Motion("zoom in", "bob", "gentle"), rng) for _ in range(50)}
-    assert len(said) > 30
+    captions_drawn = {captions.caption(Motion("zoom in", "bob", "gentle"), rng) for _ in range(50)}
+    assert len(captions_drawn) > 30
 
 
 def test_an_empty_prompt_means_ambient_motion():
     rng = np.random.default_rng(0)
     words = set(captions.vocabulary()) - {"ambient", "motion"}
-    said = [captions.caption(AMBIENT_MOTION, rng) for _ in range(100)]
-    empty = [text for text in said if not words & set(text.replace(",", "").split())]
+    texts = [captions.caption(AMBIENT_MOTION, rng) for _ in range(100)]
+    empty = [text for text in texts if not words & set(text.replace(",", "").split())]
     assert len(empty) > 20
 
 

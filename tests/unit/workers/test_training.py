@@ -1,4 +1,4 @@
-"""Training at toy size: it learns, resumes exactly, and its evaluation tells good from bad."""
+"""Training a tiny model: it learns, resumes exactly, and its evaluation tells good from bad."""
 
 import os
 import signal
@@ -55,7 +55,7 @@ def test_a_run_can_start_from_a_saved_teacher(tmp_path):
         assert torch.equal(value.bfloat16().float(), second["network"][key]), key
 
 
-def toy_parts():
+def tiny_parts():
     config = model_config(toy=True).network
     return (
         MotionNoise(config.frames, config.grid),
@@ -64,7 +64,7 @@ def toy_parts():
 
 
 def test_the_loss_on_unseen_scenes_falls(tmp_path):
-    noise, tokenise = toy_parts()
+    noise, tokenise = tiny_parts()
     unseen = make_batch(99, 0, 16, tokenise)
 
     def loss(weights):
@@ -104,7 +104,7 @@ def test_sigterm_saves_before_it_ends(tmp_path):
 
 def test_an_oracle_has_no_loss():
     """v = signal * noise - noise level * motion: knowing the motion gives v exactly."""
-    noise, tokenise = toy_parts()
+    noise, tokenise = tiny_parts()
     batch = make_batch(0, 0, 4, tokenise)
 
     class Oracle(torch.nn.Module):
@@ -138,7 +138,7 @@ def test_pictures_and_texts_are_dropped_at_the_configured_rates():
             counts["all"] += len(picture)
             return noisy * self.weight
 
-    noise, tokenise = toy_parts()
+    noise, tokenise = tiny_parts()
     one = make_batch(0, 0, 8, tokenise)
     batch = tuple(part.repeat(50, *[1] * (part.dim() - 1)) for part in one)
     for seed in range(3):
@@ -147,7 +147,7 @@ def test_pictures_and_texts_are_dropped_at_the_configured_rates():
     assert counts["text"] / counts["all"] == pytest.approx(0.10, abs=0.03)
 
 
-def test_noise_has_unit_variance_and_the_promised_spectrum():
+def test_noise_has_unit_variance_and_the_documented_spectrum():
     noise = MotionNoise(8, 16)
     x = noise.draw(400, torch.Generator().manual_seed(0))
     assert x.square().mean().item() == pytest.approx(1, rel=0.1)
@@ -170,7 +170,7 @@ def test_removing_the_camera_leaves_the_objects_motion():
 
 
 def test_an_object_that_moves_half_as_far_costs_more_with_a_camera_than_its_size_suggests():
-    noise, _ = toy_parts()
+    noise, _ = tiny_parts()
     camera = torch.from_numpy(scenes.camera_field("pan left"))[None].float() / 0.067
     thing = torch.zeros_like(camera)
     thing[..., 6:9, 4:7] = 0.7

@@ -1,4 +1,4 @@
-"""When a job begins: the closed form against playing the queue through."""
+"""When a job starts: the closed form against a simulated queue."""
 
 import heapq
 
@@ -13,7 +13,7 @@ from app.domain.job.eta import begins_in_s, left_s
 SERVICE_S = 2.0
 
 
-def played(ahead, free_in, service_s):
+def simulated_start_s(ahead, free_in, service_s):
     workers = list(free_in)
     heapq.heapify(workers)
     for _ in range(ahead):
@@ -24,7 +24,7 @@ def played(ahead, free_in, service_s):
 @given(st.integers(0, 200), st.lists(st.floats(0, SERVICE_S), min_size=1, max_size=9))
 def test_the_closed_form_matches_a_simulated_queue(ahead, free_in):
     assert begins_in_s(ahead, free_in, SERVICE_S) == pytest.approx(
-        played(ahead, free_in, SERVICE_S)
+        simulated_start_s(ahead, free_in, SERVICE_S)
     )
 
 
@@ -37,7 +37,7 @@ def test_without_workers_there_is_no_prediction():
     [
         (0.5, 0, 1.5),
         (1.5, 6, 0.5),
-        (3.0, 0, 0.0),  # longer than usual, and no step says how much
+        (3.0, 0, 0.0),  # longer than usual, without a step to extrapolate from
         (3.0, 4, 3.0),  # half of the steps took three seconds
         (3.0, 8, 0.0),
     ],

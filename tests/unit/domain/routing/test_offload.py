@@ -13,7 +13,7 @@ from app.domain.routing.offload import in_region_bound, limits_of, offload
 from app.domain.routing.topology import Region, Ring, Rings, Topology
 from app.planning.geography import random_world
 from app.planning.lp import optimum
-from scripts.benchmarks.loads import worlds
+from scripts.benchmarks.loads import routing_problems
 
 S = 4.0
 
@@ -58,14 +58,14 @@ def test_the_nearest_region_fills_before_the_next():
 @pytest.mark.parametrize(("overload", "ring"), [(1.05, "bb"), (1.25, "cc"), (1.5, "dd")])
 def test_the_ring_follows_from_the_overload(overload, ring):
     near_is_full = [hundred(1.0)] * ("bcd".index(ring[0]))
-    world = loads(hundred(overload), *near_is_full, *[hundred(0.0)] * (3 - len(near_is_full)))
-    shares = offload(world, line(0, 30, 90, 200, rings=Rings(widen=False)))
+    load = loads(hundred(overload), *near_is_full, *[hundred(0.0)] * (3 - len(near_is_full)))
+    shares = offload(load, line(0, 30, 90, 200, rings=Rings(widen=False)))
     assert shares.rows()["aa"][ring] > 0
 
 
 def test_a_warm_region_may_not_use_a_far_one_when_rings_are_fixed():
-    world = loads(hundred(1.05), hundred(0.1))
-    shares = offload(world, line(0, 90, rings=Rings(widen=False)))
+    load = loads(hundred(1.05), hundred(0.1))
+    shares = offload(load, line(0, 90, rings=Rings(widen=False)))
     assert shares.over_ceiling() == ["aa"]
 
 
@@ -86,23 +86,23 @@ def test_all_demand_leaves_a_region_that_is_down():
 
 def test_pinned_demand_stays_in_an_overloaded_home():
     region = hundred(2.0)
-    world = loads(replace(region, pinned=region.demand), hundred(0.1))
-    assert offload(world, line(0, 10)).flows[0][1] == 0.0
+    load = loads(replace(region, pinned=region.demand), hundred(0.1))
+    assert offload(load, line(0, 10)).flows[0][1] == 0.0
 
 
 def test_an_allow_list_is_never_crossed():
-    world = loads(hundred(1.5), hundred(0.1), hundred(0.1), allowed={"aa": frozenset({"cc"})})
-    assert set(offload(world, line(0, 10, 20)).rows()["aa"]) == {"aa", "cc"}
+    load = loads(hundred(1.5), hundred(0.1), hundred(0.1), allowed={"aa": frozenset({"cc"})})
+    assert set(offload(load, line(0, 10, 20)).rows()["aa"]) == {"aa", "cc"}
 
 
 def test_a_small_pool_keeps_its_demand():
-    world = loads(RegionLoad(4, 3.0, S), hundred(0.1))
-    assert offload(world, line(0, 10)).rows()["aa"] == {"aa": 1.0}
+    load = loads(RegionLoad(4, 3.0, S), hundred(0.1))
+    assert offload(load, line(0, 10)).rows()["aa"] == {"aa": 1.0}
 
 
 def test_a_small_pool_receives_no_shares():
-    world = loads(hundred(1.05), RegionLoad(7, 0.0, S))
-    assert offload(world, line(0, 10)).rows()["aa"] == {"aa": 1.0}
+    load = loads(hundred(1.05), RegionLoad(7, 0.0, S))
+    assert offload(load, line(0, 10)).rows()["aa"] == {"aa": 1.0}
 
 
 def test_total_overload_raises_all_ceilings_together():
@@ -121,14 +121,14 @@ def test_demand_beyond_raised_ceilings_is_shed():
 
 def test_overflow_makes_room_for_a_region_without_alternatives():
     # bb's nearest is aa, but aa is all that cc may use; dd is there for bb as well.
-    world = loads(
+    load = loads(
         hundred(0.8),
         hundred(1.2),
         hundred(1.2),
         hundred(0.5),
         allowed={"cc": frozenset({"aa"})},
     )
-    assert offload(world, line(0, 5, 40, 30, rings=Rings(widen=False))).over_ceiling() == []
+    assert offload(load, line(0, 5, 40, 30, rings=Rings(widen=False))).over_ceiling() == []
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -140,27 +140,27 @@ def test_as_much_stays_at_home_as_the_closed_form_allows(seed):
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(worlds())
-def test_no_region_is_over_its_ceiling_when_the_optimum_has_none(world):
-    topology, load = world
+@given(routing_problems())
+def test_no_region_is_over_its_ceiling_when_the_optimum_has_none(problem):
+    topology, load = problem
     shares = offload(load, topology)
     if optimum(load, topology, limits_of(load, topology)).feasible:
         assert shares.over_ceiling() == []
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(worlds())
-def test_no_demand_is_lost_or_made(world):
-    topology, load = world
+@given(routing_problems())
+def test_no_demand_is_lost_or_made(problem):
+    topology, load = problem
     flows = offload(load, topology).flows
     sent = [sum(row) for row in flows]
     assert sent == pytest.approx([load.of(n).demand for n in topology.names], rel=1e-6, abs=1e-6)
 
 
 @settings(max_examples=50, deadline=None)
-@given(worlds(), st.randoms(use_true_random=False))
-def test_the_order_in_which_regions_report_does_not_matter(world, random):
-    topology, load = world
+@given(routing_problems(), st.randoms(use_true_random=False))
+def test_the_order_in_which_regions_report_does_not_matter(problem, random):
+    topology, load = problem
     names = list(load.regions)
     random.shuffle(names)
     shuffled = Load({name: load.regions[name] for name in names}, load.allowed)

@@ -9,7 +9,7 @@ from app.domain.routing.damping import next_table
 from app.domain.routing.load import Load, RegionLoad
 from app.domain.routing.table import Mode, Table, TableRefused, check_invariants, local_spare, mode
 from app.domain.routing.topology import Region, Topology
-from scripts.benchmarks.loads import worlds
+from scripts.benchmarks.loads import routing_problems
 
 TOPOLOGY = Topology(
     [
@@ -39,14 +39,14 @@ def with_row(**row: float) -> Table:
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(worlds())
-def test_no_table_of_any_world_breaks_an_invariant(world):
-    topology, load = world
+@given(routing_problems())
+def test_no_table_breaks_an_invariant(problem):
+    topology, load = problem
     check_invariants(next_table(None, load, topology, 0.0), load, topology, exact=True)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(worlds(), worlds())
+@given(routing_problems(), routing_problems())
 def test_no_damped_table_breaks_an_invariant(before, after):
     topology, load = after
     old = next_table(None, before[1], before[0], 0.0)

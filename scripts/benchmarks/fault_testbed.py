@@ -1,4 +1,4 @@
-"""A stack of two regions in which everything can be broken: every path has a valve of its own."""
+"""A stack of two regions in which everything can be broken; every path has its own valve."""
 
 import contextlib
 import os
@@ -15,7 +15,6 @@ from app.broker.publish import Publisher
 from app.config.settings import Settings
 from app.store import keys
 from app.store.session import Store
-from scripts.benchmarks.errors import UnsupportedBroker
 from scripts.benchmarks.harness.rabbitmq import RabbitMQNode
 from scripts.benchmarks.harness.storage import Storage
 from scripts.benchmarks.harness.valve import Valve
@@ -33,15 +32,16 @@ DISPATCHERS = ("dispatcher", f"dispatcher:{OTHER}")
 CPU_WORKERS = ("cpu", f"cpu:{OTHER}")
 PROCESSES = ("api", *DISPATCHERS, *WORKERS, *CPU_WORKERS)
 RABBITMQ_S = 90.0
-# The world brings its own; an operator's services must not be broken by accident.
+# The stack starts its own services, so as not to break an operator's by accident.
 OURS = {name.upper() for name in Settings.model_fields}
 
 
-class World:
+class Testbed:
     """The stack, its valves, its storage and a receiver of webhooks; usable as a context manager.
 
-    `render_s`: what one render takes. With RabbitMQ both regions share one node and one Valkey,
-    with Valkey each has its own. Crashed processes start again by themselves.
+    `broker`: valkey, rabbitmq (classic queues) or rabbitmq-quorum. With RabbitMQ both regions share
+    one node and one Valkey, with Valkey each has its own. `render_s`: how long one render takes.
+    Crashed processes start again by themselves.
     """
 
     def __init__(self, directory: Path, *, broker: str = "valkey", render_s: float = 0.4):
@@ -61,7 +61,7 @@ class World:
                 "SERVED_PROFILES": PROFILE,
                 "MODEL_STEPS": str(STEPS),
                 "OUTBOUND_ALLOW": self.webhooks.address,
-                # A backlog after an outage is what is measured; it must not be refused.
+                # The backlog after an outage is measured, so it must not be refused.
                 "ADMISSION": "false",
             },
             environ={name: value for name, value in os.environ.items() if name not in OURS}
@@ -70,10 +70,10 @@ class World:
         self._valves: dict[tuple[str, str], Valve] = {}
         self._rabbitmq: RabbitMQNode | None = None
 
-    def __enter__(self) -> "World":
+    def __enter__(self) -> "Testbed":
         try:
             self.stack.open()
-            if self.broker == "rabbitmq":
+            if self.broker != "valkey":
                 self._start_rabbitmq()
             for name in PROCESSES:
                 self.start(name, wait=False)
@@ -95,7 +95,7 @@ class World:
             valve.close()
         self.webhooks.close()
 
-    # What there is.
+    # Its parts.
 
     @property
     def valkeys(self) -> list[str]:
@@ -125,7 +125,7 @@ class World:
     @cached_property
     def settings(self) -> Settings:
         """Settings that reach every server directly."""
-        env = self.stack.env | ({"BROKER_URL": self.url("rabbitmq")} if self._rabbitmq else {})
+        env = self.stack.env | (self._rabbitmq_env(self.url("rabbitmq")) if self._rabbitmq else {})
         return Settings.model_validate({name.lower(): value for name, value in env.items()})
 
     @cached_property
@@ -145,7 +145,7 @@ class World:
         with contextlib.closing(store), store.begin() as tx:
             return keys.create(tx, name, max_concurrency=max_concurrency)[1]
 
-    # What can be done to it.
+    # Actions on it.
 
     def start(self, name: str, *, wait: bool = True, **env: str) -> None:
         """Start a process behind its valves."""
@@ -169,7 +169,7 @@ class World:
         self._signal(name, signal.SIGSTOP)
 
     def thaw(self, *names: str) -> None:
-        """Let these processes go on; all of them if none is named."""
+        """Resume these processes, or all of them if none is named."""
         for name in names or (*PROCESSES, *self.valkeys):
             self._signal(name, signal.SIGCONT)
 
@@ -193,7 +193,7 @@ class World:
             self._wait_ready(name)
 
     def _wait_ready(self, name: str) -> None:
-        """Unlike the stack's own: a process that crashed often is waited for all the same."""
+        """Unlike the stack's own, also waits for a process that crashed often."""
         deadline = time.monotonic() + 120
         while not (self.rabbitmq_answers() if name == "rabbitmq" else self.stack.ready(name)):
             if time.monotonic() > deadline:
@@ -228,8 +228,12 @@ class World:
             "NOOP_STEP_S": str(self.render_s / STEPS),
         }
         if self._rabbitmq is not None:
-            env["BROKER_URL"] = through["rabbitmq"]
+            env |= self._rabbitmq_env(through["rabbitmq"])
         return env
+
+    def _rabbitmq_env(self, url: str) -> dict[str, str]:
+        kind = "quorum" if self.broker == "rabbitmq-quorum" else "classic"
+        return {"BROKER_URL": url, "BROKER_QUEUE_TYPE": kind}
 
     def _start_rabbitmq(self) -> None:
         folder = self._directory / "rabbitmq"
@@ -246,11 +250,3 @@ class World:
             if time.monotonic() > deadline:
                 raise StackError(f"rabbitmq is not ready after {RABBITMQ_S:.0f} s")
             time.sleep(0.2)
-
-
-def refuse_quorum(broker: str) -> None:
-    """Raises UnsupportedBroker for a kind of queue that the service has no setting for."""
-    if broker == "rabbitmq-quorum" and "broker_queue_type" not in Settings.model_fields:
-        raise UnsupportedBroker(
-            "The service has no setting for quorum queues yet, so rabbitmq-quorum cannot be run."
-        )

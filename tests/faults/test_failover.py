@@ -1,0 +1,67 @@
+"""Postgres fails over to a standby that lacks the last commits which did not wait for it."""
+
+import psycopg
+import pytest
+
+from app.store.session import Store
+from scripts.benchmarks.harness.valve import Valve
+from scripts.stack.data import DataDir
+from tests.support import services
+from tests.support.fleet import fleet as make_fleet
+from tests.support.fleet import wait_for
+from tests.support.postgres import CrashingPostgres, Standby
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def primary():
+    server = CrashingPostgres(DataDir(None))
+    server.start()
+    services.migrate(server.url)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def standby(primary):
+    """A synchronous standby, as the guide asks for."""
+    server = Standby(DataDir(None), primary)
+    server.start()
+    with psycopg.connect(primary.url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        connection.execute("SELECT pg_reload_conf()")
+    state = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
+    services.wait_until(lambda: primary.query(state), timeout_s=30)
+    yield server
+    server.close()
+
+
+def test_a_failover_takes_back_no_answer_and_doubles_nothing(primary, standby, change, tmp_path):
+    """The standby knows of the job, but not that it was placed and is being rendered."""
+    path = Valve(primary.url)
+    store = Store(change(database_url=path.through).sqlalchemy_url)
+    with make_fleet(change(database_url=path.through), store, tmp_path) as fleet:
+        fleet.dispatcher()
+        workers = [fleet.worker(noop_step_s=1.0).wait_ready() for _ in range(2)]
+        told = fleet.wait(fleet.submit(steps=1), "succeeded")
+        standby_knows = "SELECT state FROM jobs WHERE id = %s"
+        wait_for(lambda: standby.query(standby_knows, told.id) == [("succeeded",)])
+        job_id = fleet.submit(steps=15)
+        standby.stop_receiving()  # the submit waited for it; nothing after it does
+        fleet.wait(job_id, "processing")
+        primary.crash()
+        path.lead_to(standby.url)
+        path.cut()
+        standby.promote()
+        wait_for(lambda: standby.query(standby_knows, job_id) != [("queued",)], timeout_s=30)
+        job = fleet.wait(job_id, "succeeded", timeout_s=60)
+        assert fleet.read(told.id) == told
+        assert {info.key for info in fleet.objects.list("outputs/")} == {
+            job.output_key,
+            told.output_key,
+        }
+        ends = sorted(end for worker in workers for end in worker.outcomes(job_id))
+        assert ends.count("succeeded") == 1
+    store.close()
+    path.close()
