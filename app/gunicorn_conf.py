@@ -8,6 +8,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from app import safety
+from app.api.process.memory import give_back_large_blocks
 from app.config.settings import ConfigError, settings
 from app.objects import objects_for
 from app.outbound import parse_allow
@@ -34,7 +35,7 @@ worker_connections = 1000 + threads
 timeout = 60
 graceful_timeout = 30
 keepalive = 30  # seconds; longer than a client's pause between two polls
-limit_request_line = 4094  # a signed URL has about 300
+limit_request_line = 8190  # room to filter by any one label: 64 + 512 characters, all escaped
 limit_request_fields = 64
 if Path("/dev/shm").is_dir():
     worker_tmp_dir = (
@@ -71,6 +72,7 @@ def post_worker_init(worker: Any) -> None:
     They never become garbage.
     """
     worker.wsgi.extensions["services"].hub.alive = lambda: worker.alive
+    give_back_large_blocks()
     gc.collect()
     gc.freeze()
 

@@ -44,6 +44,11 @@ eta_error = Histogram(
     "Succeeded jobs: |time predicted at submit - time taken| / time taken.",
     buckets=(0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5),
 )
+messages_dropped = Counter(
+    "stillmotion_messages_dropped_total",
+    "Messages and values in a broker or Redis that could not be read.",
+    ["where"],
+)
 attempts_ended = Counter("stillmotion_attempts_ended_total", "Attempts by outcome.", ["outcome"])
 clips_signed = Counter("stillmotion_clips_signed_total", "Clips by signing outcome.", ["outcome"])
 

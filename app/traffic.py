@@ -7,7 +7,6 @@ Redis once a second, and restores from Postgres the copies that a Redis has lost
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Event, Lock, Thread
-from time import time
 
 import redis
 import structlog
@@ -22,6 +21,7 @@ from app.domain.routing.controls import Controls
 from app.domain.routing.load import ReportRefused, accept, fresh
 from app.domain.routing.table import Mode, Table, TableRefused, check_published, mode
 from app.domain.routing.topology import Topology
+from app.store.clock import DatabaseClock
 from app.store.session import Store
 from app.store.traffic import controls, tables
 
@@ -56,7 +56,10 @@ class Snapshot:
 
 
 class Traffic:
-    """Keeps one process's snapshot. `current` may be called from any thread."""
+    """Keeps one process's snapshot. `current` may be called from any thread.
+
+    `clock`: Unix time; by default the database's, which all processes share.
+    """
 
     def __init__(
         self,
@@ -64,13 +67,13 @@ class Traffic:
         store: Store,
         regions: RegionRedis,
         *,
-        clock: Callable[[], float] = time,
+        clock: Callable[[], float] | None = None,
     ):
         self._topology: Topology = config.topology
         self._store = store
         self._regions = regions
         self._region = config.region
-        self._clock = clock
+        self._clock = clock or DatabaseClock(store)
         self._snapshot = Snapshot()
         self._lock = Lock()
         self._look = Event()
@@ -88,6 +91,10 @@ class Traffic:
                     self._thread = Thread(target=self._run, name="traffic", daemon=True)
                     self._thread.start()
         return self._snapshot
+
+    def now(self) -> float:
+        """Unix time, by the clock that reports and tables are dated with."""
+        return self._clock()
 
     def look_now(self) -> None:
         """Something changed: read within milliseconds."""
@@ -205,5 +212,6 @@ def _controls(text: str | None) -> Controls | None:
     try:
         return None if text is None else Controls.from_json(text)
     except ValueError as error:
+        telemetry.messages_dropped.labels("controls").inc()
         log.warning("controls_unreadable", error=str(error))
         return None

@@ -22,7 +22,7 @@ def exchange(
     `build`: index name -> its columns and condition, as after `ON table`. `drop`: the same, of
     which only the names are used.
     """
-    with _patiently():
+    with patiently():
         for name, definition in build.items():
             # A build that failed earlier has left an INVALID index.
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
@@ -32,7 +32,7 @@ def exchange(
 
 
 @contextmanager
-def _patiently() -> Iterator[None]:
+def patiently() -> Iterator[None]:
     """Outside a transaction, as CONCURRENTLY wants it, with env.py's limits put back at the end."""
     # What this migration did before is committed here; a second run must find it harmless.
     with op.get_context().autocommit_block():

@@ -41,7 +41,7 @@ class Connection:
         # see the key.
         if not request.signed:
             headers["Authorization"] = self._key
-        seconds = self._timeout_s
+        seconds = self._timeout_s if request.timeout_s is None else request.timeout_s
         timeout = httpx.Timeout(
             seconds, connect=min(seconds, CONNECT_S), read=seconds + request.silence_s
         )

@@ -162,13 +162,15 @@ def list_jobs(
     return fetch_pages(Job, "/v1/jobs", query, limit)
 
 
-def cancel(job: Job | str, *, tries: int = TRIES) -> Flow[Job]:
+def cancel(job: Job | str, *, tries: int = TRIES, timeout_s: float | None = None) -> Flow[Job]:
     """Cancel a job; a worker that renders it is asked to stop.
 
-    Raises Rejected (409 if the job has ended), Unreachable.
+    `timeout_s` limits each of the `tries`; None: as for every call. Raises Rejected (409 if the job
+    has ended), Unreachable.
     """
+    request = Request("POST", job_path(job, "/cancel"), timeout_s=timeout_s)
     try:
-        return (yield from fetch(Job, Request("POST", job_path(job, "/cancel")), tries))
+        return (yield from fetch(Job, request, tries))
     except Rejected as error:
         if error.code != "job_already_ended" or not error.repeated:
             raise

@@ -304,12 +304,13 @@ class RegionLoad(ApiModel):
     """The present state of a region. None: unknown."""
 
     id: str
+    state: str | None = None  # serving, drained, no_workers, unknown; None: an older server
     default: bool
     rtt_ms: dict[str, float]
     ready: int | None
     busy: int | None
     waiting: int | None
-    load: float | None
+    load: float | None  # None, too: it has no capacity
     ceiling: float | None
     shares: dict[str, float] | None
     drained: bool

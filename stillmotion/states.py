@@ -49,7 +49,7 @@ class JobState(StrEnum):
     """The client asked for it, or the job's deadline passed while it was processing.
 
     Waiting jobs are canceled at once, by the API; others by their worker, or by the reaper if the
-    worker is gone.
+    worker is gone or the deadline passed.
     """
 
     EXPIRED = "expired"

@@ -22,6 +22,11 @@ class WebhookMessage(ApiModel):
     data: dict[str, Any]
 
     @property
+    def truncated(self) -> list[str]:
+        """Fields of the job that were too long for a message: fetch the job to see them whole."""
+        return list(self.data.get("truncated", ()))
+
+    @property
     def job(self) -> Job | None:
         """The job as the API shows it; None in a test event. Raises UnexpectedResponse."""
         job = self.data.get("job")
@@ -46,5 +51,5 @@ def verify_webhook(
     try:
         message = json.loads(body)
         return WebhookMessage.of({**message, "id": known["webhook-id"]}, WEBHOOK)
-    except (ValueError, TypeError, UnexpectedResponse):
+    except (ValueError, TypeError, RecursionError, UnexpectedResponse):
         raise InvalidWebhook("The body is not a Stillmotion webhook message.") from None

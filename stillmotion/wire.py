@@ -38,7 +38,8 @@ class Repeat(Enum):
 class Request:
     """One request. A `signed` one has a whole URL as its `path` and needs no key.
 
-    `silence_s` extends the time for which the server may stay silent.
+    `timeout_s` replaces the client's limit for each wait for the server, and `silence_s` extends it
+    for the response.
     """
 
     method: str
@@ -46,6 +47,7 @@ class Request:
     content: Mapping[str, Any] = field(default_factory=dict)  # as httpx takes it
     repeat: Repeat = Repeat.SAFE
     signed: bool = False
+    timeout_s: float | None = None
     silence_s: float = 0.0
 
 

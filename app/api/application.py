@@ -11,7 +11,6 @@ from app import telemetry
 from app.api.openapi import build
 from app.api.process.services import Services, get_services
 from app.api.request import errors, rate_limit
-from app.api.request.submission import FIELDS_BYTES
 from app.api.routes import (
     catalog,
     document,
@@ -52,8 +51,6 @@ def create_app(settings: Settings) -> Flask:
     app.config.update(
         # For everything except a submit, which sets its own.
         MAX_CONTENT_LENGTH=64 * 1024,
-        MAX_FORM_MEMORY_SIZE=FIELDS_BYTES,
-        MAX_FORM_PARTS=100,
     )
     if hops := settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from celery import Celery
 
+from app.broker import amqp_transport, redis_transport
 from app.config.settings import ConfigError, Settings, settings
 from app.domain.job.messages import HOUSEKEEPING_QUEUE
 
@@ -43,6 +44,8 @@ def make_celery(config: Settings, region: str | None = None) -> Celery:
 
     Raises ConfigError.
     """
+    redis_transport.install()
+    amqp_transport.install()
     broker = config.broker_of(region or config.region)
     on_redis = broker.startswith("redis")
     app = Celery("stillmotion", broker=broker, set_as_current=False)
@@ -64,6 +67,7 @@ def make_celery(config: Settings, region: str | None = None) -> Celery:
         task_send_sent_event=False,
         worker_send_task_events=True,
         worker_prefetch_multiplier=1,
+        worker_consumer="app.broker.consumer:Consumer",
         worker_enable_remote_control=True,
         # A dead broker connection must not cancel a render: the lease protects the job.
         worker_cancel_long_running_tasks_on_connection_loss=False,

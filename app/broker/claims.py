@@ -17,6 +17,7 @@ from typing import NamedTuple
 import redis
 
 from app.broker import keys
+from app.broker.dropped import as_count
 from app.domain.job.lease import CLAIM_S, IDLE_S
 from app.domain.routing.topology import Pool
 
@@ -159,5 +160,8 @@ class Claims:
         )
         jobs, busy_ms = self._client.hmget(keys.served(pool), "jobs", "ms")
         return PoolState(
-            ready, max(0, min(idle, ready) - claims), int(jobs or 0), int(busy_ms or 0)
+            ready,
+            max(0, min(idle, ready) - claims),
+            as_count(jobs, "counter") or 0,
+            as_count(busy_ms, "counter") or 0,
         )

@@ -8,6 +8,7 @@ import redis
 import structlog
 
 from app.broker import keys
+from app.broker.dropped import drop
 from app.config.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -17,11 +18,15 @@ JOB_QUEUED = "job"
 WEBHOOK_DUE = "webhook"
 POOL_IDLE = "idle:"  # and the pool: one of its workers became idle
 TRAFFIC_CHANGED = "traffic"  # a new table, or an operator's decision: for every listener
+MAX_WAKE_CHARS = 512  # the longest has the names of a region and a profile
 TAKEN_MS = 5000  # far longer than the slowest dispatcher takes to receive a message
 
 
 def connect(url: str, timeout_s: float, *, pool_size: int = 20) -> redis.Redis:
-    """A client whose every wait is bounded: a half-open connection must not hang its user."""
+    """A client whose every wait is bounded: a half-open connection must not hang its user.
+
+    Bytes that are not UTF-8 become U+FFFD, for the reader to reject: decoding must not raise.
+    """
     return redis.Redis.from_url(
         url,
         socket_timeout=timeout_s,
@@ -30,6 +35,7 @@ def connect(url: str, timeout_s: float, *, pool_size: int = 20) -> redis.Redis:
         health_check_interval=10,
         max_connections=pool_size,
         decode_responses=True,
+        encoding_errors="replace",
     )
 
 
@@ -86,9 +92,18 @@ def listen(client: redis.Redis, heard: Callable[[str, bool], None], stopping: Ev
                 while not stopping.is_set():
                     message = channel.get_message(timeout=1.0)
                     if message is not None:
-                        text, _, nonce = message["data"].partition("#")
-                        taken = client.set(keys.wake_taken(nonce), 1, nx=True, px=TAKEN_MS)
-                        heard(text, bool(taken))
+                        _hear(client, message["data"], heard)
         except redis.RedisError as error:
             log.warning("wake_channel_lost", error=str(error))
             stopping.wait(1.0)
+
+
+def _hear(client: redis.Redis, data: str, heard: Callable[[str, bool], None]) -> None:
+    """Pass on one wake-up if it is one."""
+    text, _, nonce = data.partition("#")
+    known = text in (JOB_QUEUED, WEBHOOK_DUE, TRAFFIC_CHANGED) or text.startswith(POOL_IDLE)
+    if not known or len(data) > MAX_WAKE_CHARS:
+        drop("wake", "not a wake-up")
+        return
+    taken = client.set(keys.wake_taken(nonce), 1, nx=True, px=TAKEN_MS)
+    heard(text, bool(taken))

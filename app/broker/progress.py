@@ -4,19 +4,22 @@ All are conveniences. The row holds the step of the last lease renewal and the c
 Redis the worker reads the flag there within RENEW_S. Those who wait for a job also poll it.
 """
 
-import time
 from typing import NamedTuple
 from uuid import UUID
 
 import redis
 
 from app.broker import keys
+from app.broker.dropped import as_count, drop
+from app.domain.job.messages import MAX_NUMBER
 
 KEEP_S = 3600
+MAX_CHARS = 64  # of a message
+LATEST = 253_402_300_800.0  # the year 10000, which datetime cannot hold
 
 
 class Step(NamedTuple):
-    """One reported step; `at` is Unix seconds, by the worker's clock."""
+    """One reported step; `at` is Unix seconds, by the database's clock."""
 
     fence: int
     step: int
@@ -33,8 +36,17 @@ def channel(job_id: UUID) -> str:
 
 def heard(message: str) -> Step | None:
     """The step that a message announces; None means: read the row."""
-    parts = message.split()
-    return Step(int(parts[0]), int(parts[1]), float(parts[2])) if len(parts) == 3 else None
+    if message == CHANGED:
+        return None
+    try:
+        fence, step, at = message[:MAX_CHARS].split()
+        known = Step(int(fence), int(step), float(at))
+    except ValueError:
+        known = Step(-1, -1, -1.0)
+    if min(known[:2]) < 0 or max(known[:2]) > MAX_NUMBER or not 0.0 <= known.at < LATEST:
+        drop("progress", "not a step")
+        return None
+    return known
 
 
 def changed(client: redis.Redis, job_id: UUID) -> None:
@@ -42,14 +54,15 @@ def changed(client: redis.Redis, job_id: UUID) -> None:
     client.publish(channel(job_id), CHANGED)
 
 
-def report(client: redis.Redis, job_id: UUID, fence: int, step: int, steps: int) -> bool:
-    """Publish step `step` of `steps`; True if this attempt was asked to stop.
+def report(client: redis.Redis, job_id: UUID, done: Step, steps: int) -> bool:
+    """Publish one step of `steps`; True if this attempt was asked to stop.
 
     Raises redis.RedisError.
     """
+    fence, step, at = done
     key = keys.progress(job_id)
     pipe = client.pipeline(transaction=False)
-    pipe.publish(channel(job_id), f"{fence} {step} {time.time():.3f}")
+    pipe.publish(channel(job_id), f"{fence} {step} {at:.3f}")
     pipe.hset(key, mapping={"fence": fence, "step": step, "steps": steps})
     pipe.expire(key, KEEP_S)
     pipe.hget(key, "stop")
@@ -67,4 +80,4 @@ def ask_stop(client: redis.Redis, job_id: UUID, fence: int) -> None:
 def read(client: redis.Redis, job_id: UUID, fence: int) -> int | None:
     """The last step that this attempt reported, if known. Raises redis.RedisError."""
     known_fence, step = client.hmget(keys.progress(job_id), "fence", "step")
-    return int(step) if step is not None and known_fence == str(fence) else None
+    return as_count(step, "progress") if known_fence == str(fence) else None

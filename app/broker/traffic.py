@@ -14,8 +14,10 @@ from typing import Any, cast
 import redis
 
 from app.broker import keys
+from app.broker.dropped import as_count
 from app.domain.routing.controls import Controls
 from app.domain.routing.load import Report, ReportRefused
+from app.domain.unreadable import UNREADABLE, count
 
 REPORT_KEPT_S = 120
 
@@ -50,19 +52,19 @@ class RegionReport:
             values = raw["report"]
             report = Report(
                 region=str(values["region"]),
-                sequence=int(values["sequence"]),
+                sequence=count(values["sequence"]),
                 sent_at=float(values["sent_at"]),
-                ready=int(values["ready"]),
-                busy=int(values["busy"]),
-                waiting=int(values["waiting"]),
+                ready=count(values["ready"]),
+                busy=count(values["busy"]),
+                waiting=count(values["waiting"]),
                 demand=float(values["demand"]),
                 service_s=float(values["service_s"]),
                 pinned=float(values["pinned"]),
             )
             classes = {str(name): float(rate) for name, rate in raw["classes"].items()}
-            totals = Totals(**{name: int(number) for name, number in raw["totals"].items()})
+            totals = Totals(**{name: count(number) for name, number in raw["totals"].items()})
             return cls(report, totals, bool(raw["measured"]), classes)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        except UNREADABLE as error:
             raise ReportRefused(
                 "unreadable", f"This is no report: {type(error).__name__}."
             ) from error
@@ -120,4 +122,4 @@ def count_refused(client: redis.Redis, region: str) -> None:
 
 def refused(client: redis.Redis, region: str) -> int:
     """How many submits with this home were refused."""
-    return int(client.get(keys.refused(region)) or 0)
+    return as_count(client.get(keys.refused(region)), "counter") or 0

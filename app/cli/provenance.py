@@ -13,13 +13,14 @@ from stillmotion.cli.options import json_option
 
 @click.command(
     cls=ServerCommand,
-    epilog="Exit status: 0 they hold, 2 wrong usage, 7 none found, or the file was changed.",
+    epilog="Exit status: 0 they hold, 2 wrong usage, 7 none found, the file was changed, or "
+    "--trust does not cover its signer.",
 )
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--trust",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="PEM file of the root certificates to trust.",
+    help="PEM file of the root certificates to trust. Any other signer is then an error.",
 )
 @json_option
 def provenance(file: Path, trust: Path | None, as_json: bool) -> int:
@@ -49,7 +50,10 @@ def provenance(file: Path, trust: Path | None, as_json: bool) -> int:
     else:
         for line in _lines(store):
             click.echo(line)
-    return 0 if state in ("Valid", "Trusted") else ExitStatus.NO_CREDENTIALS
+    if trust is not None and state == "Valid":
+        click.echo(f"{file}: signed by somebody whom {trust} does not trust.", err=True)
+    holds = ("Trusted",) if trust is not None else ("Trusted", "Valid")
+    return ExitStatus.OK if state in holds else ExitStatus.NO_CREDENTIALS
 
 
 MEANINGS = {

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from app.config import regions_file
 from app.config.profiles_file import PROFILES
 from app.config.regions_file import RegionsFileError
+from app.config.secret import check_secret
 from app.domain.job.profiles import DEFAULT_PROFILE, Profile
 from app.domain.routing.admission import (
     BATCH_WAIT_S,
@@ -19,6 +20,7 @@ from app.domain.routing.admission import (
 from app.domain.routing.damping import PERIOD_S
 from app.domain.routing.pacing import RETRY_FLOOR, RETRY_RATIO, THROTTLE_K, THROTTLE_WINDOW_S
 from app.domain.routing.topology import Region, Topology
+from app.domain.webhooks import OWNER_LIMIT
 
 
 class ConfigError(Exception):
@@ -37,8 +39,11 @@ class Settings(BaseSettings):
     database_url: str
     redis_url: str  # for regions without one of their own
     objects_url: str
-    # Signs object URLs and derives webhook secrets, so a guessable one would open both.
-    secret_key: Annotated[str, Field(min_length=32, repr=False)]
+    # Signs object URLs and sessions and derives webhook secrets, so a guessable one would open all.
+    secret_key: Annotated[str, Field(repr=False)]
+    # While SECRET_KEY is being replaced: what this one has signed is accepted too, and webhooks are
+    # signed with both.
+    previous_secret_key: Annotated[str, Field(repr=False)] = ""
     broker_url: str = ""  # for regions without a broker or Redis of their own; default: redis_url
     # Of RabbitMQ. A queue cannot change its type, so quorum queues have names of their own.
     broker_queue_type: Literal["classic", "quorum"] = "classic"
@@ -84,10 +89,13 @@ class Settings(BaseSettings):
     api_threads: Annotated[int, Field(ge=1, le=256)] = 8
     # Requests that only wait (event streams, `Prefer: wait`), in addition to `api_threads`.
     api_waiters: Annotated[int, Field(ge=0, le=700)] = 256
-    # Limits of a key that has none of its own; 0: unlimited.
+    # Limits of a key that has none of its own; 0: unlimited. Decision 60 says why these numbers.
     key_concurrency: Annotated[int, Field(ge=0)] = 0
-    submits_per_minute: Annotated[int, Field(ge=0)] = 0
+    submits_per_minute: Annotated[int, Field(ge=0)] = 300
+    upload_mb_per_day: Annotated[int, Field(ge=0)] = 10_000
+    webhooks_in_flight: Annotated[int, Field(ge=0)] = OWNER_LIMIT  # for dispatcher and CPU worker
     retention_s: Annotated[int, Field(ge=60, le=31_536_000)] = 2_592_000  # a job's default: 30 days
+    max_retention_s: Annotated[int, Field(ge=60, le=31_536_000)] = 31_536_000  # that it may ask for
     # Entry point in the group `stillmotion.safety` that checks prompts, pictures and clips.
     safety_check: str = ""
     place_batch: Annotated[int, Field(ge=1, le=500)] = 64
@@ -127,12 +135,31 @@ class Settings(BaseSettings):
                 raise ValueError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
         return value
 
+    @field_validator("secret_key", "previous_secret_key")
+    @classmethod
+    def not_guessable(cls, value: str, info: ValidationInfo) -> str:
+        if value or info.field_name == "secret_key":
+            check_secret(value)
+        return value
+
+    @field_validator("max_retention_s")
+    @classmethod
+    def at_least_the_default(cls, value: int, others: ValidationInfo) -> int:
+        if value < others.data.get("retention_s", 0):
+            raise ValueError("must not be less than RETENTION_S")
+        return value
+
     @field_validator("provenance_key")
     @classmethod
     def key_with_certificate(cls, value: Path | None, others: ValidationInfo) -> Path | None:
         if (value is None) != (others.data.get("provenance_cert") is None):
             raise ValueError("PROVENANCE_CERT and PROVENANCE_KEY must be set together")
         return value
+
+    @property
+    def secret_keys(self) -> tuple[str, ...]:
+        """The key that signs, then the one that is accepted too while it is being replaced."""
+        return tuple(key for key in (self.secret_key, self.previous_secret_key) if key)
 
     def steps_of(self, profile: Profile) -> int:
         """Denoising steps of a new job."""
@@ -184,8 +211,8 @@ def settings() -> Settings:
     try:
         return Settings()  # type: ignore[call-arg]  # the environment fills them
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
-            for item in error.errors(include_input=False, include_url=False)
-        ]
+        lines = []
+        for item in error.errors(include_input=False, include_url=False):
+            name = ".".join(map(str, item["loc"])).upper()
+            lines.append(f"{name}: {item['msg'].removeprefix('Value error, ')}")
         raise ConfigError("; ".join(lines)) from None

@@ -18,6 +18,7 @@ from app.dispatcher.control.reports import Reporter
 from app.dispatcher.deliveries import DeliveryLoop
 from app.dispatcher.placement.loop import Placer
 from app.dispatcher.reaper import Reaper
+from app.store.clock import DatabaseClock
 from app.store.session import Store
 from app.telemetry import configure_logs
 from app.traffic import Traffic
@@ -43,10 +44,11 @@ def main() -> int:
     store = Store(config.sqlalchemy_url, pool_size=8, timeout_s=config.database_timeout_s)
     regions = RegionRedis(config)
     publisher = Publisher(config)
-    traffic = Traffic(config, store, regions)
-    placer = Placer(config, store, publisher, traffic)
-    controller = Controller(config, store, regions, node_name("dispatcher"))
-    reporter = Reporter(config, store, regions)
+    clock = DatabaseClock(store)
+    traffic = Traffic(config, store, regions, clock=clock)
+    placer = Placer(config, store, publisher, traffic, wall=clock)
+    controller = Controller(config, store, regions, node_name("dispatcher"), clock=clock)
+    reporter = Reporter(config, store, regions, clock=clock)
     reaper = Reaper(
         store,
         regions,
@@ -55,7 +57,9 @@ def main() -> int:
         region=config.region,
         known=topology.names,
     )
-    deliveries = DeliveryLoop(store, publisher, regions.of(config.region))
+    deliveries = DeliveryLoop(
+        store, publisher, regions.of(config.region), per_owner=config.webhooks_in_flight
+    )
 
     def heard(message: str, first: bool) -> None:
         if message.startswith(POOL_IDLE):

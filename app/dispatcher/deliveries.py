@@ -14,6 +14,7 @@ from app.broker import keys
 from app.broker.publish import Publisher, PublishFailed
 from app.domain.errors import DatabaseUnavailable
 from app.domain.job.messages import DELIVER, HOUSEKEEPING_QUEUE, SWEEP, WEBHOOKS_QUEUE
+from app.domain.webhooks import OWNER_LIMIT
 from app.store.session import Store
 from app.store.webhooks import deliveries
 from app.store.webhooks.deliveries import Due
@@ -34,12 +35,19 @@ class DeliveryLoop:
     """Publishes due deliveries until told to stop. `kick` may be called from any thread."""
 
     def __init__(
-        self, store: Store, publisher: Publisher, client: redis.Redis, *, window: int = WINDOW
+        self,
+        store: Store,
+        publisher: Publisher,
+        client: redis.Redis,
+        *,
+        window: int = WINDOW,
+        per_owner: int = OWNER_LIMIT,
     ):
         self._store = store
         self._publisher = publisher
         self._client = client
         self._window = window
+        self._per_owner = per_owner
         self._kicked = Event()
         self._published: set[Due] = set()
         self._sweep_at = 0.0
@@ -71,7 +79,9 @@ class DeliveryLoop:
             if len(self._published) > self._window // 2:
                 self._published = set(deliveries.unbegun(conn, self._published))
             room = self._window - len(self._published)
-            due = deliveries.lease_due(conn, limit=room) if room else []
+            due = []
+            if room:
+                due = deliveries.lease_due(conn, limit=room, per_owner=self._per_owner)
         for n, one in enumerate(due):
             try:
                 self._publisher.send(

@@ -9,7 +9,7 @@ import structlog
 
 from app.broker import progress
 from app.broker.claims import Claims
-from app.broker.connections import POOL_IDLE, RegionRedis, wake
+from app.broker.connections import POOL_IDLE, WEBHOOK_DUE, RegionRedis, wake
 from app.dispatcher.silent_workers import SilentWorkers
 from app.domain.errors import DatabaseUnavailable
 from app.domain.job.lease import LEASE_S
@@ -23,7 +23,9 @@ from stillmotion.states import JobState
 log = structlog.get_logger(__name__)
 
 FAST_S = 0.5  # unbegun placements and ended backoffs: a lost message may cost 3 s in all
-SLOW_S = 2.0  # leases, attempt limits, deadlines
+SLOW_S = 2.0  # leases, attempt limits
+TIMER_S = 0.005  # after a backoff or a deadline ends, so that the database's clock agrees
+CROWDED_S = 0.05  # between looks while deadlines pass
 REHOME_EVERY_S = 15.0  # reads every waiting job
 # A silence of the database up to this long leaves every live worker its lease: at most RENEW_S of
 # it are gone when the silence begins, and after it a renewal comes within RENEW_S and one timeout.
@@ -77,7 +79,12 @@ class Reaper:
             self._answering_since = now
         self._answered_at = now
         with self._store.begin() as tx:
-            released, next_due_s = reaping.release(tx)
+            released, backoff_s = reaping.release(tx)
+        with self._store.autocommit() as conn:
+            deadline_s = reaping.next_deadline_s(conn)
+        slow = now >= self._slow_due
+        if slow or deadline_s == 0.0:
+            self._end_late()
         with self._store.autocommit() as conn:
             owners = slots.waiting_owners(conn)
         if owners:
@@ -89,15 +96,18 @@ class Reaper:
             reaped.labels("not_begun").inc(len(unbegun))
             self._give_back(unbegun)
         released += self._reap_silent()
-        if now >= self._slow_due:
+        if slow:
             self._slow_due = now + SLOW_S
-            released += self._slow_tick(now - self._answering_since)
+            released += self._reap_lost(now - self._answering_since)
         if self._known and now >= self._rehome_due:
             self._rehome_due = now + REHOME_EVERY_S
             released += self._rehome()
         if unbegun or released:
             self._kick()
-        return min(FAST_S, FAST_S if next_due_s is None else next_due_s + 0.005)
+        if deadline_s == 0.0:
+            return CROWDED_S
+        timers = [at_s + TIMER_S for at_s in (backoff_s, deadline_s) if at_s is not None]
+        return min([FAST_S, *timers])
 
     def _reap_silent(self) -> int:
         """Returns how many jobs are waiting again."""
@@ -117,18 +127,24 @@ class Reaper:
             reaped.labels("lost").inc(len(attempts))
         return [attempt for attempts in by_state.values() for attempt in attempts]
 
-    def _slow_tick(self, answering_s: float) -> int:
+    def _reap_lost(self, answering_s: float) -> int:
         """Returns how many jobs are waiting again."""
-        lost: list[AttemptRef] = []
         # No worker could renew while the database was away: give them one lease time to do so. A
         # single call that fails is not such an outage.
-        if answering_s >= LEASE_S:
-            with self._store.begin() as tx:
-                lost += self._note_lost(reaping.reap_lost(tx))
+        if answering_s < LEASE_S:
+            return 0
+        with self._store.begin() as tx:
+            lost = self._note_lost(reaping.reap_lost(tx))
+        self._ask_to_stop(lost)
+        return len(lost)
+
+    def _end_late(self) -> None:
+        """End jobs past a deadline, and tell their workers, receivers and clients."""
         with self._store.begin() as tx:
             late = reaping.reap_deadlines(tx)
-        self._ask_to_stop([*lost, *late])
-        return len(lost)
+        self._ask_to_stop(late[JobState.CANCELED])
+        if any(late.values()):
+            wake(self._regions.of(self._region), WEBHOOK_DUE)
 
     def _rehome(self) -> int:
         """Returns how many jobs wait for a region that exists, and did not before."""

@@ -29,6 +29,8 @@ PUBLISHED_LEASE_S = 60.0  # a message that no worker takes by then is published 
 # Tries under way at one receiver (host and port). A receiver that answers in 100 ms then gets 40 a
 # second, and one that never answers holds four threads for TIMEOUT_S at a time.
 RECEIVER_LIMIT = 4
+# And of one owner, whatever the number of receivers: a quarter of a CPU worker's threads.
+OWNER_LIMIT = 8
 
 MAX_BODY_BYTES = 20_000
 # The specification names 429, 502 and 504; RFC 9110 defines Retry-After for 503.
@@ -64,18 +66,20 @@ def encode(event: str, ended_at: datetime, job: Mapping[str, Any]) -> bytes:
     """The body: the job as the API shows it, with links and never media.
 
     A job may have been placed hundreds of times, and its metadata may be long. If the body would
-    exceed MAX_BODY_BYTES, the oldest attempts are left out, then the metadata. The job's own link
-    shows everything.
+    exceed MAX_BODY_BYTES, the oldest attempts are left out, then the metadata, and `truncated`
+    names what is not whole. The job's own link shows everything.
     """
     job = dict(job)
+    truncated: list[str] = []
     while True:
-        body = _message(event, ended_at, {"job": job})
+        body = _message(event, ended_at, {"job": job, "truncated": truncated})
         if len(body) <= MAX_BODY_BYTES:
             return body
         if attempts := job.get("attempts"):
             job["attempts"] = attempts[(len(attempts) + 1) // 2 :]
-        elif "metadata" in job:
-            del job["metadata"]
+            truncated = ["attempts"]
+        elif job.pop("metadata", None):
+            truncated = [*truncated, "metadata"]
         else:
             return body
 

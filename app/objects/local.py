@@ -8,7 +8,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlencode
@@ -32,15 +32,19 @@ class LocalObjects(Objects):
     def __init__(
         self,
         root: Path,
-        secret_key: str,
+        secret_keys: Sequence[str],
         public_url: str,
         now: Callable[[], float] = time.time,
     ):
         self._root = root
         self._public_url = public_url.rstrip("/")
         self._now = now
-        # Derive a separate key, so that these signatures are never valid anywhere else.
-        self._key = hmac.digest(secret_key.encode(), b"stillmotion object URLs v1", "sha256")
+        # Derive separate keys, so that these signatures are never valid anywhere else. The first
+        # one signs, all are accepted.
+        self._keys = [
+            hmac.digest(key.encode(), b"stillmotion object URLs v1", "sha256")
+            for key in secret_keys
+        ]
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
         """See Objects.put. The type is not stored; `signed_url` carries it."""
@@ -155,11 +159,12 @@ class LocalObjects(Objects):
     def _verify(self, what: str, query: Mapping[str, str], names: tuple[str, ...]) -> None:
         signed = {name: query[name] for name in names if name in query}
         given = query.get("signature", "")
-        expected = self._signature(what, signed, names)
         # As bytes: compare_digest rejects non-ASCII text.
-        if "expires" not in signed or not hmac.compare_digest(
-            given.encode(errors="replace"), expected.encode()
-        ):
+        genuine = any(
+            hmac.compare_digest(given.encode(errors="replace"), expected.encode())
+            for expected in self._signatures(what, signed, names)
+        )
+        if "expires" not in signed or not genuine:
             raise BadRequest("bad_signature", "The URL was not signed by this service.", status=403)
         if int(signed["expires"]) < self._now():
             raise BadRequest("url_expired", "The URL has expired; ask for a new one.", status=403)
@@ -168,9 +173,16 @@ class LocalObjects(Objects):
         return self._root / check_key(key)
 
     def _signature(self, what: str, query: Mapping[str, str], names: tuple[str, ...]) -> str:
+        return next(self._signatures(what, query, names))
+
+    def _signatures(
+        self, what: str, query: Mapping[str, str], names: tuple[str, ...]
+    ) -> Iterator[str]:
+        """One for each key."""
         # JSON: with a plain separator, one field could pose as two.
-        message = json.dumps([what, *(query.get(name) for name in names)])
-        return hmac.new(self._key, message.encode(), "sha256").hexdigest()
+        message = json.dumps([what, *(query.get(name) for name in names)]).encode()
+        for key in self._keys:
+            yield hmac.new(key, message, "sha256").hexdigest()
 
     def _prepare(self) -> None:
         partial = self._root / _PARTIAL

@@ -36,7 +36,7 @@ class WaitingFor(StrEnum):
 
 class Queue(ResponseModel):
     position: int
-    """Number of jobs in front."""
+    """Number of jobs in front, with those of the same key that get a concurrency slot first."""
     wait_seconds: float | None
     """Expected time until the job starts; null if unknown."""
     waiting_for: WaitingFor

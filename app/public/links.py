@@ -1,13 +1,14 @@
 """The URLs in a job's public form."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Self
 from uuid import UUID
 
 from app.config.settings import Settings
 from app.objects import Objects
 from app.public.job import Output, Urls
+from app.store.clock import DatabaseClock
 from app.store.job.records import JobRecord
 
 
@@ -16,16 +17,17 @@ class Links:
     public_url: str
     objects: Objects
     signed_url_s: int
+    clock: DatabaseClock
 
     @classmethod
-    def of(cls, settings: Settings, objects: Objects) -> Self:
-        return cls(settings.public_url.rstrip("/"), objects, settings.signed_url_s)
+    def of(cls, settings: Settings, objects: Objects, clock: DatabaseClock) -> Self:
+        return cls(settings.public_url.rstrip("/"), objects, settings.signed_url_s, clock)
 
     def output(self, job: JobRecord) -> Output | None:
         """A freshly signed link to a job's clip; None if the job has no clip."""
         if job.output_key is None or job.output_bytes is None or job.purged_at is not None:
             return None
-        now = datetime.now(UTC)
+        now = self.clock.now()
         valid_s = self.signed_url_s
         if job.expires_at is not None:  # a link must not outlive the clip
             valid_s = max(1, min(valid_s, int((job.expires_at - now).total_seconds())))

@@ -70,6 +70,19 @@ def present_job(
     )
 
 
+def without_content(job: Job) -> Job:
+    """A job that is gone: that it ended and how, without its texts, addresses and clip."""
+    return job.model_copy(
+        update={
+            "prompt": "",
+            "metadata": {},
+            "output": None,
+            "webhook_url": None,
+            "webhook_events": None,
+        }
+    )
+
+
 def _events(names: list[str] | None) -> list[WebhookEvent] | None:
     return None if names is None else [WebhookEvent(name) for name in names]
 

@@ -105,6 +105,14 @@ def changes(job: WholeJob) -> Iterator[Change]:
         yield Change(end, state, utc(job.finished_at), last, job.error_code)
 
 
+def furthest(job: WholeJob) -> Position:
+    """The last position that the job can have reached. Steps are known before its row has them."""
+    *_, last = changes(job)
+    if last.state is JobState.PROCESSING:
+        return last.position._replace(step=job.steps)
+    return last.position
+
+
 def timeline_of(job: WholeJob, *, operator: bool = False) -> Timeline:
     """A job's states, every hop on the way, and the stages of each attempt.
 

@@ -19,6 +19,8 @@ class AnnouncedJob(Job):
 
 class JobMessageData(ResponseModel):
     job: AnnouncedJob
+    truncated: list[Literal["attempts", "metadata"]]
+    """Fields of the job that are shortened or missing; its own URL shows them whole."""
 
 
 class JobMessage(ResponseModel):

@@ -2,6 +2,7 @@
 
 import secrets
 from hashlib import sha256
+from typing import Any, TypedDict, Unpack
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Row, bindparam, insert, select, text, update
@@ -11,6 +12,7 @@ from app.store.record import record
 
 PREFIX = "sm_"
 SCOPES = ("jobs", "admin")
+DEFAULT_BEST_PRIORITY = 1
 # Built once: every request looks its key up.
 LIVE = select(
     ApiKeyRow.id,
@@ -18,32 +20,57 @@ LIVE = select(
     ApiKeyRow.scopes,
     ApiKeyRow.max_concurrency,
     ApiKeyRow.submits_per_minute,
+    ApiKeyRow.upload_mb_per_day,
+    ApiKeyRow.webhooks_in_flight,
+    ApiKeyRow.best_priority,
 ).where(ApiKeyRow.revoked_at.is_(None))
 FIND = LIVE.where(ApiKeyRow.digest == bindparam("digest"))
 GET = LIVE.where(ApiKeyRow.id == bindparam("key_id"))
 
 
+class Limits(TypedDict, total=False):
+    """What a key may use. None: the deployment's default. 0: unlimited."""
+
+    max_concurrency: int | None
+    submits_per_minute: int | None
+    upload_mb_per_day: int | None
+    webhooks_in_flight: int | None
+    best_priority: int  # of its jobs; 0 is taken first, 2 last
+
+
 @record
 class ApiKey:
+    """A live key, with its Limits."""
+
     id: UUID
     name: str
     scopes: tuple[str, ...]
-    max_concurrency: int | None = None  # None: the deployment's default
+    max_concurrency: int | None = None
     submits_per_minute: int | None = None
+    upload_mb_per_day: int | None = None
+    webhooks_in_flight: int | None = None
+    best_priority: int = DEFAULT_BEST_PRIORITY
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            max_concurrency=self.max_concurrency,
+            submits_per_minute=self.submits_per_minute,
+            upload_mb_per_day=self.upload_mb_per_day,
+            webhooks_in_flight=self.webhooks_in_flight,
+            best_priority=self.best_priority,
+        )
+
+
+def limit(own: int | None, default: int) -> int | None:
+    """The limit that applies to a key. None: unlimited."""
+    return (default if own is None else own) or None
 
 
 def create(
-    tx: Connection,
-    name: str,
-    scopes: tuple[str, ...] = ("jobs",),
-    *,
-    max_concurrency: int | None = None,
-    submits_per_minute: int | None = None,
+    tx: Connection, name: str, scopes: tuple[str, ...] = ("jobs",), **limits: Unpack[Limits]
 ) -> tuple[UUID, str]:
-    """Make a key; a limit of None means the deployment's default.
-
-    Returns its id and its plain text, which is not stored.
-    """
+    """Make a key. Returns its id and its plain text, which is not stored."""
     plain = PREFIX + secrets.token_urlsafe(32)
     key_id = uuid4()
     tx.execute(
@@ -53,8 +80,7 @@ def create(
             digest=sha256(plain.encode()).digest(),
             prefix=plain[: len(PREFIX) + 6],
             scopes=list(scopes),
-            max_concurrency=max_concurrency,
-            submits_per_minute=submits_per_minute,
+            **limits,
         )
     )
     return key_id, plain
@@ -73,11 +99,23 @@ def get(tx: Connection, key_id: UUID) -> ApiKey | None:
 def live(tx: Connection) -> list[ApiKey]:
     """Every key that is not revoked, oldest first."""
     rows = tx.execute(LIVE.order_by(ApiKeyRow.created_at, ApiKeyRow.id))
-    return [ApiKey(row.id, row.name, tuple(row.scopes), *row[3:]) for row in rows]
+    return [_record(row) for row in rows]
 
 
-def _key(row: Row[UUID, str, list[str], int | None, int | None] | None) -> ApiKey | None:
-    return None if row is None else ApiKey(row.id, row.name, tuple(row.scopes), *row[3:])
+def _key(row: Row[*tuple[Any, ...]] | None) -> ApiKey | None:
+    return None if row is None else _record(row)
+
+
+def _record(row: Row[*tuple[Any, ...]]) -> ApiKey:
+    return ApiKey(row.id, row.name, tuple(row.scopes), *row[3:])
+
+
+def change(tx: Connection, key_id: UUID, **limits: Unpack[Limits]) -> ApiKey | None:
+    """Change those limits of a key that are named. None: no such live key."""
+    if limits:
+        live_key = (ApiKeyRow.id == key_id, ApiKeyRow.revoked_at.is_(None))
+        tx.execute(update(ApiKeyRow).where(*live_key).values(**limits))
+    return get(tx, key_id)
 
 
 def revoke(tx: Connection, key_id: UUID) -> bool:

@@ -34,6 +34,7 @@ LIMITED_SQL = f"slot IS NOT NULL AND state NOT IN ({TERMINAL_SQL})"
 
 class ApiKeyRow(Base):
     __tablename__ = "api_keys"
+    __table_args__ = (CheckConstraint("best_priority BETWEEN 0 AND 2", name="best_priority"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str]
@@ -41,7 +42,7 @@ class ApiKeyRow(Base):
     digest: Mapped[bytes] = mapped_column(unique=True)
     prefix: Mapped[str]  # the first characters, for people to tell their keys apart
     scopes: Mapped[list[str]]
-    # Limits of this key. NULL: the deployment's default.
+    # Limits of this key. NULL: the deployment's default. 0: unlimited.
     max_concurrency: Mapped[int | None]
     submits_per_minute: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
@@ -49,6 +50,11 @@ class ApiKeyRow(Base):
     # Of the secret for webhooks to addresses that jobs of this key name; see WebhookEndpointRow.
     webhook_secret_version: Mapped[int] = mapped_column(server_default=text("1"))
     webhook_previous_until: Mapped[datetime | None]
+    # Limits again: megabytes of uploads per day, and webhook tries under way at a time.
+    upload_mb_per_day: Mapped[int | None]
+    webhooks_in_flight: Mapped[int | None]
+    # The best class of the queue that its jobs may ask for: 0 is taken first, 2 last.
+    best_priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("1"))
 
 
 class JobRow(Base):
@@ -108,13 +114,13 @@ class JobRow(Base):
     # The region whose queue it waits in and that placement tries first. Home at submit; a failed
     # attempt may name another region, and every other requeue sends it home.
     next_region: Mapped[str]
-    # Class of the queue, chosen by the client: 0 is taken first, 2 last.
+    # Class of the queue: 0 is taken first, 2 last. Chosen by the client, within its key's best.
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("1"))
     # The reaper expires the job if it has not begun by then. Requeueing an attempt moves this on by
     # the time it ran and its backoff, unless the attempt was excused.
     queue_deadline: Mapped[datetime]
     # The client's deadline for the whole job. Before the job begins, the reaper expires it; later,
-    # it asks the worker to stop and the job is canceled. NULL: no deadline.
+    # the reaper or the worker cancels it. No clip is committed after it. NULL: no deadline.
     deadline: Mapped[datetime | None]
     # A backoff runs until then, and the row is in no placement index. Set at submit by pacing and
     # by requeues with a delay. NULL: no backoff. The reaper clears it, so that placing never reads
@@ -156,7 +162,7 @@ class JobRow(Base):
     lease_token: Mapped[str | None]
     # Denoiser steps done, as of the last renewal. Redis has newer ones.
     step: Mapped[int] = mapped_column(server_default=text("0"))
-    # Set while processing, by a cancel or a passed deadline. The worker sees it when it renews.
+    # Set while processing, by a cancel. The worker sees it when it renews.
     cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
 
     # How it ended. Written by app.store.job.jobs.end alone; NULL until then.

@@ -30,6 +30,7 @@ from scripts.benchmarks.figures import Figure
 from scripts.benchmarks.harness.webhook_log import WebhookLog
 from scripts.benchmarks.load_clients import percentile
 from scripts.stack import Stack
+from scripts.stack.stack import UNLIMITED
 
 PROCESSES = ("api", "dispatcher", "gpu:us-east", "gpu:us-east:2", "cpu")
 DURATION_S, QUICK_S = 30.0, 6.0
@@ -132,6 +133,8 @@ def running(allow: list[str]) -> Iterator[Site]:
             "MODEL_PROFILE": "noop",
             "SERVED_PROFILES": "noop",
             "OUTBOUND_ALLOW": ",".join(allow),
+            # A development stack switches the limits of keys off.
+            **{name: str(Settings.model_fields[name.lower()].default) for name in UNLIMITED},
         },
     ) as stack:
         yield Site(stack)

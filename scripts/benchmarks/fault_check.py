@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,7 @@ def _check_bucket(testbed: Testbed, objects: Objects, verdict: Verdict) -> None:
     orphans = {info.key for info in objects.list()} - _named(testbed)
     verdict.notes.append(f"{len(orphans)} objects without a row before the sweep")
     with closing(Store(testbed.settings.sqlalchemy_url, pool_size=1)) as store:
-        housekeeping.sweep(store, objects)
+        housekeeping.sweep(store, objects, datetime.now(UTC))
     # Read again: the sweep also removes jobs that were deleted while they rendered.
     named, kept = _named(testbed), {info.key for info in objects.list()}
     verdict.leaked += [f"{key} has no row and was not swept" for key in sorted(kept - named)]

@@ -143,7 +143,7 @@ class Testbed:
         """A new API key."""
         store = Store(self.settings.sqlalchemy_url, pool_size=1)
         with contextlib.closing(store), store.begin() as tx:
-            return keys.create(tx, name, max_concurrency=max_concurrency)[1]
+            return keys.create(tx, name, max_concurrency=max_concurrency, best_priority=0)[1]
 
     # Actions on it.
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import cycle, islice
 from typing import cast
 from uuid import UUID
@@ -197,7 +196,7 @@ def _submit(store: Store, homes: list[str]) -> Iterator[UUID]:
                 input_key="inputs/stub.jpg",
                 home_region=home,
                 policy="ring",
-                queue_deadline=datetime.now(UTC) + timedelta(seconds=900),
+                max_queue_s=900.0,
             )
             jobs.add(tx, job)
             yield job.id

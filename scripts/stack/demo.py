@@ -109,11 +109,13 @@ def animate(stack: Stack, image: Path, prompt: str, output: Path, *options: str)
 def describe(stack: Stack) -> str:
     """How to use the running service: addresses, API key and login."""
     user, password = stack.flower_login
+    receiver = stack.outbound_allow.partition(",")[0]
     return f"""
     Studio   {stack.url}/ (sign in with the API key)
     On call  {stack.url}/ops
     API      {stack.url}/v1
     API key  {stack.api_key()}
+    Webhooks {f"may go to http://{receiver}/" if receiver else "need https"} (OUTBOUND_ALLOW)
     Flower   {" and ".join(stack.flower_urls)} (user {user}, password {password})
     Data     {stack.data.path} (logs in {stack.data.logs})
 

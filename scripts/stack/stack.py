@@ -25,7 +25,10 @@ REGIONS = ("us-east", "eu-west")
 PROCESSES = ("api", "dispatcher", "gpu:us-east", "gpu:eu-west", "cpu", "flower")
 # Further processes for the second region, if it has its own broker.
 SECOND_BROKER = ("dispatcher:eu-west", "cpu:eu-west", "flower:eu-west")
+RECEIVER = "receiver"  # the port on which a webhook receiver of the user's own may listen
 READY_S = 120.0  # two workers import torch, load and render once, on two busy cores
+# Its only user is whoever started it, or a benchmark.
+UNLIMITED = {"SUBMITS_PER_MINUTE": "0", "UPLOAD_MB_PER_DAY": "0"}
 FLOWER_USER = "admin"
 # Flower's default buckets end at 10 s.
 RENDER_BUCKETS = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 300)
@@ -86,7 +89,7 @@ class Stack:
         """Start the services, migrate, start the processes, and wait until all are ready."""
         try:
             self.services.open()
-            self._ports = self.data.ports(["api", "flower"])
+            self._ports = self.data.ports(["api", "flower", RECEIVER])
             self.env = self._environment()
             self._user, problem = hand_over(self.data, self.env)
             if problem:
@@ -135,6 +138,11 @@ class Stack:
         return f"http://127.0.0.1:{self._ports['api']}"
 
     @property
+    def outbound_allow(self) -> str:
+        """The private addresses that webhooks may go to, as `host:port,...`."""
+        return self.env["OUTBOUND_ALLOW"]
+
+    @property
     def flower_urls(self) -> list[str]:
         """The URL of each Flower; each shows one broker."""
         flowers = [name for name in self.processes if name.split(":")[0] == "flower"]
@@ -179,9 +187,9 @@ class Stack:
         """An API key named `demo`; the stored one if this database knows it. Raises StackError."""
         key = self.data.recall("api_key")
         if key is None or not answers(f"{self.url}/v1/jobs?limit=1", bearer=key):
-            code, printed = self._stillmotion(
-                ("keys", "create", "--name", "demo", "--admin"), as_caller=False
-            )
+            own = ("--name", "demo", "--admin", "--best-priority", "0")
+            verb = ("keys", "create", *own)
+            code, printed = self._stillmotion(verb, as_caller=False)
             if code != 0:
                 raise StackError(f"No API key: {self._supervisor.last_line('stillmotion')}")
             key = printed.strip()
@@ -249,6 +257,9 @@ class Stack:
         search = [str(ROOT), self._environ.get("PYTHONPATH", "")]
         return {
             **signing_certificate(self.data.folder(PROVENANCE)),
+            # Every address of a laptop is private, so without this no webhook could be tried there.
+            "OUTBOUND_ALLOW": f"127.0.0.1:{self._ports[RECEIVER]}",
+            **UNLIMITED,
             **self._environ,
             # Needed if the repository is read-only and so could not be installed.
             "PYTHONPATH": os.pathsep.join(filter(None, search)),

@@ -12,6 +12,7 @@ class ExitStatus(IntEnum):
     CANCELED = 5
     NO_PLAN = 6
     NO_CREDENTIALS = 7
+    DISAGREE = 8
     NOT_INSTALLED = 69  # EX_UNAVAILABLE of sysexits.h
     CONFIG = 78  # EX_CONFIG, as for every process with a wrong configuration
     INTERRUPTED = 130  # 128 + SIGINT
@@ -26,7 +27,9 @@ Exit status:
     4  the server refused the request
     5  the job was canceled
     6  no plan meets the demand
-    7  a clip has no content credentials, or was changed after signing
+    7  a clip has no content credentials, was changed after signing, or its
+       signer is not trusted
+    8  rows and objects disagree
    69  the command is part of the server, which is not installed
    78  wrong configuration
   130  interrupted by Ctrl-C

@@ -1,6 +1,5 @@
 """`stillmotion animate` and `stillmotion jobs`."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +9,14 @@ import stillmotion
 from stillmotion.cli.exit_status import HELP, ExitStatus
 from stillmotion.cli.options import MAX_LIST, json_option, print_json, with_client
 from stillmotion.cli.progress import Snapshot, progress_of
-from stillmotion.errors import StillmotionError
+from stillmotion.errors import Rejected, StillmotionError
 from stillmotion.states import JobState, Policy
 
 if TYPE_CHECKING:
     from stillmotion import Client, Job
 
-CANCEL_TRIES = 2  # after Ctrl-C: the user wants the prompt back
+# After Ctrl-C the user wants the prompt back.
+CANCEL_TRIES, CANCEL_WAIT_S = 2, 5.0
 
 
 @click.command(epilog=HELP)
@@ -57,21 +57,27 @@ def animate(
 ) -> ExitStatus:
     """Animate IMAGE as PROMPT says; print the MP4's path and nothing else.
 
-    Ctrl-C cancels the job.
+    Ctrl-C cancels the job, and says so if that did not work.
     """
     target = output or Path(f"{image.stem}.mp4")
     if not target.parent.is_dir():
         raise click.BadParameter(f"there is no directory {target.parent}", param_hint="--output")
     if target.exists() and target.samefile(image):
         raise click.BadParameter("would overwrite the picture", param_hint="--output")
-    job = client.submit(image, prompt, **options)
+    try:
+        job = client.submit(image, prompt, **options)
+    except KeyboardInterrupt:
+        click.echo(
+            "Interrupted before the server answered: the job may have been accepted."
+            " `stillmotion jobs list` shows it.",
+            err=True,
+        )
+        return ExitStatus.INTERRUPTED
     try:
         with progress_of(job) as show:
             job = client.wait(job, lambda now: show(Snapshot.of(now)), timeout)
     except KeyboardInterrupt:
-        with suppress(StillmotionError):
-            client.cancel(job, tries=CANCEL_TRIES)
-        click.echo(f"Job {job.id} is canceled.", err=True)
+        click.echo(_cancel(client, job), err=True)
         return ExitStatus.INTERRUPTED
     path = client.download(job, target) if job.state == JobState.SUCCEEDED else None
     if as_json:
@@ -79,6 +85,25 @@ def animate(
     elif path is not None:
         click.echo(path)
     return _final_status(job)
+
+
+def _cancel(client: "Client", job: "Job") -> str:
+    """Cancel the job of an interrupted command. Returns what is known of it, as a sentence."""
+    unknown = (
+        f"The server did not confirm the cancellation, so job {job.id} may still be running."
+        f" `stillmotion jobs cancel {job.id}` cancels it."
+    )
+    try:
+        now = client.cancel(job, tries=CANCEL_TRIES, timeout_s=CANCEL_WAIT_S)
+    except KeyboardInterrupt:
+        return unknown
+    except Rejected as error:
+        return f"Job {job.id} was not canceled: {error.detail}"
+    except StillmotionError:
+        return unknown
+    if now.terminal:
+        return f"Job {job.id} is {now.state}."
+    return f"Job {job.id} was told to stop; its worker does so at its next step."
 
 
 @click.group()

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from stillmotion.models import RegionLoad
 
 
+# What is said in place of the load of a region that has no capacity.
+IDLE = {"drained": "no new jobs", "no_workers": "no workers", "unknown": "no report"}
+
+
 @click.group(cls=Group)
 def regions() -> None:
     """Show regions and their routing; drain, cap and pin with an admin key."""
@@ -47,7 +51,8 @@ def list_regions(client: "Client", as_json: bool) -> None:
         shown.add_row(
             region.id,
             *(_number(value) for value in (region.ready, region.busy, region.waiting)),
-            *(_number(value) for value in (region.load, region.ceiling)),
+            IDLE.get(region.state or "") or _number(region.load),
+            "" if region.state in IDLE else _number(region.ceiling),
             _shares(region.shares or {}),
             _decisions(region),
         )

@@ -15,19 +15,27 @@ ROUTED = {
     "data": [
         {
             "id": home,
+            "state": state,
             "ready": ready,
             "busy": busy,
             "waiting": 2,
-            "ceiling": 0.8,
+            "ceiling": None if load is None else 0.8,
             "load": load,
             "shares": shares,
             "drained": home == "eu-west",
             "cap": None,
         }
-        for home, ready, busy, load, shares in (
-            ("us-east", 10, 9, 0.91, {"us-east": 0.7, "us-west": 0.295, "eu-west": 0.005}),
-            ("us-west", 12, 6, 0.55, {"us-west": 1.0}),
-            ("eu-west", 0, 0, 0.0, {"us-east": 0.6, "us-west": 0.4}),
+        for home, state, ready, busy, load, shares in (
+            (
+                "us-east",
+                "serving",
+                10,
+                9,
+                0.91,
+                {"us-east": 0.7, "us-west": 0.295, "eu-west": 0.005},
+            ),
+            ("us-west", "no_workers", 0, 0, None, {"us-west": 1.0}),
+            ("eu-west", "drained", 3, 0, None, {"us-east": 0.6, "us-west": 0.4}),
         )
     ],
 }
@@ -81,6 +89,10 @@ def test_the_page_fits_and_reads_well(visit, store, admin_key, axe, tmp_path, sc
     cells = page.locator("#routes tr").first.locator("td")
     assert cells.all_inner_texts() == ["70", "30", "<1"]
     expect(row(page, "regions", "us-east")).to_contain_text("91 % of 80 %")
+    expect(row(page, "regions", "us-west")).to_contain_text("no worker is ready")
+    expect(row(page, "regions", "eu-west")).to_contain_text("takes no new jobs")
+    for down in ("us-west", "eu-west"):
+        expect(row(page, "regions", down)).not_to_contain_text("%")
     expect(page.get_by_role("button", name="Undrain eu-west")).to_be_visible()
     page.screenshot(path=tmp_path / f"ops-{scheme}-{width}.png", full_page=True)
     assert axe(page) == []

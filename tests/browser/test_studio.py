@@ -1,5 +1,7 @@
 """The Studio as people use it: from a picture to a playing clip, and what goes wrong on the way."""
 
+import re
+
 import httpx
 import pytest
 
@@ -51,6 +53,26 @@ def test_a_picture_becomes_a_clip_that_plays_next_to_it(studio, photo):
     page.reload()  # session and job are still there
     page.get_by_role("button", name="Open: gentle waves, succeeded").click()
     expect(clip(page)).to_be_visible()
+
+
+def test_the_time_left_goes_on_falling_between_two_steps(studio, photo):
+    """Steps may be many seconds apart; here the API says nothing new at all."""
+    page = studio()
+    frozen = {}
+
+    def answer(route):
+        if not frozen:
+            frozen.update(route.fetch().json(), state="processing", queue=None, eta_seconds=4.2)
+            frozen["progress"] = {"step": 1, "steps": 8}
+        route.fulfill(json=frozen)
+
+    page.route(re.compile(r"/v1/jobs/[0-9a-f-]{36}$"), answer)
+    page.route("**/events", lambda route: route.abort())
+    steps.submit(page, photo)
+    told = page.locator("#stage-text")
+    expect(told).to_contain_text("Step 1 of 8 · about 4 s left")
+    expect(told).to_contain_text("about 2 s left")
+    expect(told).to_contain_text("taking longer than expected")
 
 
 def test_a_job_is_canceled_mid_render(studio, store, photo):

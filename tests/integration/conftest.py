@@ -89,9 +89,9 @@ def start_worker(change, receiver, tmp_path):
     count = itertools.count(1)
     with contextlib.ExitStack() as started:
 
-        def start(allow=receiver.address):
+        def start(allow=receiver.address, **changes):
             log = tmp_path / f"cpu-{next(count)}.log"
-            return started.enter_context(cpu_worker(change(outbound_allow=allow), log))
+            return started.enter_context(cpu_worker(change(outbound_allow=allow, **changes), log))
 
         yield start
 

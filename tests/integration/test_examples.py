@@ -321,10 +321,11 @@ def test_operators_check_regions_and_plan(operator, home):
 
 def test_the_origin_that_a_clip_states(operator, home, tmp_path):
     paths = signing_certificate(tmp_path)
-    given = {"database_url": "x", "redis_url": "x", "objects_url": "x", "secret_key": "s" * 32}
+    given = dict.fromkeys(("database_url", "redis_url", "objects_url"), "x")
+    given |= {"secret_key": services.SECRET_KEY}
     given |= {name.lower(): path for name, path in paths.items()}
     credentials = provenance.load(Settings(**given), PROFILES["noop"], "1")
-    (home / "clip.mp4").write_bytes(credentials.sign(NOOP_CLIP.read_bytes()))
+    (home / "clip.mp4").write_bytes(credentials.sign(NOOP_CLIP.read_bytes(), datetime.now(UTC)))
     shutil.copy(tmp_path / ROOT_CERTIFICATE, home / "root.pem")
     assert "noop" in play(SHOW_CREDENTIALS, operator)
 

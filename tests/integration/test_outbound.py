@@ -155,6 +155,54 @@ def test_a_body_without_a_length_is_returned_whole(handler):
         assert get(server) == b"picture"
 
 
+def after(*interim: str) -> Callable[[Handler], Handler]:
+    """The handler's answer after interim responses, each with its headers."""
+    heads = "".join(f"HTTP/1.1 {head}\r\n\r\n" for head in interim).encode()
+
+    def prefix(handler: Handler) -> Handler:
+        def send_all(sock: socket.socket) -> None:
+            sock.sendall(heads)
+            handler(sock)
+
+        return send_all
+
+    return prefix
+
+
+INTERIM = [
+    ("100 Continue",),
+    ("102 Processing",),
+    ("103 Early Hints\r\nLink: </a.css>; rel=preload", "103 Early Hints\r\nLink: </b.css>"),
+    ("100 Continue", "102 Processing\r\nX-Progress: 40", "104 Upload Resumption Supported"),
+    ("103 X\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: close",),
+    ("102 Processing",) * 60,
+]
+
+
+@pytest.mark.parametrize("interim", INTERIM, ids=lambda heads: f"{len(heads)}x{heads[0][:3]}")
+def test_interim_responses_are_not_the_answer(interim):
+    with serving(after(*interim)(answer("200 OK", b"picture"))) as server:
+        assert get(server) == b"picture"
+    with serving(after(*interim)(answer("503 Busy", b"later", "Retry-After: 7"))) as server:
+        assert code_of(get, server) == "url_bad_status"
+        response = send(server)
+    assert (response.status, response.body_excerpt) == (503, b"later")
+    assert response.headers["retry-after"] == "7"
+    assert not {"link", "x-progress"} & response.headers.keys()
+
+
+def test_switching_protocols_is_an_answer_that_nobody_asked_for():
+    with serving(answer("101 Switching Protocols", b"", "Upgrade: x", length=False)) as server:
+        assert send(server).status == 101
+        assert code_of(get, server) == "url_bad_status"
+
+
+def test_interim_responses_without_end_are_given_up():
+    for pause_s, code in ((0.0, "url_unreachable"), (0.1, "url_timeout")):
+        with serving(endless(b"", b"HTTP/1.1 102 Processing\r\n\r\n", pause_s)) as server:
+            assert code_of(send, server, timeout_s=1.0) == code
+
+
 def test_a_body_of_exactly_the_limit_is_fine():
     with serving(answer("200 OK", b"x" * 1000)) as server:
         assert len(get(server, max_bytes=1000)) == 1000

@@ -3,7 +3,6 @@
 import secrets
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -38,7 +37,7 @@ def new_job(owner_id: UUID, **changes: object) -> NewJob:
         "input_key": INPUT_KEY,
         "home_region": "us-east",
         "policy": "ring",
-        "queue_deadline": datetime.now(UTC) + timedelta(seconds=900),
+        "max_queue_s": 900.0,
     }
     return NewJob(**values | changes)
 

@@ -20,6 +20,30 @@ def refused(url: str, allow=frozenset()) -> bool:
 
 
 @pytest.mark.parametrize(
+    ("url", "liftable"),
+    [
+        ("http://example.com/", True),
+        ("http://127.0.0.1:8080/", True),
+        ("https://127.0.0.1/", True),
+        ("https://localhost/", True),
+        ("https://example.com:22/", True),
+        ("https://me:pw@example.com/", False),
+        ("ftp://example.com/", False),
+        ("https://a b/", False),
+    ],
+)
+def test_a_refusal_names_the_setting_that_lifts_it_and_nothing_on_the_list(url, liftable):
+    said = set()
+    for allow in ("", "internal.example:9000, 10.0.0.7:80"):
+        with pytest.raises(BadRequest) as caught:
+            vet_url(url, parse_allow(allow))
+        said.add(caught.value.detail)
+    [sentence] = said
+    assert ("OUTBOUND_ALLOW" in sentence) is liftable
+    assert "internal" not in sentence and "10.0.0.7" not in sentence
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "https://example.com",
@@ -126,6 +150,47 @@ def test_other_schemes_ports_and_malformed_urls_are_refused(url):
 def test_an_address_is_refused_in_every_spelling(host):
     assert refused(f"https://{host}/")
     assert refused(f"https://{host}:8443/x")
+
+
+SPELLINGS = {
+    "https://hooks.example/a?b=C#d": [
+        "https://HOOKS.example/a?b=C#d",
+        "HTTPS://hooks.example/a?b=C#d",
+        "https://hooks.example./a?b=C#d",
+        "https://hooks.example:443/a?b=C#d",
+        "https://hooks.example:0000443/a?b=C#d",
+        "https://hooks.example.:00443/a?b=C#d",
+        "https://ｈｏｏｋｓ.example/a?b=C#d",
+        "https://hooks。example/a?b=C#d",
+        "https://hooks.example:/a?b=C#d",
+    ],
+    "https://hooks.example:8443": [
+        "https://hooks.example:08443",
+        "https://HOOKS.EXAMPLE.:0008443",
+    ],
+    "https://xn--bcher-kva.example/größe": [
+        "https://bücher.example/größe",
+        "https://BÜCHER.example/größe",
+        "https://bu\N{COMBINING DIAERESIS}cher.example/größe",
+        "https://XN--BCHER-KVA.example:443/größe",
+        "https://bücher.example.:0443/größe",
+    ],
+    "http://127.0.0.1:19801/hook": [
+        "http://127.0.0.1:0019801/hook",
+        "HTTP://127.0.0.1.:19801/hook",
+    ],
+}
+
+
+@pytest.mark.parametrize("canonical", SPELLINGS)
+def test_every_spelling_of_a_receiver_is_kept_as_one(canonical):
+    allow = parse_allow("127.0.0.1:19801")
+    assert {vet_url(url, allow) for url in (canonical, *SPELLINGS[canonical])} == {canonical}
+
+
+def test_a_url_that_grows_too_long_is_refused():
+    path = "x" * (2048 - len("https://bücher.example/"))
+    assert refused(f"https://bücher.example/{path}")
 
 
 PRIVATE = [

@@ -17,6 +17,7 @@ from app.domain.errors import DatabaseUnavailable
 from app.domain.job.messages import DELIVER, HOUSEKEEPING_QUEUE, SWEEP, WEBHOOKS_QUEUE
 from app.objects import objects_for
 from app.public.links import Links
+from app.store.clock import DatabaseClock
 from app.store.session import Store
 from app.store.webhooks.deliveries import Due
 from app.telemetry import configure_logs
@@ -27,7 +28,8 @@ from workers.cpu.webhook_sender import Services
 log = structlog.get_logger(__name__)
 
 EX_CONFIG = 78  # sysexits.h
-# Each receiver that hangs occupies RECEIVER_LIMIT of them, for TIMEOUT_S at a time.
+# Each receiver that hangs occupies RECEIVER_LIMIT of them, for TIMEOUT_S at a time, and an owner
+# whose receivers all hang OWNER_LIMIT.
 THREADS = 32
 
 
@@ -37,14 +39,18 @@ def open_services(config: Settings) -> Services:
         allow = outbound.parse_allow(config.outbound_allow)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    objects = objects_for(config)
+    # A thread holds a connection for milliseconds, and never while it waits for a receiver.
+    store = Store(config.sqlalchemy_url, pool_size=8, timeout_s=config.database_timeout_s)
+    clock = DatabaseClock(store)
+    objects = objects_for(config, clock)
     return Services(
-        # A thread holds a connection for milliseconds, and never while it waits for a receiver.
-        store=Store(config.sqlalchemy_url, pool_size=8, timeout_s=config.database_timeout_s),
+        store=store,
         objects=objects,
-        links=Links.of(config, objects),
+        links=Links.of(config, objects, clock),
+        clock=clock,
         allow=allow,
-        secret_key=config.secret_key,
+        secret_keys=config.secret_keys,
+        owner_limit=config.webhooks_in_flight,
     )
 
 
@@ -60,7 +66,7 @@ def register(app: Celery, services: Services) -> None:
 
     def sweep() -> None:
         try:
-            housekeeping.sweep(services.store, services.objects)
+            housekeeping.sweep(services.store, services.objects, services.clock.now())
         except StillmotionError as error:
             log.warning("sweep_cut_short", error=error.detail)  # the next sweep goes on
 

@@ -7,7 +7,7 @@ that lost their job after the upload.
 
 import re
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from threading import Lock
 from uuid import UUID
@@ -33,8 +33,8 @@ _OURS = re.compile(rf"inputs/({_UUID})\.[a-z0-9]+|outputs/({_UUID})/[0-9]+(-[0-9
 _sweeping = Lock()
 
 
-def sweep(store: Store, objects: Objects) -> None:
-    """Sweep once. The next sweep repeats whatever fails.
+def sweep(store: Store, objects: Objects, now: datetime) -> None:
+    """Sweep once. The next sweep repeats whatever fails. `now`: the database's time.
 
     Does nothing while this process is already sweeping: if listing the store takes longer than the
     period, sweeps must not take thread after thread from the webhooks.
@@ -45,7 +45,7 @@ def sweep(store: Store, objects: Objects) -> None:
     try:
         records = forget_idempotency(store)
         expired = purge_expired(store, objects)
-        removed = remove_unreferenced(store, objects)
+        removed = remove_unreferenced(store, objects, now)
     finally:
         _sweeping.release()
     log.info("sweep_done", objects=removed, expired_jobs=expired, idempotency_records=records)
@@ -80,9 +80,9 @@ def purge_expired(store: Store, objects: Objects) -> int:
             return total
 
 
-def remove_unreferenced(store: Store, objects: Objects) -> int:
+def remove_unreferenced(store: Store, objects: Objects, now: datetime) -> int:
     """Delete old objects that no row references, uploads included. Returns how many."""
-    old = datetime.now(UTC) - timedelta(seconds=UNREFERENCED_S)
+    old = now - timedelta(seconds=UNREFERENCED_S)
     removed = 0
     for info in objects.list(UPLOADS, old):
         objects.delete(info.key)

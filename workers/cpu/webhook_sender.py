@@ -2,8 +2,9 @@
 
 import random
 from dataclasses import dataclass
-from time import monotonic, time
+from time import monotonic
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -14,7 +15,8 @@ from app.domain.webhooks import Outcome, Verdict
 from app.objects import Objects
 from app.outbound import Allow
 from app.public.links import Links
-from app.public.present import present_job
+from app.public.present import present_job, without_content
+from app.store.clock import ClockSince, DatabaseClock
 from app.store.job import jobs
 from app.store.session import Store
 from app.store.webhooks import deliveries, endpoints
@@ -27,7 +29,10 @@ from stillmotion.errors import StillmotionError
 log = structlog.get_logger(__name__)
 
 FOLLOW_S = 10.0  # how long one receiver's messages may follow each other before others get a turn
-JOB_DELETED = "job_deleted"  # after the try began and before its body was built
+# Errors of tries that were not made, and never will be.
+JOB_DELETED = "job_deleted"
+KEY_REVOKED = "key_revoked"  # whoever held the key must not get links to its clips any more
+FINAL = frozenset({JOB_DELETED, KEY_REVOKED})
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,11 @@ class Services:
     store: Store
     objects: Objects
     links: Links
+    clock: DatabaseClock
     allow: Allow  # exceptions to the SSRF guard
-    secret_key: str  # the source of all webhook secrets
+    # The sources of all webhook secrets: SECRET_KEY, and the previous one while it is replaced.
+    secret_keys: tuple[str, ...]
+    owner_limit: int  # tries of one owner under way, for keys without a limit of their own
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class TryResult:
 
 
 def deliver(services: Services, due: Due) -> None:
-    """Make the try `due`; after a success, go on with messages for the same receiver.
+    """Make the try `due`; after a success, go on with the owner's messages for this receiver.
 
     Few tries per receiver may run at a time, so each success starts the next one without waiting
     for the dispatcher's poll. After FOLLOW_S the dispatcher takes over.
@@ -61,15 +69,15 @@ def deliver(services: Services, due: Due) -> None:
     following: Due | None = due
     while following is not None:
         with bound_contextvars(delivery_id=str(following.delivery_id), tries=following.tries):
-            url = _try(services, following)
-        if url is None or monotonic() > until:
+            receiver = _try(services, following)
+        if receiver is None or monotonic() > until:
             return
         with services.store.autocommit() as conn:
-            following = deliveries.lease_same(conn, url)
+            following = deliveries.lease_next(conn, *receiver, per_owner=services.owner_limit)
 
 
-def _try(services: Services, due: Due) -> str | None:
-    """Make one try. Returns the URL if the message was delivered.
+def _try(services: Services, due: Due) -> tuple[UUID, str] | None:
+    """Make one try. Returns owner and URL if the message was delivered.
 
     If the worker dies in here, or cannot record the result, the lease expires and the receiver may
     get the message again, under the same `webhook-id`. Raises DatabaseUnavailable.
@@ -84,10 +92,10 @@ def _try(services: Services, due: Due) -> str | None:
         # Every try began, and the last was never recorded: it probably kills its worker.
         result, verdict = TryResult(error="never_recorded"), Verdict(Outcome.GIVEN_UP)
     else:
-        result = _post(services, delivery)
+        result = _post(services, delivery, ClockSince(delivery.last_tried_at))
         verdict = webhooks.decide(result.status, result.retry_after_s, tries, random.random())
-    # A test has a caller who waits for it, and a deleted job does not come back.
-    once = delivery.job_id is None or result.error == JOB_DELETED
+    # A test has a caller who waits for it; deleted jobs and revoked keys do not come back.
+    once = delivery.job_id is None or result.error in FINAL
     if verdict.outcome is Outcome.RETRY and once:
         verdict = Verdict(Outcome.GIVEN_UP)
     recorded = _record(services, delivery, result, verdict)
@@ -102,14 +110,16 @@ def _try(services: Services, due: Due) -> str | None:
         retry_in_s=round(verdict.delay_s) if verdict.outcome is Outcome.RETRY else None,
         superseded=not recorded,
     )
-    return delivery.url if verdict.outcome is Outcome.DELIVERED else None
+    if verdict.outcome is not Outcome.DELIVERED:
+        return None
+    return delivery.owner_id, delivery.url
 
 
 def _record(services: Services, delivery: BegunTry, result: TryResult, verdict: Verdict) -> bool:
     """Record a try, and disable its endpoint if it is gone or dead. False: superseded."""
     gone = verdict.outcome is Outcome.GONE
-    # Neither a test nor a deleted job says anything about the endpoint's health.
-    counts = delivery.job_id is not None and result.error != JOB_DELETED
+    # Neither a test nor what is not sent says anything about the endpoint's health.
+    counts = delivery.job_id is not None and result.error not in FINAL
     dead = verdict.outcome is Outcome.GIVEN_UP and counts
     endpoint_id = delivery.endpoint_id if gone or dead else None
     with services.store.begin() as tx:
@@ -126,20 +136,25 @@ def _record(services: Services, delivery: BegunTry, result: TryResult, verdict: 
     return recorded
 
 
-def _post(services: Services, delivery: BegunTry) -> TryResult:
-    """Build, sign and post. Every failure is a result, so that the retry schedule applies."""
+def _post(services: Services, delivery: BegunTry, clock: ClockSince) -> TryResult:
+    """Build, sign and post. Every failure is a result, so that the retry schedule applies.
+
+    Receivers refuse a signature whose time is five minutes off, so it names the database's time:
+    the date of this host may be wrong.
+    """
+    if delivery.key_revoked:
+        return TryResult(error=KEY_REVOKED)
     try:
         body = _body(services, delivery)
         if body is None:
             return TryResult(error=JOB_DELETED)
-        now = time()
         response = outbound.post(
             delivery.url,
             body=body,
             headers=webhooks.headers(
                 _secrets(services, delivery),
                 str(delivery.id),
-                int(now),
+                int(clock.now().timestamp()),
                 body,
             ),
             timeout_s=webhooks.TIMEOUT_S,
@@ -153,22 +168,30 @@ def _post(services: Services, delivery: BegunTry) -> TryResult:
     accepted = 200 <= response.status < 300
     return TryResult(
         response.status,
-        retry_after_s(response.headers.get("retry-after"), now),
+        retry_after_s(response.headers.get("retry-after"), clock.now().timestamp()),
         error=None if accepted else f"http_{response.status}",
     )
 
 
 def _secrets(services: Services, delivery: BegunTry) -> list[str]:
-    """The secret to sign with; during a rotation, the previous one, too."""
+    """The secret to sign with; during a rotation, of it or of SECRET_KEY, the previous ones too."""
     subject = delivery.endpoint_id or delivery.owner_id
     versions = [delivery.secret_version]
     if delivery.previous_signs:
         versions.append(delivery.secret_version - 1)
-    return [webhooks.secret_for(services.secret_key, subject, version) for version in versions]
+    return [
+        webhooks.secret_for(secret_key, subject, version)
+        for secret_key in services.secret_keys
+        for version in versions
+    ]
 
 
 def _body(services: Services, delivery: BegunTry) -> bytes | None:
-    """The job as the API shows it now, with a fresh link to its clip. None if it was deleted."""
+    """The job as the API shows it now, with a fresh link to its clip. None if it was deleted.
+
+    Past its retention, the API says 410 and the sweeper has yet to come; a job that was deleted
+    while it rendered ends like that. Its end is announced without what a client wrote or got.
+    """
     if delivery.job_id is None:
         assert delivery.endpoint_id is not None, "only an endpoint is tested"
         return webhooks.encode_test(delivery.created_at, delivery.endpoint_id)
@@ -178,4 +201,7 @@ def _body(services: Services, delivery: BegunTry) -> bytes | None:
         return None
     assert job.finished_at is not None, "only the end of a job is announced"
     shown = present_job(job, services.links, attempts=job.attempts)
+    assert job.expires_at is not None and delivery.last_tried_at is not None
+    if job.expires_at <= delivery.last_tried_at:  # both by the database's clock
+        shown = without_content(shown)
     return webhooks.encode(delivery.event, job.finished_at, shown.model_dump(mode="json"))

@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import count
 from time import monotonic, sleep
 from typing import TypeVar
@@ -17,6 +16,7 @@ from sqlalchemy import Connection
 
 from app.broker import progress
 from app.broker.connections import WEBHOOK_DUE, wake
+from app.broker.progress import Step
 from app.domain.errors import (
     Canceled,
     DatabaseUnavailable,
@@ -26,6 +26,7 @@ from app.domain.errors import (
 )
 from app.domain.routing.pacing import retry_delay
 from app.objects import Objects
+from app.store.clock import ClockSince
 from app.store.job import attempts, jobs, slots
 from app.store.job.records import BegunJob
 from app.telemetry import attempts_ended, eta_error
@@ -58,6 +59,7 @@ def run(worker: Worker, job_id: UUID, fence: int) -> str:
     if job is None:
         log.info("stale_message_dropped")
         return "stale"
+    clock = ClockSince(job.started_at)
     worker.presence.begun(job.token)
     _announce(worker, job)
     keeper = LeaseKeeper(
@@ -67,10 +69,11 @@ def run(worker: Worker, job_id: UUID, fence: int) -> str:
         stall_limit_s=worker.profile.stall_limit_s,
         attempt_limit_s=worker.profile.attempt_limit_s,
         on_stall=worker.on_stall,
+        deadline_s=job.deadline_in_s,
     )
     with keeper:
         try:
-            outcome = _render(worker, job, keeper)
+            outcome = _render(worker, job, keeper, clock)
         except Superseded:
             outcome = "superseded"
         except Canceled:
@@ -82,7 +85,7 @@ def run(worker: Worker, job_id: UUID, fence: int) -> str:
     attempts_ended.labels(outcome).inc()
     _announce(worker, job)
     if outcome == "succeeded" and job.predicted_s is not None:
-        took_s = (datetime.now(UTC) - job.created_at).total_seconds()
+        took_s = (clock.now() - job.created_at).total_seconds()
         eta_error.observe(abs(job.predicted_s - took_s) / took_s)
     if job.slot is not None:
         _pass_on_slot(worker, job)
@@ -125,8 +128,8 @@ def _begin(worker: Worker, job_id: UUID, fence: int, lease: str) -> BegunJob | N
     )
 
 
-def _render(worker: Worker, job: BegunJob, keeper: LeaseKeeper) -> str:
-    reporter = _Reporter(worker.client, job, keeper)
+def _render(worker: Worker, job: BegunJob, keeper: LeaseKeeper, clock: ClockSince) -> str:
+    reporter = _Reporter(worker.client, job, keeper, clock)
     watch = _Stopwatch()
     picture = worker.objects.get(job.input_key)
     watch.lap("fetch")
@@ -146,7 +149,7 @@ def _render(worker: Worker, job: BegunJob, keeper: LeaseKeeper) -> str:
     if worker.safety is not None:
         worker.safety.refuse_clip(report_frames(decode_mp4(video), reporter))
         watch.lap("check")
-    video = provenance.sign_or_pass(worker.credentials, video)
+    video = provenance.sign_or_pass(worker.credentials, video, clock.now())
     watch.lap("sign")
     # The lease token makes the key this attempt's alone. Two attempts may have one fence, if the
     # database lost a placement in a crash, and must neither overwrite nor delete each other's clip.
@@ -220,8 +223,8 @@ def _finish(worker: Worker, job: BegunJob, keeper: LeaseKeeper, clip: _Clip) -> 
     if row is not None and row.output_key == clip.key:
         return "succeeded"  # an earlier commit succeeded, and its answer was lost
     worker.objects.delete(clip.key)
-    if row is not None and row.lease_token == job.lease_token and row.cancel_requested:
-        raise Canceled("The job was canceled while it rendered.")
+    if row is not None and row.lease_token == job.lease_token and row.state == JobState.PROCESSING:
+        raise Canceled("The job was canceled, or its deadline passed, while it rendered.")
     raise Superseded("Another attempt owns the job.")
 
 
@@ -270,15 +273,17 @@ def _fail(worker: Worker, job: BegunJob, keeper: LeaseKeeper, error: Stillmotion
 class _Reporter:
     """Publishes each step and learns of a request to stop. Works without Redis, too."""
 
-    def __init__(self, client: redis.Redis, job: BegunJob, keeper: LeaseKeeper):
+    def __init__(self, client: redis.Redis, job: BegunJob, keeper: LeaseKeeper, clock: ClockSince):
         self._client, self._job, self._keeper = client, job, keeper
+        self._clock = clock
         self._paused_until = 0.0
 
     def __call__(self, step: int | None) -> None:
         if step is not None and monotonic() >= self._paused_until:
             try:
                 job = self._job
-                if progress.report(self._client, job.id, job.fence, step, job.steps):
+                done = Step(job.fence, step, self._clock.now().timestamp())
+                if progress.report(self._client, job.id, done, job.steps):
                     self._keeper.cancel()
             except redis.RedisError:
                 self._paused_until = monotonic() + PROGRESS_PAUSE_S

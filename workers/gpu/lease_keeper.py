@@ -18,7 +18,8 @@ class LeaseKeeper:
     `renew(step)` returns what `store.attempts.renew` does: True to go on, False if the client asked
     to stop, None if superseded. An unavailable database changes nothing: rendering goes on, and the
     fence decides at Finish. `on_stall` is called once, if nothing advances for `stall_limit_s` or
-    the attempt has run for `attempt_limit_s`; it is expected to end the process.
+    the attempt has run for `attempt_limit_s`; it is expected to end the process. `deadline_s`: the
+    work is told to stop then, too, whether or not anybody else notices.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class LeaseKeeper:
         stall_limit_s: float,
         attempt_limit_s: float,
         on_stall: Callable[[str], None],
+        deadline_s: float | None = None,
     ):
         self._renew = renew
         self._stall_limit_s = stall_limit_s
@@ -35,6 +37,7 @@ class LeaseKeeper:
         self._on_stall = on_stall
         self._step = 0
         self._begun = self._advanced = monotonic()
+        self._deadline = None if deadline_s is None else self._begun + deadline_s
         self._stop: type[Canceled] | type[Superseded] | None = None
         self._ended = Event()
         self._thread = Thread(target=self._run, name="lease-keeper", daemon=True)
@@ -52,6 +55,8 @@ class LeaseKeeper:
         self._advanced = monotonic()
         if step is not None:
             self._step = step
+        if self._deadline is not None and self._advanced >= self._deadline:
+            self.cancel()
         if self._stop is not None:
             raise self._stop("The attempt was told to stop.")
 

@@ -50,7 +50,8 @@ def load(config: Settings, profile: Profile, model_version: str) -> "Credentials
         source_type=GENERATED if profile.network else COMPUTED,
     )
     try:
-        credentials.sign(files("workers.engines.noop").joinpath("noop.mp4").read_bytes())
+        sample = files("workers.engines.noop").joinpath("noop.mp4").read_bytes()
+        credentials.sign(sample, datetime.now(UTC))
     except c2pa.C2paError as error:
         raise ConfigError(f"PROVENANCE_CERT cannot sign clips: {error}") from None
     return credentials
@@ -75,11 +76,12 @@ class Credentials:
         self._agent = {"name": model, "version": model_version}
         self._source_type = source_type
 
-    def sign(self, video: bytes) -> bytes:
+    def sign(self, video: bytes, made_at: datetime) -> bytes:
         """The MP4 with a manifest in its own box. Raises C2paError."""
+        when = made_at.astimezone(UTC).isoformat(timespec="seconds")
         created = {
             "action": "c2pa.created",
-            "when": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "when": when.replace("+00:00", "Z"),
             "digitalSourceType": self._source_type,
             "softwareAgent": self._agent,
         }
@@ -94,8 +96,10 @@ class Credentials:
         return signed.getvalue()
 
 
-def sign_or_pass(credentials: Credentials | None, video: bytes) -> bytes:
+def sign_or_pass(credentials: Credentials | None, video: bytes, made_at: datetime) -> bytes:
     """The signed clip; without credentials, the clip as it is.
+
+    `made_at`: the database's time, which the manifest names.
 
     No clip is lost because of its signature. If signing fails, the clip is delivered unsigned, and
     the log and `stillmotion_clips_signed_total{outcome="failed"}` record it.
@@ -103,7 +107,7 @@ def sign_or_pass(credentials: Credentials | None, video: bytes) -> bytes:
     if credentials is None:
         return video
     try:
-        signed = credentials.sign(video)
+        signed = credentials.sign(video, made_at)
     except Exception as error:
         clips_signed.labels("failed").inc()
         log.error("clip_not_signed", error=str(error))

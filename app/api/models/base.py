@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import partial
+from json import JSONDecodeError
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from pydantic import ValidationError as PydanticError
 from pydantic.fields import FieldInfo
 
+from app.api.models.json_shape import find_bad_shape
 from app.api.models.problem import FieldError
 from app.domain.errors import BadRequest
 from app.public.response_model import Identified, ResponseModel
@@ -23,6 +25,10 @@ class RequestBody(BaseModel):
     """A JSON body. Strict: the string "16" is not a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class EmptyBody(RequestBody):
+    """A body without fields."""
 
 
 class Query(BaseModel):
@@ -110,6 +116,10 @@ M = TypeVar("M", bound=BaseModel)
 def parse_json(model: type[M], body: bytes) -> M:
     """Parse a body strictly. Raises Invalid: 400 invalid_json if it is not JSON, else 422."""
     try:
+        check_shape(body.decode())
+    except ValueError as error:
+        raise Invalid([FieldError("invalid_json", "", _why_not_json(error))], status=400) from None
+    try:
         return model.model_validate_json(body)
     except PydanticError as error:
         not_json = error.errors(include_input=False)[0]["type"] == "json_invalid"
@@ -122,6 +132,24 @@ def parse_strings(model: type[M], values: dict[str, Any]) -> M:
         return model.model_validate(values, strict=False)
     except PydanticError as error:
         raise Invalid(_field_errors(error)) from None
+
+
+def check_shape(text: str, *within: str) -> None:
+    """Check the shape of JSON before the rest. `within`: path of the field that contains it.
+
+    Raises Invalid; ValueError if it is not JSON.
+    """
+    if (bad := find_bad_shape(text)) is not None:
+        path = (*within, *bad.path)
+        raise Invalid([FieldError("invalid_field", pointer(*path), f"{_name(path)}: {bad.fault}.")])
+
+
+def _why_not_json(error: ValueError) -> str:
+    """Where the fault is, without what was sent."""
+    if isinstance(error, JSONDecodeError):
+        what = f"{error.msg[:1].lower()}{error.msg[1:]}"
+        return f"body: not JSON: {what} at line {error.lineno}, column {error.colno}."
+    return "body: not JSON in UTF-8."
 
 
 _CODES = {
@@ -139,12 +167,15 @@ def _field_errors(error: PydanticError) -> list[FieldError]:
         code = _CODES.get(item["type"], "invalid_field")
         if item["type"] == "string_too_long" and path == ["prompt"]:
             code = "prompt_too_long"
-        name = path[0][:64] if path else "body"
         text = item["msg"].removeprefix("Value error, ")
-        detail = f"{name}: {text[:1].lower()}{text[1:]}."
+        detail = f"{_name(path)}: {text[:1].lower()}{text[1:]}."
         found.append(FieldError(code, pointer(*path), detail))
     # An unknown field explains most, and pydantic lists it last.
     return sorted(found, key=lambda each: each.code != "unknown_field")[:MAX_FIELD_ERRORS]
+
+
+def _name(path: Sequence[str]) -> str:
+    return path[0][:64] if path else "body"
 
 
 def pointer(*path: str) -> str:

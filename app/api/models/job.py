@@ -44,6 +44,13 @@ def page_values(args: dict[str, str]) -> dict[str, object]:
     return values | ({"metadata": labels} if labels else {})
 
 
+class EventsQuery(Query):
+    """The query of a stream of events."""
+
+    last_event_id: str | None = Field(default=None, alias="lastEventId")
+    """For clients that cannot send the header `Last-Event-ID`."""
+
+
 class StreamedEvent(ResponseModel):
     """One server-sent event. `status` is sent on every change of state, `progress` on every step,
     `queue` from time to time while the job waits, and `completed` once, at the end."""

@@ -72,7 +72,9 @@ class JobRequest(RequestBody):
     retention_seconds: Retention | None = None
     """How long picture and clip are kept after the end."""
     priority: Annotated[int, Field(ge=0, le=2), WHOLE] = 1
-    """0 paid, 1 interactive, 2 batch: 0 is served first, 2 is refused first."""
+    """0 paid, 1 interactive, 2 batch: 0 is served first, 2 is refused first.
+
+    A key has a best priority, mostly 1."""
 
 
 def _either(one: str, other: str) -> JsonDict:

@@ -1,5 +1,6 @@
 """Regions, routing, and the operators' controls."""
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -19,7 +20,17 @@ class RoutingTable(ResponseModel):
     pinned: bool
     overload: bool
     shed: float
+    """The part of all submits that is refused because all regions together have too much."""
     gap_points: float | None
+
+
+class RegionState(StrEnum):
+    """Whether a region takes new jobs."""
+
+    SERVING = "serving"
+    DRAINED = "drained"  # by an operator; running jobs finish
+    NO_WORKERS = "no_workers"
+    UNKNOWN = "unknown"  # no dispatcher has reported on it lately
 
 
 class RegionStatus(ResponseModel):
@@ -27,6 +38,7 @@ class RegionStatus(ResponseModel):
 
     id: str
     object: Literal["region"]
+    state: RegionState
     default: bool
     rtt_ms: dict[str, float]
     ring: dict[str, str]
@@ -38,7 +50,9 @@ class RegionStatus(ResponseModel):
     """Jobs submitted here per second."""
     report_age_s: float | None
     ceiling: float | None
+    """The load that it should not exceed; null: unknown, or it has no capacity."""
     load: float | None
+    """Planned use of its capacity; null: unknown, or it has no capacity."""
     shares: dict[str, float] | None
     """How this home's demand is split among the regions that serve it."""
     drained: bool

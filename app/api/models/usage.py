@@ -16,6 +16,7 @@ class UsageQuery(Query):
 
     start: Day | None = None
     """Default: 29 days before the end."""
+    # The view fills in the database's today; this default only makes the field optional.
     end: Day = Field(default_factory=lambda: datetime.now(UTC).date(), validate_default=True)
     """Default: today; at most 91 days after the start."""
 

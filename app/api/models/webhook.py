@@ -1,6 +1,7 @@
 """Webhook endpoints, their secrets and deliveries."""
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from app.api.models.base import WHOLE, Page, PageSize, PublicUrl, Query, RequestBody
 from app.public.response_model import Identified, ResponseModel, utc
+from app.store.webhooks.deliveries import Place
 from app.store.webhooks.records import DeliveryRecord, EndpointRecord, SecretRecord
 from stillmotion.signatures import ROTATION_GRACE_S, TEST_EVENT, WebhookEvent
 
@@ -35,6 +37,11 @@ Events = Annotated[
 ]
 
 
+# A delivery's microsecond and its id, so that the list goes on where a removed delivery was.
+CURSOR = "^([0-9]{1,16}[.])?[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 class NewWebhook(RequestBody):
     """A URL to notify of all jobs of the key."""
 
@@ -56,16 +63,12 @@ class Rotation(RequestBody):
     """How long the old secret keeps signing too."""
 
 
-class EmptyBody(RequestBody):
-    """A body without fields."""
-
-
 class DeliveryQuery(Query):
     """The query of the list of deliveries."""
 
     limit: PageSize = 20
-    after: UUID | None = None
-    """The `next` of the previous page."""
+    after: Annotated[str, Field(pattern=CURSOR)] | None = None
+    """The `next` of the previous page, or the id of a delivery."""
     state: State | None = None
     event: EventName | None = None
     job_id: UUID | None = None
@@ -123,8 +126,14 @@ class Delivery(Identified):
     last_error: str | None
 
 
-class DeliveryPage(Page[Delivery]):
+class DeliveryPage(ResponseModel):
     """Deliveries, newest first."""
+
+    object: Literal["list"]
+    data: list[Delivery]
+    has_more: bool
+    next: str | None
+    """Send it as `after` to get the following page; null on the last page."""
 
 
 def present_webhook(endpoint: EndpointRecord) -> Webhook:
@@ -144,12 +153,12 @@ def _webhook_fields(endpoint: EndpointRecord) -> dict[str, Any]:
         "disabled_reason": endpoint.disabled_reason,
         "disabled_at": utc(endpoint.disabled_at),
         "created_at": utc(endpoint.created_at),
-        "previous_secret_until": _if_ahead(endpoint.webhook_previous_until),
+        "previous_secret_until": utc(endpoint.webhook_previous_until),
     }
 
 
 def present_secret(secret: str, record: EndpointRecord | SecretRecord) -> Secret:
-    return Secret(secret=secret, previous_secret_until=_if_ahead(record.webhook_previous_until))
+    return Secret(secret=secret, previous_secret_until=utc(record.webhook_previous_until))
 
 
 def present_delivery(delivery: DeliveryRecord) -> Delivery:
@@ -175,6 +184,24 @@ def present_delivery(delivery: DeliveryRecord) -> Delivery:
     )
 
 
-def _if_ahead(moment: datetime | None) -> datetime | None:
-    """The moment, unless it has passed."""
-    return None if moment is None or moment <= datetime.now(UTC) else utc(moment)
+def present_deliveries(found: Sequence[DeliveryRecord], limit: int) -> DeliveryPage:
+    """A page of `limit`; one delivery more announces a following page."""
+    shown, has_more = found[:limit], len(found) > limit
+    following = None
+    if has_more:
+        micros = (utc(shown[-1].created_at) - _EPOCH) // timedelta(microseconds=1)
+        following = f"{micros}.{shown[-1].id}"
+    return DeliveryPage(
+        object="list",
+        data=[present_delivery(each) for each in shown],
+        has_more=has_more,
+        next=following,
+    )
+
+
+def place_after(cursor: str) -> Place | UUID:
+    """The place that a cursor of the form CURSOR names, or the id of a delivery."""
+    micros, _, delivery_id = cursor.rpartition(".")
+    if not micros:
+        return UUID(delivery_id)
+    return Place(_EPOCH + timedelta(microseconds=int(micros)), UUID(delivery_id))

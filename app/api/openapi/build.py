@@ -282,7 +282,7 @@ class _Builder:
 
 _PROBLEM_HEADERS = {
     401: ("WWW-Authenticate",),
-    429: ("Retry-After", *shared.SUBMIT_HEADERS),
+    429: ("Retry-After", *shared.RATE_HEADERS),
     503: ("Retry-After",),
 }
 
@@ -322,10 +322,14 @@ def _codes(rule: Rule, method: str, operation: Operation) -> set[str]:
         codes |= {"cross_site_request"} if method in UNSAFE else set()
     if operation.scope in ("jobs", "admin"):
         codes.add("insufficient_scope")
-    if operation.query is not None:
+    if operation.query is not None or operation.takes_no_query:
         codes |= {"unknown_field", "invalid_field"}
     if operation.body is not None:
         codes |= {"invalid_json", "unknown_field", "missing_field", "invalid_field"}
+    if operation.form is not None:
+        codes.add("invalid_form")
+    if operation.may_be_empty:
+        codes.add("unsupported_media_type")
     if operation.body is not None or operation.form is not None:
         codes |= {"bad_request", "body_too_large"}
     return codes

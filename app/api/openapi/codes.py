@@ -15,9 +15,11 @@ CODES: dict[str, tuple[int, str]] = {
     "too_many_attempts": (429, "Too many sign-ins from this address; see Retry-After."),
     "insufficient_scope": (403, "The API key may not do this."),
     "rate_limited": (429, "The key submits more per minute than it may; see Retry-After."),
+    "upload_limit_reached": (429, "The key uploads more per day than it may; see Retry-After."),
     # The request.
     "bad_request": (400, "The request cannot be read as HTTP."),
     "invalid_json": (400, "The body is not JSON."),
+    "invalid_form": (400, "The body is not a form: multipart/form-data with a name for each part."),
     "invalid_idempotency_key": (400, "Idempotency-Key must be 1 to 255 visible ASCII characters."),
     "invalid_last_event_id": (400, "Last-Event-ID is not the id of an event of this job."),
     "upload_size_mismatch": (400, "The upload differs in size from what its URL was signed for."),
@@ -26,6 +28,10 @@ CODES: dict[str, tuple[int, str]] = {
     "invalid_field": (422, "A field has an invalid value."),
     "prompt_too_long": (422, "The prompt is longer than 1000 characters."),
     "invalid_cancel_after": (422, "Cancel-After is not a duration, or contradicts the body."),
+    "priority_not_allowed": (
+        422,
+        "The key may not ask for this priority; see the detail.",
+    ),
     "unknown_region": (422, "No such region."),
     "unknown_model": (422, "No such model."),
     "idempotency_key_reused": (422, "The Idempotency-Key was used with another request."),
@@ -33,7 +39,10 @@ CODES: dict[str, tuple[int, str]] = {
     # Pictures and URLs.
     **{code: (status, detail) for code, (status, detail) in REFUSALS.items()},
     "upload_not_found": (422, "Nothing was uploaded under this id, or the upload has expired."),
-    "url_not_allowed": (422, "The URL must be https and lead to the public internet."),
+    "url_not_allowed": (
+        422,
+        "The URL must be https and lead to the public internet; OUTBOUND_ALLOW has exceptions.",
+    ),
     "url_unreachable": (422, "The URL's server does not respond."),
     "url_timeout": (422, "The URL's server took too long."),
     "url_redirects": (422, "The URL redirects; send the final address instead."),

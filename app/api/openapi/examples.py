@@ -108,7 +108,7 @@ _INSTANCES: list[BaseModel] = [
     JobMessage(
         type=WebhookEvent.SUCCEEDED,
         timestamp=T2,
-        data=JobMessageData(job=AnnouncedJob.model_validate(JOB.model_dump())),
+        data=JobMessageData(job=AnnouncedJob.model_validate(JOB.model_dump()), truncated=[]),
     ),
     Video(
         id=ID,

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Literal, ParamSpec, get_args
 
-from flask import Response
+from flask import Response, request
 from pydantic import BaseModel
 from werkzeug.wrappers import Response as AnyResponse
 
+from app.api.models.base import Query
+from app.api.models.query_string import parse_query
 from app.pictures.normaliser import REFUSALS
 from app.public.response_model import ResponseModel
 
@@ -44,6 +46,7 @@ SUBMIT_CODES = (
     "job_deleted",
     "unsupported_media_type",
     "prompt_too_long",
+    "priority_not_allowed",
     "unknown_region",
     "unknown_model",
     "content_rejected",
@@ -108,10 +111,17 @@ class Operation:
     def __call__(self, view: Callable[P, Result]) -> Callable[P, AnyResponse]:
         @wraps(view)
         def respond(*args: P.args, **kwargs: P.kwargs) -> AnyResponse:
+            if self.takes_no_query:
+                parse_query(Query, request.query_string)
             return self._response(view(*args, **kwargs))
 
         respond.operation = self  # type: ignore[attr-defined]  # build.py reads it
         return respond
+
+    @property
+    def takes_no_query(self) -> bool:
+        """Whether a parameter is refused: it would do nothing. Probes and files may have any."""
+        return self.query is None and self.scope is not None
 
     def _response(self, result: Result) -> AnyResponse:
         """Serialise what a view returned. Raises TypeError for an undeclared status or model."""

@@ -118,12 +118,13 @@ RESPONSE_HEADERS: dict[str, JsonSchema] = {
         "schema": {"type": "integer", "minimum": 1},
     },
     "RateLimit": {
-        "description": "`r` submits are left; the full quota is back in `t` seconds"
-        " (draft-ietf-httpapi-ratelimit-headers). Only for keys with a limit.",
+        "description": "`r` submits, or bytes of uploads, are left; the full quota is back in `t`"
+        " seconds (draft-ietf-httpapi-ratelimit-headers). Only for keys with a limit.",
         "schema": {"type": "string"},
     },
     "RateLimit-Policy": {
-        "description": "`q` submits per `w` seconds. Only for keys with a limit.",
+        "description": "`q` submits, or bytes of uploads, per `w` seconds. Only for keys with a"
+        " limit.",
         "schema": {"type": "string"},
     },
     "Idempotency-Replayed": {
@@ -144,7 +145,7 @@ RESPONSE_HEADERS: dict[str, JsonSchema] = {
     "Content-Range": {"schema": {"type": "string"}},
 }
 
-SUBMIT_HEADERS = ("RateLimit", "RateLimit-Policy")
+RATE_HEADERS = ("RateLimit", "RateLimit-Policy")
 
 # Sent to webhook receivers, by Standard Webhooks.
 WEBHOOK_HEADERS: dict[str, JsonSchema] = {

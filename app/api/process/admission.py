@@ -1,13 +1,15 @@
 """Decides at submit whether to take a job now or to refuse it with a time to retry."""
 
 import random
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
-from time import monotonic, time
+from time import monotonic
 
 import redis
 
+from app.api.process.forecast import Forecaster
 from app.broker import traffic
 from app.broker.claims import Claims, PoolState
 from app.broker.connections import RegionRedis
@@ -19,6 +21,7 @@ from app.domain.routing.load import SMALL_POOL
 from app.domain.routing.pacing import execution_delay
 from app.domain.routing.table import Mode
 from app.domain.routing.topology import Pool, Ring
+from app.store.job.queue import Backlog
 from app.store.session import Store
 from app.store.traffic import demand
 from app.telemetry import shed_submits
@@ -35,7 +38,7 @@ class Region:
     ready: int
     idle: int
     waiting: int
-    service_s: float
+    service_s: float | None  # of a waiting job; None: not known yet
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Admission:
     store: Store
     redis: RegionRedis
     traffic: Traffic
+    forecaster: Forecaster
     _lock: Lock = field(default_factory=Lock)
     _live: dict[str, tuple[float, Region]] = field(default_factory=dict)
 
@@ -55,7 +59,9 @@ class Admission:
         """Seconds to hold the job back before it is placed, mostly 0. Raises Overloaded.
 
         If nothing is known, or no worker is up at all, jobs are taken: they wait in Postgres for
-        as long as their users allow. Dry runs do not count as demand.
+        as long as their users allow. So are they until some job has shown how long jobs take: an
+        assumed time could turn away a backlog that is gone in a second. Dry runs do not count as
+        demand.
         """
         try:
             return self._check(order, priority, max_queue_s)
@@ -66,7 +72,7 @@ class Admission:
 
     def _check(self, order: RoutingRequest, priority: int, max_queue_s: float) -> float:
         snapshot = self.traffic.current()
-        now = time()
+        now = self.traffic.now()
         if not self.settings.admission or order.home not in snapshot.known(now):
             return 0.0
         regions = self._regions(order, snapshot, now)
@@ -98,19 +104,20 @@ class Admission:
             if name in decided.drained:
                 continue
             if name not in known:
-                found[name] = Region(0, 0, 0, self.settings.assumed_service_s)
+                found[name] = Region(0, 0, 0, None)
                 continue
             report = known[name].report
+            service_s = report.service_s if known[name].measured else None
             cap = decided.caps.get(name, report.ready)
             if name == order.home:
-                found[name] = self._look(name, cap, report.service_s)
+                found[name] = self._look(name, cap, service_s)
             else:
                 ready = min(report.ready, cap)
                 idle = max(0, ready - report.busy)
-                found[name] = Region(ready, idle, report.waiting, report.service_s)
+                found[name] = Region(ready, idle, report.waiting, service_s)
         return found
 
-    def _look(self, name: str, cap: int, service_s: float) -> Region:
+    def _look(self, name: str, cap: int, service_s: float | None) -> Region:
         """The home right now: a report a few seconds old would let a burst in, or keep it out."""
         with self._lock:
             known = self._live.get(name)
@@ -122,13 +129,30 @@ class Admission:
                 pools = [claims.look(Pool(name, profile)) for profile in profiles]
                 with self.store.autocommit() as conn:
                     waiting = demand.waiting(conn, [name], profiles)[name]
+                service_s = self._each_s(waiting, name) or service_s
             except (redis.RedisError, DatabaseUnavailable):
                 return Region(0, 0, 0, service_s)  # unknown: refuse nobody for it
             seen = PoolState(*map(sum, zip(*pools, strict=True)))
             ready = min(seen.ready, cap)
-            region = Region(ready, max(0, ready - seen.ready + seen.free), waiting, service_s)
+            idle = max(0, ready - seen.ready + seen.free)
+            region = Region(ready, idle, demand.count(waiting), service_s)
             self._live[name] = monotonic() + LIVE_S, region
         return region
+
+    def _each_s(self, waiting: Mapping[str, Backlog], region: str) -> float | None:
+        """Seconds that each job of these backlogs, by profile, will take; None: not known.
+
+        Unlike a region's report this knows the jobs' sizes, and does not lag behind by 5 s.
+        """
+        work_s = 0.0
+        for profile, backlog in waiting.items():
+            if backlog.jobs:
+                times = self.forecaster.view(profile).times
+                if times is None:
+                    return None
+                work_s += backlog.jobs * times.of(backlog.cost / backlog.jobs, region)
+        count = demand.count(waiting)
+        return work_s / count if count else None
 
     def _admit(
         self,
@@ -138,7 +162,11 @@ class Admission:
         snapshot: Snapshot,
         now: float,
     ) -> None:
-        service_s = next(iter(regions.values())).service_s
+        service_s = next(
+            (region.service_s for region in regions.values() if region.service_s is not None), None
+        )
+        if service_s is None:
+            return
         wait_s = wait_among(
             regions,
             {name: region.waiting for name, region in regions.items()},
@@ -192,7 +220,8 @@ class Admission:
         if home.ready == 0 or wanted == "off" or (wanted == "batch" and kind is not Class.BATCH):
             return 0.0
         utilisation = 1.0 - home.idle / home.ready
-        return execution_delay(utilisation, home.service_s, random.random(), random.random())
+        service_s = self.settings.assumed_service_s if home.service_s is None else home.service_s
+        return execution_delay(utilisation, service_s, random.random(), random.random())
 
     def _count_refused(self, home: str, code: str) -> None:
         """The controller needs all demand, including refused submits."""

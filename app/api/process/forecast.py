@@ -1,14 +1,19 @@
 """Predicts when a job will be done, from its queue position, the workers and recent jobs."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heapreplace
 from threading import Lock
 
 from app.domain.job.eta import begins_in_s, left_s
+from app.domain.job.service_time import ServiceTimes, learn
 from app.domain.routing.topology import Pool, Topology
+from app.store.job.queue import Backlog
 from app.store.job.records import JobRecord
+from app.store.job.slot_queue import SlotQueue
 from app.store.reports import service_times
+from app.store.reports.service_times import Running
 from app.store.session import Store
 from stillmotion.states import JobState
 
@@ -23,17 +28,17 @@ class View:
 
     at: float
     idle: Mapping[str, int]  # region -> idle workers
-    busy: Mapping[str, list[float]]  # region -> how long each busy worker has worked
-    service_s: Mapping[str, float]  # region -> duration of a job there
+    busy: Mapping[str, list[Running]]  # region -> what each busy worker works on
+    times: ServiceTimes | None  # None: no job of the profile has succeeded yet
 
 
-@dataclass
 class _Known:
-    view: View | None = None
-    again_at: float = 0.0
-    service_s: Mapping[str, float] = field(default_factory=dict)
-    service_at: float = 0.0
-    lock: Lock = field(default_factory=Lock)
+    def __init__(self) -> None:
+        self.view: View | None = None
+        self.again_at = 0.0
+        self.times: ServiceTimes | None = None
+        self.times_at = 0.0
+        self.lock = Lock()
 
 
 @dataclass(frozen=True)
@@ -54,29 +59,54 @@ class Forecaster:
         self._known: dict[str, _Known] = {}
 
     def queued(
-        self, profile: str, region: str, ahead: int | None, *, movable: bool
+        self,
+        profile: str,
+        region: str,
+        ahead: Backlog | None,
+        *,
+        cost: float,
+        movable: bool,
+        limited: SlotQueue | None = None,
     ) -> Forecast | None:
-        """For a job waiting in `region` behind `ahead` others. None: unknown.
+        """For a job of this cost that waits in `region` behind `ahead`. None: unknown.
 
         `movable`: it may leave the region, so idle workers elsewhere serve its queue too.
+        `limited`: what it waits for first, if its key is at its concurrency limit.
         Raises DatabaseUnavailable.
         """
         view = self.view(profile)
-        service_s = self._service_s(view, region)
-        if service_s is None or ahead is None:
+        if view.times is None or ahead is None:
             return None
+        service_s = view.times.of(cost, region)
+        free_in = self._free_in_s(view, view.times, region, movable=movable)
+        if limited is not None:
+            # By then its key's own jobs in front need workers, too.
+            ahead = Backlog(ahead.jobs + limited.ahead.jobs, ahead.cost + limited.ahead.cost)
+        begins_s = begins_in_s(ahead.jobs, free_in, _each_s(view.times, ahead, region, service_s))
+        if begins_s is None:
+            return None
+        if limited is not None:
+            begins_s = max(begins_s, _slot_in_s(limited, view.times, region, free_in))
+        return Forecast(begins_s, begins_s + service_s)
+
+    def _free_in_s(
+        self, view: View, times: ServiceTimes, region: str, *, movable: bool
+    ) -> list[float]:
+        """For each worker that serves the region's queue, the seconds until it is free."""
         age_s = time.monotonic() - view.at
-        free_in = [left_s(age_s + elapsed, service_s) for elapsed in view.busy.get(region, ())]
+        free_in = [
+            left_s(age_s + elapsed_s, times.of(cost, region))
+            for cost, elapsed_s in view.busy.get(region, ())
+        ]
         regions = self._topology.names if movable else [region]
-        free_in += [0.0] * sum(view.idle.get(name, 0) for name in regions)
-        begins_s = begins_in_s(ahead, free_in, service_s)
-        return None if begins_s is None else Forecast(begins_s, begins_s + service_s)
+        return free_in + [0.0] * sum(view.idle.get(name, 0) for name in regions)
 
     def running(self, job: JobRecord, elapsed_s: float, step: int) -> Forecast | None:
         """For a job that is placed or processing. Raises DatabaseUnavailable."""
-        service_s = self._service_s(self.view(job.profile), job.region)
-        if service_s is None:
+        times = self.view(job.profile).times
+        if times is None:
             return None
+        service_s = times.of(job.cost, job.region)
         if job.state == JobState.STARTING:
             return Forecast(0.0, service_s)
         return Forecast(0.0, left_s(elapsed_s, service_s, step, job.steps))
@@ -101,15 +131,41 @@ class Forecaster:
     def _look(self, profile: str, known: _Known, now: float) -> View:
         with self._store.autocommit() as conn:
             busy = service_times.busy(conn, profile)
-            if now >= known.service_at:
-                known.service_s = service_times.recent(conn, profile)
-                known.service_at = now + SERVICE_EVERY_S
+            if now >= known.times_at:
+                known.times = learn(service_times.recent(conn, profile))
+                known.times_at = now + SERVICE_EVERY_S
         idle = {name: self._idle(Pool(name, profile)) or 0 for name in self._topology.names}
-        return View(now, idle, busy, known.service_s)
+        return View(now, idle, busy, known.times)
 
-    def _service_s(self, view: View, region: str | None) -> float | None:
-        """Duration of a job in the region, or the mean of the others if none has ended there."""
-        known = view.service_s
-        if region is not None and region in known:
-            return known[region]
-        return sum(known.values()) / len(known) if known else None
+
+def _each_s(times: ServiceTimes, jobs: Backlog, region: str, otherwise_s: float) -> float:
+    """Seconds that each of these jobs takes on average."""
+    return times.of(jobs.cost / jobs.jobs, region) if jobs.jobs else otherwise_s
+
+
+def _slot_in_s(
+    limited: SlotQueue, times: ServiceTimes, region: str, free_in_s: Sequence[float]
+) -> float:
+    """Seconds until a job that waits for a slot gets one.
+
+    The slots serve the key's jobs as workers serve a queue: each is busy until its job has ended.
+    """
+    if limited.limit - len(limited.holders) > limited.ahead.jobs:
+        return 0.0
+    free_in = [0.0] * (limited.limit - len(limited.holders))
+    workers = list(free_in_s)
+    heapify(workers)
+    for holder in limited.holders:
+        service_s = times.of(holder.cost, holder.region or region)
+        if holder.state == JobState.PROCESSING:
+            free_in.append(left_s(holder.elapsed_s, service_s))
+        else:
+            # It needs a worker first, as those before it did.
+            begins_s = workers[0] if workers else 0.0
+            free_in.append(begins_s + service_s)
+            if workers:
+                heapreplace(workers, begins_s + service_s)
+    # If the limit was lowered, the first slots that become free are given to nobody.
+    free_in = sorted(free_in)[len(free_in) - limited.limit :] if limited.limit else []
+    each_s = _each_s(times, limited.ahead, region, 0.0)
+    return begins_in_s(limited.ahead.jobs, free_in, each_s) or 0.0

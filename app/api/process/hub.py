@@ -57,15 +57,15 @@ class Followed:
             self._news.wait_for(lambda: self.version != version, timeout_s)
             return self.version
 
-    def apply_row(self, row: JobVersion) -> None:
-        """Take over what the job's row says."""
+    def apply_row(self, row: JobVersion, at: float) -> None:
+        """Take over what the job's row says, read at Unix time `at`."""
         state, fence = JobState(row.state), row.fence
         with self._news:
             if (state, fence) != (self.state, self.fence):
                 self.state, self.fence = state, fence
                 self._notify()
             if state is JobState.PROCESSING and (fence, row.step) > self.step[:2]:
-                self.step = Step(fence, row.step, time.time())
+                self.step = Step(fence, row.step, at)
                 self._notify()
         self.region = _region(row)
 
@@ -90,8 +90,9 @@ def _region(row: JobRecord | JobVersion) -> str:
 class Hub:
     """The followed jobs of one process."""
 
-    def __init__(self, store: Store, regions: RegionRedis):
+    def __init__(self, store: Store, regions: RegionRedis, clock: Callable[[], float]):
         self._store = store
+        self._clock = clock
         self._regions = regions
         self._lock = Lock()
         self._jobs: dict[UUID, Followed] = {}
@@ -180,7 +181,7 @@ class Hub:
             if followed is None:
                 continue
             before = followed.region
-            followed.apply_row(row)
+            followed.apply_row(row, self._clock())
             if followed.region != before:
                 self._subscribe(followed.region)
 

@@ -26,6 +26,7 @@ class KeyCache:
         self._store = store
         self._lock = Lock()
         self._known: dict[bytes, tuple[ApiKey, float]] = {}  # by digest, and by id
+        self._looking: set[bytes] = set()
 
     def find(self, plain: str) -> ApiKey | None:
         """The live key with this plain text. Raises DatabaseUnavailable."""
@@ -40,12 +41,20 @@ class KeyCache:
         key, until = self._known.get(name, (None, 0.0))
         if key is not None and now < until:
             return key
-        with self._store.autocommit() as conn:
-            key = look(conn)
         with self._lock:
-            self._known.pop(name, None)
-            if key is not None:
-                if len(self._known) >= MAX_REMEMBERED:
-                    self._known.clear()
-                self._known[name] = key, now + REMEMBER_S
+            if key is not None and name in self._looking:
+                return key  # somebody is asking already: a key with 200 streams asks once
+            self._looking.add(name)
+        try:
+            with self._store.autocommit() as conn:
+                key = look(conn)
+            with self._lock:
+                self._known.pop(name, None)
+                if key is not None:
+                    if len(self._known) >= MAX_REMEMBERED:
+                        self._known.clear()
+                    self._known[name] = key, now + REMEMBER_S
+        finally:
+            with self._lock:
+                self._looking.discard(name)
         return key

@@ -11,6 +11,7 @@ from flask import current_app
 
 from app import safety
 from app.api.process.admission import Admission
+from app.api.process.byte_budget import ByteBudget
 from app.api.process.forecast import Forecaster
 from app.api.process.gate import Gate
 from app.api.process.hub import Hub
@@ -24,6 +25,7 @@ from app.objects import objects_for
 from app.outbound import parse_allow
 from app.pictures.normaliser import Normaliser
 from app.public.links import Links
+from app.store.clock import DatabaseClock
 from app.store.job.records import JobRecord
 from app.store.session import Store
 from app.traffic import Traffic
@@ -33,6 +35,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 REDIS_REST_S = 1.0
+PICTURE_BYTES = 64_000_000  # of pictures as they were sent, in memory at once
 
 
 class Services:
@@ -46,21 +49,23 @@ class Services:
             pool_size=settings.database_pool_size,
             timeout_s=settings.database_timeout_s,
         )
-        self.objects = objects_for(settings)
+        self.clock = DatabaseClock(self.store)
+        self.objects = objects_for(settings, self.clock)
         self.keys = KeyCache(self.store)
         try:
             self.allow = parse_allow(settings.outbound_allow)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         self.normaliser = Normaliser(settings.normaliser_processes)
+        self.picture_memory = ByteBudget(max(PICTURE_BYTES, settings.max_upload_mb * 1_000_000))
         self.redis = RegionRedis(settings)
-        self.traffic = Traffic(settings, self.store, self.redis)
-        self.admission = Admission(settings, self.store, self.redis, self.traffic)
-        self.links = Links.of(settings, self.objects)
+        self.traffic = Traffic(settings, self.store, self.redis, clock=self.clock)
+        self.forecaster = Forecaster(self.store, self.topology, self.idle)
+        self.admission = Admission(settings, self.store, self.redis, self.traffic, self.forecaster)
+        self.links = Links.of(settings, self.objects, self.clock)
         self.safety = safety.load(settings.safety_check)
         self.gate = Gate(settings.api_threads, settings.api_waiters)
-        self.hub = Hub(self.store, self.redis)
-        self.forecaster = Forecaster(self.store, self.topology, self.idle)
+        self.hub = Hub(self.store, self.redis, self.clock)
         self._resting: dict[str, float] = {}
 
     def wake(self) -> None:

@@ -5,9 +5,7 @@ that refusing is what stays cheap for an overloaded service.
 """
 
 import secrets
-import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -23,7 +21,8 @@ from app.domain.errors import BadRequest, StorageUnavailable
 from app.domain.job.state import uuid7
 from app.domain.routing.candidates import RoutingRequest
 from app.pictures.normaliser import Picture
-from app.store.job import fair, jobs, slots
+from app.store import keys
+from app.store.job import fair, jobs, slot_queue, slots
 from app.store.job.jobs import NewJob
 from app.store.job.records import JobRecord
 from app.store.keys import ApiKey
@@ -50,8 +49,8 @@ def accept(services: Services, submission: Submission) -> Accepted:
     """
     if (known := _find_earlier(services, submission)) is not None:
         return Accepted(known, replayed=True)
-    plan = make_plan(submission.job_request, services.settings, services.allow)
-    job_id = _new_id()
+    plan = make_plan(submission.job_request, services.settings, services.allow, submission.caller)
+    job_id = _new_id(services)
     delay_s = _admit(services, plan, job_id)
     picture = _prepare_picture(services, submission, plan)
     new = _place_in_queue(services, submission.caller, plan, job_id, delay_s)
@@ -70,19 +69,27 @@ def accept(services: Services, submission: Submission) -> Accepted:
 
 def estimate(services: Services, submission: Submission) -> Estimate:
     """What `accept` would lead to. Stores nothing. Raises as `accept` does."""
-    plan = make_plan(submission.job_request, services.settings, services.allow)
-    _admit(services, plan, _new_id(), dry_run=True)
+    plan = make_plan(submission.job_request, services.settings, services.allow, submission.caller)
+    _admit(services, plan, _new_id(services), dry_run=True)
     _prepare_picture(services, submission, plan)
-    asked, profile = plan.job_request, plan.profile.name
+    asked, profile, caller = plan.job_request, plan.profile.name, submission.caller
     with services.store.autocommit() as conn:
         ahead = fair.peek(
             conn,
-            submission.caller.id,
+            caller.id,
             profile=profile,
             region=plan.region,
-            priority=asked.priority,
+            priority=plan.priority,
         )
-    forecast = services.forecaster.queued(profile, plan.region, ahead, movable=plan.movable)
+        limited = slot_queue.queue_for_next(
+            conn, caller.id, _concurrency(services, caller), priority=plan.priority
+        )
+    forecast = services.forecaster.queued(
+        profile, plan.region, ahead, cost=plan.cost, movable=plan.movable, limited=limited
+    )
+    position = None
+    if ahead is not None:
+        position = ahead.jobs + (0 if limited is None else limited.ahead.jobs)
     return Estimate(
         object="estimate",
         model=profile,
@@ -93,7 +100,7 @@ def estimate(services: Services, submission: Submission) -> Estimate:
             predicted=_predicted_region(services, plan),
         ),
         queue=EstimatedQueue(
-            position=ahead,
+            position=position,
             wait_seconds=None if forecast is None else round(forecast.begins_s, 3),
         ),
         eta_seconds=None if forecast is None else round(forecast.done_s, 3),
@@ -122,8 +129,9 @@ def _find_earlier(services: Services, submission: Submission) -> JobRecord | Non
     return job
 
 
-def _new_id() -> UUID:
-    return uuid7(time.time_ns() // 1_000_000, secrets.randbits(74))
+def _new_id(services: Services) -> UUID:
+    """Ids grow with the database's time: lists and demand are read by it."""
+    return uuid7(int(services.clock() * 1000), secrets.randbits(74))
 
 
 def _admit(services: Services, plan: Plan, job_id: UUID, *, dry_run: bool = False) -> float:
@@ -131,32 +139,39 @@ def _admit(services: Services, plan: Plan, job_id: UUID, *, dry_run: bool = Fals
     asked = plan.job_request
     routing = RoutingRequest(job_id, plan.region, asked.policy, asked.allowed_regions)
     return services.admission.check(
-        routing, asked.priority, asked.max_queue_seconds, dry_run=dry_run
+        routing, plan.priority, asked.max_queue_seconds, dry_run=dry_run
     )
 
 
 def _prepare_picture(services: Services, submission: Submission, plan: Plan) -> Picture:
     """The normalised picture, checked by the content check if there is one."""
-    source = submission.picture
-    data = source.load(services.settings, services.allow, services.objects, submission.caller.id)
-    # To the model's largest size, not this job's: most pictures then need no scaling, which is
-    # two thirds of the work, and the worker scales anyway.
-    try:
-        picture = services.normaliser.normalise(data, max_side=plan.profile.max_size)
-    except BadRequest as error:
-        error.pointer = source.pointer
-        raise
+    picture = _normalise(services, submission, plan)
     if services.safety is not None:
-        services.safety.refuse_order(plan.job_request.prompt, picture.data, source.pointer)
+        services.safety.refuse_order(
+            plan.job_request.prompt, picture.data, submission.picture.pointer
+        )
     return picture
+
+
+def _normalise(services: Services, submission: Submission, plan: Plan) -> Picture:
+    source = submission.picture
+    with source.load(services, submission.caller.id) as data:
+        # To the model's largest size, not this job's: most pictures then need no scaling, which is
+        # two thirds of the work, and the worker scales anyway.
+        try:
+            return services.normaliser.normalise(data, max_side=plan.profile.max_size)
+        except BadRequest as error:
+            code, detail, status = error.code, error.detail, error.status
+        del data
+    # Raised anew: the traceback of the first one keeps the picture in memory, uncounted.
+    raise BadRequest(code, detail, status=status, pointer=source.pointer)
 
 
 def _place_in_queue(
     services: Services, caller: ApiKey, plan: Plan, job_id: UUID, delay_s: float
 ) -> NewJob:
     """The job with its place in the queue and its predicted end."""
-    now = datetime.now(UTC)
-    new = plan.new_job(job_id, caller.id, secrets.randbits(63), now)
+    new = plan.new_job(job_id, caller.id, secrets.randbits(63))
     with services.store.autocommit() as conn:
         stamp = fair.stamp(
             conn,
@@ -166,14 +181,23 @@ def _place_in_queue(
             priority=new.priority,
             cost=new.cost,
         )
+        # Only for the prediction: whether it gets a slot is decided in its transaction.
+        limited = slot_queue.queue_for_next(
+            conn, caller.id, _concurrency(services, caller), priority=new.priority
+        )
     forecast = services.forecaster.queued(
-        new.profile, new.home_region, stamp.ahead, movable=plan.movable
+        new.profile,
+        new.home_region,
+        stamp.ahead,
+        cost=new.cost,
+        movable=plan.movable,
+        limited=limited,
     )
     done_in_s = job_view.done_in_s(forecast)
     return replace(
         new,
         vstart=stamp.vstart,
-        not_before=now + timedelta(seconds=delay_s) if delay_s > 0.0 else None,
+        hold_s=delay_s,
         predicted_s=None if done_in_s is None else delay_s + done_in_s,
     )
 
@@ -183,9 +207,7 @@ def _write(services: Services, submission: Submission, new: NewJob) -> JobRecord
     idempotency = None
     if submission.idempotency_key is not None:
         idempotency = (submission.idempotency_key, submission.fingerprint)
-    limit = submission.caller.max_concurrency
-    if limit is None:
-        limit = services.settings.key_concurrency or None
+    limit = _concurrency(services, submission.caller)
     inserted = False
     try:
         with services.store.begin() as tx:
@@ -202,6 +224,11 @@ def _write(services: Services, submission: Submission, new: NewJob) -> JobRecord
             _discard(services, new.input_key)
         raise
     return job
+
+
+def _concurrency(services: Services, caller: ApiKey) -> int | None:
+    """How many live jobs the caller may have at a time. None: any number."""
+    return keys.limit(caller.max_concurrency, services.settings.key_concurrency)
 
 
 def _discard(services: Services, key: str) -> None:

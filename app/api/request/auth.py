@@ -7,7 +7,7 @@ from flask import g, request
 
 from app.api.process.services import get_services
 from app.api.request import session_cookie
-from app.domain.errors import BadRequest
+from app.domain.errors import BadRequest, DatabaseUnavailable
 from app.store import keys
 from app.store.keys import ApiKey
 
@@ -38,10 +38,26 @@ def is_operator() -> bool:
     return "admin" in g.api_key.scopes
 
 
-def _require_scope(scope: str) -> None:
-    if scope not in g.api_key.scopes:
+def require_jobs_or_admin() -> None:
+    """Like `require_key`, for keys of either scope. Raises also insufficient_scope (403)."""
+    require_key()
+    _require_scope("jobs", "admin")
+
+
+def require_still_live() -> None:
+    """For requests that wait. Raises BadRequest (401) if their key was revoked meanwhile."""
+    try:
+        key = get_services().keys.get(g.api_key.id)
+    except DatabaseUnavailable:
+        return  # a job cannot be read either
+    if key is None:
+        raise _revoked() if "Authorization" in request.headers else _signed_out()
+
+
+def _require_scope(*any_of: str) -> None:
+    if not set(any_of) & set(g.api_key.scopes):
         raise BadRequest(
-            "insufficient_scope", f"The API key lacks the scope `{scope}`.", status=403
+            "insufficient_scope", f"The API key lacks the scope `{any_of[0]}`.", status=403
         )
 
 
@@ -51,7 +67,7 @@ def _bearer() -> ApiKey:
         raise _missing()
     key = find_key(token.strip())
     if key is None:
-        raise BadRequest("invalid_api_key", "The API key is unknown or revoked.", status=401)
+        raise _revoked()
     return key
 
 
@@ -60,10 +76,18 @@ def _session() -> ApiKey:
         raise _missing()
     key = session_key()
     if key is None:
-        raise BadRequest("invalid_session", "The session has ended; sign in again.", status=401)
+        raise _signed_out()
     # Browsers send the cookie unasked, so another site may have caused the request.
     session_cookie.require_same_origin()
     return key
+
+
+def _revoked() -> BadRequest:
+    return BadRequest("invalid_api_key", "The API key is unknown or revoked.", status=401)
+
+
+def _signed_out() -> BadRequest:
+    return BadRequest("invalid_session", "The session has ended; sign in again.", status=401)
 
 
 def _missing() -> BadRequest:

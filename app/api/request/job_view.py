@@ -1,6 +1,6 @@
 """A job as its owner sees it right now: its record, plus its queue position and its progress."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from math import ceil
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from app.api.process.services import Services
 from app.api.request import auth
 from app.public.job import Job, Queue, WaitingFor
 from app.public.present import present_job
-from app.store.job import jobs
+from app.store.job import jobs, slot_queue
 from app.store.job.records import JobRecord, WholeJob
 from stillmotion.states import JobState, Policy
 
@@ -40,13 +40,21 @@ def view_job(services: Services, job: WholeJob) -> Job:
 def queue_place(services: Services, job: JobRecord) -> tuple[Queue, float | None]:
     """A queued job's place, and the seconds until it is done if they are known."""
     with services.store.autocommit() as conn:
-        ahead = jobs.position(conn, job)
+        ahead = jobs.ahead(conn, job)
+        limited = slot_queue.queue_of(conn, job, services.settings.key_concurrency or None)
     waits, forecast = waiting_for(job), None
-    if waits is WaitingFor.WORKER:
-        movable = job.policy != Policy.STRICT
-        forecast = services.forecaster.queued(job.profile, job.next_region, ahead, movable=movable)
+    if waits is not WaitingFor.BACKOFF:
+        forecast = services.forecaster.queued(
+            job.profile,
+            job.next_region,
+            ahead,
+            cost=job.cost,
+            movable=job.policy != Policy.STRICT,
+            limited=limited,
+        )
     wait_s = None if forecast is None else round(forecast.begins_s, 3)
-    queue = Queue(position=ahead, wait_seconds=wait_s, waiting_for=waits)
+    position = ahead.jobs + (0 if limited is None else limited.ahead.jobs)
+    queue = Queue(position=position, wait_seconds=wait_s, waiting_for=waits)
     return queue, done_in_s(forecast)
 
 
@@ -68,7 +76,7 @@ def waiting_for(job: Waiting) -> WaitingFor:
 def forecast_running(services: Services, job: JobRecord, step: int) -> Forecast | None:
     """The forecast for a job that is placed or processing."""
     began = job.started_at if job.state == JobState.PROCESSING else None
-    elapsed_s = 0.0 if began is None else (datetime.now(UTC) - began).total_seconds()
+    elapsed_s = 0.0 if began is None else (services.clock.now() - began).total_seconds()
     return services.forecaster.running(job, max(0.0, elapsed_s), step)
 
 

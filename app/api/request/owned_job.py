@@ -1,8 +1,7 @@
-"""The caller's own jobs: look-up, cancel, delete, and the link to the clip."""
+"""Jobs that the caller may reach: look-up, cancel, delete, and the link to the clip."""
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -12,23 +11,40 @@ from sqlalchemy import Connection
 from app.api.process.services import Services
 from app.domain.errors import BadRequest, StorageUnavailable
 from app.store.job import jobs, retention, slots
-from app.store.job.records import JobRecord, WholeJob
+from app.store.job.records import JobRecord, OwnJob, WholeJob
+from app.store.keys import ApiKey
+from app.store.traffic import audit
+from app.store.traffic.audit import Verb
 from stillmotion.states import JobState
 
-R = TypeVar("R", bound=JobRecord)
+R = TypeVar("R", bound=OwnJob)
 
 
 def own_job(conn: Connection, job_id: str) -> JobRecord:
     """One of the caller's jobs. Raises BadRequest: job_not_found, job_deleted."""
-    return _own(job_id, lambda known: jobs.get(conn, known, owner_id=g.api_key.id))
+    return _known(job_id, lambda known: jobs.get(conn, known, owner_id=g.api_key.id))
 
 
-def own_whole_job(conn: Connection, job_id: str) -> WholeJob:
-    """Like `own_job`, with every placement."""
-    return _own(job_id, lambda known: jobs.get_whole(conn, known, owner_id=g.api_key.id))
+def visible_job(conn: Connection, job_id: str, verb: Verb) -> WholeJob:
+    """One of the caller's jobs with every placement; an operator sees any job, and is audited.
+
+    Raises BadRequest: job_not_found, job_deleted.
+    """
+    return _known(job_id, lambda known: _visible(conn, known, verb))
 
 
-def _own(job_id: str, get: Callable[[UUID], R | None]) -> R:
+def _visible(conn: Connection, job_id: UUID, verb: Verb) -> WholeJob | None:
+    key: ApiKey = g.api_key
+    job = jobs.get_whole(conn, job_id, owner_id=key.id)
+    if job is None and "admin" in key.scopes:
+        job = jobs.read_whole(conn, job_id)
+        if job is not None:
+            # Before anything is shown: without an entry, no access.
+            audit.note_access(conn, key, verb, str(job_id))
+    return job
+
+
+def _known(job_id: str, get: Callable[[UUID], R | None]) -> R:
     """Malformed ids and other owners' jobs are unknown too, so that nobody can probe for them."""
     try:
         job = get(UUID(job_id))
@@ -40,10 +56,9 @@ def _own(job_id: str, get: Callable[[UUID], R | None]) -> R:
     return job
 
 
-def refuse_gone(job: JobRecord) -> None:
+def refuse_gone(job: OwnJob) -> None:
     """Raises BadRequest (job_deleted, 410) for a tombstone, and for a job about to become one."""
-    expired = job.expires_at is not None and job.expires_at <= datetime.now(UTC)
-    if job.purged_at is not None or expired:
+    if job.purged_at is not None or job.expired:
         raise BadRequest(
             "job_deleted", "The job was deleted, or its retention time has passed.", status=410
         )
@@ -52,25 +67,12 @@ def refuse_gone(job: JobRecord) -> None:
 def cancel(services: Services, job_id: str) -> tuple[JobRecord, JobRecord]:
     """Cancel a job that has not ended, and notify everyone concerned: its record before and after.
 
-    Raises BadRequest: job_not_found, job_deleted.
+    An operator may cancel any job. Raises BadRequest: job_not_found, job_deleted.
     """
     with services.store.begin() as tx:
-        before = own_job(tx, job_id)
-        after = jobs.cancel(tx, before.id, owner_id=g.api_key.id)
-        if after is None:  # cannot happen: rows of jobs are never removed
-            raise BadRequest("job_not_found", "No such job.", status=404)
-        ended = JobState(after.state).terminal
-        if after.slot is not None and ended:
-            slots.grant(tx, after.owner_id, services.settings.key_concurrency or None)
-    if JobState(before.state).terminal:
-        return before, after
-    if ended:
-        services.webhook_due()
-        if after.slot is not None:
-            services.wake()
-        services.changed(before.region or before.next_region, after.id)
-    elif after.region is not None:
-        services.ask_stop(after.region, after.id, after.fence)
+        before = visible_job(tx, job_id, "jobs.cancel")
+        after = _cancel(services, tx, before)
+    _notify(services, before, after)
     return before, after
 
 
@@ -79,28 +81,52 @@ def remove(services: Services, job_id: str) -> tuple[JobRecord, bool]:
 
     Raises BadRequest: job_not_found, job_deleted.
     """
-    _, job = cancel(services, job_id)
-    if not JobState(job.state).terminal:
-        with services.store.autocommit() as conn:
-            retention.keep_no_longer(conn, job.id, owner_id=g.api_key.id)
-        return job, False
-    with services.store.autocommit() as conn:
-        purged = retention.purge(conn, job.id, owner_id=g.api_key.id)
+    purged = None
+    # One transaction: between two of them, the end would be announced with the job's content.
+    with services.store.begin() as tx:
+        before = own_job(tx, job_id)
+        retention.keep_no_longer(tx, before.id, owner_id=before.owner_id)
+        after = _cancel(services, tx, before)
+        gone = JobState(after.state).terminal
+        if gone:
+            purged = retention.purge(tx, before.id, owner_id=before.owner_id)
+    _notify(services, before, after)
     if purged is not None:
         # What storage keeps for now, no row names any more: the sweeper removes it.
         with suppress(StorageUnavailable):
             for key in purged.keys:
                 services.objects.delete(key)
-    return job, True
+    return after, gone
 
 
-def clip_url(services: Services, job_id: str) -> str:
-    """A freshly signed URL of the clip.
+def _cancel(services: Services, tx: Connection, job: JobRecord) -> JobRecord:
+    after = jobs.cancel(tx, job.id, owner_id=job.owner_id)
+    if after is None:  # cannot happen: rows of jobs are never removed
+        raise BadRequest("job_not_found", "No such job.", status=404)
+    if after.slot is not None and JobState(after.state).terminal:
+        slots.grant(tx, after.owner_id, services.settings.key_concurrency or None)
+    return after
+
+
+def _notify(services: Services, before: JobRecord, after: JobRecord) -> None:
+    if JobState(before.state).terminal:
+        return
+    if JobState(after.state).terminal:
+        services.webhook_due()
+        if after.slot is not None:
+            services.wake()
+        services.changed(before.region or before.next_region, after.id)
+    elif after.region is not None:
+        services.ask_stop(after.region, after.id, after.fence)
+
+
+def clip_url(services: Services, find: Callable[[Connection], JobRecord]) -> str:
+    """A freshly signed URL of the clip of the job that `find` returns.
 
     Raises BadRequest: job_not_found, job_deleted, job_not_finished, job_has_no_video.
     """
     with services.store.autocommit() as conn:
-        job = own_job(conn, job_id)
+        job = find(conn)
     output = services.links.output(job)
     if output is None:
         ended = JobState(job.state).terminal

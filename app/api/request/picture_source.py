@@ -1,22 +1,21 @@
 """Where a submit's picture comes from: the request itself, a URL, or an earlier upload."""
 
-import base64
-import binascii
-import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from uuid import UUID
 
 from app.api.models.base import Invalid
 from app.api.models.problem import FieldError
-from app.config.settings import Settings
+from app.api.process.services import Services
+from app.api.request.data_uri import DataUriDecoder, is_data_uri
+from app.api.request.picture_file import PictureFile, not_a_data_uri
 from app.domain.errors import BadRequest
 from app.objects import Objects
-from app.outbound import Allow, fetch
+from app.outbound import fetch
 
 FETCH_TIMEOUT_S = 10.0
-
-_DATA_URI = re.compile(r"data:[\w.+/-]*(;[\w.+-]+=[\w.+-]+)*;base64,", re.ASCII)
 
 
 def upload_key(owner_id: UUID, upload_id: UUID) -> str:
@@ -31,49 +30,78 @@ class PictureSource:
     `pointer`: to the request's field that holds it.
     """
 
-    content: bytes | str | UUID
+    content: PictureFile | str | UUID
     pointer: str
 
     @classmethod
-    def of_uri(cls, uri: str, pointer: str) -> "PictureSource":
-        """From a data URI or any other URL. Raises Invalid."""
-        if not uri.startswith("data:"):
-            return cls(uri, pointer)
-        head = _DATA_URI.match(uri)
+    def of_file(cls, picture: PictureFile) -> "PictureSource":
+        return cls(picture, picture.pointer)
+
+    @classmethod
+    def of_uri(cls, uri: str, picture: PictureFile) -> "PictureSource":
+        """From a data URI, which is decoded into `picture`, or any other URL.
+
+        Raises Invalid; BadRequest: upload_too_large.
+        """
+        if not is_data_uri(uri):
+            return cls(uri, picture.pointer)
+        decoder = DataUriDecoder(picture.write)
         try:
-            if head is None:
-                raise ValueError
-            return cls(base64.b64decode(uri[head.end() :], validate=True), pointer)
-        except (binascii.Error, ValueError):
-            detail = f"{pointer[1:]}: not a base64 data URI."
-            raise Invalid([FieldError("invalid_field", pointer, detail)]) from None
+            decoder.feed(uri.encode("ascii"))
+            decoder.finish()
+        except ValueError:
+            raise not_a_data_uri(picture.pointer) from None
+        return cls.of_file(picture)
+
+    def close(self) -> None:
+        """Free what the request sent. The source cannot be loaded any more."""
+        if isinstance(self.content, PictureFile):
+            self.content.close()
 
     @property
     def fingerprint(self) -> list[str]:
         """What identifies the picture in a repeated request."""
         match self.content:
-            case bytes():
-                kind, content = "bytes", self.content
+            case PictureFile():
+                return ["bytes", self.content.sha256]
             case str():
-                kind, content = "url", self.content.encode()
-            case _:
-                kind, content = "upload", self.content.bytes
-        return [kind, sha256(content).hexdigest()]
+                return ["url", sha256(self.content.encode()).hexdigest()]
+            case UUID():
+                return ["upload", sha256(self.content.bytes).hexdigest()]
 
-    def load(self, settings: Settings, allow: Allow, objects: Objects, owner_id: UUID) -> bytes:
-        """The picture's bytes. Raises BadRequest if they must not or cannot be read."""
-        max_bytes = settings.max_upload_mb * 1_000_000
-        if isinstance(self.content, bytes):
-            return self.content
-        if isinstance(self.content, UUID):
-            return self._read_upload(objects, upload_key(owner_id, self.content), max_bytes)
+    @contextmanager
+    def load(self, services: Services, owner_id: UUID) -> Iterator[bytes]:
+        """The picture's bytes, for as long as there is room for them in memory.
+
+        Raises BadRequest if they must not or cannot be read, Transient: pictures_busy.
+        """
+        max_bytes = services.settings.max_upload_mb * 1_000_000
+        room = services.picture_memory
+        match self.content:
+            case PictureFile():
+                with room.hold(self.content.size):
+                    yield self.content.read()
+            case UUID():
+                key = upload_key(owner_id, self.content)
+                with room.hold(self._size_of_upload(services.objects, key, max_bytes)):
+                    yield services.objects.get(key)
+            case str():
+                picture = self._fetch(self.content, services, max_bytes)
+                with closing(picture), room.hold(picture.size):
+                    yield picture.read()
+
+    def _fetch(self, url: str, services: Services, max_bytes: int) -> PictureFile:
+        picture = PictureFile(max_bytes, self.pointer)
         try:
-            return fetch(self.content, max_bytes=max_bytes, timeout_s=FETCH_TIMEOUT_S, allow=allow)
+            picture.write(
+                fetch(url, max_bytes=max_bytes, timeout_s=FETCH_TIMEOUT_S, allow=services.allow)
+            )
         except BadRequest as error:
             error.pointer = self.pointer
             raise
+        return picture
 
-    def _read_upload(self, objects: Objects, key: str, max_bytes: int) -> bytes:
+    def _size_of_upload(self, objects: Objects, key: str, max_bytes: int) -> int:
         found = objects.head(key)
         if found is None:
             detail = "upload_id: nothing was uploaded under this id, or the upload has expired."
@@ -81,4 +109,4 @@ class PictureSource:
         if found.size > max_bytes:
             detail = "upload_id: the picture's file is too large."
             raise Invalid([FieldError("upload_too_large", self.pointer, detail)], status=413)
-        return objects.get(key)
+        return found.size

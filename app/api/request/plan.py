@@ -1,7 +1,6 @@
 """Checks a job request against the deployment and fills in its defaults."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from uuid import UUID
 
 from app.api.models.base import Invalid
@@ -14,6 +13,7 @@ from app.domain.job.cost import cost_units
 from app.domain.job.profiles import Profile
 from app.outbound import Allow, vet_url
 from app.store.job.jobs import NewJob
+from app.store.keys import ApiKey
 from stillmotion.states import Policy
 
 
@@ -29,6 +29,8 @@ class Plan:
     size: int
     steps: int
     retention_s: int
+    priority: int
+    webhook_url: str | None
 
     @property
     def cost(self) -> float:
@@ -39,10 +41,10 @@ class Plan:
         """Whether the job may leave its home region."""
         return self.job_request.policy is not Policy.STRICT
 
-    def new_job(self, job_id: UUID, owner_id: UUID, random_seed: int, now: datetime) -> NewJob:
+    def new_job(self, job_id: UUID, owner_id: UUID, random_seed: int) -> NewJob:
         """The job to write. `random_seed` is used if the request names no seed."""
         asked = self.job_request
-        deadline_s, events = asked.deadline_seconds, asked.webhook_events
+        events = asked.webhook_events
         return NewJob(
             id=job_id,
             owner_id=owner_id,
@@ -58,11 +60,11 @@ class Plan:
             input_key=f"inputs/{job_id}.jpg",
             home_region=self.region,
             policy=asked.policy.value,
-            queue_deadline=now + timedelta(seconds=asked.max_queue_seconds),
-            priority=asked.priority,
+            max_queue_s=asked.max_queue_seconds,
+            priority=self.priority,
             allowed_regions=asked.allowed_regions,
-            deadline=None if deadline_s is None else now + timedelta(seconds=deadline_s),
-            webhook_url=asked.webhook_url,
+            deadline_s=asked.deadline_seconds,
+            webhook_url=self.webhook_url,
             webhook_events=None if events is None else [event.value for event in events],
             labels=asked.metadata,
             cost=self.cost,
@@ -70,7 +72,7 @@ class Plan:
         )
 
 
-def make_plan(asked: JobRequest, settings: Settings, allow: Allow) -> Plan:
+def make_plan(asked: JobRequest, settings: Settings, allow: Allow, caller: ApiKey) -> Plan:
     """Plan what a job request asks for. Raises Invalid with everything that is wrong."""
     errors: list[FieldError] = []
     region = settings.region if asked.region is None else asked.region
@@ -83,14 +85,25 @@ def make_plan(asked: JobRequest, settings: Settings, allow: Allow) -> Plan:
     if asked.allowed_regions is not None and region not in asked.allowed_regions:
         detail = "allowed_regions: must include the home region."
         errors.append(FieldError("invalid_field", "/allowed_regions", detail))
-    if asked.webhook_url is not None:
+    webhook_url = asked.webhook_url
+    if webhook_url is not None:
         try:
-            vet_url(asked.webhook_url, allow)
+            webhook_url = vet_url(webhook_url, allow)
         except BadRequest as error:
             errors.append(FieldError(error.code, "/webhook_url", error.detail))
     if asked.webhook_events is not None and asked.webhook_url is None:
         detail = "webhook_events: needs a webhook_url."
         errors.append(FieldError("invalid_field", "/webhook_events", detail))
+    best = caller.best_priority
+    # Without one, the default or the key's best, whichever is lower.
+    priority = asked.priority if "priority" in asked.model_fields_set else max(best, asked.priority)
+    if priority < best:
+        detail = f"priority: the best that this key may ask for is {best}."
+        errors.append(FieldError("priority_not_allowed", "/priority", detail))
+    keep_s = settings.retention_s if asked.retention_seconds is None else asked.retention_seconds
+    if keep_s > settings.max_retention_s:
+        detail = f"retention_seconds: at most {settings.max_retention_s} here."
+        errors.append(FieldError("invalid_field", "/retention_seconds", detail))
     name = settings.served_profiles[0] if asked.model is None else asked.model
     if name not in settings.served_profiles:
         raise Invalid([FieldError("unknown_model", "/model", "No such model."), *errors])
@@ -108,7 +121,13 @@ def make_plan(asked: JobRequest, settings: Settings, allow: Allow) -> Plan:
             errors.append(FieldError("invalid_field", f"/{field}", detail))
     if errors:
         raise Invalid(errors)
-    keep_s = settings.retention_s if asked.retention_seconds is None else asked.retention_seconds
     return Plan(
-        asked, profile, region, steps=settings.steps_of(profile), retention_s=keep_s, **chosen
+        asked,
+        profile,
+        region,
+        steps=settings.steps_of(profile),
+        retention_s=keep_s,
+        priority=priority,
+        webhook_url=webhook_url,
+        **chosen,
     )

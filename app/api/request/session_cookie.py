@@ -10,7 +10,7 @@ import hmac
 from uuid import UUID
 
 from flask import Response, after_this_request, request
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+from itsdangerous import BadSignature, TimestampSigner, URLSafeTimedSerializer
 
 from app.api.process.services import get_services
 from app.domain.errors import BadRequest
@@ -19,11 +19,20 @@ SESSION_S = 7 * 86_400
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+class _Signer(TimestampSigner):
+    """Dates cookies by the database's clock: hosts refuse a cookie from their future."""
+
+    def get_timestamp(self) -> int:
+        return int(get_services().clock())
+
+
 def _serializer() -> URLSafeTimedSerializer:
     # Its own key: nothing signed here can pass for something signed elsewhere.
-    secret = get_services().settings.secret_key.encode()
+    secrets = get_services().settings.secret_keys
     return URLSafeTimedSerializer(
-        hmac.digest(secret, b"stillmotion sessions v1", "sha256"),
+        # The last one signs, all are accepted.
+        [hmac.digest(key.encode(), b"stillmotion sessions v1", "sha256") for key in secrets[::-1]],
+        signer=_Signer,
         signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
     )
 

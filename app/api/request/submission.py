@@ -7,17 +7,19 @@ from hashlib import sha256
 
 from flask import Request, g
 
-from app.api.models.base import Invalid, parse_json, parse_strings, pointer
+from app.api.models.base import Invalid, check_shape, parse_json, parse_strings, pointer
 from app.api.models.job_request import MAX_DEADLINE_S, JobRequest, JsonJobRequest
 from app.api.models.problem import FieldError
+from app.api.request.form_body import read_form
+from app.api.request.json_body import FIELDS_BYTES, read_json
+from app.api.request.picture_file import PictureFile
 from app.api.request.picture_source import PictureSource
 from app.config.settings import Settings
 from app.domain.errors import BadRequest
 from app.store.keys import ApiKey
 
-# Room for every field at its longest, and for the form's own lines.
-FIELDS_BYTES = 256 * 1024
-BASE64_OVERHEAD = 4 / 3
+# Base64 needs 4/3; the rest is for line ends, and for percent and JSON escapes.
+DATA_URI_OVERHEAD = 1.5
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _CANCEL_AFTER = re.compile(r"([0-9]{1,7})(s|m|h)?")
@@ -51,10 +53,11 @@ def read_submission(request: Request, settings: Settings) -> Submission:
     """Read a form or JSON. Raises Invalid, BadRequest, and werkzeug's 413 before reading."""
     idempotency_key = read_idempotency_key(request)
     limit_body(request, settings)
+    sent = new_picture_file(settings, "/image")
     if request.mimetype == "multipart/form-data":
-        job_request, picture = _read_form(request)
+        job_request, picture = _read_form(request, sent)
     elif request.mimetype == "application/json":
-        job_request, picture = _read_json(request)
+        job_request, picture = _read_json(request, sent)
     else:
         raise unsupported("image")
     job_request = _with_cancel_after(job_request, request.headers.get("Cancel-After"))
@@ -75,7 +78,7 @@ def limit_body(request: Request, settings: Settings) -> None:
     """Allow the longest body that can hold a picture of `max_upload_mb`."""
     upload = settings.max_upload_mb * 1_000_000
     if request.mimetype == "application/json":
-        upload = int(upload * BASE64_OVERHEAD)
+        upload = int(upload * DATA_URI_OVERHEAD)
     request.max_content_length = FIELDS_BYTES + upload
 
 
@@ -87,48 +90,45 @@ def unsupported(file_field: str) -> BadRequest:
     )
 
 
-def _read_json(request: Request) -> tuple[JobRequest, PictureSource]:
-    body = parse_json(JsonJobRequest, request.get_data(cache=False))
+def new_picture_file(settings: Settings, pointer: str) -> PictureFile:
+    """For the picture in a request's field `pointer`."""
+    return PictureFile(settings.max_upload_mb * 1_000_000, pointer)
+
+
+def _read_json(request: Request, sent: PictureFile) -> tuple[JobRequest, PictureSource]:
+    rest, taken_out = read_json(request.stream, "image", sent)
+    body = parse_json(JsonJobRequest, rest)
     if body.image is not None and body.upload_id is None:
-        return body, PictureSource.of_uri(body.image, "/image")
+        if taken_out:
+            return body, PictureSource.of_file(sent)
+        return body, PictureSource.of_uri(body.image, sent)
     if body.image is None and body.upload_id is not None:
         return body, PictureSource(body.upload_id, "/upload_id")
     raise Invalid([_one_picture(neither=body.image is None)])
 
 
-def _read_form(request: Request) -> tuple[JobRequest, PictureSource]:
-    errors = [
-        FieldError("unknown_field", f"/{name[:64]}", f"{name[:64]}: the only file is `image`.")
-        for name in request.files
-        if name != "image"
-    ]
+def _read_form(request: Request, sent: PictureFile) -> tuple[JobRequest, PictureSource]:
+    form = read_form(request, sent)
     values: dict[str, object] = {}
-    for name, given in request.form.lists():
-        if name == "image":
-            continue  # text instead of a file; reported below as a missing file
+    for name, given in form.texts.items():
         if name in ("allowed_regions", "webhook_events"):
             values[name] = given
-        elif len(given) > 1:
-            short = name[:64]
-            errors.append(FieldError("invalid_field", f"/{short}", f"{short}: given twice."))
         elif name == "metadata":
-            values[name] = _json_or_text(given[0])
-        else:
-            values[name] = given[0]
-    files = request.files.getlist("image")
-    if len(files) > 1:
-        errors.append(FieldError("invalid_field", "/image", "image: send exactly one file."))
-    elif bool(files) == ("upload_id" in values):
-        errors.append(_one_picture(neither=not files))
+            values[name] = _json_or_text(form.single(name))
+        elif name != "image":
+            values[name] = form.single(name)
+    files = form.check_files("image")
+    if files <= 1 and bool(files) == ("upload_id" in values) and "image" not in form.texts:
+        form.errors.append(_one_picture(neither=not files))
     try:
-        form = parse_strings(JobRequest, values)
+        asked = parse_strings(JobRequest, values)
     except Invalid as error:
-        raise Invalid([*error.errors, *errors]) from None
-    if errors:
-        raise Invalid(errors)
-    if form.upload_id is not None:
-        return form, PictureSource(form.upload_id, "/upload_id")
-    return form, PictureSource(files[0].read(), "/image")
+        raise Invalid([*error.errors, *form.errors]) from None
+    if form.errors:
+        raise Invalid(form.errors)
+    if asked.upload_id is not None:
+        return asked, PictureSource(asked.upload_id, "/upload_id")
+    return asked, PictureSource.of_file(sent)
 
 
 def _one_picture(*, neither: bool) -> FieldError:
@@ -137,10 +137,11 @@ def _one_picture(*, neither: bool) -> FieldError:
 
 
 def _json_or_text(value: str) -> object:
-    """A form's `metadata`. Text that is not JSON fails later, as text."""
+    """A form's `metadata`. Text that is not JSON fails later, as text. Raises Invalid."""
     try:
+        check_shape(value, "metadata")
         return json.loads(value)
-    except (ValueError, RecursionError):
+    except ValueError:
         return value
 
 

@@ -15,15 +15,16 @@ from typing import Any
 
 from flask import Blueprint, Response, g, request
 
-from app.api.models.job import StreamedEvent
+from app.api.models.job import EventsQuery, StreamedEvent
+from app.api.models.query_string import parse_query
 from app.api.openapi.operation import JOB_CODES, ResponseSpec, Result, describe
 from app.api.process.hub import Followed
 from app.api.process.services import Services, get_services
 from app.api.request import auth, job_view
-from app.api.request.owned_job import own_whole_job
+from app.api.request.owned_job import visible_job
 from app.domain.errors import BadRequest, DatabaseUnavailable
 from app.public.present import present_job
-from app.public.timeline import Phase, Position, changes
+from app.public.timeline import Phase, Position, changes, furthest
 from app.store.job import jobs
 from app.store.job.records import WholeJob
 from stillmotion.states import JobState
@@ -35,10 +36,11 @@ WAKE_S = 1.0
 SEND_TIMEOUT_S = 10.0  # for a client that does not read
 LONGEST_S = 3600.0  # then the stream ends and its client resumes
 
+NOTHING_SEEN = Position(-1, Phase.QUEUED)
 _LAST_EVENT_ID = re.compile(r"([0-9]{1,9})\.([0-4])\.([0-9]{1,9})")
 
 bp = Blueprint("events", __name__, url_prefix="/v1/jobs")
-bp.before_request(auth.require_jobs)
+bp.before_request(auth.require_jobs_or_admin)
 
 
 @bp.get("/<job_id>/events")
@@ -47,6 +49,7 @@ bp.before_request(auth.require_jobs)
         200: ResponseSpec("The events.", StreamedEvent, "text/event-stream"),
         204: ResponseSpec("The caller has already seen the end; do not reconnect."),
     },
+    query=EventsQuery,
     headers=("Last-Event-ID",),
     codes=(*JOB_CODES, "invalid_last_event_id", "too_many_streams"),
 )
@@ -55,9 +58,11 @@ def stream_events(job_id: str) -> Result:
     services = get_services()
     after = _last_event_id()
     with services.store.autocommit() as conn:
-        job = own_whole_job(conn, job_id)
-    if JobState(job.state).terminal and after >= Position(job.fence, Phase.ENDED):
+        job = visible_job(conn, job_id, "jobs.follow")
+    if JobState(job.state).terminal and after == Position(job.fence, Phase.ENDED):
         return None, 204  # tells an EventSource not to reconnect
+    if after > furthest(job):
+        after = NOTHING_SEEN  # an id of another job, or from before a restored backup
     if not services.gate.start_waiting():
         raise BadRequest(
             "too_many_streams",
@@ -77,10 +82,11 @@ def stream_events(job_id: str) -> Result:
 
 
 def _last_event_id() -> Position:
-    """The last position the caller has seen. Raises BadRequest: invalid_last_event_id."""
-    given = request.headers.get("Last-Event-ID")
+    """The last position the caller has seen. Raises Invalid, BadRequest: invalid_last_event_id."""
+    query = parse_query(EventsQuery, request.query_string)
+    given = request.headers.get("Last-Event-ID") or query.last_event_id
     if not given:
-        return Position(-1, Phase.QUEUED)
+        return NOTHING_SEEN
     match = _LAST_EVENT_ID.fullmatch(given)
     if match is None:
         raise BadRequest(
@@ -97,7 +103,8 @@ class _Stream:
         self._job = job
         self._followed = followed
         self._sent = after
-        self._owner_id = g.api_key.id
+        self._ended = False
+        self._key_id = g.api_key.id
         self._operator = auth.is_operator()
 
     def close(self) -> None:
@@ -110,16 +117,20 @@ class _Stream:
         queue_at = 0.0
         while True:
             version = self._followed.version
+            if self._key_is_revoked():
+                return
+            lines: list[str] = []
             try:
                 self._refresh()
-                lines = [*self._status(), *self._progress()]
+                lines += self._status()
+                lines += self._progress()
                 if self._job.state == JobState.QUEUED and time.monotonic() >= queue_at:
                     queue_at = time.monotonic() + QUEUE_EVERY_S * random.uniform(0.9, 1.1)
                     lines.append(self._queue())
             except DatabaseUnavailable:
-                lines = []  # keep the stream; the next look may succeed
+                pass  # keep the stream; the next look may succeed
             yield from lines
-            if JobState(self._job.state).terminal and self._sent.phase is Phase.ENDED:
+            if self._ended:
                 return
             now = time.monotonic()
             if lines:
@@ -131,18 +142,26 @@ class _Stream:
                 return
             self._followed.wait(version, WAKE_S)
 
+    def _key_is_revoked(self) -> bool:
+        """Asked before every row, because rows are shown with links that work without the key."""
+        try:
+            return self._services.keys.get(self._key_id) is None
+        except DatabaseUnavailable:
+            return False  # no row can be read either
+
     def _refresh(self) -> None:
         """Read the job again if the hub has seen another state."""
         known = JobState(self._job.state), self._job.fence
         if (self._followed.state, self._followed.fence) != known:
             with self._services.store.autocommit() as conn:
-                job = jobs.get_whole(conn, self._job.id, owner_id=self._owner_id)
+                job = jobs.get_whole(conn, self._job.id, owner_id=self._job.owner_id)
             if job is not None:
                 self._job = job
 
     def _status(self) -> Iterator[str]:
         for change in changes(self._job):
-            if change.position <= self._sent:
+            # The end is always sent: whatever a client claims to have seen, its stream must end.
+            if change.position <= self._sent and not change.state.terminal:
                 continue
             self._sent = change.position
             attempt = change.attempt
@@ -163,6 +182,7 @@ class _Stream:
                     job, self._services.links, attempts=job.attempts, operator=self._operator
                 )
                 yield _event("completed", shown.model_dump(mode="json"), change.position)
+                self._ended = True
 
     def _progress(self) -> Iterator[str]:
         job, step = self._job, self._followed.step
@@ -173,7 +193,7 @@ class _Stream:
             return
         self._sent = position
         eta_s = job_view.done_in_s(job_view.forecast_running(self._services, job, step.step))
-        at = datetime.fromtimestamp(step.at or time.time(), UTC)
+        at = datetime.fromtimestamp(step.at or self._services.clock(), UTC)
         data = {
             "step": min(step.step, job.steps),
             "steps": job.steps,

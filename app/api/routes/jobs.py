@@ -2,11 +2,13 @@
 
 from flask import Blueprint, g, redirect, request
 
-from app.api.models.base import parse_strings
+from app.api.models.base import EmptyBody
 from app.api.models.job import JobPage, PageQuery, page_values
+from app.api.models.query_string import parse_query
 from app.api.openapi.operation import JOB_CODES, ResponseSpec, Result, describe
 from app.api.process.services import get_services
 from app.api.request import auth, job_view, owned_job
+from app.api.request.json_body import read_body
 from app.domain.errors import BadRequest
 from app.public.job import Job
 from app.public.present import present_job
@@ -16,7 +18,18 @@ from app.store.job.jobs import Filter
 from stillmotion.states import JobState
 
 bp = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
-bp.before_request(auth.require_jobs)
+# What operators may do to jobs of other keys.
+FOR_OPERATORS = frozenset(
+    f"jobs.{view}" for view in ("show_job", "show_timeline", "cancel_job", "open_video")
+)
+
+
+@bp.before_request
+def _authorise() -> None:
+    if request.endpoint in FOR_OPERATORS:
+        auth.require_jobs_or_admin()
+    else:
+        auth.require_jobs()
 
 
 @bp.get("")
@@ -24,7 +37,7 @@ bp.before_request(auth.require_jobs)
 def list_jobs() -> Result:
     """List the caller's jobs, newest first; send `next` as `after` to get the following page."""
     services = get_services()
-    query = parse_strings(PageQuery, page_values(request.args.to_dict()))
+    query = parse_query(PageQuery, request.query_string, page_values)
     only = Filter(
         cursor=query.after,
         state=None if query.state is None else query.state.value,
@@ -40,10 +53,13 @@ def list_jobs() -> Result:
 @bp.get("/<job_id>")
 @describe({200: ResponseSpec("The job.", Job, headers=("Retry-After",))}, codes=JOB_CODES)
 def show_job(job_id: str) -> Result:
-    """Show one of the caller's jobs: attempts, queue position, progress, result."""
+    """Show one of the caller's jobs: attempts, queue position, progress, result.
+
+    Admin keys see any job; the audit has an entry of it. So with its timeline, events and video.
+    """
     services = get_services()
     with services.store.autocommit() as conn:
-        job = owned_job.own_whole_job(conn, job_id)
+        job = owned_job.visible_job(conn, job_id, "jobs.read")
     shown = job_view.view_job(services, job)
     return shown, 200, job_view.poll_hint(shown)
 
@@ -53,7 +69,7 @@ def show_job(job_id: str) -> Result:
 def show_timeline(job_id: str) -> Result:
     """Show everything that happened to a job, in order, and how long each state lasted."""
     with get_services().store.autocommit() as conn:
-        job = owned_job.own_whole_job(conn, job_id)
+        job = owned_job.visible_job(conn, job_id, "jobs.read")
     return timeline_of(job, operator=auth.is_operator())
 
 
@@ -63,10 +79,16 @@ def show_timeline(job_id: str) -> Result:
         200: ResponseSpec("The job is canceled.", Job, leads_to=("stream_events",)),
         202: ResponseSpec("The worker was asked to stop.", Job),
     },
+    body=EmptyBody,
+    may_be_empty=True,
     codes=(*JOB_CODES, "job_already_ended"),
 )
 def cancel_job(job_id: str) -> Result:
-    """Cancel a job: at once while it waits, within one denoising step while it renders."""
+    """Cancel a job: at once while it waits, within one denoising step while it renders.
+
+    Admin keys may cancel any job; the audit has an entry of it.
+    """
+    read_body(EmptyBody)
     services = get_services()
     before, job = owned_job.cancel(services, job_id)
     state = JobState(job.state)
@@ -100,4 +122,7 @@ def delete_job(job_id: str) -> Result:
 )
 def open_video(job_id: str) -> Result:
     """Redirect to a freshly signed URL of the clip."""
-    return redirect(owned_job.clip_url(get_services(), job_id), 302)
+    url = owned_job.clip_url(
+        get_services(), lambda conn: owned_job.visible_job(conn, job_id, "jobs.read")
+    )
+    return redirect(url, 302)

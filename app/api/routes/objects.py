@@ -1,9 +1,8 @@
 """Files of the local object store, by signed URL: the signature is the only authorisation."""
 
-import time
-
 from flask import Blueprint, request, send_file
 
+from app.api.models.query_string import single_values
 from app.api.models.stored_object import GetQuery, PutQuery
 from app.api.openapi.operation import ResponseSpec, Result, describe
 from app.api.process.services import get_services
@@ -34,7 +33,7 @@ def _local() -> LocalObjects:
 def store_object(key: str) -> Result:
     """Store one upload under the URL from POST /v1/uploads."""
     objects = _local()
-    size = objects.verify_put(key, request.args.to_dict())
+    size = objects.verify_put(key, single_values(request.query_string))
     request.max_content_length = size
     data = request.get_data(cache=False)
     if len(data) != size:
@@ -58,7 +57,7 @@ def store_object(key: str) -> Result:
 def show_object(key: str) -> Result:
     """Serve one file or a byte range of it; only deployments with a local store do."""
     objects = _local()
-    query = request.args.to_dict()
+    query = single_values(request.query_string)
     path = objects.verify(key, query)
     # Other units and multiple ranges are ignored rather than refused (RFC 9110, 14.2).
     asked = request.range
@@ -70,6 +69,6 @@ def show_object(key: str) -> Result:
         download_name=query.get("filename"),
         conditional=True,
     )
-    left_s = max(0, int(query["expires"]) - int(time.time()))
+    left_s = max(0, int(query["expires"]) - int(get_services().clock()))
     response.headers["Cache-Control"] = f"private, max-age={left_s}, immutable"
     return response

@@ -1,6 +1,5 @@
 """The operations page's summary: jobs of every key, and how long they take."""
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from threading import Lock
 from time import monotonic
@@ -79,7 +78,7 @@ def _look(services: Services) -> Summary:
 
     return Summary(
         object="ops_summary",
-        at=datetime.now(UTC),
+        at=services.clock.now(),
         flower_url=services.settings.flower_url or None,
         jobs=LiveCounts(
             queued=count(JobState.QUEUED),
@@ -108,7 +107,7 @@ def _region(services: Services, name: str, live: dict[tuple[str, str], int]) -> 
     def idle(client: redis.Redis) -> int:
         claims = Claims(client)
         pools = [Pool(name, profile) for profile in services.settings.served_profiles]
-        return sum(claims.counts(pool)[0] for pool in pools)
+        return sum(claims.look(pool).free for pool in pools)
 
     return RegionCounts(
         id=name,

@@ -1,20 +1,29 @@
 """The regions' status, and the operators' decisions about them: admin keys only, and audited."""
 
-from time import time
-
 import redis
 import structlog
 from flask import Blueprint, g, request
 
 from app.api.models.audit import Audit, AuditEntry, AuditQuery, KeyName
-from app.api.models.base import parse_json, parse_strings
-from app.api.models.region import Cap, Controls, RegionList, RegionStatus, RoutingTable
+from app.api.models.base import EmptyBody, parse_json
+from app.api.models.query_string import parse_query
+from app.api.models.region import (
+    Cap,
+    Controls,
+    RegionList,
+    RegionState,
+    RegionStatus,
+    RoutingTable,
+)
 from app.api.openapi.operation import ResponseSpec, Result, describe
 from app.api.process.services import Services, get_services
 from app.api.request import auth
+from app.api.request.json_body import read_body
 from app.broker.claims import Claims
 from app.broker.connections import TRAFFIC_CHANGED, wake
 from app.domain.errors import BadRequest
+from app.domain.routing.load import Report
+from app.domain.routing.table import Mode
 from app.domain.routing.topology import Pool
 from app.store.traffic import controls
 from app.store.traffic.controls import Setting, Value
@@ -36,6 +45,8 @@ def _authorise() -> None:
         auth.require_key()
     else:
         auth.require_admin()
+    if request.method == "POST" and request.endpoint != "regions.cap_region":
+        read_body(EmptyBody)
 
 
 @bp.get("/regions")
@@ -43,10 +54,11 @@ def _authorise() -> None:
 def list_regions() -> Result:
     """Show every region's workers, queue, load and routing, and the table that routes.
 
-    Any key may ask. Load and ceiling are services of a region's capacity, times are in seconds;
-    null: not known.
+    Any key may ask. Load and ceiling are parts of a region's capacity, times are in seconds; null:
+    not known.
     """
-    services, now = get_services(), time()
+    services = get_services()
+    now = services.clock()
     snapshot = services.traffic.current()
     table = snapshot.table
     age_s = snapshot.table_age_s(now)
@@ -58,7 +70,8 @@ def list_regions() -> Result:
             mode=snapshot.mode(now).value,
             pinned=snapshot.controls.pinned,
             overload=table is not None and table.overload,
-            shed=0.0 if table is None else table.shed,
+            # Admission sheds by a fresh table alone.
+            shed=table.shed if table is not None and snapshot.mode(now) is Mode.NORMAL else 0.0,
             gap_points=None if table is None else table.gap_points,
         ),
         data=[_region(services, snapshot, name, now) for name in services.topology.names],
@@ -69,9 +82,12 @@ def _region(services: Services, snapshot: Snapshot, name: str, now: float) -> Re
     topology, table, decided = services.topology, snapshot.table, snapshot.controls
     found = snapshot.known(now).get(name)
     report = None if found is None else found.report
+    state = _state(report, drained=name in decided.drained)
+    planned = table is not None and state is RegionState.SERVING and table.has_capacity(name)
     return RegionStatus(
         id=name,
         object="region",
+        state=state,
         default=name == services.settings.region,
         rtt_ms=dict(topology[name].rtt_ms),
         ring={
@@ -84,23 +100,32 @@ def _region(services: Services, snapshot: Snapshot, name: str, now: float) -> Re
         service_s=None if report is None else report.service_s,
         demand=None if report is None else report.demand,
         report_age_s=None if report is None else round(max(0.0, now - report.sent_at), 1),
-        ceiling=None if table is None else table.ceilings[name],
-        load=None if table is None else table.load[name],
+        # When all regions have too much, or the table is pinned, ceilings may be above 1.
+        ceiling=min(1.0, table.ceilings[name]) if table is not None and planned else None,
+        load=table.load[name] if table is not None and planned else None,
         shares=None if table is None else dict(table.shares[name]),
         drained=name in decided.drained,
         cap=decided.caps.get(name),
     )
 
 
+def _state(report: Report | None, *, drained: bool) -> RegionState:
+    if drained:
+        return RegionState.DRAINED
+    if report is None:
+        return RegionState.UNKNOWN
+    return RegionState.SERVING if report.ready else RegionState.NO_WORKERS
+
+
 @bp.post("/regions/<region>/drain")
-@describe(DECIDED, scope="admin", codes=("region_not_found",))
+@describe(DECIDED, scope="admin", body=EmptyBody, may_be_empty=True, codes=("region_not_found",))
 def drain_region(region: str) -> Result:
     """Give a region no new work; jobs under way are finished."""
     return _decide("regions.drain", "drained", _known_region(region), True)
 
 
 @bp.post("/regions/<region>/undrain")
-@describe(DECIDED, scope="admin", codes=("region_not_found",))
+@describe(DECIDED, scope="admin", body=EmptyBody, may_be_empty=True, codes=("region_not_found",))
 def undrain_region(region: str) -> Result:
     """Take a region back into service."""
     return _decide("regions.undrain", "drained", _known_region(region), False)
@@ -116,28 +141,28 @@ def cap_region(region: str) -> Result:
 
 
 @bp.post("/regions/<region>/uncap")
-@describe(DECIDED, scope="admin", codes=("region_not_found",))
+@describe(DECIDED, scope="admin", body=EmptyBody, may_be_empty=True, codes=("region_not_found",))
 def uncap_region(region: str) -> Result:
     """Remove a region's cap."""
     return _decide("regions.uncap", "cap", _known_region(region), None)
 
 
 @bp.post("/routing-table/pin")
-@describe(DECIDED, scope="admin")
+@describe(DECIDED, scope="admin", body=EmptyBody, may_be_empty=True)
 def pin_table() -> Result:
     """Freeze the routing shares. Regions that are down or drained still get nothing."""
     return _decide("regions.pin", "pinned", TABLE, True)
 
 
 @bp.post("/routing-table/unpin")
-@describe(DECIDED, scope="admin")
+@describe(DECIDED, scope="admin", body=EmptyBody, may_be_empty=True)
 def unpin_table() -> Result:
     """Let the controller route again."""
     return _decide("regions.unpin", "pinned", TABLE, False)
 
 
 @bp.post("/workers/<worker>/drain")
-@describe(DECIDED, scope="admin", codes=("worker_not_found",))
+@describe(DECIDED, scope="admin", body=EmptyBody, may_be_empty=True, codes=("worker_not_found",))
 def drain_worker(worker: str) -> Result:
     """Give one GPU worker no new work; its job is finished. A restarted worker counts as new."""
     if len(worker) > MAX_WORKER_NAME or not _is_ready(worker):
@@ -146,7 +171,7 @@ def drain_worker(worker: str) -> Result:
 
 
 @bp.post("/workers/<worker>/undrain")
-@describe(DECIDED, scope="admin", codes=("worker_not_found",))
+@describe(DECIDED, scope="admin", body=EmptyBody, may_be_empty=True, codes=("worker_not_found",))
 def undrain_worker(worker: str) -> Result:
     """Give a worker work again."""
     services = get_services()
@@ -161,7 +186,7 @@ def undrain_worker(worker: str) -> Result:
 @describe({200: ResponseSpec("A page of the audit.", Audit)}, scope="admin", query=AuditQuery)
 def list_audit() -> Result:
     """List operators' actions, newest first; send `next` as `after` to get the following page."""
-    query = parse_strings(AuditQuery, request.args.to_dict())
+    query = parse_query(AuditQuery, request.query_string)
     with get_services().store.autocommit() as conn:
         rows = controls.audit(conn, limit=query.limit + 1, after=query.after)
     shown, more = rows[: query.limit], len(rows) > query.limit

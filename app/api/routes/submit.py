@@ -1,14 +1,15 @@
 """Submit a job."""
 
 import time
+from contextlib import closing
 
 from flask import Blueprint, request, url_for
 
-from app.api.models.base import parse_strings
 from app.api.models.job_request import JobOrEstimate, JobRequest, JsonJobRequest, SubmitQuery
+from app.api.models.query_string import parse_query
 from app.api.openapi.examples import PICTURE
 from app.api.openapi.operation import SUBMIT_CODES, ResponseSpec, Result, describe
-from app.api.openapi.shared import SUBMIT_HEADERS
+from app.api.openapi.shared import RATE_HEADERS
 from app.api.process.services import Services, get_services
 from app.api.request import auth, job_view, rate_limit
 from app.api.request.acceptance import Accepted, accept, estimate
@@ -31,13 +32,13 @@ bp.before_request(auth.require_jobs)
         200: ResponseSpec(
             "The job ended within the preferred wait; or, with `dry_run`, the estimate.",
             JobOrEstimate,
-            headers=(*SUBMIT_HEADERS, "Location", "Idempotency-Replayed", "Preference-Applied"),
+            headers=(*RATE_HEADERS, "Location", "Idempotency-Replayed", "Preference-Applied"),
         ),
         202: ResponseSpec(
             "The job is queued.",
             Job,
             headers=(
-                *SUBMIT_HEADERS,
+                *RATE_HEADERS,
                 "Location",
                 "Retry-After",
                 "Idempotency-Replayed",
@@ -60,12 +61,14 @@ bp.before_request(auth.require_jobs)
 def submit_job() -> Result:
     """Submit a job: a picture, and what should become of it."""
     services = get_services()
-    rate_limit.spend(services)
-    query = parse_strings(SubmitQuery, request.args.to_dict())
+    rate_limit.spend_submit(services)
+    query = parse_query(SubmitQuery, request.query_string)
     submission = read_submission(request, services.settings)
-    if query.dry_run:
-        return estimate(services, submission)
-    return _respond(services, accept(services, submission))
+    with closing(submission.picture):
+        if query.dry_run:
+            return estimate(services, submission)
+        accepted = accept(services, submission)
+    return _respond(services, accepted)
 
 
 def _respond(services: Services, accepted: Accepted) -> Result:
@@ -85,7 +88,10 @@ def _respond(services: Services, accepted: Accepted) -> Result:
 
 
 def _wait(services: Services, job: JobRecord, seconds: int) -> WholeJob | None:
-    """The job once it has ended or `seconds` are over. None: there was no room to wait."""
+    """The job once it has ended or `seconds` are over. None: there was no room to wait.
+
+    Raises BadRequest (401) once the caller's key is revoked.
+    """
     with services.gate.aside() as may_wait:
         if not may_wait:
             return None
@@ -98,6 +104,7 @@ def _wait(services: Services, job: JobRecord, seconds: int) -> WholeJob | None:
                 if left_s <= 0:
                     break
                 version = followed.wait(version, min(left_s, WAIT_STEP_S))
+                auth.require_still_live()
         finally:
             services.hub.leave(followed)
     with services.store.autocommit() as conn:

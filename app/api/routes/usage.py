@@ -4,7 +4,7 @@ from datetime import UTC, datetime, time, timedelta
 
 from flask import Blueprint, g, request
 
-from app.api.models.base import parse_strings
+from app.api.models.query_string import parse_query
 from app.api.models.usage import Usage, UsageEntry, UsageQuery
 from app.api.openapi.operation import ResponseSpec, Result, describe
 from app.api.process.services import get_services
@@ -19,10 +19,12 @@ bp.before_request(auth.require_jobs)
 @describe({200: ResponseSpec("The report.", Usage)}, query=UsageQuery)
 def show_usage() -> Result:
     """Count the caller's jobs by the day (UTC) of their submit, deleted ones included."""
-    query = parse_strings(UsageQuery, request.args.to_dict())
+    services = get_services()
+    today = services.clock.now().date().isoformat()
+    query = parse_query(UsageQuery, request.query_string, lambda given: {"end": today} | given)
     since = datetime.combine(query.first_day, time(), UTC)
     before = datetime.combine(query.end, time(), UTC) + timedelta(days=1)
-    with get_services().store.autocommit() as conn:
+    with services.store.autocommit() as conn:
         days = usage.by_day(conn, g.api_key.id, since=since, before=before)
     return Usage(
         object="usage",

@@ -5,6 +5,7 @@ same id. A request has a picture, a prompt, seconds and a box for the size; ever
 its default. Errors are problems as everywhere, with OpenAI's `error` object added.
 """
 
+from contextlib import closing
 from datetime import datetime
 from typing import Any, Literal, overload
 
@@ -13,6 +14,7 @@ from flask import Blueprint, Response, g, json, redirect, request, url_for
 from app.api.models.base import Invalid, parse_json, parse_strings
 from app.api.models.job_request import JobRequest
 from app.api.models.problem import PROBLEM, FieldError
+from app.api.models.query_string import parse_query
 from app.api.models.video import (
     ContentQuery,
     DeletedVideo,
@@ -27,15 +29,19 @@ from app.api.models.video import (
 )
 from app.api.openapi.examples import PICTURE
 from app.api.openapi.operation import JOB_CODES, SUBMIT_CODES, ResponseSpec, Result, describe
-from app.api.openapi.shared import SUBMIT_HEADERS
+from app.api.openapi.shared import RATE_HEADERS
 from app.api.process.services import Services, get_services
 from app.api.request import auth, owned_job, rate_limit
 from app.api.request.acceptance import accept
+from app.api.request.form_body import read_form
 from app.api.request.job_view import poll_hint_s
+from app.api.request.json_body import read_json
+from app.api.request.picture_file import PictureFile
 from app.api.request.picture_source import PictureSource
 from app.api.request.submission import (
     Submission,
     limit_body,
+    new_picture_file,
     read_idempotency_key,
     unsupported,
 )
@@ -66,7 +72,7 @@ STATUSES: dict[JobState, Status] = {
         200: ResponseSpec(
             "The video is queued.",
             Video,
-            headers=(*SUBMIT_HEADERS, "Location", "openai-poll-after-ms"),
+            headers=(*RATE_HEADERS, "Location", "openai-poll-after-ms"),
             leads_to=("show_video", "show_content", "delete_video", "show_job"),
         )
     },
@@ -81,8 +87,10 @@ STATUSES: dict[JobState, Status] = {
 def create_video() -> Result:
     """Queue a video of the picture in `input_reference`."""
     services = get_services()
-    rate_limit.spend(services)
-    job, _ = accept(services, _read_submission(services.settings))
+    rate_limit.spend_submit(services)
+    submission = _read_submission(services.settings)
+    with closing(submission.picture):
+        job, _ = accept(services, submission)
     where = url_for("videos.show_video", video_id=str(job.id))
     return _present(services, job), 200, {"Location": where} | _poll_after(job)
 
@@ -94,7 +102,7 @@ def create_video() -> Result:
 def list_videos() -> Result:
     """List the caller's videos, by page."""
     services = get_services()
-    query = parse_strings(VideoQuery, request.args.to_dict())
+    query = parse_query(VideoQuery, request.query_string)
     with services.store.autocommit() as conn:
         found = jobs.page(
             conn,
@@ -148,30 +156,44 @@ def delete_video(video_id: str) -> Result:
 )
 def show_content(video_id: str) -> Result:
     """Redirect to the MP4."""
-    parse_strings(ContentQuery, request.args.to_dict())
-    return redirect(owned_job.clip_url(get_services(), video_id), 302)
+    parse_query(ContentQuery, request.query_string)
+    url = owned_job.clip_url(get_services(), lambda conn: owned_job.own_job(conn, video_id))
+    return redirect(url, 302)
 
 
 def _read_submission(settings: Settings) -> Submission:
     """Read a form or JSON. Raises Invalid, BadRequest."""
     idempotency_key = read_idempotency_key(request)
     limit_body(request, settings)
-    form: VideoForm
+    asked: VideoForm
     if request.mimetype == "multipart/form-data":
-        form = parse_strings(VideoForm, request.form.to_dict())
-        files = request.files.getlist("input_reference")
-        if len(files) != 1 or len(request.files) != 1:
-            code = "invalid_field" if request.files else "missing_field"
-            detail = "input_reference: send exactly one picture."
-            raise Invalid([FieldError(code, "/input_reference", detail)])
-        picture = PictureSource(files[0].read(), "/input_reference")
+        sent = new_picture_file(settings, "/input_reference")
+        asked, picture = _read_form(sent), PictureSource.of_file(sent)
     elif request.mimetype == "application/json":
-        form = body = parse_json(VideoJson, request.get_data(cache=False))
-        where = "/input_reference/image_url"
-        picture = PictureSource.of_uri(body.input_reference.image_url, where)
+        sent = new_picture_file(settings, "/input_reference/image_url")
+        rest, taken_out = read_json(request.stream, "image_url", sent)
+        asked = body = parse_json(VideoJson, rest)
+        uri = body.input_reference.image_url
+        picture = PictureSource.of_file(sent) if taken_out else PictureSource.of_uri(uri, sent)
     else:
         raise unsupported("input_reference")
-    return Submission(_job_request(form, settings), picture, g.api_key, idempotency_key)
+    return Submission(_job_request(asked, settings), picture, g.api_key, idempotency_key)
+
+
+def _read_form(sent: PictureFile) -> VideoForm:
+    """Read a form and its picture. Raises Invalid, BadRequest."""
+    form = read_form(request, sent)
+    values = {name: form.single(name) for name in form.texts if name != "input_reference"}
+    if not form.check_files("input_reference") and "input_reference" not in form.texts:
+        detail = "input_reference: send exactly one picture."
+        form.errors.append(FieldError("missing_field", "/input_reference", detail))
+    try:
+        asked = parse_strings(VideoForm, values)
+    except Invalid as error:
+        raise Invalid([*error.errors, *form.errors]) from None
+    if form.errors:
+        raise Invalid(form.errors)
+    return asked
 
 
 def _job_request(form: VideoForm, settings: Settings) -> JobRequest:
@@ -234,10 +256,10 @@ def _poll_after(job: JobRecord) -> dict[str, str]:
     return {"openai-poll-after-ms": str(1000 * poll_hint_s(job.predicted_s))}
 
 
-@bp.after_request
+@bp.after_app_request  # no view of ours has a path or method that does not exist
 def _add_openai_error(response: Response) -> Response:
-    """Add the `error` object that OpenAI's clients read."""
-    if response.mimetype == PROBLEM:
+    """Add the `error` object that OpenAI's clients read to every problem under our path."""
+    if response.mimetype == PROBLEM and f"{request.path}/".startswith(f"{bp.url_prefix}/"):
         body: dict[str, Any] = json.loads(response.get_data())
         code: str = body["code"]
         first: dict[str, str] = next(iter(body.get("errors", [])), {})

@@ -1,27 +1,28 @@
 """Webhook endpoints, their secrets and their deliveries."""
 
-from typing import TypeVar
 from uuid import UUID
 
 from flask import Blueprint, g, request, url_for
 from flask.blueprints import BlueprintSetupState
-from pydantic import BaseModel
 from sqlalchemy import Connection, Table
 from werkzeug.routing import BaseConverter
 
-from app.api.models.base import parse_json, parse_strings
+from app.api.models.base import EmptyBody, Invalid
+from app.api.models.problem import FieldError
+from app.api.models.query_string import parse_query
 from app.api.models.webhook import (
     ChangedWebhook,
     Delivery,
     DeliveryPage,
     DeliveryQuery,
-    EmptyBody,
     NewWebhook,
     Rotation,
     Secret,
     Webhook,
     WebhookPage,
     WebhookWithSecret,
+    place_after,
+    present_deliveries,
     present_delivery,
     present_new_webhook,
     present_secret,
@@ -30,10 +31,12 @@ from app.api.models.webhook import (
 from app.api.openapi.operation import DELIVERY_CODES, WEBHOOK_CODES, ResponseSpec, Result, describe
 from app.api.process.services import get_services
 from app.api.request import auth
+from app.api.request.json_body import read_body
 from app.domain.errors import BadRequest
 from app.domain.webhooks import secret_for
 from app.outbound import vet_url
 from app.store.webhooks import deliveries, endpoints
+from app.store.webhooks.deliveries import Place
 from app.store.webhooks.endpoints import MAX_ENDPOINTS, MAX_OPEN_TESTS, Disabled
 from app.store.webhooks.records import (
     DeliveryRecord,
@@ -51,8 +54,6 @@ class _WebhookId(BaseConverter):
 
 bp = Blueprint("webhooks", __name__, url_prefix="/v1/webhooks")
 bp.before_request(auth.require_jobs)
-
-M = TypeVar("M", bound=BaseModel)
 
 
 @bp.record
@@ -84,9 +85,9 @@ def _install(state: BlueprintSetupState) -> None:
 def create_webhook() -> Result:
     """Register a URL to notify of every job of the caller; returns its secret."""
     services = get_services()
-    asked = _body(NewWebhook)
+    asked = read_body(NewWebhook)
     try:
-        vet_url(asked.url, services.allow)
+        url = vet_url(asked.url, services.allow)
     except BadRequest as error:
         error.pointer = "/url"
         raise
@@ -96,7 +97,7 @@ def create_webhook() -> Result:
             raise BadRequest(
                 "too_many_webhooks", f"A key has at most {MAX_ENDPOINTS} webhooks.", status=409
             )
-        row = endpoints.add(tx, owner_id, asked.url, asked.events)
+        row = endpoints.add(tx, owner_id, url, asked.events)
     if row is None:
         raise BadRequest(
             "webhook_exists",
@@ -136,7 +137,7 @@ def show_webhook(webhook_id: str) -> Result:
 )
 def change_webhook(webhook_id: str) -> Result:
     """Change a webhook: choose events, disable it (pending deliveries are given up), enable it."""
-    asked = _body(ChangedWebhook)
+    asked = read_body(ChangedWebhook)
     with get_services().store.begin() as tx:
         row = _own(tx, webhook_id)
         if asked.events is not None:
@@ -174,7 +175,7 @@ def delete_webhook(webhook_id: str) -> Result:
 )
 def test_webhook(webhook_id: str) -> Result:
     """Send a test event once, without retries; returns the delivery to watch."""
-    _body(EmptyBody)
+    read_body(EmptyBody)
     services = get_services()
     with services.store.begin() as tx:
         endpoint = _own(tx, webhook_id)
@@ -209,7 +210,7 @@ def show_owner_secret() -> Result:
 )
 def rotate_owner_secret() -> Result:
     """Make a new secret for messages to the jobs' own `webhook_url`s."""
-    asked = _body(Rotation)
+    asked = read_body(Rotation)
     with get_services().store.begin() as tx:
         row = endpoints.secret_of_owner(tx, g.api_key.id)
         return _rotate(tx, row, endpoints.api_keys, asked)
@@ -233,7 +234,7 @@ def show_secret(webhook_id: str) -> Result:
 )
 def rotate_secret(webhook_id: str) -> Result:
     """Make a new secret for a webhook; both sign until `previous_secret_until`."""
-    asked = _body(Rotation)
+    asked = read_body(Rotation)
     with get_services().store.begin() as tx:
         return _rotate(tx, _own(tx, webhook_id), endpoints.endpoints, asked)
 
@@ -242,19 +243,19 @@ def rotate_secret(webhook_id: str) -> Result:
 @describe({200: ResponseSpec("A page of deliveries.", DeliveryPage)}, query=DeliveryQuery)
 def list_deliveries() -> Result:
     """List the caller's deliveries, newest first."""
-    query = parse_strings(DeliveryQuery, request.args.to_dict())
+    query = parse_query(DeliveryQuery, request.query_string)
     with get_services().store.autocommit() as conn:
         rows = deliveries.page(
             conn,
             g.api_key.id,
             limit=query.limit + 1,
-            after=query.after,
+            after=None if query.after is None else _place(conn, query.after),
             state=query.state,
             event=query.event,
             job_id=query.job_id,
             endpoint_id=query.webhook_id,
         )
-    return DeliveryPage.cut([present_delivery(row) for row in rows], query.limit)
+    return present_deliveries(rows, query.limit)
 
 
 @bp.get("/deliveries/<delivery_id>")
@@ -279,7 +280,7 @@ def show_delivery(delivery_id: str) -> Result:
 )
 def redeliver(delivery_id: str) -> Result:
     """Deliver again now, under the same `webhook-id`, whatever the outcome before."""
-    _body(EmptyBody)
+    read_body(EmptyBody)
     services = get_services()
     with services.store.begin() as tx:
         before = _own_delivery(tx, delivery_id)
@@ -292,14 +293,6 @@ def redeliver(delivery_id: str) -> Result:
         )
     services.webhook_due()
     return _delivery_accepted(row)
-
-
-def _body(model: type[M]) -> M:
-    """The request's JSON; an empty body means `{}`. Raises Invalid, BadRequest."""
-    body = request.get_data(cache=False)
-    if body and request.mimetype != "application/json":
-        raise BadRequest("unsupported_media_type", "Send application/json.", status=415)
-    return parse_json(model, body or b"{}")
 
 
 def _secret(row: EndpointRecord | SecretRecord) -> str:
@@ -341,6 +334,17 @@ def _own_delivery(conn: Connection, delivery_id: str) -> OwnDelivery:
     if row is None:
         raise BadRequest("delivery_not_found", "No such delivery.", status=404)
     return row
+
+
+def _place(conn: Connection, cursor: str) -> Place:
+    """Where a page begins. Raises Invalid for the id of a delivery that does not exist."""
+    place = place_after(cursor)
+    if isinstance(place, Place):
+        return place
+    row = deliveries.get(conn, place, owner_id=g.api_key.id)
+    if row is None:
+        raise Invalid([FieldError("invalid_field", "/after", "after: no such delivery.")])
+    return Place(row.created_at, row.id)
 
 
 def _uuid(value: str) -> UUID | None:

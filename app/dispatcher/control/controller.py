@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from threading import Event
-from time import time
 
 import redis
 import structlog
@@ -29,6 +28,7 @@ from app.domain.routing.damping import next_table, smooth
 from app.domain.routing.load import NOTHING, Load, RegionLoad, Report, ReportRefused, accept, fresh
 from app.domain.routing.offload import limits_of
 from app.domain.routing.table import NORMAL_S, Table, TableRefused, check_invariants, make_table
+from app.store.clock import DatabaseClock
 from app.store.session import Store
 from app.store.traffic import controls, tables
 
@@ -50,14 +50,14 @@ class Controller:
         regions: RegionRedis,
         name: str,
         *,
-        clock: Callable[[], float] = time,
+        clock: Callable[[], float] | None = None,
     ):
         self._config = config
         self._topology = config.topology
         self._store = store
         self._regions = regions
         self._name = name
-        self._clock = clock
+        self._clock = clock or DatabaseClock(store)
         self._forget()
 
     def _forget(self) -> None:

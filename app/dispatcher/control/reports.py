@@ -6,7 +6,6 @@ Any number of dispatchers run this; one at a time reports on each region.
 import random
 from collections.abc import Callable
 from threading import Event
-from time import time
 
 import redis
 import structlog
@@ -20,6 +19,7 @@ from app.domain.errors import DatabaseUnavailable
 from app.domain.routing.capacity import ewma
 from app.domain.routing.load import Report, ReportRefused
 from app.domain.routing.topology import Pool
+from app.store.clock import DatabaseClock
 from app.store.session import Store
 from app.store.traffic import demand
 from app.store.traffic.demand import Demand
@@ -39,13 +39,13 @@ class Reporter:
         store: Store,
         regions: RegionRedis,
         *,
-        clock: Callable[[], float] = time,
+        clock: Callable[[], float] | None = None,
     ):
         self._config = config
         self._names = config.topology.names
         self._store = store
         self._regions = regions
-        self._clock = clock
+        self._clock = clock or DatabaseClock(store)
 
     def run(self, stopping: Event) -> None:
         every_s = self._config.report_every_s
@@ -78,7 +78,7 @@ class Reporter:
         for name, pools in seen.items():
             try:
                 recent = submitted.get(name, Demand())
-                report = self._report(name, sequence, pools, waiting.get(name, 0), recent)
+                report = self._report(name, sequence, pools, demand.count(waiting[name]), recent)
                 traffic.write_report(self._regions.of(name), report)
             except redis.RedisError as error:
                 log.warning("region_not_reported", region=name, error=str(error))

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from threading import Event
-from time import monotonic, time
+from time import monotonic
 from uuid import UUID
 
 import structlog
@@ -18,6 +18,7 @@ from app.dispatcher.placement.plan import Plan
 from app.dispatcher.placement.probes import Probes
 from app.domain.errors import DatabaseUnavailable
 from app.domain.routing.topology import Pool
+from app.store.clock import DatabaseClock
 from app.store.job.placing import Waiting
 from app.store.session import Store
 from app.traffic import Traffic
@@ -43,7 +44,7 @@ class Placer:
         traffic: Traffic,
         *,
         clock: Callable[[], float] = monotonic,
-        wall: Callable[[], float] = time,
+        wall: Callable[[], float] | None = None,
         draw: Callable[[], float] = random.random,
     ):
         self._profiles = config.served_profiles
@@ -52,7 +53,7 @@ class Placer:
         self._clock = clock
         self._draw = draw
         self._probes = Probes(clock=clock, draw=draw)
-        self._memory = Memory(config, clock=clock, wall=wall, draw=draw)
+        self._memory = Memory(config, clock=clock, wall=wall or DatabaseClock(store), draw=draw)
         self._backlog = Backlog(store, self._topology.names, batch=config.place_batch, clock=clock)
         self._claimer = Claimer(config, self._probes, self._memory, clock=clock)
         self._committer = Committer(
@@ -71,6 +72,8 @@ class Placer:
         `act`: this dispatcher, of all that heard it, is to give the worker a job.
         """
         region, _, profile = pool.partition("/")
+        if region not in self._topology or profile not in self._profiles:
+            return  # no job here can use it, and what is remembered must stay bounded
         self._probes.worker_idle(pool)
         self._memory.worker_idle(region)
         if act:

@@ -31,6 +31,7 @@ class Route:
     job: Waiting
     regions: Iterator[str]
     key: tuple[Any, ...]  # jobs with the same key have the same regions
+    at: str  # when this pass began, ISO 8601
     pool: Pool = NOWHERE  # asked now
     overflow: bool = False  # `pool` is neither home nor where its share sent it
     refusals: list[tuple[str, str]] = field(default_factory=list)  # region, reason
@@ -40,13 +41,12 @@ class Route:
         self.refusals.append((self.pool.region, reason))
 
     def offer(self) -> Offer:
-        refusals = [_hop(region, "refused", reason) for region, reason in self.refusals]
-        return Offer(self.job.job_id, [*refusals, _hop(self.pool.region, "placed")])
-
-
-def _hop(region: str, outcome: str, reason: str | None = None) -> dict[str, Any]:
-    hop = {"region": region, "outcome": outcome, "at": datetime.now(UTC).isoformat()}
-    return hop | {"reason": reason} if reason is not None else hop
+        hops: list[dict[str, Any]] = [
+            {"region": region, "outcome": "refused", "at": self.at, "reason": reason}
+            for region, reason in self.refusals
+        ]
+        placed = {"region": self.pool.region, "outcome": "placed", "at": self.at}
+        return Offer(self.job.job_id, [*hops, placed])
 
 
 class Plan:
@@ -66,6 +66,7 @@ class Plan:
         self._probes = probes
         memory.prune()
         now = memory.now()
+        self._at = datetime.fromtimestamp(now, UTC).isoformat()
         self._drained = snapshot.controls.drained
         self._known = snapshot.known(now)
         self._ready = memory.ready(snapshot)
@@ -116,7 +117,9 @@ class Plan:
         target = drawn(row, request.draw) if len(row) > 1 else None
         allowed = None if request.allowed is None else tuple(request.allowed)
         key = (request.home, job.next_region, request.policy, allowed, rounds, target)
-        return None if key in self._closed else Route(job, self._regions(job, rounds), key)
+        if key in self._closed:
+            return None
+        return Route(job, self._regions(job, rounds), key, self._at)
 
     def _regions(self, job: Waiting, rounds: int) -> Iterator[str]:
         home = job.request.home

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.domain.unreadable import UNREADABLE, count
+
 
 @dataclass(frozen=True)
 class Controls:
@@ -32,9 +34,9 @@ class Controls:
             raw: dict[str, Any] = json.loads(text)
             return cls(
                 frozenset(map(str, raw["drained"])),
-                {str(name): int(cap) for name, cap in raw["caps"].items()},
+                {str(name): count(cap) for name, cap in raw["caps"].items()},
                 frozenset(map(str, raw["drained_workers"])),
                 bool(raw["pinned"]),
             )
-        except (TypeError, KeyError, AttributeError) as error:
+        except UNREADABLE as error:
             raise ValueError("This is no record of controls.") from error

@@ -204,8 +204,9 @@ def _in_force(regions: Sequence[RegionLoad]) -> tuple[tuple[float, ...], float]:
     def room(factor: float) -> float:
         return sum(raised(r, factor) * r.capacity for r in large)
 
+    # Without any capacity nothing is shed: jobs wait for workers, or for a small pool's.
     if demand <= room(1.0) or room(1.0) == 0.0:
-        return own, (1.0 if demand > room(1.0) else 0.0)
+        return own, 0.0
     most = OVERLOAD_TOP / min(r.ceiling for r in large if r.ceiling > 0.0)
     if demand > room(most):
         # Even so there is too much: equal relative overflow, and admission sheds the rest.

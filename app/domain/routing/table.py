@@ -10,6 +10,7 @@ from typing import Any
 from app.domain.routing.load import SMALL_POOL, Load, RegionLoad
 from app.domain.routing.offload import Limits, rows_applied
 from app.domain.routing.topology import Topology
+from app.domain.unreadable import UNREADABLE
 
 VALID_S = 60.0
 NORMAL_S, HOME_FIRST_S = 30.0, 120.0  # ages at which a table counts for less, then for nothing
@@ -17,6 +18,8 @@ DEMAND_JUMP = 3.0  # total demand may change by this factor between tables
 BAND_LEAST, BAND_MOST = 0.02, 0.05  # a damped table may keep a target over its ceiling by this
 DEVIATIONS = 2.5  # of the demand's estimate: a change that means something
 NOISE_S = 130.0  # the span of arrivals that smoothed demand averages: 2 x 45 s / ln 2
+# JSON has no infinity; a region that is down carries whatever could not leave it.
+NO_CAPACITY = 1e9
 LOCAL_SHARE = 0.20  # without a table, of own demand to any one neighbour
 
 
@@ -41,7 +44,7 @@ class Table:
     shares: Mapping[str, Mapping[str, float]]
     reach: Mapping[str, int]  # a Ring per home
     ceilings: Mapping[str, float]
-    load: Mapping[str, float]  # planned utilisation
+    load: Mapping[str, float]  # planned utilisation; NO_CAPACITY: nothing to use
     ready: Mapping[str, int]
     spare: Mapping[str, int]
     demand: float = 0.0  # of all regions, as it was routed
@@ -50,6 +53,10 @@ class Table:
     gap_points: float | None = None  # the auditor's: in-region points short of the optimum
     overload: bool = False  # ceilings are raised: all regions together have too much
     changed: bool = field(default=True, compare=False)  # unlike the table before it
+
+    def has_capacity(self, name: str) -> bool:
+        """Whether the region could do any work when the table was made."""
+        return self.ready[name] > 0 and self.load[name] < NO_CAPACITY
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
@@ -60,7 +67,7 @@ class Table:
         try:
             raw = json.loads(text)
             return cls(**{name: _CHECKED[name](value) for name, value in raw.items()})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except UNREADABLE as error:
             raise TableRefused(
                 "unreadable", f"This is no routing table: {type(error).__name__}."
             ) from error
@@ -136,8 +143,7 @@ def make_table(
         shares=rows,
         reach={name: int(ring) for name, ring in zip(limits.names, limits.reach, strict=True)},
         ceilings=dict(zip(limits.names, limits.ceilings, strict=True)),
-        # JSON has no infinity; a region that is down carries whatever could not leave it.
-        load={name: min(value, 1e9) for name, value in used.items()},
+        load={name: min(value, NO_CAPACITY) for name, value in used.items()},
         ready={name: load.of(name).ready for name in limits.names},
         spare=spare,
         demand=load.demand,

@@ -79,7 +79,8 @@ def begin(
                 WHERE job_id = begun.id AND attempts.fence = begun.fence
                 RETURNING job_id, token
             )
-            SELECT {columns("begun")}, noted.token, EXISTS (
+            SELECT {columns("begun")}, noted.token,
+                CAST(extract(epoch FROM begun.deadline - now()) AS float8), EXISTS (
                 SELECT FROM webhook_endpoints AS hook WHERE hook.owner_id = begun.owner_id
             ) AS has_webhooks
             FROM begun JOIN noted ON noted.job_id = begun.id
@@ -132,12 +133,15 @@ def finish(
     *,
     lease_token: str,
 ) -> bool:
-    """Commit the clip. `timings`: stage -> seconds. False: refused; the job's row says why."""
+    """Commit the clip. `timings`: stage -> seconds. False: refused; the job's row says why.
+
+    Refused after the client's deadline, too: who set one does not wait any more.
+    """
     return bool(
         end(
             tx,
             JobState.SUCCEEDED,
-            f"{OWNED} AND NOT cancel_requested",
+            f"{OWNED} AND NOT cancel_requested AND (deadline IS NULL OR deadline > now())",
             {"id": job_id, "fence": fence, "lease_token": lease_token},
             outcome="succeeded",
             output=(key, size_bytes),
@@ -147,16 +151,16 @@ def finish(
 
 
 def stop(tx: Connection, job_id: UUID, fence: int, *, lease_token: str) -> bool:
-    """End an attempt that was asked to stop: the job is canceled."""
+    """End an attempt that was asked to stop, or whose deadline passed: the job is canceled."""
     return bool(
         end(
             tx,
             JobState.CANCELED,
-            f"{OWNED} AND cancel_requested",
+            f"{OWNED} AND (cancel_requested OR deadline <= now())",
             {"id": job_id, "fence": fence, "lease_token": lease_token},
             outcome="canceled",
             error_code="canceled",
-            error_detail="The client canceled the job.",
+            error_detail="The job was canceled.",
         )
     )
 

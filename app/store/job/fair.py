@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from app.store.job.queue import count_sql, head_sql
+from app.store.job.queue import Backlog, backlog_sql, head_sql
 from app.store.session import NO_WAIT
 
 COUNT_LIMIT = 2000  # jobs ahead; counted at every submit
@@ -28,7 +28,7 @@ _PRESENT = f"""
          WHERE profile = :profile AND region = :region AND priority = :priority),
         0) AS v
 """
-_AHEAD = count_sql(
+_AHEAD = backlog_sql(
     profile=":profile",
     region=":region",
     only="(priority, vstart) <= (:priority, stamped.vstart)",
@@ -43,7 +43,7 @@ STAMP = text(
         DO UPDATE SET finish = greatest(t.finish, excluded.finish - :cost) + :cost
         RETURNING finish - :cost AS vstart
     )
-    SELECT vstart, ({_AHEAD}) FROM stamped
+    SELECT vstart, ahead.jobs, ahead.cost FROM stamped, LATERAL ({_AHEAD}) AS ahead
     """
 )
 PEEK = text(
@@ -55,7 +55,7 @@ PEEK = text(
               AND priority = :priority)) AS vstart
         FROM present
     )
-    SELECT ({_AHEAD}) FROM stamped
+    SELECT ahead.jobs, ahead.cost FROM stamped, LATERAL ({_AHEAD}) AS ahead
     """
 )
 
@@ -63,7 +63,7 @@ PEEK = text(
 @dataclass(frozen=True)
 class Stamp:
     vstart: float
-    ahead: int | None  # jobs that are taken earlier; None: COUNT_LIMIT or more
+    ahead: Backlog | None  # jobs that are taken earlier; None: COUNT_LIMIT or more
 
 
 def stamp(
@@ -77,7 +77,7 @@ def stamp(
 
     Plan: ix_jobs_fair for the present and the count, ix_fair_tags_queue for the largest finish.
     """
-    vstart, ahead = tx.execute(
+    vstart, jobs, work = tx.execute(
         STAMP,
         {
             "owner": owner_id,
@@ -88,11 +88,16 @@ def stamp(
             "most": COUNT_LIMIT,
         },
     ).one()
-    return Stamp(vstart, ahead if ahead < COUNT_LIMIT else None)
+    return Stamp(vstart, _counted(jobs, work))
 
 
-def peek(tx: Connection, owner_id: UUID, *, profile: str, region: str, priority: int) -> int | None:
+def peek(
+    tx: Connection, owner_id: UUID, *, profile: str, region: str, priority: int
+) -> Backlog | None:
     """The `ahead` that the owner's next stamp would have. Plan: as for `stamp`."""
     values = {"owner": owner_id, "profile": profile, "region": region, "priority": priority}
-    ahead = int(tx.execute(PEEK, values | {"most": COUNT_LIMIT}).scalar_one())
-    return ahead if ahead < COUNT_LIMIT else None
+    return _counted(*tx.execute(PEEK, values | {"most": COUNT_LIMIT}).one())
+
+
+def _counted(jobs: int, cost: float) -> Backlog | None:
+    return Backlog(jobs, float(cost)) if jobs < COUNT_LIMIT else None

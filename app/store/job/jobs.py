@@ -1,19 +1,21 @@
 """Jobs: submit, look up, list, cancel, and the one function that ends them."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
+    Float,
     Table,
+    Text,
     Uuid,
     and_,
     bindparam,
     func,
-    insert,
     literal_column,
     or_,
     select,
@@ -23,42 +25,51 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.domain.job.state import first_id
-from app.store.job.queue import count_sql
-from app.store.job.records import EndedJob, JobRecord, JobVersion, KnownKey, WholeJob
+from app.store.job.queue import Backlog, backlog_sql
+from app.store.job.records import (
+    COLUMNS,
+    EndedJob,
+    JobRecord,
+    JobVersion,
+    KnownKey,
+    OwnJob,
+    WholeJob,
+    columns,
+)
 from app.store.models import IdempotencyRow, JobRow
 from app.store.webhooks.deliveries import OWED
 from stillmotion.states import JobState
 
 jobs = cast(Table, JobRow.__table__)
-# Built once: making a statement costs as much as running it.
-ADD = insert(jobs).returning(*jobs.c)
 READ = select(jobs).where(jobs.c.id == bindparam("job_id"))
-GET = select(jobs).where(jobs.c.id == bindparam("job_id"), jobs.c.owner_id == bindparam("owner"))
-GET_WHOLE = GET.add_columns(
-    literal_column(
-        "(SELECT coalesce(json_agg(a ORDER BY a.fence), '[]') FROM attempts AS a"
-        " WHERE a.job_id = jobs.id)"
-    ).label("attempts")
-)
+ATTEMPTS: ColumnElement[Any] = literal_column(
+    "(SELECT coalesce(json_agg(a ORDER BY a.fence), '[]') FROM attempts AS a"
+    " WHERE a.job_id = jobs.id)"
+).label("attempts")
+EXPIRED = func.coalesce(jobs.c.expires_at <= func.now(), False).label("expired")
+OWN = and_(jobs.c.id == bindparam("job_id"), jobs.c.owner_id == bindparam("owner"))
+GET = select(jobs, EXPIRED).where(OWN)
+GET_WHOLE = select(jobs, EXPIRED, ATTEMPTS).where(OWN)
+READ_WHOLE = READ.add_columns(EXPIRED, ATTEMPTS)
 KEPT = and_(
     jobs.c.purged_at.is_(None), or_(jobs.c.expires_at.is_(None), jobs.c.expires_at > func.now())
 )
 # As strong as the lock of an UPDATE and no stronger, so inserts that refer to the job do not wait.
 LOCK = text("SELECT state FROM jobs WHERE id = :job_id AND owner_id = :owner FOR NO KEY UPDATE")
 REQUEST_STOP = text("UPDATE jobs SET cancel_requested = true WHERE id = :job_id")
-POSITION = text(
-    count_sql(
+AHEAD = text(
+    backlog_sql(
         profile=":profile",
         region=":region",
         only="(priority, vstart, id) < (:priority, :vstart, :id)",
     )
 )
-POSITION_LIMIT = 10_000  # a longer queue is reported as this long
+AHEAD_LIMIT = 10_000  # a longer queue is reported as this long
 
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job as submit writes it. Fields as in JobRow; times have a zone."""
+    """A job as submit writes it. Fields as in JobRow; times are seconds from the insert."""
 
     id: UUID
     owner_id: UUID
@@ -72,13 +83,13 @@ class NewJob:
     input_key: str
     home_region: str
     policy: str
-    queue_deadline: datetime
+    max_queue_s: float
     motion: float = 1.0
     loop: bool = False
     priority: int = 1
     allowed_regions: list[str] | None = None
-    deadline: datetime | None = None
-    not_before: datetime | None = None  # held back until then
+    deadline_s: float | None = None
+    hold_s: float = 0.0  # held back for so long
     webhook_url: str | None = None
     webhook_events: list[str] | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)
@@ -89,6 +100,30 @@ class NewJob:
     retention_s: int = 2_592_000
 
 
+# Columns that are not named like the field of NewJob with their value.
+_COMPUTED = {
+    "state": f"'{JobState.QUEUED}'",
+    "next_region": ":home_region",
+    "metadata": ":labels",
+    # By the database's clock: that of the API's host may be wrong.
+    "queue_deadline": "now() + make_interval(secs => :max_queue_s)",
+    "deadline": "now() + make_interval(secs => :deadline_s)",
+    "not_before": "CASE WHEN :hold_s > 0 THEN now() + make_interval(secs => :hold_s) END",
+}
+_NAMED = {f.name for f in fields(NewJob)} & set(COLUMNS)
+_INSERTED = {name: f":{name}" for name in COLUMNS if name in _NAMED} | _COMPUTED
+# Built once: making a statement costs as much as running it.
+ADD = text(
+    f"INSERT INTO jobs ({', '.join(_INSERTED)}) VALUES ({', '.join(_INSERTED.values())})"
+    f" RETURNING {columns('jobs')}"
+).bindparams(
+    bindparam("labels", type_=JSONB),
+    bindparam("allowed_regions", type_=ARRAY(Text)),
+    bindparam("webhook_events", type_=ARRAY(Text)),
+    *(bindparam(name, type_=Float) for name in ("max_queue_s", "deadline_s", "hold_s")),
+)
+
+
 def add(
     tx: Connection, new: NewJob, idempotency: tuple[str, bytes] | None = None
 ) -> JobRecord | None:
@@ -97,9 +132,7 @@ def add(
     None: another submit with that key was first, and the caller must roll back. The unique index
     makes the second of two concurrent submits wait for the first one's commit.
     """
-    values = vars(new) | {"state": JobState.QUEUED.value, "next_region": new.home_region}
-    values["metadata"] = values.pop("labels")
-    row = JobRecord(*tx.execute(ADD, values).one())
+    row = JobRecord(*tx.execute(ADD, vars(new)).one())
     if idempotency is None:
         return row
     key, fingerprint = idempotency
@@ -120,10 +153,10 @@ def find_by_key(tx: Connection, owner_id: UUID, key: str) -> KnownKey | None:
     return None if row is None else KnownKey(*row)
 
 
-def get(tx: Connection, job_id: UUID, *, owner_id: UUID) -> JobRecord | None:
+def get(tx: Connection, job_id: UUID, *, owner_id: UUID) -> OwnJob | None:
     """One of the owner's jobs. None for an unknown job, and for another owner's."""
     row = tx.execute(GET, {"job_id": job_id, "owner": owner_id}).one_or_none()
-    return None if row is None else JobRecord(*row)
+    return None if row is None else OwnJob(*row)
 
 
 def read(tx: Connection, job_id: UUID) -> JobRecord | None:
@@ -138,6 +171,12 @@ def get_whole(tx: Connection, job_id: UUID, *, owner_id: UUID) -> WholeJob | Non
     Plan: pk_jobs, then pk_attempts.
     """
     row = tx.execute(GET_WHOLE, {"job_id": job_id, "owner": owner_id}).one_or_none()
+    return None if row is None else WholeJob(*row)
+
+
+def read_whole(tx: Connection, job_id: UUID) -> WholeJob | None:
+    """Like `get_whole`, for any owner's job: for operators, whose access is audited."""
+    row = tx.execute(READ_WHOLE, {"job_id": job_id}).one_or_none()
     return None if row is None else WholeJob(*row)
 
 
@@ -183,23 +222,23 @@ def page(
     return [JobRecord(*row) for row in tx.execute(query)]
 
 
-def position(tx: Connection, job: JobRecord) -> int:
-    """How many jobs are taken before this one in its region, at most POSITION_LIMIT.
+def ahead(tx: Connection, job: JobRecord) -> Backlog:
+    """The jobs that wait for a worker and are taken before this one, at most AHEAD_LIMIT.
 
     Plan: a walk along ix_jobs_fair from the head of the queue to this job.
     """
-    found = tx.execute(
-        POSITION,
+    count, cost = tx.execute(
+        AHEAD,
         {
             "profile": job.profile,
             "region": job.next_region,
             "priority": job.priority,
             "vstart": job.vstart,
             "id": job.id,
-            "most": POSITION_LIMIT,
+            "most": AHEAD_LIMIT,
         },
-    )
-    return int(found.scalar_one())
+    ).one()
+    return Backlog(count, float(cost))
 
 
 def poll_versions(tx: Connection, job_ids: Collection[UUID]) -> Sequence[JobVersion]:
@@ -316,7 +355,7 @@ def cancel(tx: Connection, job_id: UUID, *, owner_id: UUID) -> JobRecord | None:
             this,
             outcome="canceled",
             error_code="canceled",
-            error_detail="The client canceled the job.",
+            error_detail="The job was canceled.",
             new_fence=True,
         )
     elif locked.state == JobState.PROCESSING:

@@ -4,9 +4,18 @@ Everything here must be a walk along ix_jobs_fair, however long the queue is: eq
 and `next_region`, then TAKEN_ORDER, up to a limit.
 """
 
+from typing import NamedTuple
+
 from app.store.models import WAITING_SQL
 
 TAKEN_ORDER = "priority, vstart, id"
+
+
+class Backlog(NamedTuple):
+    """Some waiting jobs: how many, and their cost together, in units."""
+
+    jobs: int
+    cost: float
 
 
 def head_sql(*, profile: str, region: str, priority: str) -> str:
@@ -23,14 +32,14 @@ def head_sql(*, profile: str, region: str, priority: str) -> str:
     """
 
 
-def count_sql(*, profile: str, region: str, only: str = "true") -> str:
-    """How many jobs of a queue meet `only`, counted up to :most, as a subquery.
+def backlog_sql(*, profile: str, region: str, only: str = "true") -> str:
+    """The Backlog of a queue's jobs that meet `only`, counted up to :most, as a subquery.
 
     The order changes no count. Without it the LIMIT tempts the planner to scan the table.
     """
     return f"""
-        SELECT count(*) FROM (
-            SELECT FROM jobs
+        SELECT count(*) AS jobs, coalesce(sum(cost), 0) AS cost FROM (
+            SELECT cost FROM jobs
             WHERE {WAITING_SQL} AND profile = {profile} AND next_region = {region} AND {only}
             ORDER BY {TAKEN_ORDER} LIMIT :most) AS counted
     """

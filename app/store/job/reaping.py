@@ -12,12 +12,13 @@ from app.domain.job.lease import BEGIN_WITHIN_S, LEASE_S, OVERDUE_S
 from app.domain.job.state import MAX_BEGUN, Event, move
 from app.store.job.attempts import requeue
 from app.store.job.jobs import end
-from app.store.job.records import AttemptRef, LostJob, OverdueAttempt, RequeuedJob, StopRequest
+from app.store.job.records import AttemptRef, EndedJob, LostJob, OverdueAttempt, RequeuedJob
+from app.store.models import TERMINAL_SQL
 from stillmotion.states import JobState
 
 REAP_BATCH = 500
 LOST_AND_ENDED = {
-    JobState.CANCELED: ("canceled", "The client canceled the job; its worker is gone."),
+    JobState.CANCELED: ("canceled", "The job was canceled; its worker is gone."),
     JobState.FAILED: ("attempts_exhausted", f"The workers of {MAX_BEGUN} attempts were lost."),
 }
 
@@ -198,13 +199,41 @@ def _take_from_workers(
     return taken
 
 
-def reap_deadlines(tx: Connection) -> Sequence[StopRequest]:
-    """Expire what waited too long; ask workers past a job's deadline to stop, and return them."""
+# Deadlines that passed longer ago, because no reaper ran, are left to the next full look: an open
+# snapshot elsewhere keeps the index entries of all ended jobs, and they have the oldest deadlines.
+_RECENT = "{column} > now() - interval '5 seconds'"
+_DUE = " UNION ALL ".join(
+    f"(SELECT {column} AS at FROM jobs WHERE {live} AND {_RECENT.format(column=column)}"
+    f" ORDER BY {column} LIMIT 1)"
+    for column, live in (
+        ("deadline", f"deadline IS NOT NULL AND state NOT IN ({TERMINAL_SQL})"),
+        ("queue_deadline", "state IN ('queued', 'starting')"),
+    )
+)
+
+
+def next_deadline_s(conn: Connection) -> float | None:
+    """Seconds until the next deadline of any job; 0 if one has just passed. None: there is none.
+
+    Plan: one entry of ix_jobs_deadline and one of ix_jobs_queue_deadline.
+    """
+    due = text(f"SELECT extract(epoch FROM min(at) - clock_timestamp()) FROM ({_DUE}) AS due")
+    left = conn.execute(due).scalar_one()
+    return None if left is None else max(0.0, float(left))
+
+
+def reap_deadlines(tx: Connection) -> dict[JobState, Sequence[EndedJob]]:
+    """End every job whose deadline has passed. Returns them by the state that they are in now.
+
+    The worker of a canceled one is not waited for: it may be in the middle of a long step. What it
+    still writes is refused, because the job has ended.
+    """
+    expired: list[EndedJob] = []
     for column, code, detail in (
         ("deadline", "deadline_exceeded", "The deadline passed."),
         ("queue_deadline", "queue_timeout", "No worker was free within max_queue_seconds."),
     ):
-        end(
+        expired += end(
             tx,
             JobState.EXPIRED,
             _batch(f"state IN ('queued', 'starting') AND {column} <= now()", column),
@@ -214,16 +243,16 @@ def reap_deadlines(tx: Connection) -> Sequence[StopRequest]:
             error_detail=detail,
             new_fence=True,
         )
-    rows = tx.execute(
-        text(
-            """
-            UPDATE jobs SET cancel_requested = true
-            WHERE state = 'processing' AND deadline <= now() AND NOT cancel_requested
-            RETURNING id, region, fence
-            """
-        )
+    canceled = end(
+        tx,
+        JobState.CANCELED,
+        _batch("state = 'processing' AND deadline <= now()", "deadline"),
+        {"most": REAP_BATCH},
+        outcome="canceled",
+        error_code="deadline_exceeded",
+        error_detail="The deadline passed.",
     )
-    return [StopRequest(*row) for row in rows]
+    return {JobState.EXPIRED: expired, JobState.CANCELED: canceled}
 
 
 def _batch(condition: str, order_by: str) -> str:

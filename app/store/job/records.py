@@ -106,7 +106,14 @@ class AttemptJson(TypedDict):
 
 
 @record
-class WholeJob(JobRecord):
+class OwnJob(JobRecord):
+    """A job as its owner looks it up."""
+
+    expired: bool  # its retention has ended, by the database's clock
+
+
+@record
+class WholeJob(OwnJob):
     """A job with all its placements, oldest first."""
 
     attempts: list[AttemptJson]
@@ -116,9 +123,11 @@ class WholeJob(JobRecord):
 class BegunJob(JobRecord):
     """A job that a worker has just begun."""
 
+    started_at: datetime
     lease_token: str
 
     token: str  # of the claim that placed it
+    deadline_in_s: float | None  # seconds until the client's deadline, when it began
     has_webhooks: bool  # whether its owner has webhook endpoints
 
 
@@ -174,15 +183,6 @@ class OverdueAttempt:
     region: str
     profile: str
     worker: str
-
-
-@record
-class StopRequest:
-    """An attempt whose worker must stop."""
-
-    id: UUID
-    region: str
-    fence: int
 
 
 @record

@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Connection, Uuid, bindparam, text
 
 from app.store.job.records import PurgedJob
+from app.store.webhooks.models import OPEN_SQL
 
 IDEMPOTENCY_S = 86_400  # after this a key may be used for another request
 
@@ -23,10 +24,26 @@ def named_keys(tx: Connection, job_ids: Collection[UUID]) -> set[str]:
 
 
 # A tombstone keeps the fields that usage and idempotency need, and nothing that a client wrote.
-_PURGE = """
-    UPDATE jobs SET purged_at = now(), prompt = '', metadata = '{{}}', webhook_url = NULL
-    WHERE {where} AND finished_at IS NOT NULL AND purged_at IS NULL
-    RETURNING id, input_key, output_key
+# Deliveries to the address that the job named go too; those to its owner's endpoints stay as a
+# record, and nothing more is sent. SKIP LOCKED: whoever holds one of these is sending it or giving
+# it up, and an endpoint that is disabled locks its deliveries in another order.
+# Plan: ix_webhook_deliveries_job_id.
+_PURGE = f"""
+    WITH purged AS (
+        UPDATE jobs SET purged_at = now(), prompt = '', metadata = '{{{{}}}}', webhook_url = NULL
+        WHERE {{where}} AND finished_at IS NOT NULL AND purged_at IS NULL
+        RETURNING id, input_key, output_key
+    ), forgotten AS (
+        DELETE FROM webhook_deliveries USING purged
+        WHERE job_id = purged.id AND endpoint_id IS NULL
+    ), given_up AS (
+        UPDATE webhook_deliveries
+        SET given_up_at = now(), leased_until = NULL, last_error = 'job_deleted'
+        WHERE id IN (
+            SELECT d.id FROM webhook_deliveries AS d JOIN purged ON purged.id = d.job_id
+            WHERE endpoint_id IS NOT NULL AND {OPEN_SQL} FOR UPDATE OF d SKIP LOCKED)
+    )
+    SELECT id, input_key, output_key FROM purged
 """
 
 
@@ -52,7 +69,10 @@ def purge_expired(tx: Connection, *, limit: int) -> Sequence[PurgedJob]:
 
 
 def keep_no_longer(tx: Connection, job_id: UUID, *, owner_id: UUID) -> None:
-    """Let a live job expire the moment it ends, or now if it has just ended."""
+    """Let a live job expire the moment it ends, or now if it has ended.
+
+    Before a cancel in the same transaction, so that the end is not announced with its content.
+    """
     tx.execute(
         text(
             """

@@ -15,6 +15,7 @@ from app.store.models import LIMITED_SQL
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:owner, 0))")
 _HELD = text(f"SELECT count(*) FROM jobs WHERE owner_id = :owner AND slot AND {LIMITED_SQL}")
+_LIMIT = text("SELECT max_concurrency FROM api_keys WHERE id = :owner")
 # Skips locked rows: a cancel locks the job's row first and the key's lock second, so waiting for
 # the row here would be a deadlock. Only `queued` jobs wait for a slot.
 _GRANT = text(
@@ -36,6 +37,12 @@ def take(tx: Connection, owner_id: UUID, limit: int) -> bool:
     return int(tx.execute(_HELD, {"owner": owner_id}).scalar_one()) < limit
 
 
+def limit_of(tx: Connection, owner_id: UUID, default_limit: int | None) -> int | None:
+    """The key's own limit (0: unlimited), or `default_limit` if it has none. None: unlimited."""
+    own: int | None = tx.execute(_LIMIT, {"owner": owner_id}).scalar_one()
+    return default_limit if own is None else own or None
+
+
 def waiting_owners(tx: Connection) -> list[UUID]:
     """The keys whose jobs wait for a slot. Plan: all of ix_jobs_slot, which has only live jobs."""
     rows = tx.execute(text(f"SELECT DISTINCT owner_id FROM jobs WHERE NOT slot AND {LIMITED_SQL}"))
@@ -45,13 +52,11 @@ def waiting_owners(tx: Connection) -> list[UUID]:
 def grant(tx: Connection, owner_id: UUID, default_limit: int | None) -> int:
     """Give the owner's free slots to the first jobs that wait for one; returns how many.
 
-    `default_limit`: for keys without a limit of their own; None: unlimited. The limit is read each
-    time, so raising it takes effect at once.
+    `default_limit`: for keys without a limit of their own; None: unlimited. A key's own 0 is
+    unlimited too. The limit is read each time, so raising it takes effect at once.
     """
     tx.execute(_LOCK, {"owner": str(owner_id)})
-    own = text("SELECT max_concurrency FROM api_keys WHERE id = :owner")
-    limit = tx.execute(own, {"owner": owner_id}).scalar_one()
-    limit = default_limit if limit is None else limit
+    limit = limit_of(tx, owner_id, default_limit)
     held = int(tx.execute(_HELD, {"owner": owner_id}).scalar_one())
     free = 1_000_000 if limit is None else limit - held
     if free <= 0:

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Connection, Text, bindparam, text
 
 from app.domain.job.state import uuid7
-from app.store.job.queue import count_sql
+from app.store.job.queue import Backlog, backlog_sql
 
 COUNT_LIMIT = 10_000  # longer queues are reported as this long
 # A job gets its id before its row commits, so the window ends this long ago in order to miss none.
@@ -15,8 +15,9 @@ SETTLE_S = 1.0
 
 WAITING = text(
     f"""
-    SELECT r.name, sum(({count_sql(profile="p.name", region="r.name")}))
-    FROM unnest(:regions) AS r(name), unnest(:profiles) AS p(name) GROUP BY 1
+    SELECT r.name, p.name, backlog.jobs, backlog.cost
+    FROM unnest(:regions) AS r(name), unnest(:profiles) AS p(name),
+         LATERAL ({backlog_sql(profile="p.name", region="r.name")}) AS backlog
     """
 ).bindparams(bindparam("regions", type_=ARRAY(Text)), bindparam("profiles", type_=ARRAY(Text)))
 
@@ -39,12 +40,21 @@ class Demand:
     by_priority: dict[int, float] = field(default_factory=dict)
 
 
-def waiting(tx: Connection, regions: Sequence[str], profiles: Sequence[str]) -> dict[str, int]:
-    """Waiting jobs of each region, counted up to COUNT_LIMIT per profile. Plan: ix_jobs_fair."""
-    rows = tx.execute(
+def waiting(
+    tx: Connection, regions: Sequence[str], profiles: Sequence[str]
+) -> dict[str, dict[str, Backlog]]:
+    """The waiting jobs of each region, by profile: up to COUNT_LIMIT each. Plan: ix_jobs_fair."""
+    found: dict[str, dict[str, Backlog]] = {name: {} for name in regions}
+    for region, profile, count, cost in tx.execute(
         WAITING, {"regions": list(regions), "profiles": list(profiles), "most": COUNT_LIMIT}
-    )
-    return {name: int(count) for name, count in rows}
+    ):
+        found[region][profile] = Backlog(count, float(cost))
+    return found
+
+
+def count(backlogs: Mapping[str, Backlog]) -> int:
+    """All jobs of a region's backlogs."""
+    return sum(backlog.jobs for backlog in backlogs.values())
 
 
 def submitted(tx: Connection, now: float, window_s: float) -> Mapping[str, Demand]:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -44,6 +44,8 @@ class AuditRow(Base):
     """One change by an operator: who, what, when, the value before and after."""
 
     __tablename__ = "audit_entries"
+    # Whether somebody's access to a job was noted not long ago.
+    __table_args__ = (Index("ix_audit_entries_subject", "subject", "key_id", "at"),)
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     at: Mapped[datetime] = mapped_column(server_default=text("now()"))

@@ -5,17 +5,20 @@ if they vanish it simply comes due. `tries` is the fence: a worker that begins a
 message that arrives twice begins nothing, and a worker that wakes late records nothing. Only begun
 tries count, so a broker that loses messages uses up none of the schedule.
 
-At most RECEIVER_LIMIT tries of one receiver are leased at a time. A receiver that never answers
-keeps few workers busy, however much it is owed. All times are the database's.
+At most RECEIVER_LIMIT tries of one receiver, and OWNER_LIMIT of one owner, are leased at a time. A
+receiver that never answers keeps few workers busy, however much it is owed, and so does an owner
+with any number of such receivers. All times are the database's.
 """
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Connection, Integer, Uuid, bindparam, text
 
 from app.domain.webhooks import (
+    OWNER_LIMIT,
     PUBLISHED_LEASE_S,
     RECEIVER_LIMIT,
     TRY_LEASE_S,
@@ -52,65 +55,95 @@ class Due(NamedTuple):
     tries: int  # made so far
 
 
-# Every receiver with open deliveries, by a skip scan of ix_webhook_deliveries_receiver: one probe
-# for each receiver, however much it is owed. The EXISTS, on ix_webhook_deliveries_due, stops it
-# before the first probe while nothing is due.
-RECEIVERS = f"""
-    (SELECT {RECEIVER} AS name FROM webhook_deliveries
+# Every pair of receiver and owner with open deliveries, by a skip scan of
+# ix_webhook_deliveries_pair: one probe for each pair, however much it is owed. The EXISTS, on
+# ix_webhook_deliveries_due, stops it before the first probe while nothing is due.
+EVERY_PAIR = f"""
+    (SELECT {RECEIVER}, owner_id FROM webhook_deliveries
      WHERE {OPEN} AND EXISTS (SELECT FROM webhook_deliveries WHERE {OPEN} AND next_at <= now())
-     ORDER BY {RECEIVER} LIMIT 1)
+     ORDER BY {RECEIVER}, owner_id LIMIT 1)
     UNION ALL
-    SELECT (SELECT {RECEIVER} FROM webhook_deliveries
-            WHERE {OPEN} AND {RECEIVER} > receivers.name ORDER BY {RECEIVER} LIMIT 1)
-    FROM receivers WHERE receivers.name IS NOT NULL
+    SELECT next.receiver, next.owner_id FROM pairs CROSS JOIN LATERAL (
+        SELECT {RECEIVER} AS receiver, owner_id FROM webhook_deliveries
+        WHERE {OPEN} AND ({RECEIVER}, owner_id) > (pairs.receiver, pairs.owner_id)
+        ORDER BY {RECEIVER}, owner_id LIMIT 1
+    ) AS next
 """
+ONE_PAIR = f"SELECT {RECEIVER.replace('url', 'CAST(:url AS text)')}, CAST(:owner AS uuid)"
 # SKIP LOCKED: rows that another dispatcher is taking are skipped, not waited for. Two dispatchers
-# that look at the same moment count the same leases, so both may fill a receiver's limit.
-# MATERIALIZED: `busy` is counted once, not for each receiver, and `due` locks its rows once. `busy`
-# walks ix_webhook_deliveries_leased, and `due` walks ix_webhook_deliveries_receiver.
+# that look at the same moment count the same leases, so both may fill a limit.
+# MATERIALIZED: leases are counted once, by a walk along ix_webhook_deliveries_leased, and rows are
+# locked once.
+# At a receiver with too little room, owners take turns: whoever has the fewest tries under way is
+# next. So nobody's backlog there delays another's first message.
 LEASE = """
-    WITH RECURSIVE receivers (name) AS ({receivers}), busy AS MATERIALIZED (
-        SELECT {receiver} AS name, count(*) AS n FROM webhook_deliveries
-        WHERE leased_until > now() AND leased_until IS NOT NULL AND {open} GROUP BY 1
-    ), due AS MATERIALIZED (
-        SELECT first.id FROM receivers LEFT JOIN busy ON busy.name = receivers.name
-        CROSS JOIN LATERAL (
+    WITH RECURSIVE pairs (receiver, owner_id) AS ({pairs}), leased AS MATERIALIZED (
+        SELECT {receiver} AS receiver, owner_id, count(*) AS n FROM webhook_deliveries
+        WHERE leased_until > now() AND leased_until IS NOT NULL AND {open} GROUP BY 1, 2
+    ), room AS MATERIALIZED (
+        SELECT pairs.receiver, pairs.owner_id, coalesce(leased.n, 0) AS under_way,
+            :each - coalesce(at_receiver.n, 0) AS at_receiver,
+            nullif(coalesce(api_keys.webhooks_in_flight, :per_owner), 0)
+                - coalesce(of_owner.n, 0) AS of_owner -- NULL: unlimited
+        FROM pairs JOIN api_keys ON api_keys.id = pairs.owner_id
+        LEFT JOIN leased USING (receiver, owner_id)
+        LEFT JOIN (SELECT receiver, sum(n) AS n FROM leased GROUP BY 1) AS at_receiver
+            ON at_receiver.receiver = pairs.receiver
+        LEFT JOIN (SELECT owner_id, sum(n) AS n FROM leased GROUP BY 1) AS of_owner
+            ON of_owner.owner_id = pairs.owner_id
+    ), found AS MATERIALIZED (
+        SELECT room.*, first.id, first.next_at, room.under_way + row_number() OVER (
+            PARTITION BY room.receiver, room.owner_id ORDER BY first.next_at, first.id) AS turn
+        FROM room CROSS JOIN LATERAL (
             SELECT id, next_at FROM webhook_deliveries
-            WHERE {open} AND {receiver} = receivers.name AND next_at <= now()
+            WHERE {open} AND {receiver} = room.receiver AND owner_id = room.owner_id
+              AND next_at <= now()
             ORDER BY next_at
-            LIMIT greatest(0, least(:each - coalesce(busy.n, 0), :limit)) FOR UPDATE SKIP LOCKED
+            LIMIT greatest(0, least(room.at_receiver, room.of_owner, :limit)) FOR UPDATE SKIP LOCKED
         ) AS first
-        ORDER BY first.next_at LIMIT :limit
+    ), fits_receiver AS (
+        SELECT *, row_number() OVER (
+            PARTITION BY receiver ORDER BY turn, next_at, id) <= at_receiver AS fits FROM found
+    ), fits_both AS (
+        SELECT id, next_at, of_owner IS NULL OR row_number() OVER (
+            PARTITION BY owner_id ORDER BY next_at, id) <= of_owner AS fits
+        FROM fits_receiver WHERE fits
     ), until AS (
         SELECT now() + make_interval(secs => :lease) AS t
     )
     UPDATE webhook_deliveries AS d SET next_at = until.t, leased_until = until.t
-    FROM until WHERE d.id = ANY(ARRAY(SELECT id FROM due))
+    FROM until WHERE d.id = ANY(ARRAY(
+        SELECT id FROM fits_both WHERE fits ORDER BY next_at LIMIT :limit))
     RETURNING d.id, d.tries
 """
-LEASE_ANY = text(LEASE.format(receivers=RECEIVERS, receiver=RECEIVER, open=OPEN))
-LEASE_SAME = text(
-    LEASE.format(
-        receivers=f"SELECT {RECEIVER.replace('url', 'CAST(:url AS text)')}",
-        receiver=RECEIVER,
-        open=OPEN,
-    )
-)
+LEASE_ANY = text(LEASE.format(pairs=EVERY_PAIR, receiver=RECEIVER, open=OPEN))
+LEASE_NEXT = text(LEASE.format(pairs=ONE_PAIR, receiver=RECEIVER, open=OPEN))
 
 
-def lease_due(tx: Connection, *, limit: int, each: int = RECEIVER_LIMIT) -> list[Due]:
+def lease_due(
+    tx: Connection, *, limit: int, each: int = RECEIVER_LIMIT, per_owner: int = OWNER_LIMIT
+) -> list[Due]:
     """Take at most `limit` due deliveries for publishing, the longest due first.
 
-    No receiver gets more than `each` tries under way.
+    No receiver gets more than `each` tries under way, and no owner has more than `per_owner`, or
+    than its own limit; 0: unlimited.
     """
-    values = {"limit": limit, "each": each, "lease": PUBLISHED_LEASE_S}
+    values = {"limit": limit, "each": each, "per_owner": per_owner, "lease": PUBLISHED_LEASE_S}
     return [Due(*row) for row in tx.execute(LEASE_ANY, values)]
 
 
-def lease_same(tx: Connection, url: str, *, each: int = RECEIVER_LIMIT) -> Due | None:
-    """Take the next due delivery to the receiver of `url`, if it may have another try under way."""
-    values = {"url": url, "limit": 1, "each": each, "lease": PUBLISHED_LEASE_S}
-    row = tx.execute(LEASE_SAME, values).one_or_none()
+def lease_next(
+    tx: Connection,
+    owner_id: UUID,
+    url: str,
+    *,
+    each: int = RECEIVER_LIMIT,
+    per_owner: int = OWNER_LIMIT,
+) -> Due | None:
+    """Take the owner's next due delivery to the receiver of `url`, within both limits."""
+    values = {"url": url, "owner": owner_id, "limit": 1, "lease": PUBLISHED_LEASE_S}
+    values |= {"each": each, "per_owner": per_owner}
+    row = tx.execute(LEASE_NEXT, values).one_or_none()
     return None if row is None else Due(*row)
 
 
@@ -162,7 +195,9 @@ def begin(tx: Connection, due: Due) -> BegunTry | None:
                 RETURNING *
             )
             SELECT {delivery_columns("begun")}, secret.version AS secret_version,
-                coalesce(secret.previous_until > now(), false) AS previous_signs
+                coalesce(secret.previous_until > now(), false) AS previous_signs,
+                (SELECT revoked_at IS NOT NULL FROM api_keys WHERE id = begun.owner_id)
+                    AS key_revoked
             FROM begun
             JOIN LATERAL (
                 SELECT webhook_secret_version, webhook_previous_until FROM api_keys
@@ -212,6 +247,13 @@ def record(
     return written.rowcount == 1
 
 
+class Place(NamedTuple):
+    """A place in the list of deliveries. It outlives the delivery that was there."""
+
+    created_at: datetime
+    id: UUID
+
+
 STATES = {
     "pending": OPEN,
     "delivered": "delivered_at IS NOT NULL",
@@ -224,29 +266,31 @@ def page(
     owner_id: UUID,
     *,
     limit: int,
-    after: UUID | None = None,
+    after: Place | None = None,
     state: str | None = None,
     event: str | None = None,
     job_id: UUID | None = None,
     endpoint_id: UUID | None = None,
 ) -> Sequence[DeliveryRecord]:
-    """At most `limit` of the owner's deliveries, newest first, older than the delivery `after`."""
+    """At most `limit` of the owner's deliveries, newest first, older than `after`."""
     exact = {"event": event, "job_id": job_id, "endpoint_id": endpoint_id}
     where = ["owner_id = :owner"]
     where += [f"{column} = :{column}" for column, value in exact.items() if value is not None]
     if state is not None:
         where.append(STATES[state])
     if after is not None:
-        where.append(
-            "(created_at, id) < (SELECT created_at, id FROM webhook_deliveries"
-            " WHERE id = :after AND owner_id = :owner)"
-        )
+        where.append("(created_at, id) < (:after_at, :after_id)")
     rows = tx.execute(
         text(
             f"SELECT {delivery_columns()} FROM webhook_deliveries WHERE {' AND '.join(where)}"
             " ORDER BY created_at DESC, id DESC LIMIT :limit"
         ),
-        {"owner": owner_id, "limit": limit, "after": after, **exact},
+        {
+            "owner": owner_id,
+            "limit": limit,
+            **({} if after is None else {"after_at": after.created_at, "after_id": after.id}),
+            **exact,
+        },
     )
     return [DeliveryRecord(*row) for row in rows]
 

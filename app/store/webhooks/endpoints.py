@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import Connection, Table, bindparam, delete, select, text
+from sqlalchemy import Connection, Table, bindparam, delete, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Text
 
@@ -14,6 +14,7 @@ from app.store.webhooks.models import OPEN_SQL as OPEN
 from app.store.webhooks.models import DeliveryRow, WebhookEndpointRow
 from app.store.webhooks.records import (
     ENDPOINT_COLUMNS,
+    PREVIOUS_UNTIL,
     DeliveryRecord,
     EndpointRecord,
     SecretRecord,
@@ -62,16 +63,21 @@ def count_locked(tx: Connection, owner_id: UUID) -> int:
 def of_owner(tx: Connection, owner_id: UUID) -> Sequence[EndpointRecord]:
     """The owner's endpoints, oldest first."""
     rows = tx.execute(
-        select(endpoints)
-        .where(endpoints.c.owner_id == owner_id)
-        .order_by(endpoints.c.created_at, endpoints.c.id)
+        text(
+            f"SELECT {ENDPOINT_COLUMNS} FROM webhook_endpoints"
+            " WHERE owner_id = :owner ORDER BY created_at, id"
+        ),
+        {"owner": owner_id},
     )
     return [EndpointRecord(*row) for row in rows]
 
 
 def get(tx: Connection, endpoint_id: UUID, *, owner_id: UUID) -> EndpointRecord | None:
     row = tx.execute(
-        select(endpoints).where(endpoints.c.id == endpoint_id, endpoints.c.owner_id == owner_id)
+        text(
+            f"SELECT {ENDPOINT_COLUMNS} FROM webhook_endpoints WHERE id = :id AND owner_id = :owner"
+        ),
+        {"id": endpoint_id, "owner": owner_id},
     ).one_or_none()
     return None if row is None else EndpointRecord(*row)
 
@@ -151,12 +157,11 @@ def disable_if_dead(tx: Connection, given_up: DeliveryRecord) -> None:
 
 def secret_of_owner(tx: Connection, owner_id: UUID) -> SecretRecord:
     """The secret that signs webhooks to addresses that the owner's jobs name."""
-    columns = (
-        api_keys.c.id,
-        api_keys.c.webhook_secret_version,
-        api_keys.c.webhook_previous_until,
+    row = tx.execute(
+        text(f"SELECT id, webhook_secret_version, {PREVIOUS_UNTIL} FROM api_keys WHERE id = :id"),
+        {"id": owner_id},
     )
-    return SecretRecord(*tx.execute(select(*columns).where(api_keys.c.id == owner_id)).one())
+    return SecretRecord(*row.one())
 
 
 def rotate(
@@ -174,7 +179,7 @@ def rotate(
                 webhook_previous_until = now() + make_interval(secs => :grace)
             WHERE id = :id
               AND (webhook_previous_until IS NULL OR webhook_previous_until <= now() OR :grace = 0)
-            RETURNING id, webhook_secret_version, webhook_previous_until
+            RETURNING id, webhook_secret_version, {PREVIOUS_UNTIL}
             """
         ),
         {"id": secret.id, "grace": grace_s},

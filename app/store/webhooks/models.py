@@ -8,7 +8,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.base import Base
 
-# The receiver of a delivery: host and port of its address. An index has this very expression.
+# The receiver of a delivery: host and port of its address, which app.outbound.vet_url has spelled
+# in the one canonical way. An index has this very expression.
 RECEIVER_SQL = "lower(substring(url, '://([^/?#]*)'))"
 # A delivery that is still owed. Every index that workers walk has this condition.
 OPEN_SQL = "delivered_at IS NULL AND given_up_at IS NULL"
@@ -50,14 +51,15 @@ class DeliveryRow(Base):
             postgresql_where=text(OPEN_SQL),
         ),
         Index("ix_webhook_deliveries_job_id", "job_id"),
-        # The deliveries due for one receiver, and, by skipping from one to the next, all receivers.
+        # What one receiver is due from one owner, and, by skipping from pair to pair, all of them.
         Index(
-            "ix_webhook_deliveries_receiver",
+            "ix_webhook_deliveries_pair",
             text(RECEIVER_SQL),
+            "owner_id",
             "next_at",
             postgresql_where=text(OPEN_SQL),
         ),
-        # How many tries of each receiver are under way.
+        # How many tries are under way, by receiver and by owner.
         Index(
             "ix_webhook_deliveries_leased",
             "leased_until",

@@ -22,7 +22,15 @@ class EndpointRecord:
     webhook_previous_until: datetime | None
 
 
-ENDPOINT_COLUMNS = ", ".join(field.name for field in fields(EndpointRecord))
+# Once the moment has passed, by the database's clock, there is no previous secret any more.
+PREVIOUS_UNTIL = (
+    "CASE WHEN webhook_previous_until > now() THEN webhook_previous_until END"
+    " AS webhook_previous_until"
+)
+_ENDPOINT_SQL = {"webhook_previous_until": PREVIOUS_UNTIL}
+ENDPOINT_COLUMNS = ", ".join(
+    _ENDPOINT_SQL.get(field.name, field.name) for field in fields(EndpointRecord)
+)
 
 
 @record
@@ -65,8 +73,10 @@ def delivery_columns(table: str = "webhook_deliveries") -> str:
 class BegunTry(DeliveryRecord):
     """A delivery whose next try has just begun, with the secret versions that sign it."""
 
+    last_tried_at: datetime  # now, by the database's clock
     secret_version: int
     previous_signs: bool  # the previous secret still signs, too
+    key_revoked: bool
 
 
 @record

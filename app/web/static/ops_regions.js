@@ -40,22 +40,28 @@ function make(region, decide) {
   return row;
 }
 
+/** A region without capacity has no load: words say why. */
+const IDLE = { drained: "takes no new jobs", no_workers: "no worker is ready", unknown: "no report" };
+
 function update(row, region) {
   for (const name of ["ready", "busy", "waiting"]) say(row[name], String(region[name] ?? "?"));
-  const tag = region.drained ? "drained" : region.cap !== undefined ? `cap ${region.cap}` : region.ready === 0 ? "down" : "";
+  const down = region.state === "no_workers" || region.state === "unknown";
+  const tag = region.drained ? "drained" : down ? "down" : region.cap !== undefined ? `cap ${region.cap}` : "";
   say(row.tag, tag);
   row.tag.hidden = !tag;
   row.tag.classList.toggle("failed", tag === "down");
 
   const busy = region.ready > 0 ? region.busy / region.ready : undefined;
-  const load = region.load ?? busy;
+  const idle = IDLE[region.state];
+  const load = idle ? undefined : region.load ?? busy;
+  row.track.hidden = Boolean(idle);
   row.track.classList.toggle("over", load > (region.ceiling ?? 1));
   row.bar.style.setProperty("--load", load ?? 0);
   row.mark.hidden = region.ceiling === undefined;
   row.mark.style.setProperty("--ceiling", region.ceiling ?? 0);
   const percent = (part) => `${Math.round(part * 100)} %`;
-  say(row.loadText, load === undefined ? "unknown"
-    : region.ceiling === undefined ? `${percent(load)} busy` : `${percent(load)} of ${percent(region.ceiling)}`);
+  say(row.loadText, idle ?? (load === undefined ? "unknown"
+    : region.ceiling === undefined ? `${percent(load)} busy` : `${percent(load)} of ${percent(region.ceiling)}`));
 
   // An API without draining has no verb for it.
   row.button.hidden = region.drained === undefined;

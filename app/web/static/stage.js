@@ -15,8 +15,11 @@ const TEXTS = {
   expired: "No worker was free in time.",
 };
 
+const LATE_S = 2; // an estimate may be wrong by this much without a word
+
 let stop = () => {};
 let shown = null; // the job
+let endsAt = null; // when it is expected to be done, in ms; null: unknown
 let drawn = ""; // what the pair shows
 let offered = ""; // for what the buttons are
 
@@ -24,8 +27,10 @@ let offered = ""; // for what the buttons are
 export function show(job, pictureUrl, actions, changed) {
   stop();
   drawn = offered = "";
-  shown = job;
+  shown = null;
+  endsAt = null;
   const update = (news) => {
+    expect(news);
     shown = news;
     draw(news, pictureUrl);
     offer(news, actions);
@@ -34,6 +39,18 @@ export function show(job, pictureUrl, actions, changed) {
   update(job);
   stop = job.terminal ? () => {} : follow(job, update, (problem) => { $("stage-error").textContent = problem.message; });
 }
+
+/** Set the clock by a new estimate. Updates without one repeat the last, which has become shorter since. */
+function expect(news) {
+  const eta = news.eta_seconds ?? null;
+  if (eta === null) endsAt = null;
+  else if (eta !== shown?.eta_seconds) endsAt = Date.now() + eta * 1000;
+}
+
+// Steps may be many seconds apart: between them the time left goes on falling.
+setInterval(() => {
+  if (shown && !shown.terminal) say($("stage-text"), text(shown));
+}, 1000);
 
 export const current = () => shown?.id;
 
@@ -64,16 +81,22 @@ function draw(job, pictureUrl) {
 function text(job) {
   const { step, steps } = job.progress;
   switch (job.state) {
-    case "queued": return join(WAITS[job.queue?.waiting_for] ?? ahead(job.queue?.position), eta(job));
-    case "starting": return join(`A worker${job.region.current ? ` in ${job.region.current}` : ""} is starting it`, eta(job));
+    case "queued": return join(...waits(job.queue), eta());
+    case "starting": return join(`A worker${job.region.current ? ` in ${job.region.current}` : ""} is starting it`, eta());
     case "processing":
-      return join(step >= steps ? "Writing the clip" : `Step ${step} of ${steps}`, eta(job));
+      return join(step >= steps ? "Writing the clip" : `Step ${step} of ${steps}`, eta());
     case "succeeded": return `Ready${took(job)}.`;
-    default: return TEXTS[job.state] ?? "";
+    default: return job.error?.code === "deadline_exceeded" ? "Its deadline passed." : TEXTS[job.state] ?? "";
   }
 }
 
 const join = (...parts) => parts.filter(Boolean).join(" · ");
+
+function waits(queue) {
+  const why = WAITS[queue?.waiting_for];
+  if (!why) return [ahead(queue?.position)];
+  return [why, queue.position > 0 ? ahead(queue.position) : ""];
+}
 
 function ahead(position) {
   if (position === undefined) return "Waiting for a worker";
@@ -81,9 +104,10 @@ function ahead(position) {
   return `${position} ${position === 1 ? "job" : "jobs"} ahead`;
 }
 
-function eta(job) {
-  const left = job.eta_seconds;
-  return left > 0 ? `about ${seconds(Math.max(1, Math.round(left)))} left` : "";
+function eta() {
+  if (endsAt === null) return "";
+  const left = (endsAt - Date.now()) / 1000;
+  return left > -LATE_S ? `about ${seconds(Math.max(1, Math.round(left)))} left` : "taking longer than expected";
 }
 
 function took(job) {

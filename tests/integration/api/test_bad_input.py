@@ -172,7 +172,7 @@ def test_a_form_has_exactly_one_picture_and_no_other_file(api, photo):
         return io.BytesIO(photo), name
 
     calls.assert_problem(post(prompt="x"), 422, "missing_field", "/image")
-    calls.assert_problem(post(image="https://example.com/"), 422, "missing_field", "/image")
+    calls.assert_problem(post(image="https://example.com/"), 422, "invalid_field", "/image")
     calls.assert_problem(post(image=[file(), file()]), 422, "invalid_field", "/image")
     calls.assert_problem(post(image=file(), mask=file()), 422, "unknown_field", "/mask")
 
@@ -191,7 +191,8 @@ def test_a_form_has_exactly_one_picture_and_no_other_file(api, photo):
         (b'{"image": null}', 422, "missing_field"),
         (b'{"image": ""}', 422, "invalid_field"),
         (b'{"image": "data:image/jpeg;base64,***"}', 422, "invalid_field"),
-        (b'{"image": "data:image/jpeg,abc"}', 422, "invalid_field"),
+        (b'{"image": "data:image/jpeg,abc"}', 422, "not_an_image"),
+        (b'{"image": "data:image/jpeg"}', 422, "invalid_field"),
         (b'{"image": "nonsense"}', 422, "url_not_allowed"),
     ],
 )
@@ -311,11 +312,12 @@ def test_an_upload_of_200_mb_is_refused_over_the_wire_without_being_kept(server,
     }
     declared = headers | {"Content-Length": str(200_000_000 + 100)}
     with httpx.Client(base_url=server) as client:
-        for sent in (declared, headers):  # the second is chunked and gives no length
+        # The second is chunked: no length is known.
+        for sent, code in ((declared, "body_too_large"), (headers, "upload_too_large")):
             answer = client.post("/v1/jobs", content=body(), headers=sent)
             assert answer.status_code == 413
             assert answer.headers["Content-Type"] == "application/problem+json"
-            assert answer.json()["code"] == "body_too_large"
+            assert answer.json()["code"] == code
 
 
 def test_a_picture_just_over_the_limit_is_refused_by_its_own_code(api):

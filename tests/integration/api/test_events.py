@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from app.broker import progress
+from app.broker.progress import Step
 from app.domain.errors import Transient
 from app.store import keys
 from app.store.job import attempts
@@ -78,6 +79,45 @@ def test_an_invalid_last_event_id_is_refused(api, photo, given):
     job_id = calls.submit(api, photo).get_json()["id"]
     answer = api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": given})
     calls.assert_problem(answer, 400, "invalid_last_event_id")
+
+
+@pytest.mark.parametrize("given", ["5.1.0", "9.4.0", "999999999.4.999999999"])
+def test_an_id_that_an_ended_job_never_reached_counts_as_none(api, photo, store, given):
+    job_id = calls.submit(api, photo).get_json()["id"]
+    lose_and_finish(store, job_id)
+    url = f"/v1/jobs/{job_id}/events"
+    whole = parse(api.get(url))
+    again = parse(api.get(url, headers={"Last-Event-ID": given}))
+    assert [(e.name, e.id) for e in again] == [(e.name, e.id) for e in whole]
+
+
+@pytest.mark.parametrize("given", ["0.4.0", "1.2.999", "1.4.0", "5.1.0", "9.4.0"])
+def test_no_id_keeps_a_running_jobs_stream_from_its_end(api, photo, store, given):
+    """The job ends while its stream is open."""
+    job_id = calls.submit(api, photo).get_json()["id"]
+    placed = place_and_begin(store, job_id)
+    stream = api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": given}, buffered=False)
+    timer = threading.Timer(0.5, finish, (store, placed))
+    timer.start()
+    with contextlib.closing(stream):
+        lines = (line for chunk in stream.response for line in chunk.decode().split("\n")[:-1])
+        found = list(sse.events(lines))
+    timer.join()
+    assert [event.name for event in found[-2:]] == ["status", "completed"]
+    assert states(found)[-1] == "succeeded"
+    expected = [] if given == "0.4.0" else ["queued"]
+    assert states(found) == [*expected, "starting", "processing", "succeeded"]
+
+
+def test_the_last_event_may_be_named_in_the_query(api, photo, store):
+    """As EventSource polyfills do that send an Authorization header."""
+    job_id = calls.submit(api, photo).get_json()["id"]
+    lose_and_finish(store, job_id)
+    url = f"/v1/jobs/{job_id}/events"
+    whole = parse(api.get(url))
+    rest = parse(api.get(f"{url}?lastEventId={whole[3].id}"))
+    assert [event.id for event in rest] == [event.id for event in whole[4:]]
+    assert api.get(f"{url}?lastEventId={whole[-1].id}").status_code == 204
 
 
 def test_another_owners_stream_is_unknown(api, anonymous, photo, store):
@@ -184,7 +224,7 @@ def test_submits_work_with_200_streams_on_one_process(change, store, api_key, ph
             assert answer.status_code == 202
             assert time.monotonic() - began < 5
             for row in placed:
-                progress.report(client, row.job_id, row.fence, 1, 4)
+                progress.report(client, row.job_id, Step(row.fence, 1, time.time()), 4)
             services.wait_until(lambda: len(lags) >= 200, timeout_s=30)
             began = time.monotonic()
             running.close()

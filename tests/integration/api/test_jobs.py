@@ -2,12 +2,14 @@
 
 import io
 import re
+import time
 from datetime import datetime
 
 import pytest
 from PIL import Image
 
 from app.broker import progress
+from app.broker.progress import Step
 from app.config.profiles_file import PROFILES
 from app.domain.errors import Transient
 from app.domain.job.profiles import DEFAULT_PROFILE
@@ -30,7 +32,7 @@ ALL_FIELDS = {
     "webhook_url": "https://example.com/hook",
     "max_queue_seconds": 60,
     "deadline_seconds": 600,
-    "priority": 0,
+    "priority": 2,
 }
 STEPS = PROFILES[DEFAULT_PROFILE].steps
 METADATA = {"order": "42", "naïve": "ключ"}
@@ -65,7 +67,7 @@ def test_a_form_with_every_field_becomes_the_requested_job(api, photo, store):
     }
     assert job["metadata"] == METADATA
     assert job["webhook_url"] == ALL_FIELDS["webhook_url"]
-    assert job["priority"] == 0
+    assert job["priority"] == 2
     assert job["progress"] == {"step": 0, "steps": 1}
     assert answer.headers["Location"] == f"/v1/jobs/{job['id']}"
     assert answer.headers["Retry-After"] == "1"
@@ -124,7 +126,7 @@ def test_a_processing_job_shows_its_attempt_and_the_step_its_worker_reported(
     job_id = calls.submit(api, photo).get_json()["id"]
     placed = place_and_begin(store, job_id)
     client = app.extensions["services"].redis.of("us-east")
-    progress.report(client, placed.job_id, placed.fence, 3, STEPS)
+    progress.report(client, placed.job_id, Step(placed.fence, 3, time.time()), STEPS)
     answer = api.get(f"/v1/jobs/{job_id}")
     job = answer.get_json()
     assert (job["state"], job["queue"]) == ("processing", None)
@@ -140,7 +142,7 @@ def test_the_step_of_an_earlier_attempt_is_not_shown(api, app, photo, store):
     job_id = calls.submit(api, photo).get_json()["id"]
     placed = place_and_begin(store, job_id)
     client = app.extensions["services"].redis.of("us-east")
-    progress.report(client, placed.job_id, placed.fence, 3, STEPS)
+    progress.report(client, placed.job_id, Step(placed.fence, 3, time.time()), STEPS)
     lost = Transient("The worker is gone.")
     with store.begin() as tx:
         attempts.fail(
@@ -244,7 +246,7 @@ def test_canceling_a_processing_job_asks_its_worker_to_stop(api, app, photo, sto
     answer = api.post(f"/v1/jobs/{job_id}/cancel")
     assert (answer.status_code, answer.get_json()["state"]) == (202, "processing")
     client = app.extensions["services"].redis.of("us-east")
-    assert progress.report(client, placed.job_id, placed.fence, 1, 8) is True
+    assert progress.report(client, placed.job_id, Step(placed.fence, 1, time.time()), 8) is True
     with store.autocommit() as conn:
         assert (
             attempts.renew(conn, placed.job_id, placed.fence, step=1, lease_token=make.LEASE)

@@ -2,18 +2,24 @@
 
 import io
 import time
+from dataclasses import replace
 
 import pytest
 
 from app.api.application import create_app
 from app.broker import traffic
+from app.dispatcher.control.controller import Controller
 from app.domain.routing.admission import RETRY_AFTER_LEAST_S, RETRY_AFTER_MOST_S
 from app.domain.routing.controls import Controls
 from app.domain.routing.topology import Pool
 from app.store import keys
+from app.store.job import attempts
+from app.store.traffic import controls
 from stillmotion.cli import ExitStatus, run
 from tests.support import calls, make
-from tests.support.deployment import NAMES, table
+from tests.support.deployment import NAMES, report, table
+
+DOWN = {"ready": 0, "busy": 0}
 
 
 def client_of(deployment, scopes=("jobs",), **changes):
@@ -64,8 +70,43 @@ def test_regions_show_their_state_and_the_table(deployment, make_client):
     assert 0 <= answer["table"]["age_s"] < 30
 
 
+def test_a_region_without_capacity_has_no_load(deployment, make_client, store):
+    """One region drained, one without workers, one silent, all with demand of their own."""
+    with deployment.store.begin() as tx:
+        key = keys.find(tx, keys.create(tx, "operator", ("admin",))[1])
+        controls.change(tx, key, "test", "drained", "near", True)
+    user = make_client()
+    deployment.reports(**{name: {"ready": 3, "busy": 0} for name in NAMES} | {"middle": DOWN})
+    deployment.client.delete("stillmotion:report:distant")
+    with store.session() as session:
+        made = Controller(deployment.settings, store, deployment.redis, "c").cycle(session)
+    assert made.load["near"] > 1e6, "what could not leave counts against no capacity"
+    answer = user.get("/v1/regions").get_json()
+    shown = {one["id"]: (one["state"], one["load"], one["ceiling"]) for one in answer["data"]}
+    assert shown == {
+        "home": ("serving", made.load["home"], made.ceilings["home"]),
+        "near": ("drained", None, None),
+        "middle": ("no_workers", None, None),
+        "distant": ("unknown", None, None),
+    }
+    assert answer["table"]["shed"] == 0.0
+
+
+def test_nothing_is_refused_because_other_regions_are_down(deployment, make_client, photo, store):
+    """Twelve workers in small pools serve what a lost region cannot."""
+    small = {"ready": 6, "busy": 6}
+    deployment.reports(home=small, near=small, middle=DOWN, distant=DOWN)
+    for name in ("home", "near"):
+        deployment.busy(name, 6)
+    with store.session() as session:
+        Controller(deployment.settings, store, deployment.redis, "c").cycle(session)
+    answers = [calls.submit(make_client(), photo) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [202] * 3
+
+
 def test_unknown_values_are_null(make_client):
     answer = make_client().get("/v1/regions").get_json()
+    assert {region["state"] for region in answer["data"]} == {"unknown"}
     assert answer["table"]["version"] is None and answer["table"]["mode"] == "local"
     assert answer["data"][0]["ready"] is None and answer["data"][0]["shares"] is None
 
@@ -163,6 +204,10 @@ def test_the_commands_of_an_operator(deployment, server, monkeypatch, capsys):
     assert run(["regions", "list"]) == ExitStatus.OK
     listed = capsys.readouterr().out
     assert "us-west" in listed and ", mode " in listed
+    assert listed.count("no report") == 3
+    assert run(["regions", "drain", "us-west"]) == ExitStatus.OK
+    assert run(["regions", "list"]) == ExitStatus.OK
+    assert "no new jobs" in capsys.readouterr().out
     assert run(["regions", "drain", "nowhere"]) == ExitStatus.REJECTED
     assert run(["workers", "drain", "nobody"]) == ExitStatus.REJECTED
     assert run(["regions", "drain", "us-west", "--key", user]) == ExitStatus.REJECTED
@@ -200,6 +245,37 @@ def test_a_job_that_would_wait_too_long_is_refused_with_retry_after(deployment, 
     assert traffic.refused(deployment.client, "home") == 1
     # A batch job can wait. It is delayed briefly while its home is hot.
     assert calls.submit(user, photo, priority=2).status_code == 202
+
+
+def test_a_backlog_is_not_judged_by_an_assumed_service_time(deployment, make_client, photo):
+    """Nothing has ended yet; then jobs of 10 ms have, which no report has said so far."""
+    crowded(deployment, waiting=1)
+    deployment.submit(800, profile="motion-small")
+    for name in NAMES:
+        unmeasured = replace(report(name, 99, busy=20), measured=False)
+        traffic.write_report(deployment.client, unmeasured)
+    assert calls.submit(make_client(), photo).status_code == 202, "160 s by an assumption"
+    took_s(deployment, 0.01)
+    assert calls.submit(make_client(), photo).status_code == 202
+    took_s(deployment, 4.0)
+    calls.assert_problem(calls.submit(make_client(), photo), 429, "too_busy")
+
+
+def took_s(deployment, seconds):
+    """The only job of the profile that has ended took this long."""
+    with deployment.store.begin() as tx:
+        tx.exec_driver_sql("DELETE FROM jobs WHERE state = 'succeeded'")
+    [job_id] = deployment.submit(1, profile="motion-small", priority=0)
+    with deployment.store.begin() as tx:
+        [placed] = make.place(tx, "motion-small", "home", "home", ["t"], seen=1)
+        make.begin(tx, placed.job_id, placed.fence)
+        attempts.finish(tx, placed.job_id, placed.fence, "outputs/a", 1, lease_token=make.LEASE)
+        tx.exec_driver_sql(
+            "UPDATE jobs SET started_at = finished_at - make_interval(secs => %s)"
+            " WHERE state = 'succeeded'",
+            (seconds,),
+        )
+    assert placed.job_id == job_id
 
 
 def test_a_dry_run_is_refused_like_a_submit_and_does_not_count_as_demand(

@@ -78,7 +78,7 @@ def test_waiting_requests_hold_no_working_slot(change, api_key, photo):
 def test_a_dry_run_estimates_and_stores_nothing(
     api, photo, store, objects_dir, settings, client, given
 ):
-    before = make.submit(store, make.owner(store))
+    before = make.submit(store, make.owner(store), cost=0.25)  # that of the same clip
     with store.begin() as tx:
         [placed] = make.place(tx, "noop", "us-east", "us-east", ["t"])
         make.begin(tx, before, placed.fence)

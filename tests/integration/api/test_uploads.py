@@ -2,6 +2,7 @@
 
 import os
 import time
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -118,10 +119,11 @@ def test_a_read_url_cannot_write(api, anonymous, app, photo):
 def test_uploads_are_swept_after_a_day(app, store, objects_dir, uploaded):
     objects = app.extensions["services"].objects
     [path] = calls.objects_in(objects_dir)
-    assert housekeeping.remove_unreferenced(store, objects) == 0
+    now = datetime.now(UTC)
+    assert housekeeping.remove_unreferenced(store, objects, now) == 0
     past = time.time() - 86_500
     os.utime(objects_dir / path, (past, past))
-    assert housekeeping.remove_unreferenced(store, objects) == 1
+    assert housekeeping.remove_unreferenced(store, objects, now) == 1
     assert calls.objects_in(objects_dir) == []
 
 

@@ -144,6 +144,28 @@ def test_a_form_without_a_picture_names_it(api):
     calls.assert_problem(answer, 422, "missing_field", "/input_reference")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("PUT", "/v1/videos", 405, "method_not_allowed"),
+        ("PATCH", "/v1/videos/x", 405, "method_not_allowed"),
+        ("POST", "/v1/videos/x/remix", 404, "not_found"),
+        ("GET", "/v1/videos/x/content/y", 404, "not_found"),
+        ("GET", "/v1/videos/", 404, "not_found"),
+        ("GET", "/v1/videos/x", 404, "job_not_found"),
+    ],
+)
+def test_unknown_paths_and_methods_have_openais_error_too(api, method, path, status, code):
+    answer = api.open(path, method=method)
+    assert calls.assert_problem(answer, status, code)["error"]["code"] == code
+    assert answer.get_json(force=True)["error"]["type"] == "invalid_request_error"
+
+
+def test_other_paths_have_no_openai_error(api):
+    for path in ("/v1/videosx", "/v1/jobs/x", "/nowhere"):
+        assert "error" not in api.get(path).get_json(force=True)
+
+
 def test_only_the_video_itself_is_a_variant(api, photo):
     body = {"prompt": "", "input_reference": {"image_url": calls.data_uri(photo)}}
     made = api.post("/v1/videos", json=body).get_json()

@@ -168,6 +168,32 @@ def test_deliveries_are_listed_by_page_and_filter(api, store, caller):
     assert listed(api, event="job.succeeded") == []
 
 
+def test_a_page_of_deliveries_goes_on_where_a_removed_one_was(api, store, caller):
+    for _ in range(6):
+        end_job(store, caller, webhook_url="https://example.com/own")
+    whole = [delivery["id"] for delivery in listed(api)]
+    first = api.get("/v1/webhooks/deliveries", query_string={"limit": 2}).get_json()
+    assert [delivery["id"] for delivery in first["data"]] == whole[:2]
+    update(store, "DELETE FROM webhook_deliveries WHERE id = :id", id=whole[1])
+    assert [d["id"] for d in listed(api, after=first["next"])] == whole[2:]
+    assert [d["id"] for d in listed(api, after=whole[3])] == whole[4:], "an id is a cursor, too"
+    gone = api.get("/v1/webhooks/deliveries", query_string={"after": whole[1]})
+    calls.assert_problem(gone, 422, "invalid_field", "/after")
+
+
+def test_deliveries_of_one_moment_are_each_listed_once(api, store, caller):
+    """All deliveries of jobs that end in one statement have the same time."""
+    for _ in range(5):
+        end_job(store, caller, webhook_url="https://example.com/own")
+    update(store, "UPDATE webhook_deliveries SET created_at = now()")
+    seen, query = [], {"limit": 2}
+    while query["limit"]:
+        page = api.get("/v1/webhooks/deliveries", query_string=query).get_json()
+        seen += [delivery["id"] for delivery in page["data"]]
+        query = {"limit": 2 if page["next"] else 0, "after": page["next"]}
+    assert len(seen) == len(set(seen)) == 5
+
+
 @pytest.mark.parametrize("name", ["limit", "after", "state", "event", "job_id", "webhook_id"])
 def test_a_bad_filter_is_refused_by_its_name(api, name):
     answer = api.get("/v1/webhooks/deliveries", query_string={name: "nonsense"})

@@ -12,6 +12,7 @@ import pytest
 
 from app.broker import progress
 from app.broker.connections import connect
+from app.broker.progress import Step
 from app.domain.errors import Permanent
 from app.objects import open_objects
 from app.store.job import attempts
@@ -124,7 +125,8 @@ class Worker(threading.Thread):
         [one] = placed
         with self.store.begin() as tx:
             make.begin(tx, one.job_id, one.fence)
-        progress.report(connect(self.settings.redis_url, 2.0), one.job_id, one.fence, 3, 4)
+        step = Step(one.fence, 3, time.time())
+        progress.report(connect(self.settings.redis_url, 2.0), one.job_id, step, 4)
         self.begun.set()
         self.may_finish.wait(20)
         with self.store.begin() as tx:

@@ -14,6 +14,7 @@ import time
 import pytest
 
 from app.store.job import jobs
+from scripts.benchmarks.harness.valve import Valve
 from stillmotion import cli
 from stillmotion.cli import ExitStatus
 from tests.support import services
@@ -95,20 +96,59 @@ def test_a_job_canceled_by_someone_else_is_status_5(worker, store, photo_file, c
     assert "canceled" in capsys.readouterr().err
 
 
-def test_ctrl_c_cancels_the_job_and_is_status_130(store, photo_file):
+def animate(photo_file, **env):
+    """The command as a process of its own, as soon as its job waits."""
     child = subprocess.Popen(
         [sys.executable, "-m", "stillmotion.cli", "animate", str(photo_file)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": str(services.ROOT)},
+        env=os.environ | {"PYTHONPATH": str(services.ROOT)} | env,
         text=True,
     )
     assert child.stderr.readline().startswith("queued")
+    return child
+
+
+def interrupted(child):
+    """What it says after Ctrl-C."""
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=20)
+    out, err = child.communicate(timeout=30)
     assert (child.returncode, out) == (ExitStatus.INTERRUPTED, "")
     assert "Traceback" not in err
-    assert [job.state for job in all_jobs(store)] == ["canceled"]
+    return err.splitlines()[-1]
+
+
+def test_ctrl_c_cancels_the_job_and_is_status_130(store, photo_file):
+    said = interrupted(animate(photo_file))
+    [job] = all_jobs(store)
+    assert (job.state, said) == ("canceled", f"Job {job.id} is canceled.")
+
+
+def test_ctrl_c_says_that_a_worker_must_stop_first(store, photo_file, worker):
+    child = animate(photo_file)
+    assert worker().begun.wait(20)
+    said = interrupted(child)
+    [job] = all_jobs(store)
+    assert (job.state, job.cancel_requested) == ("processing", True)
+    assert said == f"Job {job.id} was told to stop; its worker does so at its next step."
+
+
+def test_ctrl_c_without_a_server_does_not_claim_that_the_job_is_canceled(store, photo_file, server):
+    """The server is cut off after the submit, silently: packets are lost, nothing is refused."""
+    valve = Valve(f"{server}/")
+    try:
+        child = animate(photo_file, STILLMOTION_SERVER=valve.through.rstrip("/"))
+        valve.silence(new=True)
+        started = time.monotonic()
+        said = interrupted(child)
+        took_s = time.monotonic() - started
+    finally:
+        valve.close()
+    [job] = all_jobs(store)
+    assert job.state == "queued"
+    assert said.startswith("The server did not confirm") and "may still be running" in said
+    assert f"`stillmotion jobs cancel {job.id}`" in said
+    assert took_s < 25, "the user gets the prompt back"
 
 
 def test_a_timeout_is_status_3_and_leaves_the_job(store, photo_file, capsys):

@@ -35,18 +35,58 @@ def test_a_created_key_works_until_it_is_revoked(anonymous, database_url, monkey
     assert cli.run(["keys", "revoke", key_id]) == ExitStatus.USAGE
 
 
-def test_a_key_is_created_with_its_limits(store, database_url, monkeypatch, capsys):
+LIMITS = {
+    "max_concurrency": 2,
+    "submits_per_minute": 30,
+    "upload_mb_per_day": 500,
+    "webhooks_in_flight": 3,
+    "best_priority": 0,
+}
+
+
+def limit_options(limits):
+    return [f"--{name.replace('_', '-')}={value}" for name, value in limits.items()]
+
+
+def test_a_key_is_created_with_its_limits_and_shows_them(store, database_url, monkeypatch, capsys):
     monkeypatch.setenv("DATABASE_URL", database_url)
-    limits = ["--max-concurrency", "2", "--submits-per-minute", "30"]
-    assert cli.run(["keys", "create", "--name", "ci", *limits, "--json"]) == 0
+    assert cli.run(["keys", "create", "--name", "ci", *limit_options(LIMITS), "--json"]) == 0
     made = json.loads(capsys.readouterr().out)
     with store.autocommit() as conn:
-        key = keys.find(conn, made["key"])
+        assert keys.find(conn, made.pop("key")).limits == LIMITS
+    assert made == {"id": made["id"], "name": "ci", "scopes": ["jobs"], **LIMITS}
     assert cli.run(["keys", "list", "--json"]) == 0
-    listed = json.loads(capsys.readouterr().out)
-    assert (listed["id"], listed["submits_per_minute"]) == (made["id"], 30)
-    assert (key.max_concurrency, key.submits_per_minute) == (2, 30)
-    assert cli.run(["keys", "create", "--name", "x", "--max-concurrency", "0"]) == ExitStatus.USAGE
+    assert json.loads(capsys.readouterr().out) == made
+    wrong = ["--max-concurrency=-1", "--submits-per-minute=x", "--best-priority=3"]
+    for option in wrong:
+        assert cli.run(["keys", "create", "--name", "x", option]) == ExitStatus.USAGE
+
+
+def test_a_key_without_limits_says_which_defaults_it_has(database_url, monkeypatch, capsys):
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    assert cli.run(["keys", "create", "--name", "ci", "--upload-mb-per-day", "0"]) == 0
+    [_, shown] = capsys.readouterr().err.splitlines()
+    assert shown == (
+        "limits concurrency: KEY_CONCURRENCY (unlimited unless set);"
+        " submits per minute: SUBMITS_PER_MINUTE (300 unless set);"
+        " MB of uploads per day: unlimited;"
+        " webhooks in flight: WEBHOOKS_IN_FLIGHT (8 unless set); best priority: 1"
+    )
+
+
+def test_limits_of_a_key_are_changed_one_by_one(store, database_url, monkeypatch, capsys):
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    with store.begin() as tx:
+        key_id, _ = keys.create(tx, "ci", **LIMITS)
+    change = ["keys", "update", str(key_id), "--submits-per-minute", "default"]
+    assert cli.run([*change, "--webhooks-in-flight=0", "--json"]) == 0
+    changed = LIMITS | {"submits_per_minute": None, "webhooks_in_flight": 0}
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == {"id": str(key_id), "name": "ci", "scopes": ["jobs"], **changed}
+    with store.begin() as tx:
+        assert keys.get(tx, key_id).limits == changed
+        keys.revoke(tx, key_id)
+    assert cli.run(["keys", "update", str(key_id), "--best-priority=1"]) == ExitStatus.USAGE
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ import pytest
 
 from scripts.stack import Stack
 from scripts.stack.data import ROOT, DataDir
+from scripts.stack.demo import describe
+from stillmotion.cli import ExitStatus
 from tests.support.processes import running, until
 
 
@@ -75,9 +77,19 @@ def test_the_whole_stack_signs_its_clips_and_a_killed_worker_comes_back(photo, t
         assert until(lambda: stack.running("gpu:eu-west") and stack.pid("gpu:eu-west") != pid)
         stack.wait_ready("gpu:eu-west")
 
+        # Webhooks can be tried at one port of this machine, and at no other.
+        access = {"STILLMOTION_SERVER": stack.url, "STILLMOTION_API_KEY": stack.api_key()}
+        allowed = stack.outbound_allow
+        assert re.fullmatch(r"127\.0\.0\.1:[0-9]+", allowed)
+        code, _ = stack.command("webhooks", "create", f"http://{allowed}/hook", env=access)
+        assert code == 0
+        code, _ = stack.command("webhooks", "create", f"{stack.url}/hook", env=access)
+        assert code == ExitStatus.REJECTED
+        assert "OUTBOUND_ALLOW" in stack.log("stillmotion").read_text().splitlines()[-1]
+        assert f"http://{allowed}/" in describe(stack)
+
         picture, clip = tmp_path / "photo.jpg", tmp_path / "clip.mp4"
         picture.write_bytes(photo)
-        access = {"STILLMOTION_SERVER": stack.url, "STILLMOTION_API_KEY": stack.api_key()}
         assert stack.command("animate", picture, "-o", clip, env=access) == (0, f"{clip}\n")
         root = stack.data.path / "provenance" / "root.pem"
         code, printed = stack.command("provenance", clip, "--trust", root)

@@ -324,15 +324,44 @@ def test_a_job_that_waited_too_long_expires_with_a_webhook(store, owner):
 
 
 def test_a_deadline_passed_while_processing_cancels_with_its_own_code(store, owner):
-    job_id = make.submit(store, owner, deadline=datetime.now(UTC) + timedelta(hours=1))
+    job_id = make.submit(store, owner, deadline_s=3600.0)
     [placed] = place(store)
     begin(store, placed)
     make.backdate(store, job_id, "deadline")
     with store.begin() as tx:
-        assert [row.id for row in reaping.reap_deadlines(tx)] == [job_id]
+        ended = reaping.reap_deadlines(tx)
+        assert [(row.id, row.fence) for row in ended["canceled"]] == [(job_id, placed.fence)]
+    job = make.read(store, job_id)
+    assert (job.state, job.error_code) == ("canceled", "deadline_exceeded")
+    assert not finish(store, placed), "its worker is late, and nothing changes"
+
+
+def test_a_clip_that_is_ready_after_the_deadline_is_refused(store, owner):
+    """Without any reaper: the worker's own commit says so, and it ends the job itself."""
+    job_id = make.submit(store, owner, deadline_s=3600.0)
+    [placed] = place(store)
+    assert begin(store, placed).deadline_in_s == pytest.approx(3600, abs=60)
+    assert not stop(store, placed)
+    make.backdate(store, job_id, "deadline", 0.01)
+    assert not finish(store, placed)
     assert stop(store, placed)
     job = make.read(store, job_id)
     assert (job.state, job.error_code) == ("canceled", "deadline_exceeded")
+
+
+@pytest.mark.parametrize("column", ["deadline", "queue_deadline"])
+def test_the_reaper_knows_when_the_next_deadline_is(store, owner, column):
+    def left():
+        with store.autocommit() as conn:
+            return reaping.next_deadline_s(conn)
+
+    job_id = make.submit(store, owner, **{column: datetime.now(UTC) + timedelta(seconds=30)})
+    assert 20 < left() < 31
+    make.backdate(store, job_id, column)
+    assert left() == 0.0
+    with store.begin() as tx:
+        reaping.reap_deadlines(tx)
+    assert left() is None
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_a_key_with_20000_jobs_delays_nobody_elses_first(store):
     assert place(store) == [first]
     mine = stamped(store, other)
     with store.autocommit() as conn:
-        assert jobs.position(conn, jobs.read(conn, mine)) <= 1
+        assert jobs.ahead(conn, jobs.read(conn, mine)).jobs <= 1
     assert mine in in_order(store, 2)
 
 
@@ -143,7 +143,7 @@ def test_jobs_waiting_for_a_slot_are_neither_seen_nor_placed(store, limited):
     with store.begin() as tx:
         assert placing.peek(tx, "noop", ["us-east"], open_regions=["us-east"], limit=9) == []
         assert placing.place(tx, "us-east", [Offer(waits)], ["t"]) == []
-        assert demand.waiting(tx, ["us-east"], ["noop"]) == {"us-east": 0}
+        assert demand.waiting(tx, ["us-east"], ["noop"]) == {"us-east": {"noop": (0, 0.0)}}
 
 
 def test_a_job_that_comes_back_home_joins_that_queue_at_the_head(store):

@@ -105,6 +105,7 @@ def nodes(plan):
         ("reap unbegun", reaping.reap_unbegun),
         ("reap lost", reaping.reap_lost),
         ("reap deadlines", reaping.reap_deadlines),
+        ("next deadline", reaping.next_deadline_s),
         ("release", reaping.release),
         ("stamp", lambda tx: fair.stamp(tx, keys_of(tx), **QUEUE, cost=1.0)),
         ("busy", lambda tx: service_times.busy(tx, "noop")),
@@ -134,6 +135,6 @@ def test_position_reads_no_further_than_the_job(store, crowd):
     _, first = crowd
     with store.autocommit() as conn:
         job = jobs.read(conn, first)
-    for plan in plans(store, lambda tx: jobs.position(tx, job)):
+    for plan in plans(store, lambda tx: jobs.ahead(tx, job)):
         kinds = {node["Node Type"] for node in nodes(plan)}
         assert not kinds & {"Seq Scan", "Sort"}, kinds

@@ -230,15 +230,17 @@ def test_a_receivers_backlog_leaves_room_for_every_other(store, caller):
     with store.engine.connect() as tx:
         explained = tx.execute(
             text(f"EXPLAIN (ANALYZE, FORMAT JSON) {deliveries.LEASE_ANY.text}"),
-            {"limit": 256, "each": RECEIVER_LIMIT, "lease": 60},
+            {"limit": 256, "each": RECEIVER_LIMIT, "per_owner": 0, "lease": 60},
         ).scalar_one()
         tx.rollback()
     assert rows_read(explained[0]["Plan"]) < 500
     with store.autocommit() as conn:
-        first = deliveries.lease_due(conn, limit=256)
+        unlimited = {"per_owner": 0}
+        silent = (caller, "https://silent.example/any")
+        first = deliveries.lease_due(conn, limit=256, **unlimited)
         assert len(first) == 40 + RECEIVER_LIMIT
-        assert deliveries.lease_due(conn, limit=256) == []
-        assert deliveries.lease_same(conn, "https://silent.example/any") is None
+        assert deliveries.lease_due(conn, limit=256, **unlimited) == []
+        assert deliveries.lease_next(conn, *silent, **unlimited) is None
         # One try ends, which makes room for exactly one more.
         update(
             store,
@@ -246,8 +248,8 @@ def test_a_receivers_backlog_leaves_room_for_every_other(store, caller):
             " WHERE id = (SELECT id FROM webhook_deliveries"
             "   WHERE url LIKE 'https://Silent%' AND leased_until IS NOT NULL LIMIT 1)",
         )
-        assert deliveries.lease_same(conn, "https://silent.example/any") is not None
-        assert deliveries.lease_same(conn, "https://silent.example/any") is None
+        assert deliveries.lease_next(conn, *silent, **unlimited) is not None
+        assert deliveries.lease_next(conn, *silent, **unlimited) is None
 
 
 def rows_read(plan):

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from threading import Event, Thread
 from uuid import uuid4
 
@@ -81,7 +82,8 @@ def test_a_sweep_removes_old_objects_that_no_row_names_and_nothing_else(
 def test_a_sweep_continues_past_its_batch_size(store, objects, objects_dir):
     for _ in range(housekeeping.BATCH + 1):
         put(objects, objects_dir, f"inputs/{uuid4()}.jpg")
-    assert housekeeping.remove_unreferenced(store, objects) == housekeeping.BATCH + 1
+    removed = housekeeping.remove_unreferenced(store, objects, datetime.now(UTC))
+    assert removed == housekeeping.BATCH + 1
     assert list(objects.list()) == []
 
 

@@ -2,7 +2,7 @@
 
 import io
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import av
 import c2pa
@@ -15,9 +15,11 @@ from scripts.stack.certificate import KEY, ROOT, signing_certificate
 from stillmotion.cli import ExitStatus, run
 from tests.support.fleet import fleet as make_fleet
 from tests.support.services import ROOT as REPOSITORY
+from tests.support.services import SECRET_KEY
 from workers.media import provenance
 
 CLIP = (REPOSITORY / "workers/engines/noop/noop.mp4").read_bytes()
+NOW = datetime.now(UTC)
 VIDEO, MOTION = PROFILES["noop"], PROFILES[DEFAULT_PROFILE]
 
 
@@ -37,7 +39,7 @@ def signing(chain):
 
 
 def make_settings(**values):
-    given = {"database_url": "x", "redis_url": "x", "objects_url": "x", "secret_key": "s" * 32}
+    given = {"database_url": "x", "redis_url": "x", "objects_url": "x", "secret_key": SECRET_KEY}
     return Settings(**given | values)
 
 
@@ -64,7 +66,7 @@ def created(manifest):
 
 def test_a_signed_clip_names_its_model_and_plays_as_before(signing, chain):
     credentials = provenance.load(make_settings(**signing), MOTION, "7.8.9")
-    video = credentials.sign(CLIP)
+    video = credentials.sign(CLIP, NOW)
     state, manifest, failures = read(video, chain / ROOT)
     assert (state, failures) == ("Trusted", set())
     action = created(manifest)
@@ -81,7 +83,7 @@ def test_a_signed_clip_names_its_model_and_plays_as_before(signing, chain):
 
 @pytest.mark.parametrize("where", [0.1, 0.5, 0.9])
 def test_a_changed_byte_of_the_video_is_found(signing, chain, where):
-    video = bytearray(provenance.load(make_settings(**signing), MOTION, "1").sign(CLIP))
+    video = bytearray(provenance.load(make_settings(**signing), MOTION, "1").sign(CLIP, NOW))
     start = video.rindex(b"mdat") + 4
     video[start + int(where * (len(video) - start))] ^= 1
     state, _, failures = read(bytes(video), chain / ROOT)
@@ -90,21 +92,21 @@ def test_a_changed_byte_of_the_video_is_found(signing, chain, where):
 
 def test_a_computed_clip_does_not_claim_a_model(signing):
     credentials = provenance.load(make_settings(**signing), VIDEO, "1")
-    _, manifest, _ = read(credentials.sign(CLIP))
+    _, manifest, _ = read(credentials.sign(CLIP, NOW))
     assert created(manifest)["digitalSourceType"].endswith("/algorithmicMedia")
 
 
 def test_signing_can_be_switched_off(signing):
     assert provenance.load(make_settings(), MOTION, "1") is None
     assert provenance.load(make_settings(provenance=False, **signing), MOTION, "1") is None
-    assert provenance.sign_or_pass(None, CLIP) == CLIP
+    assert provenance.sign_or_pass(None, CLIP, NOW) == CLIP
 
 
 def test_a_clip_that_cannot_be_signed_is_kept_and_counted(signing):
     credentials = provenance.load(make_settings(**signing), MOTION, "1")
     failed = provenance.clips_signed.labels("failed")
     before = failed._value.get()
-    assert provenance.sign_or_pass(credentials, b"not a clip") == b"not a clip"
+    assert provenance.sign_or_pass(credentials, b"not a clip", NOW) == b"not a clip"
     assert failed._value.get() == before + 1
 
 
@@ -158,7 +160,7 @@ def test_a_worker_uploads_the_signed_clip(change, store, tmp_path, signing, chai
 def test_the_command_shows_a_clips_credentials(tmp_path, capsys, signing, chain):
     credentials = provenance.load(make_settings(**signing), MOTION, "1.2.3")
     clip = tmp_path / "clip.mp4"
-    clip.write_bytes(credentials.sign(CLIP))
+    clip.write_bytes(credentials.sign(CLIP, NOW))
     assert run(["provenance", str(clip), "--trust", str(chain / ROOT)]) == ExitStatus.OK
     shown = capsys.readouterr().out
     assert "state      Trusted" in shown
@@ -172,6 +174,25 @@ def test_the_command_shows_a_clips_credentials(tmp_path, capsys, signing, chain)
     clip.write_bytes(changed)
     assert run(["provenance", str(clip)]) == ExitStatus.NO_CREDENTIALS
     assert "state      Invalid" in capsys.readouterr().out
+
+
+def test_a_stranger_s_certificate_is_not_success(tmp_path, capsys, signing, chain):
+    """A script that passes --trust asks who signed, not whether anybody did."""
+    (tmp_path / "other").mkdir()
+    signing_certificate(tmp_path / "other")
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(provenance.load(make_settings(**signing), MOTION, "1").sign(CLIP, NOW))
+    stranger = ["provenance", str(clip), "--trust", str(tmp_path / "other" / ROOT)]
+    for options in ([], ["--json"]):
+        assert run([*stranger, *options]) == ExitStatus.NO_CREDENTIALS
+        printed = capsys.readouterr()
+        assert "Valid" in printed.out
+        assert "does not trust" in printed.err
+    assert run(["provenance", str(clip), "--trust", str(chain / ROOT)]) == ExitStatus.OK
+    assert run(["provenance", str(clip)]) == ExitStatus.OK, "nobody was named to be trusted"
+    nothing = tmp_path / "nothing.pem"
+    nothing.write_text("")
+    assert run(["provenance", str(clip), "--trust", str(nothing)]) != ExitStatus.OK
 
 
 def test_the_command_says_in_one_line_that_a_file_has_no_credentials(tmp_path, capsys):

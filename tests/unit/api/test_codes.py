@@ -8,7 +8,7 @@ from app.api.request.errors import CODES_BY_STATUS
 from app.domain import errors
 
 ROOT = Path(__file__).parents[3]
-RAISED = ("app/api", "app/objects", "app/outbound.py", "app/pictures", "app/safety.py")
+RAISED = ("app/api", "app/objects", "app/outbound", "app/pictures", "app/safety.py")
 # Calls that name a code, and which of their arguments it is.
 NAMED = {"BadRequest": 0, "FieldError": 0, "Overloaded": 0, "problem": 1}
 # Raised only when a disk, database or process fails; their tests expect the class.

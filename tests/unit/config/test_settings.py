@@ -9,7 +9,7 @@ NEEDED = {
     "database_url": "postgresql://u@localhost/d",
     "redis_url": "redis://localhost",
     "objects_url": "file:///tmp/objects",
-    "secret_key": "k" * 32,
+    "secret_key": "a-secret-key-that-only-the-tests-ever-use",
 }
 STUDENT, TEACHER = PROFILES["motion-small"], PROFILES["motion-small-teacher"]
 
@@ -19,6 +19,37 @@ def test_a_profile_has_its_own_steps_unless_they_are_set_for_it():
     assert (plain.steps_of(STUDENT), plain.steps_of(TEACHER)) == (4, 15)
     best = Settings(**NEEDED, model_profile=TEACHER.name, model_steps=32)
     assert (best.steps_of(STUDENT), best.steps_of(TEACHER)) == (4, 32)
+
+
+def read_environment(monkeypatch, **changes):
+    """What `settings()` says with these variables."""
+    for key, given in (NEEDED | changes).items():
+        monkeypatch.setenv(key.upper(), given)
+    settings.cache_clear()
+    try:
+        return settings()
+    finally:
+        settings.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["secret_key", "previous_secret_key"])
+def test_a_guessable_secret_key_is_one_sentence(monkeypatch, name):
+    with pytest.raises(ConfigError, match=f"^{name.upper()}: looks guessable; make one") as error:
+        read_environment(monkeypatch, **{name: "change-me-" * 4})
+    assert "change-me" not in str(error.value)
+
+
+def test_the_first_secret_key_signs_and_the_previous_one_is_accepted(monkeypatch):
+    assert read_environment(monkeypatch).secret_keys == (NEEDED["secret_key"],)
+    old = "another-secret-key-of-these-tests-alone"
+    both = read_environment(monkeypatch, previous_secret_key=old)
+    assert both.secret_keys == (NEEDED["secret_key"], old)
+    assert old not in repr(both) and NEEDED["secret_key"] not in repr(both)
+
+
+def test_a_default_retention_longer_than_the_longest_is_refused(monkeypatch):
+    with pytest.raises(ConfigError, match=r"^MAX_RETENTION_S: must not be less than RETENTION_S$"):
+        read_environment(monkeypatch, max_retention_s="60")
 
 
 REGIONS = """

@@ -69,6 +69,10 @@ def test_what_the_reference_library_signs_is_verified(message_id, text):
         ({"webhook-timestamp": "1700000001"}, b"{}", 0, "No signature"),
         ({"webhook-signature": ""}, b"{}", 0, "No signature"),
         ({"webhook-signature": "v1,é"}, b"{}", 0, "No signature"),
+        ({"webhook-signature": "v1,\udcff"}, b"{}", 0, "No signature"),
+        ({"webhook-id": "é"}, b"{}", 0, "No signature"),
+        ({"webhook-id": "\ud800"}, b"{}", 0, "No signature"),
+        ({"webhook-timestamp": "\udcff"}, b"{}", 0, "webhook-timestamp"),
         ({}, b"{}", 301, "too old"),
         ({}, b"{}", -301, "too old"),
         ({"webhook-timestamp": "soon"}, b"{}", 0, "webhook-timestamp"),
@@ -203,7 +207,7 @@ def test_the_body_has_the_jobs_end_time_in_utc():
     assert message == {
         "type": "job.canceled",
         "timestamp": "2026-01-02T03:04:05.678000Z",
-        "data": {"job": {"id": "1"}},
+        "data": {"job": {"id": "1"}, "truncated": []},
     }
 
 
@@ -222,5 +226,23 @@ def test_the_longest_metadata_is_dropped_to_keep_the_size_limit():
     job = {"id": "1", "attempts": [{"number": 1}], "metadata": metadata}
     body = encode("job.failed", datetime.now(UTC), job)
     assert len(body) <= MAX_BODY_BYTES
-    assert json.loads(body)["data"]["job"] == {"id": "1", "attempts": []}
+    assert json.loads(body)["data"] == {
+        "job": {"id": "1", "attempts": []},
+        "truncated": ["attempts", "metadata"],
+    }
     assert "metadata" in job, "the caller's dict is unchanged"
+
+
+def test_a_message_says_what_it_lacks():
+    """A receiver that routes by metadata can tell a job without any from a job that lost it."""
+
+    def truncated(**fields):
+        data = json.loads(encode("job.failed", datetime.now(UTC), {"id": "1"} | fields))["data"]
+        return data["truncated"]
+
+    long = {"order": "x" * MAX_BODY_BYTES}
+    attempts = [{"number": n, "hops": "x" * 1000} for n in range(40)]
+    assert truncated(metadata={"order": "7"}, attempts=attempts[:3]) == []
+    assert truncated(metadata={"order": "7"}, attempts=attempts) == ["attempts"]
+    assert truncated(metadata=long, attempts=[]) == ["metadata"]
+    assert truncated(metadata={}, prompt="x" * MAX_BODY_BYTES) == [], "nothing was left to cut"

@@ -21,7 +21,7 @@ def simulated_start_s(ahead, free_in, service_s):
     return workers[0]
 
 
-@given(st.integers(0, 200), st.lists(st.floats(0, SERVICE_S), min_size=1, max_size=9))
+@given(st.integers(0, 200), st.lists(st.floats(0, 50 * SERVICE_S), min_size=1, max_size=9))
 def test_the_closed_form_matches_a_simulated_queue(ahead, free_in):
     assert begins_in_s(ahead, free_in, SERVICE_S) == pytest.approx(
         simulated_start_s(ahead, free_in, SERVICE_S)
@@ -40,6 +40,8 @@ def test_without_workers_there_is_no_prediction():
         (3.0, 0, 0.0),  # longer than usual, without a step to extrapolate from
         (3.0, 4, 3.0),  # half of the steps took three seconds
         (3.0, 8, 0.0),
+        (1.6, 1, 0.4 * 7 / 8 + 11.2 / 8),  # far slower than usual, as the first step shows
+        (0.2, 4, 1.8),  # quick steps: what follows them may take the time
     ],
 )
 def test_a_slow_jobs_prediction_follows_its_own_progress(elapsed_s, step, left):
