@@ -65,6 +65,7 @@ class Attempt(ResponseModel):
     """The fence: it grows with every placement."""
     region: str
     worker: str | None
+    """The host is shown to admin keys only."""
     placed_at: datetime
     begun_at: datetime | None
     ended_at: datetime | None

@@ -6,6 +6,7 @@ from datetime import datetime
 from app.public.job import Attempt, Job, JobError, Metrics, Progress, Queue, Region
 from app.public.links import Links
 from app.public.response_model import utc
+from app.public.worker_name import shown_worker
 from app.store.job.records import AttemptJson, JobRecord
 from stillmotion.signatures import WebhookEvent
 from stillmotion.states import JobState, Policy
@@ -19,8 +20,12 @@ def present_job(
     queue: Queue | None = None,
     eta_s: float | None = None,
     attempts: Sequence[AttemptJson] | None = None,
+    operator: bool = False,
 ) -> Job:
-    """The public form of a job. `step`: a newer step than the record's, if one is known."""
+    """The public form of a job. `step`: a newer step than the record's, if one is known.
+
+    `operator`: show the hosts of the attempts' workers.
+    """
     state = JobState(job.state)
     error = None
     if job.error_code is not None:
@@ -56,7 +61,7 @@ def present_job(
         queue=queue,
         output=links.output(job),
         error=error,
-        attempts=None if attempts is None else [_attempt(attempt) for attempt in attempts],
+        attempts=None if attempts is None else [_attempt(each, operator) for each in attempts],
         metrics=_metrics(job),
         metadata=job.metadata,
         webhook_url=job.webhook_url,
@@ -104,14 +109,14 @@ def _metrics(job: JobRecord) -> Metrics:
     )
 
 
-def _attempt(attempt: AttemptJson) -> Attempt:
+def _attempt(attempt: AttemptJson, operator: bool) -> Attempt:
     def moment(value: str | None) -> datetime | None:
         return None if value is None else utc(datetime.fromisoformat(value))
 
     return Attempt(
         number=attempt["fence"],
         region=attempt["region"],
-        worker=attempt["worker"],
+        worker=shown_worker(attempt["worker"], operator=operator),
         placed_at=utc(datetime.fromisoformat(attempt["placed_at"])),
         begun_at=moment(attempt["begun_at"]),
         ended_at=moment(attempt["ended_at"]),

@@ -15,6 +15,7 @@ from uuid import UUID
 from pydantic import ConfigDict
 
 from app.public.response_model import ResponseModel, utc
+from app.public.worker_name import shown_worker
 from app.store.job.records import AttemptJson, WholeJob
 from stillmotion.states import JobState
 
@@ -34,6 +35,7 @@ class TimelineEntry(ResponseModel):
     hops: list[dict[str, str | int | float | None]] | None = None
     """For a placement: the regions that refused the job before."""
     worker: str | None = None
+    """The host is shown to admin keys only."""
     stages: dict[str, float] | None = None
     """For a render: seconds by stage."""
 
@@ -111,17 +113,20 @@ def furthest(job: WholeJob) -> Position:
     return last.position
 
 
-def timeline_of(job: WholeJob) -> Timeline:
-    """A job's states, every hop on the way, and the stages of each attempt."""
+def timeline_of(job: WholeJob, *, operator: bool = False) -> Timeline:
+    """A job's states, every hop on the way, and the stages of each attempt.
+
+    `operator`: show the workers' hosts.
+    """
     listed = list(changes(job))
     entries = [
-        _entry(change, following)
+        _entry(change, following, operator)
         for change, following in zip(listed, [*listed[1:], None], strict=True)
     ]
     return Timeline(object="timeline", job_id=job.id, data=entries)
 
 
-def _entry(change: Change, following: Change | None) -> TimelineEntry:
+def _entry(change: Change, following: Change | None, operator: bool) -> TimelineEntry:
     attempt = change.attempt
     fields: dict[str, Any] = {}
     if attempt is not None:
@@ -132,7 +137,8 @@ def _entry(change: Change, following: Change | None) -> TimelineEntry:
         # An attempt's later hops say how it ended, which the following entries show.
         fields["hops"] = [hop for hop in attempt["hops"] if hop["outcome"] in ("refused", "placed")]
     if change.state is JobState.PROCESSING and attempt is not None:
-        fields |= {"worker": attempt["worker"], "stages": attempt["timings"]}
+        worker = shown_worker(attempt["worker"], operator=operator)
+        fields |= {"worker": worker, "stages": attempt["timings"]}
     lasted = None
     if following is not None and not change.state.terminal:
         lasted = round((following.at - change.at).total_seconds(), 6)

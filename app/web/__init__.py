@@ -38,13 +38,13 @@ def pages(
 
     bp.add_app_template_filter(words)
 
-    @cache
-    def reference() -> Reference:
-        return Reference(document())
+    @cache  # rendering takes a thousand times as long as sending
+    def reference() -> str:
+        return render_template("docs.html", reference=Reference(document()))
 
-    def page(template: str, **values: Any) -> Response:
+    def page(html: str) -> Response:
         clips = urlsplit(clip_url())
-        answer = make_response(render_template(template, **values))
+        answer = make_response(html)
         answer.headers.update(
             {
                 "Content-Security-Policy": POLICY.format(clips=f"{clips.scheme}://{clips.netloc}"),
@@ -55,8 +55,11 @@ def pages(
         )
         return answer
 
-    bp.add_url_rule("/", "studio", lambda: page("studio.html"))
-    bp.add_url_rule("/help", "guide", lambda: page("help.html", public_url=public_url.rstrip("/")))
-    bp.add_url_rule("/ops", "operations", lambda: page("ops.html"))
-    bp.add_url_rule("/docs", "docs", lambda: page("docs.html", reference=reference()))
+    def guide() -> Response:
+        return page(render_template("help.html", public_url=public_url.rstrip("/")))
+
+    bp.add_url_rule("/", "studio", lambda: page(render_template("studio.html")))
+    bp.add_url_rule("/help", "guide", guide)
+    bp.add_url_rule("/ops", "operations", lambda: page(render_template("ops.html")))
+    bp.add_url_rule("/docs", "docs", lambda: page(reference()))
     return bp

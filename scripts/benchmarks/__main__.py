@@ -13,7 +13,17 @@ from app.planning.traces import TraceError
 from scripts.benchmarks.figures import as_json, table
 from scripts.stack import StackError
 
-BENCHMARKS = ("faults", "jobs_api", "load", "model", "overload", "pipeline", "soak", "traffic")
+BENCHMARKS = (
+    "abuse",
+    "faults",
+    "jobs_api",
+    "load",
+    "model",
+    "overload",
+    "pipeline",
+    "soak",
+    "traffic",
+)
 BROKERS = ("valkey", "rabbitmq", "rabbitmq-quorum")
 FAULT_PARTS = ("storm", "scenarios")
 DRAWING = ("load", "traffic")  # those that replay traces and draw plots

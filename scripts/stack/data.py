@@ -5,65 +5,23 @@ import fcntl
 import hashlib
 import json
 import os
-import pwd
 import random
 import secrets
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import TypeVar
 
 from scripts.stack.errors import DirectoryInUse, StackError
+from scripts.stack.user import server_user, works_as
 
 ROOT = Path(__file__).resolve().parents[2]
 # Below Linux's range for outgoing connections, so that no client socket can take a chosen port.
 PORTS = range(20_000, 32_000)
 REAPER_S = 20.0
 Value = TypeVar("Value", str, int)
-
-
-def server_user() -> tuple[int, int] | None:
-    """(uid, gid) for the servers: nobody's if we are root, which Postgres refuses; else None."""
-    if os.geteuid() != 0:
-        return None
-    try:
-        entry = pwd.getpwnam("nobody")
-    except KeyError:
-        raise StackError(
-            "Postgres refuses to run as root, and the user 'nobody' does not exist."
-        ) from None
-    return entry.pw_uid, entry.pw_gid
-
-
-def works_as(user: tuple[int, int] | None, argv: list[str | Path]) -> bool:
-    """Whether a command succeeds as that user. Trying beats reading mode bits and ACLs."""
-    try:
-        done = subprocess.run(
-            argv,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=30,
-            **identity(user),
-        )
-    except OSError:
-        return False
-    return done.returncode == 0
-
-
-class Identity(TypedDict, total=False):
-    """subprocess options that run a command as another user."""
-
-    user: int
-    group: int
-    extra_groups: list[int]
-
-
-def identity(user: tuple[int, int] | None) -> Identity:
-    return {} if user is None else {"user": user[0], "group": user[1], "extra_groups": []}
 
 
 def choose_directory(environ: Mapping[str, str], chosen: Path | None = None) -> tuple[Path, str]:

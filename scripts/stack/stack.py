@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 from scripts.stack.certificate import signing_certificate
 from scripts.stack.data import ROOT, DataDir
 from scripts.stack.errors import StackError
+from scripts.stack.handover import HOME, PROVENANCE, REGIONS_FILE, hand_over
 from scripts.stack.services import Services
 from scripts.stack.supervisor import COMMANDS, Spec
+from scripts.stack.user import User
 
 REGIONS = ("us-east", "eu-west")
 PROCESSES = ("api", "dispatcher", "gpu:us-east", "gpu:eu-west", "cpu", "flower")
@@ -41,6 +43,10 @@ class Stack:
     any other. `env` is set for every process and overrides everything else. `restart=False` leaves
     a crashed process dead. `valkeys`: give each region its own Valkey as Redis and broker.
     For `data` and `environ` see Services. Not thread-safe.
+
+    If root opens it, every process runs as the user nobody, except the reaper and `command()`.
+    Where that user cannot, as in a repository in root's home, `say` gets a sentence and ours run
+    as root.
     """
 
     def __init__(
@@ -75,6 +81,8 @@ class Stack:
         self.data = self.services.data
         self._supervisor = self.services.supervisor
         self._ports: dict[str, int] = {}
+        self._say = say or (lambda _: None)
+        self._user: User | None = None
         self.env: dict[str, str] = {}  # for every process
 
     def open(self, *, wait: bool = True) -> Self:
@@ -83,6 +91,9 @@ class Stack:
             self.services.open()
             self._ports = self.data.ports(["api", "flower", RECEIVER])
             self.env = self._environment()
+            self._user, problem = hand_over(self.data, self.env)
+            if problem:
+                self._say(f"Running as root: the user nobody cannot {problem}.")
             self._migrate()
             for name in self.processes:
                 self.start(name, wait=False)
@@ -183,7 +194,8 @@ class Stack:
         key = self.data.recall("api_key")
         if key is None or not answers(f"{self.url}/v1/jobs?limit=1", bearer=key):
             own = ("--name", "demo", "--admin", "--best-priority", "0")
-            code, printed = self.command("keys", "create", *own)
+            verb = ("keys", "create", *own)
+            code, printed = self._stillmotion(verb, as_caller=False)
             if code != 0:
                 raise StackError(f"No API key: {self._supervisor.last_line('stillmotion')}")
             key = printed.strip()
@@ -199,9 +211,22 @@ class Stack:
     ) -> tuple[int, str]:
         """Run `stillmotion` in the repository's folder: (exit status, stdout).
 
-        Its stderr goes to the log `stillmotion` unless a file descriptor is given.
+        It runs as the caller, whose files it reads and writes. Its stderr goes to the log
+        `stillmotion` unless a file descriptor is given.
         """
-        spec = self._python("stillmotion", ["-m", "stillmotion.cli", *map(str, arguments)], env)
+        return self._stillmotion(arguments, env, stderr, timeout_s)
+
+    def _stillmotion(
+        self,
+        arguments: Sequence[str | Path],
+        env: Mapping[str, str] | None = None,
+        stderr: int | None = None,
+        timeout_s: float = 60.0,
+        *,
+        as_caller: bool = True,
+    ) -> tuple[int, str]:
+        argv = ["-m", "stillmotion.cli", *map(str, arguments)]
+        spec = self._python("stillmotion", argv, env, as_caller=as_caller)
         # Pass Ctrl-C on: `animate` then cancels its job while the API is still running.
         spec = replace(spec, stage=COMMANDS, stop_signal=signal.SIGINT)
         code, printed = self._supervisor.run(spec, timeout_s, stdout=subprocess.PIPE, stderr=stderr)
@@ -225,19 +250,19 @@ class Stack:
             raise StackError(f"The migration failed: {self._supervisor.last_line('migrate')}")
 
     def _environment(self) -> dict[str, str]:
-        regions_file = self.data.path / "regions.toml"
         own_redis = {
             region: self.services.redis_urls[name]
             for region, name in self._valkeys.items()
             if name in self.services.redis_urls
         }
+        regions_file = self.data.path / REGIONS_FILE
         regions_file.touch()
         regions_file.chmod(0o600)  # the URLs contain passwords
         regions_file.write_text(regions_toml(self._regions, self._rtt_ms, own_redis))
         profile = self._environ.get("MODEL_PROFILE") or "motion-small"
         search = [str(ROOT), self._environ.get("PYTHONPATH", "")]
         return {
-            **signing_certificate(self.data.folder("provenance")),
+            **signing_certificate(self.data.folder(PROVENANCE)),
             # Every address of a laptop is private, so without this no webhook could be tried there.
             "OUTBOUND_ALLOW": f"127.0.0.1:{self._ports[RECEIVER]}",
             **UNLIMITED,
@@ -297,13 +322,20 @@ class Stack:
         argv: Sequence[str],
         env: Mapping[str, str] | None = None,
         ready_file: Path | None = None,
+        *,
+        as_caller: bool = False,
     ) -> Spec:
+        user, common = None if as_caller else self._user, self.env
+        if user is not None:
+            common = {name: value for name, value in self.env.items() if name[:4] != "XDG_"}
+            common |= {"HOME": str(self.data.folder(HOME)), "USER": "nobody", "LOGNAME": "nobody"}
         return Spec(
             name=name,
             argv=[sys.executable, *argv],
-            env={**self.env, **(env or {})},
+            env={**common, **(env or {})},
             cwd=ROOT,
             ready_file=ready_file,
+            user=user,
         )
 
     def _port(self, name: str) -> int:

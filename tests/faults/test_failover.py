@@ -28,7 +28,7 @@ def standby(primary):
     """A synchronous standby, as the guide asks for."""
     server = Standby(DataDir(None), primary)
     server.start()
-    with psycopg.connect(primary.url, autocommit=True) as connection:
+    with psycopg.connect(primary.superuser_url, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
         connection.execute("SELECT pg_reload_conf()")
     state = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"

@@ -4,13 +4,21 @@ import os
 import shutil
 import signal
 import subprocess
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
 from scripts.stack.data import DataDir
-from scripts.stack.services import POSTGRES, Postgres, own
+from scripts.stack.postgres import Postgres
+from scripts.stack.programs import POSTGRES
+from scripts.stack.user import give, server_user
 from tests.support import services
+
+# The service's role may neither copy a server nor change its settings.
+SUPERUSER = """
+host all postgres 127.0.0.1/32 trust
+host replication postgres 127.0.0.1/32 trust
+"""
 
 
 class CrashingPostgres:
@@ -21,6 +29,8 @@ class CrashingPostgres:
         self._data = data
         self.url = self._server.url
         self.folder = data.path / "postgres"
+        with (self.folder / "pg_hba.conf").open("a") as access:
+            access.write(SUPERUSER)
         self._child: subprocess.Popen | None = None
 
     def start(self, *settings: str) -> None:
@@ -50,8 +60,13 @@ class CrashingPostgres:
         return pid
 
     def query(self, query: str, *values: object) -> list[tuple]:
-        with psycopg.connect(self.url, autocommit=True) as connection:
+        with psycopg.connect(self.superuser_url, autocommit=True) as connection:
             return connection.execute(query, values).fetchall()
+
+    @property
+    def superuser_url(self) -> str:
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(netloc=f"postgres@127.0.0.1:{parts.port}"))
 
     def crash(self) -> None:
         """SIGQUIT: every process ends at once, nothing is written, the next start recovers."""
@@ -72,13 +87,24 @@ class Standby(CrashingPostgres):
         shutil.rmtree(self.folder)
         tool = POSTGRES.find(data).with_name("pg_basebackup")
         subprocess.run(
-            [tool, "-D", self.folder, "-d", primary.url, "-R", "-X", "stream", "-c", "fast"],
+            [
+                tool,
+                "-D",
+                self.folder,
+                "-d",
+                primary.superuser_url,
+                "-R",
+                "-X",
+                "stream",
+                "-c",
+                "fast",
+            ],
             check=True,
             timeout=60,
             capture_output=True,
         )
         for path in (self.folder, *self.folder.rglob("*")):
-            own(path)
+            give(path, server_user())
         # Its data, roles and passwords are the primary's; only the port is its own.
         self.url = primary.url.replace(_port(primary.url), _port(self.url))
 

@@ -1,11 +1,15 @@
 """Inspect processes, and small processes to inspect."""
 
 import os
+import shutil
+import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from scripts.stack.supervisor import Spec
 
@@ -38,6 +42,36 @@ def marked(mark: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def python_for(uid: int, folder: Path) -> Path:
+    """Our interpreter with our libraries where the user can run it: a copy in `folder`.
+
+    Ours may be in a closed home; there it would run with another installation's standard library.
+    Skips the test where that user cannot read the libraries.
+    """
+    base, version = Path(sys.base_prefix), f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    library = Path(os.__file__).parent
+    leave_out = shutil.ignore_patterns("site-packages", "dist-packages", "test", "__pycache__")
+    shutil.copytree(library, folder / library.relative_to(base), ignore=leave_out)
+    for shared in (base / "lib").glob("libpython*.so*"):
+        shutil.copy(shared, folder / "lib")
+    (folder / "bin").mkdir()
+    python = folder / "bin" / version
+    # The path of libpython, if there is one, is built into the binary.
+    built_in, ours = str(base / "lib").encode() + b"\0", b"$ORIGIN/../lib"
+    content = (base / "bin" / version).read_bytes()
+    if len(built_in) > len(ours):
+        content = content.replace(built_in, ours.ljust(len(built_in), b"\0"))
+    python.write_bytes(content)
+    python.chmod(0o755)
+    site = Path(pytest.__file__).parents[1]
+    (folder / library.relative_to(base) / "site-packages").symlink_to(site)
+    check = f"import os, sys, celery; sys.exit((sys.version, {str(folder)!r} in os.__file__) != "
+    check += f"({sys.version!r}, True))"
+    if subprocess.run([python, "-I", "-c", check], user=uid, cwd="/", env={}).returncode:
+        pytest.skip("a copy of this Python cannot be used by another user")
+    return python
 
 
 def stub(name: str, code: str, folder: Path, *arguments: str, grace_s: float = 1.0) -> Spec:

@@ -33,6 +33,11 @@ def require_admin() -> None:
     _require_scope("admin")
 
 
+def is_operator() -> bool:
+    """Whether the caller's key is an operator's."""
+    return "admin" in g.api_key.scopes
+
+
 def require_jobs_or_admin() -> None:
     """Like `require_key`, for keys of either scope. Raises also insufficient_scope (403)."""
     require_key()

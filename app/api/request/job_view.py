@@ -6,6 +6,7 @@ from typing import Protocol
 
 from app.api.process.forecast import Forecast
 from app.api.process.services import Services
+from app.api.request import auth
 from app.public.job import Job, Queue, WaitingFor
 from app.public.present import present_job
 from app.store.job import jobs, slot_queue
@@ -26,7 +27,13 @@ def view_job(services: Services, job: WholeJob) -> Job:
         step = services.step(job) if state is JobState.PROCESSING else 0
         eta_s = done_in_s(forecast_running(services, job, step or job.step))
     return present_job(
-        job, services.links, step=step, queue=queue, eta_s=eta_s, attempts=job.attempts
+        job,
+        services.links,
+        step=step,
+        queue=queue,
+        eta_s=eta_s,
+        attempts=job.attempts,
+        operator=auth.is_operator(),
     )
 
 

@@ -10,7 +10,7 @@ from tempfile import SpooledTemporaryFile
 from app.api.models.base import Invalid
 from app.api.models.problem import FieldError
 from app.domain.errors import BadRequest
-from app.pictures.normaliser import REFUSALS
+from app.pictures.refusals import REFUSALS
 
 SPOOL_BYTES = 512 * 1024  # what one request keeps in memory; the rest goes to a temporary file
 

@@ -105,6 +105,7 @@ class _Stream:
         self._sent = after
         self._ended = False
         self._key_id = g.api_key.id
+        self._operator = auth.is_operator()
 
     def close(self) -> None:
         self._services.hub.leave(self._followed)
@@ -177,7 +178,9 @@ class _Stream:
             yield _event("status", data, None if change.state.terminal else change.position)
             if change.state.terminal:
                 job = self._job
-                shown = present_job(job, self._services.links, attempts=job.attempts)
+                shown = present_job(
+                    job, self._services.links, attempts=job.attempts, operator=self._operator
+                )
                 yield _event("completed", shown.model_dump(mode="json"), change.position)
                 self._ended = True
 

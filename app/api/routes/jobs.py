@@ -70,7 +70,7 @@ def show_timeline(job_id: str) -> Result:
     """Show everything that happened to a job, in order, and how long each state lasted."""
     with get_services().store.autocommit() as conn:
         job = owned_job.visible_job(conn, job_id, "jobs.read")
-    return timeline_of(job)
+    return timeline_of(job, operator=auth.is_operator())
 
 
 @bp.post("/<job_id>/cancel")

@@ -1,6 +1,7 @@
 """A webhook receiver that records what it receives and can fail on command."""
 
 import json
+import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
@@ -16,6 +17,7 @@ class Received:
     job_id: str
     state: str  # of the job, according to the message
     status: int  # of the answer
+    at: float  # when it came, in seconds since 1970
 
 
 class WebhookLog:
@@ -30,9 +32,10 @@ class WebhookLog:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
+                at = time.time()
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 status = log.status
-                log._add(body, self.headers["webhook-id"], status)
+                log._add(body, self.headers["webhook-id"], status, at)
                 if status == SILENT:
                     log._closing.wait(SILENCE_S)
                     return
@@ -58,9 +61,10 @@ class WebhookLog:
         self._server.shutdown()
         self._server.server_close()
 
-    def _add(self, body: dict[str, object], message_id: str, status: int) -> None:
+    def _add(self, body: dict[str, object], message_id: str, status: int, at: float) -> None:
         data = body["data"]
         job = data["job"] if isinstance(data, dict) else {}
-        entry = Received(message_id, str(body["type"]), job["id"], job["state"], status)
+        kind = str(body["type"])
+        entry = Received(message_id, kind, job["id"], job["state"], status, at)
         with self._lock:
             self._received.append(entry)

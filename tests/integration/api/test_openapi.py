@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import jsonschema_rs
 import pytest
+from flask import template_rendered
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from app.api.application import create_app
@@ -146,3 +147,14 @@ def test_the_reference_page_has_every_operation_and_code_and_loads_nothing_exter
     loaded = re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="([^"]+)"', page)
     assert loaded and all(address.startswith("/static/") for address in loaded)
     assert "<style" not in page and " style=" not in page and "<script" not in page
+
+
+def test_the_reference_page_is_rendered_once(app, anonymous):
+    """Rendering takes most of a second, and anybody may ask for the page."""
+    rendered = []
+    with template_rendered.connected_to(
+        lambda *_, template, **__: rendered.append(template.name), app
+    ):
+        pages = {anonymous.get("/docs").get_data() for _ in range(3)}
+    assert len(pages) == 1
+    assert rendered == ["docs.html"]

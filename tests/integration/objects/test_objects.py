@@ -19,7 +19,7 @@ import pytest
 from app.domain.errors import BadRequest, ObjectMissing, StorageUnavailable
 from app.objects import LocalObjects, open_objects
 from app.objects.s3 import S3Objects
-from tests.support import swift_server
+from tests.support import hostile, swift_server
 
 SECRET = "a-secret-key-that-only-the-tests-ever-use"
 PUBLIC_URL = "https://api.example.com"
@@ -246,6 +246,17 @@ def test_a_local_url_that_was_changed_is_refused(local):
     assert code_of(local, key, {}) == "bad_signature"
     moved = query | {"filename": query["content_type"], "content_type": query["filename"]}
     assert code_of(local, key, moved) == "bad_signature"
+
+
+def test_no_altered_local_url_is_accepted(local):
+    local.put("a", b"x", "text/plain")
+    forms = []
+    for options in ({}, {"filename": "a.mp4", "content_type": "video/mp4"}):
+        key, query = signed(local, "a", **options)
+        forms += hostile.altered(query)
+    for query in forms:
+        assert code_of(local, key, query) == "bad_signature", query
+    assert len(forms) >= hostile.documented("Signed URLs")
 
 
 def test_a_local_url_expires(tmp_path):

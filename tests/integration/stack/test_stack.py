@@ -25,19 +25,19 @@ from redis.retry import Retry
 from scripts.stack import DirectoryInUse, Services, StackError
 from scripts.stack.data import ROOT, DataDir
 from scripts.stack.supervisor import Spec
-from tests.support.processes import PARENT, SLEEPER, STUBBORN, marked, running, stub, until
+from tests.support.processes import (
+    PARENT,
+    SLEEPER,
+    STUBBORN,
+    marked,
+    python_for,
+    running,
+    stub,
+    until,
+)
 
 needs_proc = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads /proc")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder that every user can reach; tmp_path is closed to all but its owner."""
-    with tempfile.TemporaryDirectory(prefix="stillmotion-test-") as name:
-        path = Path(name)
-        path.chmod(0o755)
-        yield path
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def hold() -> Iterator[Callable[..., Holder]]:
     def start(
         data: Path,
         *stubs: Spec,
-        python: str = sys.executable,
+        python: str | Path = sys.executable,
         path: tuple[Path, ...] = (ROOT,),
         **as_user: object,
     ) -> Holder:
@@ -244,7 +244,7 @@ def test_data_and_addresses_persist_between_runs(data):
 @needs_root
 def test_another_user_can_run_the_services(place, hold):
     user = pwd.getpwnam("nobody")
-    python = python_for(user.pw_uid)
+    python = python_for(user.pw_uid, place / "python")
     copy_of_installation(place / "site")
     shutil.copytree(ROOT / "scripts", place / "code/scripts")
     data = place / "data"
@@ -273,19 +273,6 @@ def test_root_runs_the_services_from_an_installation_closed_to_others(place, dat
     for name in ("postgres", "valkey"):
         program = Path(f"/proc/{holder.pids[name]}/exe").readlink()
         assert program.is_relative_to(data / "programs")
-
-
-def python_for(uid: int) -> str:
-    """An interpreter that the user can run; ours may be in a private home directory."""
-    for candidate in (Path(sys.executable).resolve(), "/usr/bin/python3", "/usr/local/bin/python3"):
-        check = "import sys; sys.exit(sys.version_info < (3, 11))"
-        try:
-            done = subprocess.run([candidate, "-I", "-c", check], user=uid, cwd="/")
-        except OSError:
-            continue
-        if done.returncode == 0:
-            return str(candidate)
-    pytest.skip("no Python >= 3.11 that another user can run")
 
 
 def copy_of_installation(target: Path) -> None:

@@ -80,7 +80,7 @@ def test_each_end_of_a_job_is_announced_once_and_the_signature_verifies(
         reaping.reap_deadlines(tx)
     with store.begin() as tx:
         for placed in make.place(tx, "noop", "us-east", "us-east", ["a", "b"]):
-            make.begin(tx, placed.job_id, placed.fence)
+            make.begin(tx, placed.job_id, placed.fence, worker="gpu-1a2b3c4d@host-of-ours")
             if placed.job_id == ends["succeeded"]:
                 key = f"outputs/{placed.job_id}/{placed.fence}.mp4"
                 assert attempts.finish(
@@ -109,6 +109,8 @@ def test_each_end_of_a_job_is_announced_once_and_the_signature_verifies(
         assert (job["id"], job["prompt"], job["metadata"]) == (str(job_id), state, {"n": "é"})
         assert headers["webhook-id"] == str(delivery_of(store, job_id).id)
         assert headers["content-type"] == "application/json"
+        assert b"host-of-ours" not in body
+        assert {each["worker"] for each in job["attempts"]} <= {"gpu-1a2b3c4d"}
         delivery = wait_recorded(store, job_id)
         assert delivery.delivered_at is not None
         assert (delivery.tries, delivery.last_status, delivery.last_error) == (1, 204, None)

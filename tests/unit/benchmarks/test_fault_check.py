@@ -94,7 +94,7 @@ OWED = {"id": "m1", "job_id": "a", "event": "job.succeeded", "delivered": True}
 
 
 def received_message(message_id="m1", state="succeeded", event=None):
-    return Received(message_id, event or f"job.{state}", "a", state, 204)
+    return Received(message_id, event or f"job.{state}", "a", state, 204, at=0.0)
 
 
 @pytest.mark.parametrize(
