@@ -46,7 +46,7 @@ class _Layer:
     def __init__(
         self,
         pixels: Tensor,
-        shape: tuple[int, int],
+        shape: torch.Size,
         cells: int,
         reach: float,
         device: torch.device,
@@ -146,7 +146,7 @@ class Warp:
         cells, reach = motion.shape[-1], self.moves.abs().max().item()
         sited = (0.0, LEFT) if yuv else (0.0,)
         self.layers = [
-            _Layer(source, tuple(part.shape[1:]), cells, reach, motion.device, flat=flat, sited=at)
+            _Layer(source, part.shape[1:], cells, reach, motion.device, flat=flat, sited=at)
             for source, part, at in zip(sources, self.first, sited, strict=True)
         ]
         self.together = max(1, min(TOGETHER, TOGETHER_PIXELS // (height * width)))
@@ -184,7 +184,7 @@ def zoom_of(path: Tensor, height: int, width: int) -> float:
     """How many times larger than in the picture things become, along a side, at most over time."""
     _, linear, _ = split(path, height, width)
     area = determinant(linear + torch.eye(2)[:, None]).amin().item()
-    return max(area, 1e-2) ** -0.5
+    return 1 / math.sqrt(max(area, 1e-2))
 
 
 def _parts(picture: np.ndarray, yuv: bool) -> tuple[Tensor, ...]:

@@ -66,7 +66,7 @@ def test_a_zoomed_frame_has_the_detail_of_the_stored_picture():
     sharp = list(Warp(picture, motion, 8))
     soft = list(Warp(picture.pixels, motion, 8))
     assert np.array_equal(sharp[0], picture.pixels) and np.array_equal(sharp[0], soft[0])
-    detail = [np.abs(np.diff(frames[-1].astype(int), axis=1)).mean() for frames in (sharp, soft)]
+    detail = [np.abs(np.diff(last.astype(int), axis=1)).mean() for last in (sharp[-1], soft[-1])]
     assert detail[0] > 1.3 * detail[1]
 
 
