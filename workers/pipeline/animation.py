@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent.parent / "weights" / "motion-small"
 MIN_FRAMES, MAX_FRAMES = 8, 96
 MIN_MOTION, MAX_MOTION = 0.0, 2.0
-# Replaces a prompt without words: a zoom of 7 % bends nothing that is straight.
+# Replaces a prompt without words: a zoom of 8 % bends nothing that is straight.
 DEFAULT_PROMPT = "slow zoom in"
 DEFAULT_STRENGTH = 0.5
 
