@@ -132,7 +132,7 @@ class Job(Identified):
     model: str
     prompt: str
     prompt_understood: PromptUnderstood | None
-    """Null if the model takes free text, so that nobody can say which words counted."""
+    """Null if the model takes free text, or the job's texts are gone."""
     seed: int
     frames: int
     fps: int

@@ -166,6 +166,5 @@ _STYLE_WORDS = """
     cinematic beautiful smooth smoothly epic realistic vintage please high quality 4k 8k hd
     animate animated animation loop looping seamless nice big small tiny huge
 """
-FUNCTION_WORDS, STYLE_WORDS = (
-    frozenset(words.split()) for words in (_FUNCTION_WORDS, _STYLE_WORDS)
-)
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
+STYLE_WORDS = frozenset(_STYLE_WORDS.split())

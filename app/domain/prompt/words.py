@@ -20,8 +20,10 @@ _BREAKS = frozenset([PAUSE, STOP, "and", "or", "nor", "but"])
 _STRENGTHS = frozenset(["gentle", "strong"])
 # Entries that say how, not what moves.
 _DIRECTIONS = frozenset(
-    [*("left", "right", "up", "down", "in", "out", "back", "away", "closer", "around")]
-    + [*("clockwise", "anticlockwise", "up-down", "in-out", "side-to-side")]
+    [
+        *("left", "right", "up", "down", "in", "out", "back", "away", "closer", "around"),
+        *("clockwise", "anticlockwise", "up-down", "in-out", "side-to-side"),
+    ]
 )
 _NOT_MOTIONS = _DIRECTIONS | _STRENGTHS | _BREAKS | {"camera", "water", "flag", "not"}
 

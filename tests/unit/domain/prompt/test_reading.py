@@ -156,9 +156,9 @@ def test_a_refusal_covers_the_whole_family(family, refused, negator):
     [
         ("only the helmet sways", "sway", ("helmet",)),
         (
-            "slow pan left across the valley with gentle waves",
+            "slow pan left over the bay with waves",
             "gently ripple, pan left",
-            ("valley",),
+            ("bay",),
         ),
         ("Zoom in, then pan right", "zoom in", ("pan", "right")),
         ("the wheel rotates clockwise", "spin", ("wheel",)),
