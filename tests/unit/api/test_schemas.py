@@ -27,7 +27,7 @@ class Signer:
         return f"https://objects/{key}?{expires_s}&{filename}&{content_type}"
 
 
-LINKS = Links("https://api.example", Signer(), 60)
+LINKS = Links("https://api.example", Signer(), 60, SimpleNamespace(now=lambda: datetime.now(UTC)))
 
 
 def dump_job(row, links, **more):
@@ -124,7 +124,7 @@ def test_attempts_are_shown_only_on_request():
 
 
 def test_links_are_absolute_and_do_not_double_the_slash():
-    urls = dump_job(row(), Links("https://api.example", Signer(), 60))["urls"]
+    urls = dump_job(row(), LINKS)["urls"]
     assert urls == {
         "self": f"https://api.example/v1/jobs/{ID}",
         "cancel": f"https://api.example/v1/jobs/{ID}/cancel",
