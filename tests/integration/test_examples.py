@@ -330,14 +330,14 @@ def test_the_origin_that_a_clip_states(operator, home, tmp_path):
     assert "noop" in play(SHOW_CREDENTIALS, operator)
 
 
-def test_the_help_page_has_the_same_examples(anonymous):
-    answer = anonymous.get("/help", base_url="https://clips.example")
+def test_the_help_page_has_the_same_examples(anonymous, settings):
+    answer = anonymous.get("/help", base_url="https://clips.example")  # not a host of ours
     assert answer.status_code == 200
     assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
     page = answer.get_data(as_text=True)
     assert "<style" not in page and " style=" not in page and "<script" not in page
     shown = re.findall(r"<pre[^>]*><code>(.*?)</code></pre>", page, re.DOTALL)
-    examples = "".join(BLOCKS.values()).replace(SERVER, "https://clips.example")
+    examples = "".join(BLOCKS.values()).replace(SERVER, settings.public_url)
     assert len(shown) >= 6
     for block in shown:
         assert f"{html.unescape(block)}\n" in examples
