@@ -14,8 +14,6 @@ from app.store import keys
 from tests.support import services
 from tests.support.fleet import wait_for
 
-pytestmark = pytest.mark.slow
-
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 SIGNS = pytest.mark.parametrize("minutes", [-20, 20])
 

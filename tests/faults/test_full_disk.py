@@ -12,7 +12,7 @@ from scripts.stack import Stack
 from scripts.stack.data import ROOT
 from tests.support.services import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 SIZE_MB = 400
 FULL_S = 15.0
