@@ -106,6 +106,17 @@ class Metrics(ApiModel):
     predicted: float | None
 
 
+class PromptUnderstood(ApiModel):
+    """What the model makes of a prompt. None: the prompt says nothing of it."""
+
+    camera: str | None
+    object: str | None
+    strength: str | None
+    excluded: list[str]  # motions that the prompt refuses
+    ignored: list[str]  # words without effect
+    ambient: bool  # the prompt asks for no known motion
+
+
 class Job(ApiModel):
     id: str
     state: State
@@ -118,6 +129,7 @@ class Job(ApiModel):
     retention_seconds: int
     model: str
     prompt: str
+    prompt_understood: PromptUnderstood | None = None  # None: free text, or an older server
     seed: int
     frames: int
     fps: int
@@ -158,6 +170,7 @@ class Estimate(ApiModel):
     """The result of a dry run."""
 
     model: str
+    prompt_understood: PromptUnderstood | None = None
     region: EstimatedRegion
     queue: EstimatedQueue
     eta_seconds: float | None

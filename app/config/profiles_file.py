@@ -3,6 +3,7 @@
     name = "motion-small"
     engine = "motion"          # the folder in workers/engines that renders it
     network = "student"        # in the model directory; omit it if the engine has no model
+    grammar = "motion-words"   # how prompts are read; omit it if the engine takes free text
     licence = "Apache-2.0"
     steps = 4
     passes = 1                 # forward passes of the denoiser per step
@@ -22,11 +23,14 @@ from pydantic import Field
 
 from app.config.toml_file import Problem, Table, TomlFile, TomlFileError
 from app.domain.job.profiles import Profile, misfits
+from app.domain.prompt.reading import Grammar
 
 ENGINES = Path(__file__).parents[2] / "workers" / "engines"
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9](?:[a-z0-9.-]{0,62}[a-z0-9])?$")]
 Engine = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+# The file has a string, which a strict table would not take for a Grammar.
+GrammarName = Annotated[Grammar, Field(strict=False)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -39,6 +43,7 @@ class _Profile(Table):
     name: Name
     engine: Engine
     network: str = ""
+    grammar: GrammarName | None = None
     licence: Annotated[str, Field(min_length=1)]
     steps: Count
     passes: Annotated[int, Field(ge=0)]

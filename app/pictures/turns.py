@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 from app.domain.errors import Transient
 
-WAITING, WAITING_PER_KEY = 64, 16
+# A key that submits from a pool of connections is not refused. What waits is bounded in time by the
+# decoders' limit, in memory by the byte budget, and others are served in between.
+WAITING, WAITING_PER_KEY = 128, 32
 
 
 class Turns:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from app.domain.prompt.motions import CameraMotion, ObjectMotion, Strength
 from app.public.response_model import Identified, ResponseModel, may_lack
 from stillmotion.signatures import WebhookEvent
 from stillmotion.states import JobState, Policy
@@ -89,6 +90,21 @@ class Metrics(ResponseModel):
     """From submit to the end, as predicted at submit."""
 
 
+class PromptUnderstood(ResponseModel):
+    """What the model makes of the prompt. Null camera and object: the prompt asks for neither."""
+
+    camera: CameraMotion | None
+    object: ObjectMotion | None
+    strength: Strength | None
+    """Null if the clip is still or ambient."""
+    excluded: list[CameraMotion | ObjectMotion]
+    """Motions that the prompt refuses, as in "no zoom"."""
+    ignored: list[str]
+    """Words that have no effect, as written; function words such as "the" are left out."""
+    ambient: bool
+    """The prompt asks for no known motion, so the clip gets that of an empty prompt."""
+
+
 class Urls(ResponseModel):
     self: str
     cancel: str
@@ -115,6 +131,8 @@ class Job(Identified):
     retention_seconds: int
     model: str
     prompt: str
+    prompt_understood: PromptUnderstood | None
+    """Null if the model takes free text, or the job's texts are gone."""
     seed: int
     frames: int
     fps: int

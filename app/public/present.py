@@ -3,7 +3,18 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from app.public.job import Attempt, Job, JobError, Metrics, Progress, Queue, Region
+from app.config.profiles_file import PROFILES
+from app.domain.prompt.reading import understand
+from app.public.job import (
+    Attempt,
+    Job,
+    JobError,
+    Metrics,
+    Progress,
+    PromptUnderstood,
+    Queue,
+    Region,
+)
 from app.public.links import Links
 from app.public.response_model import utc
 from app.public.worker_name import shown_worker
@@ -42,6 +53,7 @@ def present_job(
         retention_seconds=job.retention_s,
         model=job.profile,
         prompt=job.prompt,
+        prompt_understood=present_understood(job.profile, job.prompt),
         seed=job.seed,
         frames=job.frames,
         fps=job.fps,
@@ -72,11 +84,28 @@ def present_job(
     )
 
 
+def present_understood(model: str, prompt: str) -> PromptUnderstood | None:
+    """What a model understands of a prompt. None if it takes free text, or is gone by now."""
+    profile = PROFILES.get(model)
+    understood = None if profile is None else understand(profile.grammar, prompt)
+    if understood is None:
+        return None
+    return PromptUnderstood(
+        camera=understood.camera,
+        object=understood.object,
+        strength=understood.strength,
+        excluded=list(understood.excluded),
+        ignored=list(understood.ignored),
+        ambient=understood.ambient,
+    )
+
+
 def without_content(job: Job) -> Job:
     """A job that is gone: that it ended and how, without its texts, addresses and clip."""
     return job.model_copy(
         update={
             "prompt": "",
+            "prompt_understood": None,
             "metadata": {},
             "output": None,
             "webhook_url": None,

@@ -182,6 +182,10 @@ def _check_webhooks(
         if row["state"] not in TERMINAL:
             continue
         mine = owed[job_id]
+        if row["purged"]:  # a deletion takes its delivery along, sent or not (decision 61)
+            if any(event != f"job.{row['state']}" for _, event in got[job_id]):
+                verdict.lost.append(f"{job_id} is {row['state']}, announced as {got[job_id]}")
+            continue
         if not mine:
             verdict.lost.append(f"{job_id} ended and owes no webhook")
         if len(mine) > 1:

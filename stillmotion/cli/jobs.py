@@ -9,6 +9,7 @@ import stillmotion
 from stillmotion.cli.exit_status import HELP, ExitStatus
 from stillmotion.cli.options import MAX_LIST, json_option, print_json, with_client
 from stillmotion.cli.progress import Snapshot, progress_of
+from stillmotion.cli.understood import line_of
 from stillmotion.errors import Rejected, StillmotionError
 from stillmotion.states import JobState, Policy
 
@@ -58,6 +59,8 @@ def animate(
 ) -> ExitStatus:
     """Animate IMAGE as PROMPT says; print the MP4's path and nothing else.
 
+    What the model understood of PROMPT goes to stderr.
+
     Ctrl-C cancels the job, and says so if that did not work.
     """
     target = output or Path(f"{image.stem}.mp4")
@@ -74,6 +77,8 @@ def animate(
             err=True,
         )
         return ExitStatus.INTERRUPTED
+    if prompt and job.prompt_understood is not None:
+        click.echo(f"understood: {line_of(job.prompt_understood)}", err=True)
     try:
         with progress_of(job) as show:
             job = client.wait(job, lambda now: show(Snapshot.of(now)), timeout)
@@ -148,6 +153,7 @@ def _lines(job: "Job") -> list[tuple[str, object]]:
         ("id", job.id),
         ("state", f"{job.state} {now.note}".rstrip()),
         ("prompt", _short(job.prompt)),
+        *_understood(job),
         ("model", f"{job.model}, {job.frames} frames, {job.fps}/s, {job.size} px, seed {job.seed}"),
         ("region", f"home {job.region.home}, {job.region.policy}"),
         ("created", job.raw["created_at"]),
@@ -164,6 +170,11 @@ def _lines(job: "Job") -> list[tuple[str, object]]:
     if job.output is not None:
         lines.append(("video", job.output.url))
     return lines
+
+
+def _understood(job: "Job") -> list[tuple[str, object]]:
+    found = job.prompt_understood
+    return [] if found is None else [("motion", line_of(found))]
 
 
 @jobs.command("watch", epilog=HELP)

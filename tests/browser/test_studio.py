@@ -8,6 +8,7 @@ import pillow_heif
 import pytest
 from PIL import Image
 
+from app.public.present import present_understood
 from app.store import keys
 from tests.browser import steps
 from tests.browser.steps import expect
@@ -57,6 +58,39 @@ def test_a_picture_becomes_a_clip_that_plays_next_to_it(studio, photo):
     page.reload()  # session and job are still there
     page.get_by_role("button", name="Open: gentle waves, succeeded").click()
     expect(clip(page)).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "line"),
+    [
+        ("asdf qwer", "no motion words known: ambient"),
+        ("gently pan left, the helmet sways", "sway, pan left, gentle; ignored: helmet"),
+    ],
+)
+def test_the_result_says_what_of_the_prompt_counts(studio, photo, prompt, line):
+    """The pages' deployment serves a model that takes free text, so the answer says more here."""
+    page = studio()
+    understood = present_understood("motion-small", prompt).model_dump(mode="json")
+
+    def answer(route):
+        response = route.fetch()
+        job = response.json()
+        if "prompt_understood" in job:
+            assert job["prompt_understood"] is None
+            job["prompt_understood"] = understood
+        route.fulfill(response=response, json=job)
+
+    page.route(re.compile(r"/v1/jobs(/[0-9a-f-]{36})?$"), answer)
+    page.route("**/events", lambda route: route.abort())
+    steps.submit(page, photo)
+    expect(page.locator("#stage-facts")).to_contain_text(line)
+
+
+def test_a_model_of_free_text_says_nothing_of_words(studio, photo):
+    page = studio()
+    steps.submit(page, photo)
+    expect(page.locator("#stage-facts")).to_contain_text("Prompt")
+    expect(page.locator("#stage-facts")).not_to_contain_text("Understood")
 
 
 def test_the_time_left_goes_on_falling_between_two_steps(studio, photo):

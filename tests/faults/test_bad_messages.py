@@ -17,7 +17,7 @@ from tests.support import junk, services
 from tests.support.fleet import fleet as make_fleet
 from tests.support.rabbitmq import rabbitmq
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 QUEUE = Pool("us-east", "noop").queue
 

@@ -14,8 +14,6 @@ from app.store import keys
 from tests.support import services
 from tests.support.fleet import wait_for
 
-pytestmark = pytest.mark.slow
-
 LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 SIGNS = pytest.mark.parametrize("minutes", [-20, 20])
 
@@ -87,7 +85,9 @@ def test_a_cpu_worker_s_clock_does_not_spoil_signatures(fleet, skewed, receiver,
     assert abs(left_s - fleet.settings.signed_url_s) < 60
     query = dict(httpx.URL(output["url"]).params)
     objects = LocalObjects(
-        Path(fleet.settings.objects_url.removeprefix("file://")), services.SECRET_KEY, "http://x"
+        Path(fleet.settings.objects_url.removeprefix("file://")),
+        (services.SECRET_KEY,),
+        "http://x",
     )
     assert objects.verify(httpx.URL(output["url"]).path.removeprefix("/v1/objects/"), query)
 

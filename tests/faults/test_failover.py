@@ -11,7 +11,7 @@ from tests.support.fleet import fleet as make_fleet
 from tests.support.fleet import wait_for
 from tests.support.postgres import CrashingPostgres, Standby
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture

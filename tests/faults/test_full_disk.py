@@ -12,7 +12,7 @@ from scripts.stack import Stack
 from scripts.stack.data import ROOT
 from tests.support.services import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 SIZE_MB = 400
 FULL_S = 15.0
@@ -24,7 +24,7 @@ PICTURE = (ROOT / "scripts/assets/cat.jpg").read_bytes()
 def disk(tmp_path_factory):
     """A small disk of the test's own."""
     folder = Path(tmp_path_factory.mktemp("disk"))
-    for parent in (folder, *folder.parents[:2]):
+    for parent in (folder, *folder.parents[:3]):
         parent.chmod(0o711)  # Postgres runs as another user
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m,mode=711", "tmpfs", folder],

@@ -8,8 +8,6 @@ from scripts.benchmarks.harness.valve import Valve
 from tests.support import make
 from tests.support.fleet import wait_for
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def valves():

@@ -17,8 +17,6 @@ from app.traffic import Traffic
 from tests.support import make
 from tests.support.services import wait_until
 
-pytestmark = pytest.mark.slow
-
 SILENT, GOOD = Pool("eu-west", "noop"), Pool("us-east", "noop")
 
 

@@ -1,12 +1,8 @@
 """A job that kills every worker that begins it."""
 
-import pytest
-
 from app.domain.job.lease import LEASE_S
 from tests.support import make
 from tests.support.fleet import wait_for
-
-pytestmark = pytest.mark.slow
 
 
 def test_a_job_fails_after_three_dead_workers_and_others_succeed(fleet):

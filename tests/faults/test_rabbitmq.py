@@ -64,7 +64,6 @@ def test_jobs_flow_and_a_killed_broker_costs_time_only(fleet, broker):
     assert make.attempts_of(fleet.store, long_job)[-1].outcome == "succeeded"
 
 
-@pytest.mark.slow
 def test_a_broker_in_memory_alarm_costs_time_only(fleet, broker):
     """It takes connections, and reads nothing from those that publish."""
     fleet.dispatcher(), fleet.dispatcher()

@@ -1,12 +1,9 @@
 """Messages that a broker delivers again, at the worst moments."""
 
-import pytest
 from celery import Celery
 
 from tests.support import make
 from tests.support.fleet import wait_for
-
-pytestmark = pytest.mark.slow
 
 QUEUE = "animate.us-east.noop"
 

@@ -6,8 +6,6 @@ from sqlalchemy import text
 from tests.support import services
 from tests.support.fleet import fleet as make_fleet
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def fleet(change, store, tmp_path):

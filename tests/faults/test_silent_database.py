@@ -11,8 +11,6 @@ from scripts.benchmarks.harness.valve import Valve
 from tests.support import services
 from tests.support.fleet import wait_for
 
-pytestmark = pytest.mark.slow
-
 PATIENCE_S = 15.0  # three times DATABASE_TIMEOUT_S
 
 

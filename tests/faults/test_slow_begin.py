@@ -8,8 +8,6 @@ from app.domain.job.lease import BEGIN_WITHIN_S
 from scripts.benchmarks.harness.valve import Valve
 from tests.support import make
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def path(settings):

@@ -8,8 +8,6 @@ from scripts.benchmarks.harness.storage import Storage
 from tests.support import make
 from tests.support.fleet import fleet as make_fleet
 
-pytestmark = pytest.mark.slow
-
 OUTAGE_S = 15.0
 
 

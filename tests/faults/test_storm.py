@@ -7,8 +7,6 @@ import pytest
 from scripts.benchmarks import fault_storm
 from tests.support import services
 
-pytestmark = pytest.mark.slow
-
 DURATION_S = 60.0
 EVERY_S = 1.5
 

@@ -23,6 +23,7 @@ from standardwebhooks.webhooks import Webhook
 from app.config.profiles_file import PROFILES
 from app.config.settings import Settings
 from app.domain import webhooks
+from app.public.present import present_understood
 from app.store import keys
 from scripts.stack.certificate import ROOT as ROOT_CERTIFICATE
 from scripts.stack.certificate import signing_certificate
@@ -81,6 +82,7 @@ VERIFY = run(README, "Webhooks", 1)
 CURL_STEPS, CURL_WAIT = run(API, "curl"), run(API, "curl", 1)
 PYTHON_RUN, PYTHON_STEPS, ASYNCIO = (run(API, "Python", number) for number in range(3))
 COMMANDS = run(API, "Command line")
+UNDERSTOOD = run(API, "What you can ask for")
 
 RECEIVER, STANDARD = run(WEBHOOKS, "A receiver"), run(WEBHOOKS, "A receiver", 1)
 REGISTER, SEND_TEST = (run(WEBHOOKS, "Test it on your machine", number) for number in (1, 2))
@@ -96,6 +98,12 @@ def test_every_example_is_run_or_has_a_reason_not_to_be():
     assert RUN.isdisjoint(EXCEPTIONS)
     assert sorted(BLOCKS) == sorted({*RUN, *EXCEPTIONS})
     assert [name for name in documents.GUIDES if documents.indented_blocks(name)] == []
+
+
+def test_what_a_prompt_says():
+    """The prompt stands above the block, in the text."""
+    understood = present_understood("motion-small", "the helmet gently sways, pan left")
+    assert json.loads(UNDERSTOOD) == understood.model_dump(mode="json")
 
 
 @pytest.fixture(scope="module")
@@ -330,14 +338,14 @@ def test_the_origin_that_a_clip_states(operator, home, tmp_path):
     assert "noop" in play(SHOW_CREDENTIALS, operator)
 
 
-def test_the_help_page_has_the_same_examples(anonymous):
-    answer = anonymous.get("/help", base_url="https://clips.example")
+def test_the_help_page_has_the_same_examples(anonymous, settings):
+    answer = anonymous.get("/help", base_url="https://clips.example")  # not a host of ours
     assert answer.status_code == 200
     assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
     page = answer.get_data(as_text=True)
     assert "<style" not in page and " style=" not in page and "<script" not in page
     shown = re.findall(r"<pre[^>]*><code>(.*?)</code></pre>", page, re.DOTALL)
-    examples = "".join(BLOCKS.values()).replace(SERVER, "https://clips.example")
+    examples = "".join(BLOCKS.values()).replace(SERVER, settings.public_url)
     assert len(shown) >= 6
     for block in shown:
         assert f"{html.unescape(block)}\n" in examples

@@ -10,6 +10,7 @@ from app.config import profiles_file
 from app.config.profiles_file import ENGINES, PROFILES, ProfilesFileError
 from app.config.settings import ConfigError
 from app.domain.job.profiles import DEFAULT_PROFILE
+from app.domain.prompt.reading import Grammar
 from tests.support import services
 from workers.engines.registry import load_engine
 
@@ -49,6 +50,14 @@ def test_a_file_declares_every_field(write):
     assert (profile.attempt_limit_s, profile.stall_limit_s) == (300, 60)
 
 
+def test_only_a_profile_that_names_a_grammar_has_one(write):
+    assert PROFILES["motion-small"].grammar is Grammar.MOTION_WORDS
+    assert PROFILES["motion-small-teacher"].grammar is Grammar.MOTION_WORDS
+    assert PROFILES["noop"].grammar is None
+    free = profiles_file.read(write(WHOLE.replace('grammar = "motion-words"\n', "")))
+    assert free.grammar is None
+
+
 def test_an_engine_without_a_model_needs_no_network(write):
     assert profiles_file.read(write(WHOLE.replace('network = "student"\n', ""))).network == ""
 
@@ -63,6 +72,7 @@ def test_an_engine_without_a_model_needs_no_network(write):
         ("passes = 1", "passes = -1", "passes", "passes must be greater than or equal to 0"),
         ('"motion-small"', '"Motion Small"', "name", "name must match pattern"),
         ('engine = "motion"', 'engine = "../evil"', "engine", "engine must match pattern"),
+        ('"motion-words"', '"magic"', "grammar", "grammar must be 'motion-words'"),
         ('"Apache-2.0"', '""', "licence", "licence must have at least 1 character"),
         ("max_fps = 30", "max_fps = 7", "max_fps", "max_fps must be at least min_fps, 8"),
         ("default_size = 512", "default_size = 9", "default_size", "must be 64 to 1024"),

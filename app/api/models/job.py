@@ -47,7 +47,9 @@ def page_values(args: dict[str, str]) -> dict[str, object]:
 class EventsQuery(Query):
     """The query of a stream of events."""
 
-    last_event_id: str | None = Field(default=None, alias="lastEventId")
+    last_event_id: str | None = Field(
+        default=None, alias="lastEventId", pattern=r"^([0-9]{1,9}[.][0-4][.][0-9]{1,9})?$"
+    )
     """For clients that cannot send the header `Last-Event-ID`."""
 
 

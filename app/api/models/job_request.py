@@ -20,7 +20,7 @@ from app.api.models.base import (
     served,
 )
 from app.domain.job.lease import MAX_QUEUE_LIMIT_S, MAX_QUEUE_S
-from app.public.job import Job
+from app.public.job import Job, PromptUnderstood
 from app.public.response_model import ResponseModel
 from stillmotion.signatures import WebhookEvent
 from stillmotion.states import Policy
@@ -131,6 +131,8 @@ class Estimate(ResponseModel):
 
     object: Literal["estimate"]
     model: str
+    prompt_understood: PromptUnderstood | None
+    """As in `Job`."""
     region: EstimatedRegion
     queue: EstimatedQueue
     eta_seconds: float | None

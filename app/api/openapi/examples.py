@@ -11,6 +11,7 @@ from app.api.models.upload import Upload
 from app.api.models.video import Video
 from app.api.models.webhook import Delivery, WebhookWithSecret
 from app.public.job import Job, Metrics, Output, Progress, Region, Urls
+from app.public.present import present_understood
 from app.public.webhook_message import AnnouncedJob, JobMessage, JobMessageData
 from stillmotion.signatures import WebhookEvent
 from stillmotion.states import JobState, Policy
@@ -40,6 +41,7 @@ JOB = Job(
     retention_seconds=2_592_000,
     model="motion-small",
     prompt="gentle waves",
+    prompt_understood=present_understood("motion-small", "gentle waves"),
     seed=7,
     frames=48,
     fps=24,
@@ -130,6 +132,7 @@ _INSTANCES: list[BaseModel] = [
     Estimate(
         object="estimate",
         model="motion-small",
+        prompt_understood=JOB.prompt_understood,
         region=EstimatedRegion(
             home="us-east", policy=Policy.RING, allowed=None, predicted="us-east"
         ),

@@ -22,6 +22,7 @@ from app.domain.job.clip_size import ClipSize, clip_size
 from app.domain.job.state import uuid7
 from app.domain.routing.candidates import RoutingRequest
 from app.pictures.normaliser import Picture
+from app.public.present import present_understood
 from app.store import keys
 from app.store.job import fair, jobs, slot_queue, slots
 from app.store.job.jobs import NewJob
@@ -96,6 +97,7 @@ def estimate(services: Services, submission: Submission) -> Estimate:
     return Estimate(
         object="estimate",
         model=profile,
+        prompt_understood=present_understood(profile, asked.prompt),
         region=EstimatedRegion(
             home=plan.region,
             policy=asked.policy,

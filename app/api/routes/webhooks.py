@@ -7,8 +7,7 @@ from flask.blueprints import BlueprintSetupState
 from sqlalchemy import Connection, Table
 from werkzeug.routing import BaseConverter
 
-from app.api.models.base import EmptyBody, Invalid
-from app.api.models.problem import FieldError
+from app.api.models.base import EmptyBody
 from app.api.models.query_string import parse_query
 from app.api.models.webhook import (
     ChangedWebhook,
@@ -240,7 +239,11 @@ def rotate_secret(webhook_id: str) -> Result:
 
 
 @bp.get("/deliveries")
-@describe({200: ResponseSpec("A page of deliveries.", DeliveryPage)}, query=DeliveryQuery)
+@describe(
+    {200: ResponseSpec("A page of deliveries.", DeliveryPage)},
+    query=DeliveryQuery,
+    codes=("delivery_not_found",),
+)
 def list_deliveries() -> Result:
     """List the caller's deliveries, newest first."""
     query = parse_query(DeliveryQuery, request.query_string)
@@ -337,13 +340,11 @@ def _own_delivery(conn: Connection, delivery_id: str) -> OwnDelivery:
 
 
 def _place(conn: Connection, cursor: str) -> Place:
-    """Where a page begins. Raises Invalid for the id of a delivery that does not exist."""
+    """Where a page begins. Raises BadRequest: delivery_not_found."""
     place = place_after(cursor)
     if isinstance(place, Place):
         return place
-    row = deliveries.get(conn, place, owner_id=g.api_key.id)
-    if row is None:
-        raise Invalid([FieldError("invalid_field", "/after", "after: no such delivery.")])
+    row = _own_delivery(conn, str(place))
     return Place(row.created_at, row.id)
 
 

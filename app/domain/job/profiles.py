@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from app.domain.prompt.reading import Grammar
+
 DEFAULT_PROFILE = "motion-small"
 
 
@@ -12,6 +14,7 @@ class Profile:
     name: str
     engine: str  # the folder in workers/engines that renders it
     network: str = ""  # which network of a model directory; "" if the engine has no model
+    grammar: Grammar | None = None  # how its prompts are read; None: the engine takes free text
     licence: str
     steps: int  # of the denoiser, unless MODEL_STEPS says otherwise
     passes: int  # forwards of the denoiser per step

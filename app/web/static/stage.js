@@ -4,6 +4,7 @@ import { call } from "./api.js";
 import { clip, still } from "./clips.js";
 import { $, el, say, seconds } from "./dom.js";
 import { follow } from "./follow.js";
+import { understood } from "./understood.js";
 
 const WAITS = {
   backoff: "Waiting briefly before the next try",
@@ -143,6 +144,7 @@ function pair(job, pictureUrl) {
 function facts(job) {
   const rows = [
     ["Prompt", job.prompt || "none"],
+    ...(job.prompt_understood ? [["Understood", understood(job.prompt_understood)]] : []),
     ["Motion", `${job.motion}×${job.loop ? ", loop" : ""}`],
     ["Seed", job.seed],
     ["Region", job.region.current && job.region.current !== job.region.home ? `${job.region.home} → ${job.region.current}` : job.region.home],

@@ -28,7 +28,7 @@ UNREADABLE = {
     "two lengths": (
         "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400, "bad_request",
     ),
-    "a long target": (f"GET /{'a' * 5000} HTTP/1.1\r\nHost: a\r\n\r\n", 414, "uri_too_long"),
+    "a long target": (f"GET /{'a' * 9000} HTTP/1.1\r\nHost: a\r\n\r\n", 414, "uri_too_long"),
     "many headers": (
         "GET / HTTP/1.1\r\n" + "".join(f"A{n}: b\r\n" for n in range(70)) + "\r\n",
         431, "headers_too_large",

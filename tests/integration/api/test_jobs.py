@@ -51,6 +51,32 @@ def finish(store, placed, key="outputs/clip.mp4", size=3):
         assert attempts.finish(conn, placed.job_id, placed.fence, key, size, lease_token=make.LEASE)
 
 
+def test_a_job_says_what_of_its_prompt_counts(api, photo):
+    job = calls.submit(api, photo, prompt="Slowly pan left, the helmet sways, no zoom").get_json()
+    expected = {
+        "camera": "pan left",
+        "object": "sway",
+        "strength": "gentle",
+        "excluded": ["zoom in", "zoom out"],
+        "ignored": ["helmet"],
+        "ambient": False,
+    }
+    assert job["prompt_understood"] == expected
+    assert api.get(f"/v1/jobs/{job['id']}").get_json()["prompt_understood"] == expected
+    listed = api.get("/v1/jobs").get_json()["data"]
+    assert [each["prompt_understood"] for each in listed] == [expected]
+
+
+def test_unknown_words_are_ambient_and_a_model_of_free_text_says_nothing(api, photo):
+    found = calls.submit(api, photo, prompt="asdf 波").get_json()["prompt_understood"]
+    nothing = dict.fromkeys(("camera", "object", "strength"))
+    assert found == nothing | {"excluded": [], "ignored": ["asdf", "波"], "ambient": True}
+    found = calls.submit(api, photo).get_json()["prompt_understood"]
+    assert found == nothing | {"excluded": [], "ignored": [], "ambient": True}
+    free = calls.submit(api, photo, prompt="waves", model="noop").get_json()
+    assert free["prompt_understood"] is None
+
+
 def test_a_form_with_every_field_becomes_the_requested_job(api, photo, store):
     answer = calls.submit(api, photo, **ALL_FIELDS, metadata='{"order": "42", "naïve": "ключ"}')
     assert answer.status_code == 202

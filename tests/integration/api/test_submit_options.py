@@ -102,6 +102,17 @@ def test_a_dry_run_estimates_and_stores_nothing(
     assert calls.objects_in(objects_dir) == objects
 
 
+def test_a_dry_run_says_what_of_the_prompt_would_count(api, photo):
+    def understood(**fields):
+        data = {"image": (io.BytesIO(photo), "a.jpg"), **fields}
+        return api.post("/v1/jobs?dry_run=1", data=data).get_json()["prompt_understood"]
+
+    found = understood(prompt="the bird flies, zoom out", model="motion-small")
+    assert (found["camera"], found["object"], found["ambient"]) == ("zoom out", None, False)
+    assert found["ignored"] == ["bird", "flies"]
+    assert understood(prompt="zoom out", model="noop") is None
+
+
 def test_a_dry_run_refuses_what_a_submit_would(api, photo):
     def post(data, **fields):
         image = (io.BytesIO(data), "a.jpg")

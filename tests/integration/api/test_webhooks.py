@@ -178,7 +178,7 @@ def test_a_page_of_deliveries_goes_on_where_a_removed_one_was(api, store, caller
     assert [d["id"] for d in listed(api, after=first["next"])] == whole[2:]
     assert [d["id"] for d in listed(api, after=whole[3])] == whole[4:], "an id is a cursor, too"
     gone = api.get("/v1/webhooks/deliveries", query_string={"after": whole[1]})
-    calls.assert_problem(gone, 422, "invalid_field", "/after")
+    calls.assert_problem(gone, 404, "delivery_not_found")
 
 
 def test_deliveries_of_one_moment_are_each_listed_once(api, store, caller):

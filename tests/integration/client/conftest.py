@@ -22,11 +22,28 @@ from tests.support.command import MP4
 from tests.support.scripted_server import Script
 
 
+class Loop:
+    """An event loop in a thread of its own: in this one, browser tests may have left theirs."""
+
+    def __init__(self):
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(120)
+
+    def close(self):
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
 class Blocking:
     """An AsyncClient with the interface of a Client."""
 
     def __init__(self, *arguments, **options):
-        self._runner = asyncio.Runner()
+        self._runner = Loop()
         self._client = AsyncClient(*arguments, **options)
 
     def __enter__(self):

@@ -46,6 +46,25 @@ def test_animate_takes_an_output_and_every_option(worker, store, photo_file, tmp
     assert target.read_bytes() == MP4
 
 
+@pytest.mark.parametrize(
+    ("prompt", "line"),
+    [
+        ("gently pan left, the helmet sways", "sway, pan left, gentle; ignored: helmet"),
+        ("asdf qwer", "no motion words known: ambient"),
+        ("nothing moves", "still"),
+        ("", None),
+    ],
+)
+def test_animate_says_on_stderr_what_of_the_prompt_counts(worker, photo_file, capsys, prompt, line):
+    worker().may_finish.set()
+    assert cli.run(["animate", str(photo_file), prompt, "--json"]) == ExitStatus.OK
+    out, err = capsys.readouterr()
+    said = [each for each in err.splitlines() if each.startswith("understood: ")]
+    assert said == ([] if line is None else [f"understood: {line}"])
+    understood = json.loads(out)["job"]["prompt_understood"]
+    assert understood["ambient"] == (prompt in ("", "asdf qwer"))
+
+
 @pytest.mark.parametrize("colours", [True, False])
 def test_on_a_terminal_there_is_a_live_bar_on_stderr(worker, photo_file, colours):
     working = worker()

@@ -24,6 +24,7 @@ def test_jobs_can_be_shown_listed_and_canceled(api, photo, capsys):
     assert cli.run(["jobs", "show", job_id]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert {"state     queued next", "prompt    a b"} <= set(shown)
+    assert "motion    no motion words known: ambient" in shown
     assert cli.run(["jobs", "cancel", job_id]) == 0
     assert capsys.readouterr().out == "canceled\n"
     assert cli.run(["jobs", "list", "--state", "canceled"]) == 0

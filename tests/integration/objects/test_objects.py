@@ -228,7 +228,7 @@ def test_a_local_url_is_valid_in_every_process_that_knows_the_secret(local, tmp_
     local.put("a", b"x", "text/plain")
     key, query = signed(local, "a")
     assert open_local(tmp_path / "objects").verify(key, query).read_bytes() == b"x"
-    stranger = LocalObjects(tmp_path / "objects", "another secret" * 3, PUBLIC_URL)
+    stranger = LocalObjects(tmp_path / "objects", ("another secret" * 3,), PUBLIC_URL)
     assert code_of(stranger, key, query) == "bad_signature"
 
 
@@ -261,7 +261,7 @@ def test_no_altered_local_url_is_accepted(local):
 
 def test_a_local_url_expires(tmp_path):
     clock = [1_000_000.0]
-    local = LocalObjects(tmp_path, SECRET, PUBLIC_URL, now=lambda: clock[0])
+    local = LocalObjects(tmp_path, (SECRET,), PUBLIC_URL, now=lambda: clock[0])
     local.put("a", b"x", "text/plain")
     key, query = signed(local, "a", expires_s=60)
     clock[0] += 60

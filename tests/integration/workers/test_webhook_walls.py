@@ -122,6 +122,7 @@ def test_the_end_of_a_job_that_is_gone_is_announced_without_its_content(
     job = message["data"]["job"]
     assert (message["type"], job["id"], job["state"]) == (f"job.{state}", str(job_id), state)
     assert (job["prompt"], job["metadata"], job["output"]) == ("", {}, None)
+    assert job["prompt_understood"] is None, "it quotes the prompt"
     assert b"a secret" not in body and b"hunter2" not in body and b"/hook" not in body
 
 

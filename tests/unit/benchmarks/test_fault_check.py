@@ -69,7 +69,7 @@ def test_rows_that_contradict_themselves_are_found(changes, found):
     ("stored", "lost"), [(CLIP, 0), (None, 1), (CLIP[:-1], 1), (b"\0" * len(CLIP), 1)]
 )
 def test_a_clip_must_be_there_and_whole(tmp_path, stored, lost):
-    objects = LocalObjects(tmp_path, "a-secret-key-that-only-this-test-uses", "http://127.0.0.1")
+    objects = LocalObjects(tmp_path, ("a-secret-key-that-only-this-test-uses",), "http://127.0.0.1")
     if stored is not None:
         objects.put("outputs/a/1-b.mp4", stored, "video/mp4")
     verdict = Verdict()
@@ -78,7 +78,7 @@ def test_a_clip_must_be_there_and_whole(tmp_path, stored, lost):
 
 
 def test_two_jobs_that_name_one_clip_are_doubled(tmp_path):
-    objects = LocalObjects(tmp_path, "a-secret-key-that-only-this-test-uses", "http://127.0.0.1")
+    objects = LocalObjects(tmp_path, ("a-secret-key-that-only-this-test-uses",), "http://127.0.0.1")
     objects.put("outputs/a/1-b.mp4", CLIP, "video/mp4")
     verdict = Verdict()
     fault_check._check_clips({"a": row(), "b": row()}, objects, verdict)

@@ -12,6 +12,7 @@ from app.config.settings import Settings
 from app.domain.errors import Permanent, RenderFailed
 from app.domain.job.clip_size import clip_size, shown_box
 from app.domain.job.profiles import Profile
+from app.domain.prompt.reading import Grammar, understand
 from workers.engines.base import OnStep, RenderSpec
 from workers.media.decode import report_frames
 from workers.media.encode import encode_mp4
@@ -22,15 +23,18 @@ from workers.pipeline.picture import Picture
 
 def load(profile: Profile, config: Settings) -> "MotionEngine":
     """Load the profile's network. Raises StillmotionError."""
-    return MotionEngine(profile.network, config.model_dir, config.model_dtype, config.model_graph)
+    return MotionEngine(profile, config.model_dir, config.model_dtype, config.model_graph)
 
 
 class MotionEngine:
     """A motion model: denoise displacement fields, warp the picture, encode."""
 
-    def __init__(self, network: str, model_dir: Path | None, dtype: str, graph: str):
+    def __init__(self, profile: Profile, model_dir: Path | None, dtype: str, graph: str):
         with translate_pipeline_errors():
-            self._animation = Animation.load(model_dir, network=network, dtype=dtype, graph=graph)
+            self._animation = Animation.load(
+                model_dir, network=profile.network, dtype=dtype, graph=graph
+            )
+        self._grammar = profile.grammar
         self.version = self._animation.version
 
     def warm_up(self) -> None:
@@ -41,7 +45,7 @@ class MotionEngine:
         with translate_pipeline_errors():
             frames = self._animation.animate(
                 load_picture(picture, spec.size),
-                spec.prompt,
+                plain_words(self._grammar, spec.prompt),
                 seed=spec.seed,
                 frames=spec.frames,
                 steps=spec.steps,
@@ -51,6 +55,15 @@ class MotionEngine:
                 on_step=lambda step, _steps: on_step(step),
             )
             return encode_mp4(report_frames(frames, on_step), spec.fps)
+
+
+def plain_words(grammar: Grammar | None, prompt: str) -> str:
+    """The prompt that the model gets: only what the grammar understands of it.
+
+    The job shows what that is, so nothing else may have an effect.
+    """
+    understood = understand(grammar, prompt)
+    return prompt if understood is None else understood.plain
 
 
 def load_picture(data: bytes, size: int) -> Picture:

@@ -1,0 +1,1 @@
+"""What a prompt asks for, in the motions that a model knows."""
