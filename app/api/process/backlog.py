@@ -38,7 +38,7 @@ class Backlog:
     def submit(self, key: Hashable) -> Iterator[None]:
         """Count a submit of `key` while inside.
 
-        Raises Overloaded: too_many_submits, under overload, if the key has more than its share under way.
+        Raises Overloaded: too_many_submits, if the key has its share of an overload under way.
         """
         self._enter(key)
         try:
