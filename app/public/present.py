@@ -5,6 +5,7 @@ from datetime import datetime
 
 from app.config.profiles_file import PROFILES
 from app.domain.prompt.reading import understand
+from app.domain.prompt.wishes import hint
 from app.public.job import (
     Attempt,
     Job,
@@ -88,14 +89,20 @@ def present_understood(model: str, prompt: str) -> PromptUnderstood | None:
     """What a model understands of a prompt. None if it takes free text, or is gone by now."""
     profile = PROFILES.get(model)
     understood = None if profile is None else understand(profile.grammar, prompt)
-    if understood is None:
+    if profile is None or understood is None:
         return None
+    ignored = understood.ignored
+    if profile.targets:  # otherwise these words have no effect either
+        ignored = tuple(word for word in ignored if word not in understood.target_words)
     return PromptUnderstood(
         camera=understood.camera,
         object=understood.object,
         strength=understood.strength,
+        target=understood.target if profile.targets else None,
         excluded=list(understood.excluded),
-        ignored=list(understood.ignored),
+        unsupported=list(understood.unsupported),
+        hint=hint(understood.unsupported),
+        ignored=list(ignored),
         ambient=understood.ambient,
     )
 

@@ -65,6 +65,7 @@ def test_a_picture_becomes_a_clip_that_plays_next_to_it(studio, photo):
     [
         ("asdf qwer", "no motion words known: ambient"),
         ("gently pan left, the helmet sways", "sway, pan left, gentle; ignored: helmet"),
+        ("she blinks, waves", "This model cannot make faces blink."),
     ],
 )
 def test_the_result_says_what_of_the_prompt_counts(studio, photo, prompt, line):
