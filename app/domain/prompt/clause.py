@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 from app.domain.prompt.motions import CameraMotion, Motion, ObjectMotion, Target
-from app.domain.prompt.unspaced import is_verb_last
 from app.domain.prompt.words import NOUNS, Word
 
 Motions = tuple[Motion, ...]
@@ -50,7 +49,7 @@ class Clause:
                 return "camera", {before}
             if self.things[before]:
                 things = True
-            if things and not is_verb_last(self.words[at].plain):
+            if things and not self.words[at].verb_last:
                 break
             if self.moving[before]:
                 break
@@ -58,10 +57,13 @@ class Clause:
 
     def noun(self, at: int) -> int | None:
         """The thing that word `at` speaks of: the nearest before it, or else the next."""
+        wave = self.entries[at] == "wave"  # may be a noun: "turquoise waves"
         for before in range(at - 1, -1, -1):
-            if self.things[before] or self.entries[before] == "wave":
+            if self.entries[before] == "wave" or (
+                self.things[before] and (self.entries[before] or not wave)
+            ):
                 return before
-        if self.entries[at] == "wave":
+        if wave:
             return at
         for after in range(at + 1, len(self.words)):
             if self.things[after]:

@@ -24,6 +24,7 @@ LONGEST_PHRASE = max(map(len, PHRASES))
 IDIOMS = ENGLISH.phrases  # of words and of entries
 LONGEST_IDIOM = max(map(len, IDIOMS))
 _SHORTEST_COMPOUND, _LONGEST_COMPOUND = 6, 40
+_FEWEST_GUESTS = 2
 _SHORTEST_GUEST = 3  # letters of a word that is read in another language than its neighbours
 _LOANS = frozenset(["zoom", "pan", "tilt", "dolly", "video"])
 
@@ -51,14 +52,22 @@ def language_of(words: Sequence[str], prompt: Sequence[float]) -> Table:
     return max(zip(here, prompt, TABLES, strict=True), key=lambda each: each[:2])[2]
 
 
-def look_up(word: str, language: Table) -> tuple[tuple[str, ...], Table]:
-    """The entries of a word, and the table that has it: another one if `language` has none.
+def guests_of(language: Table, words: Sequence[str]) -> Sequence[Table]:
+    """Further languages of the words: English in any, others in English if they know two more."""
+    if language is not ENGLISH:
+        return (ENGLISH,)
+    unknown = [word for word in words if not (ENGLISH.knows(word) or word in FALSE_FRIENDS)]
+    return [table for table in FOREIGN if sum(map(table.knows, unknown)) >= _FEWEST_GUESTS]
+
+
+def look_up(word: str, language: Table, guests: Sequence[Table]) -> tuple[tuple[str, ...], Table]:
+    """The entries of a word, and the table that has it: a guest if `language` has none.
 
     Without entries the word has no meaning to the grammar.
     """
-    if language.knows(word) or (language is ENGLISH and word in FALSE_FRIENDS):
+    if language.knows(word) or word in FALSE_FRIENDS:
         return language.entries.get(word, ()), language
-    for table in TABLES if len(word) >= _SHORTEST_GUEST else ():
+    for table in guests if len(word) >= _SHORTEST_GUEST else ():
         if word in table.entries:
             return table.entries[word], table
     return _compound(word), language

@@ -90,8 +90,12 @@ def named(clause: Clause, at: int) -> tuple[Motions, set[int]]:
             return default, used
         return (table[clause.entries[found]],), used | {found}
 
-    if by_camera and entry in _TURNS and "around" in entries:
-        entry = "orbit"  # "the camera moves around the statue"
+    if (
+        entry in _TURNS
+        and "camera" in entries
+        and ("orbit" in entries or (by_camera and "around" in entries))
+    ):
+        entry, by_thing = "orbit", False  # "the camera moves around the statue"
     match entry:
         case "sway" | "float" | "shake" | "rock" if by_camera:
             return (_C.HANDHELD,), {at} | of_subject
@@ -112,6 +116,8 @@ def named(clause: Clause, at: int) -> tuple[Motions, set[int]]:
             return toward(_DRIFTS, (_O.SWAY,))
         case "rise" | "blow" | "bend" | "dance" | "flicker" | "roll" | "burn" if kind in SOFT:
             return (_O.SWAY,), {at} | clause.at("wind")
+        case "blink" | "bob" if kind == "fire":
+            return (_O.SWAY,), {at}
         case "swirl":
             return (_O.RIPPLE if kind in WATER else _O.SWAY,), {at}
         case "crash" | "fall" | "walk" if kind in WATER:
@@ -161,7 +167,7 @@ def named(clause: Clause, at: int) -> tuple[Motions, set[int]]:
         case "glide":
             return toward(_PATHS)
         case "drift" | "fly" | "walk" | "sail" if by_camera:
-            return toward(_CAMERA_PATHS)
+            return toward(_CAMERA_PATHS, (_C.ZOOM_IN,) if entry in ("fly", "walk") else ())
         case "drift":
             return toward(_DRIFTS, (_O.DRIFT_RIGHT, _O.DRIFT_LEFT))
         case "fly" if not by_thing:

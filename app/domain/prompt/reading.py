@@ -73,7 +73,7 @@ class _Reading:
                 self._use([word])
         if clause.restricted:
             moves = self._restrict(clause, moves=moves) or moves
-        if moves:
+        if moves or all(w.entry in set(Strength) or w.style for w in words):
             self.strengths += [w for w in words if w.entry in set(Strength) and not w.negated]
 
     def _ask(self, clause: Clause, at: int) -> bool:

@@ -82,7 +82,7 @@ def _whole(plain: str, pieces: list[Piece]) -> list[Piece]:
     """
     found: list[Piece] = []
     for n, (start, end, entries) in enumerate(pieces):
-        if entries is not None:
+        if entries is not None and entries != _FUNCTION:
             joins = _joins(plain, start, end, pieces[n - 1] if n else None, left=True) or _joins(
                 plain, start, end, pieces[n + 1] if n + 1 < len(pieces) else None, left=False
             )

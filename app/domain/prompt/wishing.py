@@ -17,6 +17,8 @@ def wished(clause: Clause, at: int) -> Wished | None:
     kind = clause.kind(at)
     if entry in ("dance", "flicker", "glow") and (kind in SOFT or clause.at(*WATER)):
         return None
+    if entry == "blink" and kind == "fire":
+        return None
     if entry == "follow" and subject == "thing":
         return None
     if (wish := OF_ENTRY.get(entry)) is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from app.domain.prompt.languages.english import ENGLISH
+from app.domain.prompt.languages.german import GERMAN
 from app.domain.prompt.languages.table import fold
 from app.domain.prompt.lexicon import (
     IDIOMS,
@@ -13,10 +14,11 @@ from app.domain.prompt.lexicon import (
     LONGEST_PHRASE,
     PHRASES,
     counts,
+    guests_of,
     language_of,
     look_up,
 )
-from app.domain.prompt.unspaced import is_noun_script, is_unspaced, segments
+from app.domain.prompt.unspaced import is_noun_script, is_unspaced, is_verb_last, segments
 
 PAUSE = "pause"  # punctuation between words
 STOP = "stop-sentence"
@@ -67,6 +69,7 @@ class Word:
     function: bool = False
     style: bool = False
     named: bool = False  # after "the" or its like
+    verb_last: bool = False  # of a language, or in a form, that has the verb behind its object
     negated: bool = False
 
     @property
@@ -84,14 +87,27 @@ class Word:
 def clauses(prompt: str) -> list[list[Word]]:
     """The prompt's clauses, without function words. Negated words are marked."""
     found: list[list[Word]] = [[]]
+    who: list[Word] = []  # "she smiles and turns"
     for word in _with_negation(_joined(list(_words(prompt)))):
+        if word.entry in _BREAKS:
+            who = _who(found[-1]) if word.entry == "and" else []
+        if who and word.names_motion and not found[-1]:
+            found[-1] += who
         if word.entry in _BREAKS or len(found[-1]) == LONGEST_CLAUSE:
             found.append([])
         if word.entry == "only" and not word.negated:
-            found.append([word])
+            if [each.entry for each in found[-1] if not each.negated] != ["move"]:
+                found.append([])  # but "move only the water" is one clause
+            found[-1].append(word)
         elif word.entry not in _BREAKS and (word.entry or not word.function):
             found[-1].append(word)
     return [clause for clause in found if clause]
+
+
+def _who(clause: Sequence[Word]) -> list[Word]:
+    """The person that a clause speaks of, to be what the next one speaks of after "and"."""
+    people = [word for word in clause if word.entry == "person"]
+    return [replace(word, tokens=(), written=()) for word in people[:1]]
 
 
 def _words(prompt: str) -> Iterator[Word]:
@@ -113,7 +129,14 @@ def _words(prompt: str) -> Iterator[Word]:
                         plain = fold(written)
                         named = any(map(is_noun_script, plain))
                         yield from _of(
-                            written, plain, entries, number, function=function, named=named
+                            written,
+                            plain,
+                            entries,
+                            number,
+                            function=function,
+                            style=not (entries or named),
+                            named=named,
+                            verb_last=is_verb_last(plain),
                         )
                         number += 1
             else:
@@ -147,6 +170,7 @@ def _spaced(texts: Sequence[str], number: int, overall: Sequence[float]) -> Iter
     """Words of languages with spaces. `number` is that of the first."""
     plain = [fold(text) for text in texts]
     language = language_of(plain, overall)
+    guests = guests_of(language, plain)
     at, named = 0, False
     while at < len(texts):
         length, entries = _phrase(plain, at)
@@ -158,7 +182,7 @@ def _spaced(texts: Sequence[str], number: int, overall: Sequence[float]) -> Iter
                 yield Word(written, said, entry, tokens, function=not entries)
             at, named = at + length, False
             continue
-        entries, table = look_up(plain[at], language)
+        entries, table = look_up(plain[at], language, guests)
         if entries:
             named = named and not set(entries) - NOUNS - _STRENGTHS
         yield from _of(
@@ -169,8 +193,9 @@ def _spaced(texts: Sequence[str], number: int, overall: Sequence[float]) -> Iter
             function=plain[at] in table.function_words,
             style=plain[at] in table.style_words or plain[at] in ENGLISH.style_words,
             named=named,
+            verb_last=table is GERMAN and plain[at].endswith("n"),
         )
-        named = named or plain[at] in _DETERMINERS
+        named = named or (plain[at] in _DETERMINERS and plain[at] in table.function_words)
         at += 1
 
 
@@ -192,9 +217,10 @@ def _of(
     function: bool,
     style: bool = False,
     named: bool = False,
+    verb_last: bool = False,
 ) -> Iterator[Word]:
     for entry in entries or ("",):
-        yield Word((written,), plain, entry, (number,), function, style, named)
+        yield Word((written,), plain, entry, (number,), function, style, named, verb_last)
 
 
 def _kind(char: str) -> str:

@@ -284,7 +284,7 @@ _FALSE_FRIENDS = """
     die den war hat hell links fast rock kind art gift brand wand stern fall rot son air vent main
     pour sale come mar sol vague vagues fort lent rein gauche cape tour fond sans also man her was
     boot bras corps lit mare fume pose sin con van para am an as do os so tete plan balance gusto
-    wind arm hand still links film note
+    film note
 """
 FALSE_FRIENDS = frozenset(_FALSE_FRIENDS.split())
 

@@ -51,7 +51,7 @@ _WORDS = {
     "track": "pan",
     "tilt": "neig-en neigung kipp-en",
     "crane": "kran",
-    "orbit": "umkreis-en umrund-en umfahr-en umfährt orbit kreisfahrt",
+    "orbit": "umkreis-en kreis-en umrund-en umfahr-en umfährt orbit kreisfahrt",
     "rotate": "dreh-en drehung drehungen rotier-en rotiert rotation",
     "roll": "roll-en",
     "move": "beweg-en bewegung bewegungen",
@@ -69,7 +69,7 @@ _WORDS = {
     "parallax": "parallaxe",
     # Things that move.
     "sway": "wieg-en schwank-en schaukel-n schaukelt schaukelnd flatter-n flattert flatternd"
-    " flatternde rascheln raschelt wedeln",
+    " flatternde rascheln raschelt",
     "swirl": "wirbel-n wirbelt wirbelnd wirbelnde",
     "blow": "weh-en pust-en blas-en bläst",
     "bend": "bieg-en",
@@ -79,17 +79,17 @@ _WORDS = {
     " plätschert schimmer-n schimmert rieseln rieselt",
     "wave": "welle wellen wellig brandung",
     "crash": "brech-en brechen bricht spritzt spritzen schwappen schwappt schlagen",
-    "spin": "kreisel-n kreiselt kreisel kreis-en",
+    "spin": "kreisel-n kreiselt kreisel",
     "pulse": "pulsier-en pulsiert pulsieren atm-en atmet puls pocht pochen pochend herzschlag",
     "grow": "wachs-en wächst",
     "drift": "drift-en zieh-en zieht ziehen",
     "walk": "lauf-en läuft geht spazier-en renn-en",
-    "fly": "flieg-en schwimm-en reis-en",
+    "fly": "flieg-en schwimm-en reis-en flug",
     "sail": "segel-n segelt",
     "fall": "fall-en fällt rieselt",
     "turn": "umdreh-en wend-en",
     # What moves.
-    "wind": "winde böe böen brise",
+    "wind": "wind winde böe böen brise",
     "water": "wasser see fluss bach teich oberfläche wasserfall brunnen wasseroberfläche",
     "sea": "meer ozean flut",
     "hair": "haar haare haaren bart mähne fell",
@@ -116,7 +116,7 @@ _WORDS = {
     "smile": "lächel-n lächelt lächle lächeln lach-en wein-en grins-en",
     "talk": "sprech-en spricht red-en sing-en",
     "nod": "nick-en schau-en guck-en blick-en",
-    "gesture": "wink-en klatsch-en umarm-en küss-en",
+    "gesture": "wedel-n wedelt wedeln wink-en klatsch-en umarm-en küss-en",
     "dance": "tanz-en",
     "flicker": "flacker-n flackert flackern flackernd blink-en",
     "glow": "leucht-en funkel-n funkelt glitzer-n glitzert glitzern strahl-en blitz-en",
@@ -176,6 +176,10 @@ _PHRASES = {
     "alles andere": "thing",
     "der rest": "thing",
     "noch einmal": "",
+    "zoom in": "zoom in",
+    "zoom out": "zoom out",
+    "dreht sich um": "turn around",
+    "drehen sich um": "turn around",
 }
 _FUNCTION_WORDS = """
     der die das den dem des ein eine einen einem einer eines zu zum zur von vom im in am an auf aus
@@ -192,7 +196,7 @@ GERMAN: Table = build(_WORDS, _PHRASES, _FUNCTION_WORDS, "wunderschön filmisch"
 COMPOUNDS = {
     spelled: entries
     for entries, parts in {
-        "camera": "kamera bild",
+        "camera": "kamera bild drohnen",
         "left": "links",
         "right": "rechts",
         "in": "heran ran hinein herein rein",

@@ -98,7 +98,7 @@ _WORDS = {
     "snow": "neve flocos",
     "rain": "chuva",
     "head": "cabeça rosto cara olhos olho olhar",
-    "limb": "mão mãos braço braços perna pernas dedo dedos asas cauda",
+    "limb": "mão mãos braço braços perna pernas dedo dedos asas cauda rabo",
     "mouth": "boca lábios",
     "person": "pessoa pessoas gente mulher mulheres homem homens menina menino garota garoto"
     " criança ela ele elas eles",
@@ -111,7 +111,7 @@ _WORDS = {
     "smile": "sorr-ir sorri sorriem sorriso rir ri riem rindo chor-ar",
     "talk": "fal-ar cant-ar diz conversa",
     "nod": "olha olham olhando olhe",
-    "gesture": "acen-ar aplaud-ir abraç-ar beij-ar",
+    "gesture": "acen-ar aban-ar aplaud-ir abraç-ar beij-ar",
     "dance": "danç-ar dance bail-ar",
     "flicker": "cintil-ar tremeluz-ir",
     "glow": "brilh-ar",

@@ -75,7 +75,8 @@ _WORDS = {
     "rock": "menear menea menean",
     "bob": "rebot-ar brinc-ar salt-ar cabece-ar botar",
     "float": "flot-ar",
-    "ripple": "ondul-ar ondulación ondulaciones fluir fluye fluyen fluyendo rizar rizan",
+    "ripple": "ondul-ar ondulación ondulaciones fluir fluye fluyen fluyendo fluya fluyan rizar"
+    " rizan",
     "wave": "ola olas oleaje onda ondas",
     "crash": "romp-er estrell-ar salpic-ar",
     "spin": "voltear peonza",
@@ -109,7 +110,7 @@ _WORDS = {
     "background": "fondo entorno",
     "subject": "sujeto protagonista",
     "thing": "barco barcos coche perro gato pájaro pájaros caballo flor flores rosa globo farol"
-    " casa puente casco cometa barca estatua sol luna pan luces",
+    " casa puente casco cometa barca estatua sol luna luces",
     # What no model makes.
     "blink": "parpade-ar parpadeo guiñ-ar pestañe-ar",
     "smile": "sonríe sonríen sonriendo sonría sonrisa reír ríe ríen riendo llor-ar sonreír",

@@ -71,7 +71,8 @@ def test_accents_are_optional(language):
         ("slow zoom in 髪が揺れる", "gently subject sway, zoom in"),
         ("ズームイン、頭髮飄動", "subject sway, zoom in"),
         ("pan left, sin zoom, nur das Wasser", "background ripple, pan left"),
-        ("the Kamera zooms out", "zoom out"),
+        ("la cámara hace zoom in", "zoom in"),
+        ("Kamera langsam zoom out", "gently zoom out"),
         ("鏡頭緩慢推進", "gently zoom in"),
     ],
 )

@@ -16,7 +16,7 @@ def layered(prompt):
     [
         ("the helmet gently sways, pan left", "gently subject sway, pan left"),
         ("only the water", "background ripple"),
-        ("strongly only the water", "background ripple"),
+        ("strongly only the water", "strongly background ripple"),
         ("the background moves", "background sway"),
         ("the clouds drift left", "background drift left"),
         ("sway, pan left", "sway, pan left"),
