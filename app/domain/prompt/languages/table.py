@@ -40,7 +40,8 @@ class Table:
 
 def spellings(word: str) -> set[str]:
     """A word folded, and with "ae" for "ä"."""
-    spelled_out = word.casefold().translate(str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"}))
+    plain = word.casefold()
+    spelled_out = plain.replace("ä", "ae").replace("ö", "oe").replace("ü", "ue")
     return {fold(word), fold(spelled_out)}
 
 
