@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from app.config.profiles_file import PROFILES
+from app.domain.job.profiles import Profile
 from app.domain.prompt.reading import understand
 from app.domain.prompt.wishes import hint
 from app.public.job import (
@@ -88,8 +89,13 @@ def present_job(
 def present_understood(model: str, prompt: str) -> PromptUnderstood | None:
     """What a model understands of a prompt. None if it takes free text, or is gone by now."""
     profile = PROFILES.get(model)
-    understood = None if profile is None else understand(profile.grammar, prompt)
-    if profile is None or understood is None:
+    return None if profile is None else understood_by(profile, prompt)
+
+
+def understood_by(profile: Profile, prompt: str) -> PromptUnderstood | None:
+    """What a profile's engine understands of a prompt. None if it takes free text."""
+    understood = understand(profile.grammar, prompt)
+    if understood is None:
         return None
     ignored = understood.ignored
     if profile.targets:  # otherwise these words have no effect either

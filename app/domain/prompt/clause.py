@@ -138,6 +138,8 @@ class Clause:
         """What stands still: the camera, the things, or both if the clause names neither."""
         after = at + 1
         if after < len(self.words) and self.things[after]:
+            if self.words[at].plain == "freeze":
+                return (ObjectMotion.STILL,), {at}
             return (), set()  # "a frozen lake" describes the picture
         subject, used = self.subject(at)
         if subject == "camera":

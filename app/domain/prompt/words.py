@@ -27,6 +27,8 @@ _APOSTROPHES = "'’ʼ`"
 # What is elided before a vowel in French: l'eau, d'eau, n'est.
 _ELIDED = frozenset(["l", "d", "n", "s", "c", "j", "m", "t", "qu", "jusqu"])
 _BREAKS = frozenset([PAUSE, STOP, "and", "or", "nor", "but"])
+_COLONS = frozenset(":：")
+_LABELS = (["camera"], ["subject"], ["background"])
 _STRENGTHS = frozenset(["gentle", "strong"])
 # Entries that say how, not what moves.
 _DIRECTIONS = frozenset(
@@ -89,6 +91,8 @@ def clauses(prompt: str) -> list[list[Word]]:
     found: list[list[Word]] = [[]]
     who: list[Word] = []  # "she smiles and turns"
     for word in _with_negation(_joined(list(_words(prompt)))):
+        if word.plain in _COLONS and [each.entry for each in found[-1]] in _LABELS:
+            continue  # "Camera: slow push in"
         if word.entry in _BREAKS:
             who = _who(found[-1]) if word.entry == "and" else []
         if who and word.names_motion and not found[-1]:
@@ -117,7 +121,7 @@ def _words(prompt: str) -> Iterator[Word]:
     overall = counts(fold(text) for kind, text in every if kind == "word")
     for is_break, run in groupby(every, lambda token: token[0] in (PAUSE, STOP)):
         if is_break:
-            yield from (Word((), "", kind) for kind, _ in run)
+            yield from (Word((), mark, kind) for kind, mark in run)
             continue
         part = list(run)
         japanese = any("\u3040" <= c <= "\u30ff" for kind, text in part for c in text)
@@ -147,13 +151,13 @@ def _words(prompt: str) -> Iterator[Word]:
 def _tokens(prompt: str) -> Iterator[tuple[str, str]]:
     """Kind and text of what stands between spaces, and of punctuation."""
     for kind, run in groupby(prompt, _kind):
-        if kind == "word":
+        if kind in (PAUSE, STOP):
+            yield kind, next(run)
+        elif kind == "word":
             for part in _unelided("".join(run).strip(_APOSTROPHES)):
                 yield kind, part
         elif kind == "unspaced":
             yield kind, "".join(run)
-        elif kind in (PAUSE, STOP):
-            yield kind, ""
 
 
 def _unelided(text: str) -> Iterator[str]:

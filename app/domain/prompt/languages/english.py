@@ -108,7 +108,7 @@ _WORDS = {
     "or": "or",
     "and": "and",
     "but": "but while then yet instead",
-    "only": "only just solely exclusively",
+    "only": "only just solely exclusively except",
     "gentle": "gentle gently slow slowly slightly subtle subtly soft softly light lightly calm"
     " calmly mild mildly slight delicate delicately faint faintly gradual gradually lazy lazily"
     " leisurely minimal barely peaceful peacefully",
@@ -176,6 +176,9 @@ _IDIOMS = {
     "a little": "gentle",
     "a bit": "gentle",
     "slow motion": "gentle",
+    "slow mo": "gentle",
+    "let her wave": "gesture",
+    "let him wave": "gesture",
     "very much": "strong",
     "a lot": "strong",
     "not too strong": "gentle",
@@ -189,6 +192,7 @@ _IDIOMS = {
     "animate this": "ambient",
     "animate it": "ambient",
     "nothing move": "still",
+    "nothing move but": "still only",
     "in place": "still",
     "locked off": "still camera",
     "do not": "not",

@@ -35,7 +35,7 @@ _WORDS = {
     "or": "ou",
     "and": "et",
     "but": "mais tandis pendant puis ensuite alors",
-    "only": "seulement uniquement seul seule seuls seules juste",
+    "only": "sauf seulement uniquement seul seule seuls seules juste",
     "stop": "évit-er évite arrêt-er",
     "nothing": "rien",
     "everything": "tout",

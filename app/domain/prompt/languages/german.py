@@ -37,7 +37,7 @@ _WORDS = {
     "or": "oder",
     "and": "und",
     "but": "aber sondern während dann danach dabei jedoch",
-    "only": "nur lediglich bloß ausschließlich allein",
+    "only": "außer nur lediglich bloß ausschließlich allein",
     "stop": "vermeide vermeiden stoppe stopp",
     "nothing": "nichts",
     "everything": "alles",

@@ -34,7 +34,7 @@ _WORDS = {
     "or": "ou",
     "and": "e",
     "but": "mas enquanto então depois",
-    "only": "só somente apenas unicamente",
+    "only": "exceto só somente apenas unicamente",
     "stop": "evit-ar evite",
     "nothing": "nada",
     "everything": "tudo todos",

@@ -34,7 +34,7 @@ _WORDS = {
     "or": "o u",
     "and": "y e",
     "but": "pero sino mientras entonces luego aunque",
-    "only": "solo solamente únicamente",
+    "only": "excepto salvo solo solamente únicamente",
     "stop": "evit-ar dej-ar",
     "nothing": "nada",
     "everything": "todo todos",
