@@ -8,16 +8,18 @@ from threading import Event, Thread
 
 import structlog
 
-from app import internal_port
+from app import internal_port, telemetry
 from app.broker.celery_app import node_name
 from app.broker.connections import POOL_IDLE, TRAFFIC_CHANGED, WEBHOOK_DUE, RegionRedis, listen
 from app.broker.publish import Publisher
 from app.config.settings import ConfigError, settings
+from app.dispatcher.control.cluster import ClusterCounter
 from app.dispatcher.control.controller import Controller
 from app.dispatcher.control.reports import Reporter
 from app.dispatcher.deliveries import DeliveryLoop
 from app.dispatcher.placement.loop import Placer
 from app.dispatcher.reaper import Reaper
+from app.dispatcher.usage import UsageLoop
 from app.internal_port import Checks, readiness
 from app.store.clock import DatabaseClock
 from app.store.session import Store
@@ -55,6 +57,7 @@ def main() -> int:
     traffic = Traffic(config, store, regions, clock=clock)
     placer = Placer(config, store, publisher, traffic, wall=clock)
     controller = Controller(config, leaders_store, regions, node_name("dispatcher"), clock=clock)
+    counter = ClusterCounter(config, store, telemetry.cluster, leads=controller.leads.is_set)
     reporter = Reporter(config, store, regions, clock=clock)
     reaper = Reaper(
         store,
@@ -104,6 +107,8 @@ def main() -> int:
         "deliveries": partial(deliveries.run, stopping),
         "reporter": partial(reporter.run, stopping),
         "controller": partial(controller.run, stopping),
+        "cluster": partial(counter.run, stopping),
+        "usage": partial(UsageLoop(store, leads=controller.leads.is_set).run, stopping),
     }
     for index, client in enumerate(regions.urls().values()):
         work[f"wake-{index}"] = partial(listen, client, heard, stopping)
@@ -128,4 +133,5 @@ def _checks(store: Store, regions: RegionRedis) -> Checks:
             {"database": store.check},
             {"redis": lambda: [client.ping() for client in clients.values()]},
         ),
+        metrics=telemetry.DISPATCHER,
     )

@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from celery import Celery
 
-from app import internal_port, outbound
+from app import internal_port, outbound, telemetry
 from app.broker.celery_app import make_celery, node_name, run_worker
 from app.config.settings import ConfigError, Settings, settings
 from app.domain.errors import DatabaseUnavailable
@@ -78,7 +78,7 @@ def register(app: Celery, services: Services) -> None:
 
 def _checks(services: Services) -> Checks:
     needed = {"database": services.store.check, "storage": services.objects.check}
-    return Checks(ready=lambda: readiness(needed))
+    return Checks(ready=lambda: readiness(needed), metrics=telemetry.CPU_WORKER)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import sys
 
 from celery.signals import worker_shutting_down
 
-from app import internal_port
+from app import internal_port, telemetry
 from app.broker.celery_app import make_celery, run_worker
 from app.config.settings import ConfigError, settings
 from app.internal_port import Checks
@@ -24,7 +24,7 @@ def main() -> None:
         configure_logs(config.log_level)
         check_database(config)  # before minutes of loading
         worker = load_worker(config)
-        internal_port.start(config, Checks(ready=worker.ready))
+        internal_port.start(config, Checks(ready=worker.ready, metrics=telemetry.GPU_WORKER))
     except (ConfigError, StillmotionError) as error:
         print(f"workers.gpu: {error}", file=sys.stderr)
         sys.exit(EX_CONFIG)
