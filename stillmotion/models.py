@@ -133,7 +133,9 @@ class Job(ApiModel):
     seed: int
     frames: int
     fps: int
-    size: int
+    size: int  # longest side of the clip in pixels, at most
+    width: int | None = None  # of the clip, pixels; None: the model renders a size of its own
+    height: int | None = None
     motion: float
     loop: bool
     priority: int

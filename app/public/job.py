@@ -137,7 +137,11 @@ class Job(Identified):
     frames: int
     fps: int
     size: int
-    """Longest side of the clip, pixels."""
+    """Longest side of the clip, pixels, at most: pictures are not enlarged."""
+    width: int | None
+    """Width of the clip, pixels; null if the model renders a size of its own."""
+    height: int | None
+    """Height of the clip, pixels, as `width`."""
     motion: float
     loop: bool
     priority: int

@@ -58,6 +58,8 @@ def present_job(
         frames=job.frames,
         fps=job.fps,
         size=job.size,
+        width=job.width,
+        height=job.height,
         motion=job.motion,
         loop=job.loop,
         priority=job.priority,

@@ -11,7 +11,7 @@ from alembic import op
 from migrations.concurrently import exchange
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 
 ORDER = "(profile, next_region, priority, vstart, id)"
 WAITING = "state = 'queued' AND not_before IS NULL AND slot IS NOT FALSE"

@@ -83,7 +83,6 @@ class Site:
                 time.sleep(GRIP_S)
                 waits = pool.map(probe_p99_ms, urls, repeat(PROBES_PER_S), repeat(duration_s))
                 return Health(*waits)
-            return Health(*[wait.result() for wait in waits])
 
     def calm(self) -> None:
         """Start the API anew, so that one attack's rest is not measured with the next."""

@@ -18,6 +18,7 @@ from app.api.request.owned_job import refuse_gone
 from app.api.request.plan import Plan, make_plan
 from app.api.request.submission import Submission
 from app.domain.errors import BadRequest, StorageUnavailable
+from app.domain.job.clip_size import ClipSize, clip_size
 from app.domain.job.state import uuid7
 from app.domain.routing.candidates import RoutingRequest
 from app.pictures.normaliser import Picture
@@ -60,6 +61,8 @@ def _accept_new(services: Services, submission: Submission) -> Accepted:
     delay_s = _admit(services, plan, job_id)
     picture = _prepare_picture(services, submission, plan)
     new = _place_in_queue(services, submission.caller, plan, job_id, delay_s)
+    if (clip := _sides(plan, picture)) is not None:
+        new = replace(new, width=clip.width, height=clip.height)
     # The object before the row: the sweeper removes an orphan, but a hole would fail the job.
     services.objects.put(new.input_key, picture.data, picture.content_type)
     try:
@@ -180,6 +183,13 @@ def _normalise(services: Services, submission: Submission, plan: Plan) -> Pictur
         del data
     # Raised anew: the traceback of the first one keeps the picture in memory, uncounted.
     raise BadRequest(code, detail, status=status, pointer=source.pointer)
+
+
+def _sides(plan: Plan, picture: Picture) -> ClipSize | None:
+    """The size of the clip. None for a profile without a model: its clips have their own."""
+    if not plan.profile.network:
+        return None
+    return clip_size(picture.width, picture.height, plan.size)
 
 
 def _place_in_queue(

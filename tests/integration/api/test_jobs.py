@@ -117,6 +117,7 @@ def test_only_a_picture_is_needed_and_the_defaults_are_the_deployments(api, phot
     job = calls.submit(api, photo).get_json()
     assert job["model"] == "motion-small"
     assert (job["frames"], job["fps"], job["size"]) == (48, 24, 512)
+    assert (job["width"], job["height"]) == (512, 340)  # of a photo of 600 x 400
     assert (job["motion"], job["loop"]) == (1.0, False)
     assert job["region"]["home"] == "us-east"
     assert job["region"]["policy"] == "ring"
