@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
     database_url: str
+    # Postgres itself, where DATABASE_URL is a PgBouncer in transaction mode.
+    database_direct_url: str = ""
     redis_url: str  # for regions without one of their own
     objects_url: str
     # Signs object URLs and sessions and derives webhook secrets, so a guessable one would open all.
@@ -191,10 +193,12 @@ class Settings(BaseSettings):
     @property
     def sqlalchemy_url(self) -> str:
         """The database URL with psycopg 3 as its driver."""
-        for scheme in ("postgresql://", "postgres://"):
-            if self.database_url.startswith(scheme):
-                return "postgresql+psycopg://" + self.database_url.removeprefix(scheme)
-        return self.database_url
+        return _with_driver(self.database_url)
+
+    @property
+    def sqlalchemy_direct_url(self) -> str:
+        """The same without a pooler in between."""
+        return _with_driver(self.database_direct_url or self.database_url)
 
     @cached_property
     def topology(self) -> Topology:
@@ -205,6 +209,13 @@ class Settings(BaseSettings):
         if self.region not in topology:
             raise ConfigError(f"REGION {self.region!r} is not in {self.regions_file}.")
         return topology
+
+
+def _with_driver(url: str) -> str:
+    for scheme in ("postgresql://", "postgres://"):
+        if url.startswith(scheme):
+            return "postgresql+psycopg://" + url.removeprefix(scheme)
+    return url
 
 
 def load_regions(path: Path) -> Topology:

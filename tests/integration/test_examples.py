@@ -52,6 +52,7 @@ EXCEPTIONS = {
     Place(README, "Use it", 0): "tests/support/wheel.py installs the wheel with pip",
     Place(WEBHOOKS, "Test it on your machine", 0): "test_demo.py runs scripts/demo --serve",
     Place(OPERATING, "Processes", 0): "needs a package index; test_requirements.py holds the file",
+    Place(OPERATING, "PgBouncer", 0): "tests/integration/test_pooler.py runs it",
     Place(OPERATING, "Restore", 0): "tests/faults/test_restore.py runs it, after a real restore",
     Place(MODEL, "Train it", 0): "takes hours; test_training.py does it with a tiny model",
     Place(MODEL, "Train it", 1): "takes minutes; test_evaluate.py does it with a tiny model",

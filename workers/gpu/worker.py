@@ -71,7 +71,7 @@ def load_worker(config: Settings) -> Worker:
     engine.warm_up()
     pool = Pool(config.region, profile.name)
     name = node_name(f"gpu-{config.region}")
-    store = Store(config.sqlalchemy_url, pool_size=4, timeout_s=config.database_timeout_s)
+    store = Store.of(config, pool_size=4)
     objects = objects_for(config)
     health = Health(store, objects, name)
     return Worker(

@@ -45,11 +45,7 @@ class Services:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.topology = settings.topology
-        self.store = Store(
-            settings.sqlalchemy_url,
-            pool_size=settings.database_pool_size,
-            timeout_s=settings.database_timeout_s,
-        )
+        self.store = Store.of(settings, pool_size=settings.database_pool_size)
         self.clock = DatabaseClock(self.store)
         self.objects = objects_for(settings, self.clock)
         self.keys = KeyCache(self.store)

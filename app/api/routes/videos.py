@@ -48,8 +48,8 @@ from app.api.request.submission import (
 from app.config.profiles_file import PROFILES
 from app.config.settings import Settings
 from app.public.present import step_of
-from app.store.job import jobs
-from app.store.job.jobs import Filter
+from app.store.job import lists
+from app.store.job.lists import Filter
 from app.store.job.records import JobRecord
 from stillmotion.states import JobState
 
@@ -104,7 +104,7 @@ def list_videos() -> Result:
     services = get_services()
     query = parse_query(VideoQuery, request.query_string)
     with services.store.autocommit() as conn:
-        found = jobs.page(
+        found = lists.page(
             conn,
             g.api_key.id,
             limit=query.limit + 1,
