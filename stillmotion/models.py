@@ -302,15 +302,28 @@ class Limits(ApiModel):
     default: int
 
 
+class FrameLimits(Limits):
+    multiple: int = 1  # a clip has multiple * k + plus frames
+    plus: int = 0
+
+
+class Size(ApiModel):
+    width: int
+    height: int
+
+
 class Model(ApiModel):
     id: str
     default: bool
     licence: str
+    licence_limits: str | None = None  # what the licence forbids, in words
     steps: int
     passes: int
-    frames: Limits
+    frames: FrameLimits
     fps: Limits
     size: Limits
+    sizes: list[Size] | None = None  # all that it renders; None: any, in the picture's shape
+    options: list[str] | None = None  # of prompt, motion, loop: what it uses; None: an older server
 
 
 class RegionLoad(ApiModel):

@@ -1,5 +1,6 @@
 """Settings: the only reader of the environment."""
 
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,7 +9,7 @@ from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.config import regions_file
-from app.config.profiles_file import PROFILES
+from app.config.profiles_file import profiles_in
 from app.config.regions_file import RegionsFileError
 from app.config.secret import check_secret
 from app.domain.job.profiles import DEFAULT_PROFILE, Profile
@@ -60,6 +61,8 @@ class Settings(BaseSettings):
     regions_file: Path | None = None
     outbound_allow: str = ""  # "host:port,...": exceptions to the SSRF guard
 
+    # A directory of profile files of your own, in addition to the profiles that ship.
+    model_profiles: Path | None = None
     served_profiles: Annotated[tuple[str, ...], NoDecode] = (DEFAULT_PROFILE,)  # for the API
     model_profile: str = DEFAULT_PROFILE  # for a GPU worker
     model_dir: Path | None = None  # default: the weights that ship with the package
@@ -139,12 +142,26 @@ class Settings(BaseSettings):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
 
+    @field_validator("model_profiles")
+    @classmethod
+    def readable_profiles(cls, value: Path | None) -> Path | None:
+        try:
+            profiles_in(value)
+        except OSError as error:
+            raise ValueError(f"cannot read {error.filename}: {error.strerror}") from None
+        return value
+
     @field_validator("served_profiles", "model_profile")
     @classmethod
-    def known_profile(cls, value: tuple[str, ...] | str) -> tuple[str, ...] | str:
+    def known_profile(
+        cls, value: tuple[str, ...] | str, others: ValidationInfo
+    ) -> tuple[str, ...] | str:
+        if "model_profiles" not in others.data:  # it is wrong itself, which is reported
+            return value
+        known = profiles_in(others.data["model_profiles"])
         for name in (value,) if isinstance(value, str) else value:
-            if name not in PROFILES:
-                raise ValueError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
+            if name not in known:
+                raise ValueError(f"unknown profile {name!r}; known: {', '.join(known)}")
         return value
 
     @field_validator("secret_key", "previous_secret_key")
@@ -172,6 +189,11 @@ class Settings(BaseSettings):
     def secret_keys(self) -> tuple[str, ...]:
         """The key that signs, then the one that is accepted too while it is being replaced."""
         return tuple(key for key in (self.secret_key, self.previous_secret_key) if key)
+
+    @property
+    def profiles(self) -> Mapping[str, Profile]:
+        """Every profile by its name: those that ship and those of MODEL_PROFILES."""
+        return profiles_in(self.model_profiles)
 
     def steps_of(self, profile: Profile) -> int:
         """Denoising steps of a new job."""

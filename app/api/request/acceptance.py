@@ -94,7 +94,7 @@ def estimate(services: Services, submission: Submission) -> Estimate:
     return Estimate(
         object="estimate",
         model=profile,
-        prompt_understood=present_understood(profile, asked.prompt),
+        prompt_understood=present_understood(profile, asked.prompt, services.settings.profiles),
         region=EstimatedRegion(
             home=plan.region,
             policy=asked.policy,
@@ -158,14 +158,14 @@ def _prepare_picture(services: Services, submission: Submission, plan: Plan) -> 
 def _normalise(services: Services, submission: Submission, plan: Plan) -> Picture:
     source = submission.picture
     with source.load(services, submission.caller.id) as data:
-        # To the model's largest size, not this job's: most pictures then need no scaling, which is
+        # To what the model may need, not this job: most pictures then need no scaling, which is
         # two thirds of the work, and the worker scales anyway.
         try:
             # Aside: decoding is another process's work, and may wait for others' pictures.
             with services.gate.aside(services.gate.waiting, submission.caller.id):
                 return services.normaliser.normalise(
                     data,
-                    max_side=plan.profile.max_size,
+                    max_side=plan.profile.picture_side,
                     key=submission.caller.id,
                     background=plan.job_request.background_rgb,
                 )
