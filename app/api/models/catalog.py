@@ -43,7 +43,7 @@ class Model(ResponseModel):
     fps: Range
     size: Range
     sizes: list[Size] | None
-    """All that it renders; pictures are cropped to the nearest. Null: any, in the picture's shape."""
+    """All that it renders; pictures are cropped to the nearest. Null: any, in a picture's shape."""
     options: list[Option]
     """Of prompt, motion and loop, what it makes use of; the others are refused."""
 
