@@ -32,7 +32,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field, PlainValidator
 
 from app.config.toml_file import Problem, Table, TomlFile, TomlFileError
 from app.domain.job.clip_size import ClipSize
@@ -56,7 +56,7 @@ def _size(value: object) -> ClipSize:
     return parse_size(value)
 
 
-Size = Annotated[ClipSize, Field(strict=False), BeforeValidator(_size)]
+Size = Annotated[ClipSize, PlainValidator(_size)]
 OptionName = Annotated[Option, Field(strict=False)]
 
 

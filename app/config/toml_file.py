@@ -99,7 +99,8 @@ class TomlFile:
 
 def _sentence(item: Any) -> str:
     """A pydantic error, reworded for a TOML file."""
-    key = item["loc"][-1] if item["loc"] else "this"
+    # An item of a list goes by the list's name.
+    key = next((key for key in reversed(item["loc"]) if isinstance(key, str)), "this")
     if item["type"] == "extra_forbidden":
         return f"unknown key {key!r}"
     if item["type"] == "missing":

@@ -14,16 +14,16 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
-from app.config.settings import ConfigError, Settings
+from app.config.settings import ConfigError, ModelSettings
 from app.domain.job.profiles import Profile
 from workers.engines.base import Engine
 
 GROUP = "stillmotion.engines"
 
-Load = Callable[[Profile, Settings], Engine]
+Load = Callable[[Profile, ModelSettings], Engine]
 
 
-def load_engine(profile: Profile, config: Settings) -> Engine:
+def load_engine(profile: Profile, config: ModelSettings) -> Engine:
     """Load the engine that `profile.engine` names. Imports only that engine's libraries.
 
     Raises ConfigError if there is no such engine or it cannot be imported, and StillmotionError if

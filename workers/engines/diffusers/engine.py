@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from app.config.profiles_file import ProfilesFileError
-from app.config.settings import ConfigError, Settings
+from app.config.settings import ConfigError, ModelSettings
 from app.domain.errors import Permanent
 from app.domain.job.clip_size import ClipSize
 from app.domain.job.profiles import Profile, refusals
@@ -42,7 +42,7 @@ from workers.media.frames import Frames
 log = structlog.get_logger(__name__)
 
 
-def load(profile: Profile, config: Settings) -> Whole:
+def load(profile: Profile, config: ModelSettings) -> Whole:
     """Load a profile's checkpoint; cheap checks first. Raises ConfigError, Unusable."""
     try:
         table = read_table(profile)
@@ -161,7 +161,7 @@ class DiffusersEngine:
 
     def _render(self, prepared: Prepared, on_step: OnStep) -> Frames:
         pipe, spec = self._pipe, prepared.spec
-        given = arguments(self._profile, self._table, pipe, prepared)
+        given = self._arguments(prepared)
         streamed = streams(pipe)
         try:
             with torch.no_grad(), self._pulse.listening(on_step):
@@ -181,6 +181,9 @@ class DiffusersEngine:
             got = f"{len(frames)} frames of {frames[0].shape[1]}x{frames[0].shape[0]}"
             raise Permanent(f"Made {got} instead of {spec.frames} of {width}x{height}.")
         return Frames(frames, spec.fps)
+
+    def _arguments(self, prepared: Prepared) -> dict[str, Any]:
+        return arguments(self._profile, self._table, self._pipe, prepared)
 
     def _check_guidance(self) -> None:
         """A guided step costs two passes; a distilled model must not be guided at all."""

@@ -16,11 +16,11 @@ import torch
 from workers.engines.base import OnStep
 from workers.engines.diffusers.loading import denoisers
 
-BEAT_S = 0.5  # beats are for a watchdog that waits for seconds
-
 
 class Pulse:
     """Attached to one pipeline for its life. Used by one thread."""
+
+    beat_s = 0.5  # beats are for a watchdog that waits for seconds
 
     def __init__(self, pipe: Any):
         self._on_step: OnStep | None = None
@@ -60,7 +60,7 @@ class Pulse:
 
     def beat(self) -> None:
         """Something advances. Raises what `on_step` raises."""
-        if self._on_step is not None and monotonic() - self._beaten_at >= BEAT_S:
+        if self._on_step is not None and monotonic() - self._beaten_at >= self.beat_s:
             self._on_step(None)
             self._beaten_at = monotonic()
 

@@ -26,6 +26,11 @@
     [diffusers.call]                         # further arguments of the pipeline
     guidance_scale = 1.0
 
+    [diffusers.thresholds]                   # of `models check`; they may be left out
+    first_frame_db = 20.0                    # first frame against the picture, if it is kept
+    motion = 1.0                             # mean change of a level, first to last frame, at least
+    drift = 40.0                             # change of the mean colour, at most
+
     [diffusers.sha256]                       # of files in the folder
     "transformer/diffusion_pytorch_model.safetensors" = "..."
 
@@ -75,6 +80,14 @@ class MotionArgument(Table):
     most: int
 
 
+class GivenThresholds(Table):
+    """What `models check` asks of a clip: see workers/models/checking.py."""
+
+    first_frame_db: Annotated[float, Field(gt=0)] | None = None
+    motion: Annotated[float, Field(ge=0)] | None = None
+    drift: Annotated[float, Field(gt=0)] | None = None
+
+
 class DiffusersTable(Table):
     pipeline: ClassName
     folder: str = ""
@@ -93,6 +106,7 @@ class DiffusersTable(Table):
     motion: MotionArgument | None = None
     lora: Annotated[list[Lora], Field(default_factory=list)]
     call: Annotated[dict[str, Any], Field(default_factory=dict)]
+    thresholds: GivenThresholds | None = None
     sha256: Annotated[dict[str, Digest], Field(default_factory=dict)]
 
     def dtype_of(self, component: str) -> Dtype:

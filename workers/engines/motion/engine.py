@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from app.config.settings import Settings
+from app.config.settings import ModelSettings
 from app.domain.errors import Permanent, RenderFailed
 from app.domain.job.profiles import Profile
 from app.domain.prompt.reading import Grammar, understand
@@ -19,7 +19,7 @@ from workers.pipeline.animation import Animation
 from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory, PipelineError
 
 
-def load(profile: Profile, config: Settings) -> "MotionEngine":
+def load(profile: Profile, config: ModelSettings) -> "MotionEngine":
     """Load the profile's network. Raises StillmotionError."""
     return MotionEngine(profile, config.model_dir, config.model_dtype, config.model_graph)
 
