@@ -1,7 +1,7 @@
 """`python -m workers.models`: list, fetch, check and warm the models that workers serve.
 
-Exit status: 0 success; 1 a check failed; 2 wrong arguments; 78 a profile or its checkpoint cannot be
-used (EX_CONFIG), with one sentence that says why.
+Exit status: 0 success; 1 a check failed; 2 wrong arguments; 78 a profile or its checkpoint cannot
+be used (EX_CONFIG), with one sentence that says why.
 """
 
 import json
