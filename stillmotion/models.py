@@ -70,6 +70,7 @@ class Queue(ApiModel):
     position: int  # jobs ahead of this one
     wait_seconds: float | None  # until it is expected to start; None: unknown
     waiting_for: str  # worker, backoff, key_concurrency
+    workers: int | None = None  # that serve the model; 0: it waits until one starts; None: unknown
 
 
 class Output(ApiModel):
@@ -162,6 +163,7 @@ class EstimatedRegion(ApiModel):
 class EstimatedQueue(ApiModel):
     position: int | None  # None: too many to count
     wait_seconds: float | None
+    workers: int | None = None  # as in Queue
 
 
 class Estimate(ApiModel):
@@ -217,6 +219,7 @@ class QueueEvent(Event):
     position: int
     wait_seconds: float | None
     waiting_for: str
+    workers: int | None = None  # as in Queue
     eta_seconds: float | None
 
 

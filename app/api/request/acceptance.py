@@ -5,6 +5,7 @@ that refusing is what stays cheap for an overloaded service.
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 from uuid import UUID
@@ -104,6 +105,7 @@ def estimate(services: Services, submission: Submission) -> Estimate:
         queue=EstimatedQueue(
             position=position,
             wait_seconds=None if forecast is None else round(forecast.begins_s, 3),
+            workers=services.forecaster.workers(profile, _open_regions(services, plan)),
         ),
         eta_seconds=None if forecast is None else round(forecast.done_s, 3),
         cost_units=round(plan.cost, 4),
@@ -245,6 +247,13 @@ def _discard(services: Services, key: str) -> None:
         services.objects.delete(key)
     except StorageUnavailable as error:
         log.warning("picture_orphaned", key=key, error=error.detail)  # the sweeper removes it
+
+
+def _open_regions(services: Services, plan: Plan) -> Sequence[str]:
+    if not plan.movable:
+        return [plan.region]
+    allowed = plan.job_request.allowed_regions
+    return services.topology.names if allowed is None else allowed
 
 
 def _predicted_region(services: Services, plan: Plan) -> str:
