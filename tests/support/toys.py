@@ -142,15 +142,15 @@ def umt5_encoder() -> transformers.UMT5EncoderModel:
     return transformers.UMT5EncoderModel(t5_config(transformers.UMT5Config))
 
 
-def clip_vision(cls: type, width: int = 16, projection: int = 32) -> object:
+def clip_vision(cls: type, width: int = 16, side: int = 32) -> object:
     config = transformers.CLIPVisionConfig(
         hidden_size=width,
-        projection_dim=projection,
+        projection_dim=32,
         num_hidden_layers=2,
         num_attention_heads=2,
-        image_size=32,
+        image_size=side,
         intermediate_size=37,
-        patch_size=8,
+        patch_size=side // 4,
     )
     return cls(config)
 
@@ -386,8 +386,8 @@ def ltx2() -> LTX2ImageToVideoPipeline:
         in_channels=3,
         out_channels=3,
         latent_channels=4,
-        block_out_channels=(8, 8, 8, 8),
-        decoder_block_out_channels=(8, 8, 8),
+        block_out_channels=(8, 16, 32, 64),
+        decoder_block_out_channels=(8, 16, 32),
         layers_per_block=(1, 1, 1, 1, 1),
         decoder_layers_per_block=(1, 1, 1, 1),
         spatio_temporal_scaling=(True, True, True, True),
@@ -401,6 +401,8 @@ def ltx2() -> LTX2ImageToVideoPipeline:
         patch_size_t=1,
         encoder_causal=True,
         decoder_causal=False,
+        spatial_compression_ratio=32,
+        temporal_compression_ratio=8,
     )
     audio_vae = AutoencoderKLLTX2Audio(
         base_channels=4,
@@ -488,7 +490,7 @@ def svd() -> StableVideoDiffusionPipeline:
     )
     return StableVideoDiffusionPipeline(
         vae=vae,
-        image_encoder=clip_vision(transformers.CLIPVisionModelWithProjection, 32),
+        image_encoder=clip_vision(transformers.CLIPVisionModelWithProjection, 32, 224),
         unet=unet,
         scheduler=scheduler,
         feature_extractor=clip_processor(),

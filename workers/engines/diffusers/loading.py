@@ -26,6 +26,12 @@ ONE_TYPE_ONLY = ("StableVideoDiffusion", "LTX", "CogVideoX")
 DENOISERS = ("transformer", "transformer_2", "unet")
 
 
+# What they log is checked here, and raised.
+for _library in (diffusers, transformers):
+    _library.utils.logging.set_verbosity_error()
+    _library.utils.logging.disable_progress_bar()
+
+
 def pipeline_class(name: str) -> type[Any]:
     """The class of a pipeline that animates a picture. Raises Unusable."""
     found = getattr(diffusers, name, None)
