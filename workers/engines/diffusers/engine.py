@@ -168,7 +168,7 @@ class DiffusersEngine:
                 made = pipe(**given, output_type="latent" if streamed else "pt")
                 if self._pulse.steps_done != spec.steps:
                     done = self._pulse.steps_done
-                    raise Permanent(f"The pipeline made {done} steps instead of {spec.steps}.")
+                    raise Unusable(f"The pipeline made {done} steps instead of {spec.steps}.")
                 frames = []
                 for frame in decode(pipe, made.frames if streamed else made.frames[0]):
                     frames.append(to_pixels(frame))
@@ -179,7 +179,7 @@ class DiffusersEngine:
         wanted = [(height, width, 3)] * spec.frames
         if [frame.shape for frame in frames] != wanted:
             got = f"{len(frames)} frames of {frames[0].shape[1]}x{frames[0].shape[0]}"
-            raise Permanent(f"Made {got} instead of {spec.frames} of {width}x{height}.")
+            raise Unusable(f"Made {got} instead of {spec.frames} of {width}x{height}.")
         return Frames(frames, spec.fps)
 
     def _arguments(self, prepared: Prepared) -> dict[str, Any]:

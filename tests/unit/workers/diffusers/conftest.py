@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 from skimage import data
 
@@ -33,6 +34,7 @@ SETTINGS = SimpleNamespace(steps_of=lambda profile: profile.steps)
 def checkpoints(tmp_path_factory):
     """A function that returns the folder of a toy's checkpoint, built on first use."""
     services.need("transformers", _needed())
+    torch.set_num_threads(1)  # toys gain nothing by two, and lose much next to other tests
     from tests.support.toys import TOYS
 
     folder = tmp_path_factory.mktemp("toys")
