@@ -13,12 +13,9 @@ from app.domain.errors import RenderFailed
 
 def streams(pipe: Any) -> bool:
     """Whether its clips are decoded one latent frame at a time, with the same result."""
-    tiled = getattr(pipe.vae, "use_tiling", False)
-    return (
-        isinstance(pipe, WanImageToVideoPipeline)
-        and isinstance(pipe.vae, AutoencoderKLWan)
-        and not tiled
-    )
+    vae = pipe.vae
+    known = isinstance(pipe, WanImageToVideoPipeline) and isinstance(vae, AutoencoderKLWan)
+    return known and not vae.use_tiling
 
 
 def decode(pipe: Any, video: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -56,7 +53,9 @@ def _decode_wan(pipe: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
                 **first,
             )
             if vae.config.patch_size is not None:
-                chunk = unpatchify(chunk, patch_size=vae.config.patch_size)
+                chunk = unpatchify(  # type: ignore[no-untyped-call]
+                    chunk, patch_size=vae.config.patch_size
+                )
             for frame in chunk[0].transpose(0, 1):  # (3, T, H, W)
                 yield (frame.clamp(-1.0, 1.0) * 0.5 + 0.5).clamp(0.0, 1.0)
     finally:

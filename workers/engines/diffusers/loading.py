@@ -85,9 +85,12 @@ def _load_part(checkpoint: Checkpoint, part: Part, table: DiffusersTable) -> tor
     given["torch_dtype" if issubclass(cls, diffusers.ModelMixin) else "dtype"] = dtype
     folder = checkpoint.folder / part.name
     try:
-        model, info = cls.from_pretrained(folder, output_loading_info=True, **given)
+        loaded: tuple[torch.nn.Module, dict[str, Any]] = cls.from_pretrained(
+            folder, output_loading_info=True, **given
+        )
     except (OSError, ValueError, RuntimeError, TypeError, ImportError) as error:
         raise Unusable(f"{folder} cannot be loaded as {cls.__name__}: {error}") from error
+    model, info = loaded
     check_tensors(part.name, model, info)
     _check_numbers(part.name, model, dtype)
     return model

@@ -31,6 +31,8 @@ FIXABLE = (
 class FixedSigmas:
     """Mixed into a scheduler class, before it."""
 
+    sigmas: torch.Tensor
+    timesteps: torch.Tensor
     _levels: tuple[float, ...] = ()
 
     def fix(self, sigmas: Sequence[float]) -> None:
@@ -55,7 +57,7 @@ class FixedSigmas:
 def times_of(scheduler: Any, sigmas: Sequence[float]) -> torch.Tensor:
     """What the network is told at each noise level, (N,) fp32."""
     if _kind(scheduler) == FLOW:
-        return torch.tensor(sigmas) * scheduler.config.num_train_timesteps
+        return torch.tensor(sigmas) * float(scheduler.config.num_train_timesteps)
     # EDM's preconditioning: Karras et al. 2022, table 1, c_noise.
     return torch.tensor([0.25 * log(sigma) for sigma in sigmas])
 
@@ -87,7 +89,7 @@ def scheduler_for(table: DiffusersTable, shipped: Any) -> Any:
     # Shifts are switched off: the levels are final, and one of them needs an argument.
     plain = {"use_dynamic_shifting": False, "shift_terminal": None}
     changes = {name: value for name, value in plain.items() if name in _parameters(base)} | changes
-    fixed = type(f"Fixed{base.__name__}", (FixedSigmas, base), {})
+    fixed: Any = type(f"Fixed{base.__name__}", (FixedSigmas, base), {})
     scheduler: Any = fixed.from_config(shipped.config, **changes)
     if _kind(scheduler) is None:
         raise Unusable(
