@@ -35,7 +35,7 @@ def load_engine(profile: Profile, config: ModelSettings) -> Engine:
             load: Load = import_module(f"{module}.engine").load
         else:
             load = _entry_point(profile)
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"The engine {profile.engine!r} of {profile.name!r} cannot be imported: {error}."
         ) from error
