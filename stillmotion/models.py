@@ -116,6 +116,10 @@ class PromptUnderstood(ApiModel):
     excluded: list[str]  # motions that the prompt refuses
     ignored: list[str]  # words without effect
     ambient: bool  # the prompt asks for no known motion
+    # The rest is missing in what an older server says.
+    target: str | None = None  # what alone the object motion moves: "subject" or "background"
+    unsupported: list[str] = []  # what it asks for that no motion model makes, such as "blink"
+    hint: str | None = None  # a sentence that says so
 
 
 class Job(ApiModel):
@@ -134,7 +138,9 @@ class Job(ApiModel):
     seed: int
     frames: int
     fps: int
-    size: int
+    size: int  # longest side of the clip in pixels, at most
+    width: int | None = None  # of the clip, pixels; None: the model renders a size of its own
+    height: int | None = None
     motion: float
     loop: bool
     priority: int

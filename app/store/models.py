@@ -83,8 +83,12 @@ class JobRow(Base):
     seed: Mapped[int] = mapped_column(BigInteger)
     frames: Mapped[int]
     fps: Mapped[int]
-    # The clip's longest side in pixels; the other side follows from the picture.
+    # The clip's longest side in pixels, at most; the other side follows from the picture.
     size: Mapped[int]
+    # The clip's sides in pixels. NULL: a job from before migration 0010, or a model whose
+    # clips have a size of their own.
+    width: Mapped[int | None]
+    height: Mapped[int | None]
     # Multiplies all motion.
     motion: Mapped[float] = mapped_column(server_default=text("1"))
     # Whether the last frame leads back to the first.

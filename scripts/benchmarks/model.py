@@ -149,7 +149,7 @@ def denoising_stages() -> dict[str, tuple[Callable[[], object], Animation]]:
     picture = load_picture(jpeg_of(PHOTO, SIZE), SIZE)
 
     def denoise(animation: Animation) -> Callable[[], object]:
-        return lambda: animation.denoise(picture, PROMPT, 0, animation.sampling.steps)
+        return lambda: animation.denoise(picture.pixels, PROMPT, 0, animation.sampling.steps)
 
     return {name: (denoise(each), each) for name, each in made.items()}
 
@@ -174,7 +174,7 @@ def clip(jpeg: bytes, animation: Animation) -> bytes:
 def fixed_share(jpeg: bytes, animation: Animation) -> dict[str, float]:
     """Seconds of each stage of a clip outside the denoiser."""
     picture = load_picture(jpeg, SIZE)
-    motion = animation.denoise(picture, PROMPT, 0, animation.sampling.steps)
+    motion = animation.denoise(picture.pixels, PROMPT, 0, animation.sampling.steps)
     frames = list(Warp(picture, motion, FRAMES, yuv=True))
     return interleaved(
         {
@@ -192,7 +192,7 @@ def frame0(jpeg: bytes, animation: Animation) -> tuple[float, float]:
     with av.open(io.BytesIO(mp4), "r") as container:
         first = next(container.decode(video=0))
         got = first.to_ndarray(format="yuv420p")[: first.height].astype(float)
-    picture = load_picture(jpeg, SIZE)
+    picture = load_picture(jpeg, SIZE).pixels
     height, width = (side - side % 2 for side in picture.shape[:2])  # as the converter needs
     frame = av.VideoFrame.from_ndarray(picture[:height, :width].copy(), format="rgb24")
     wanted = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709).to_ndarray()

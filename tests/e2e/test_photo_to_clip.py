@@ -93,6 +93,7 @@ def test_a_photo_becomes_a_moving_clip_that_starts_with_it(client, receiver):
     assert SECRET_PLACE.encode() not in video.content
     frames = decode(video.content)
     assert len(frames) == FRAMES and frames[0].shape == upright.shape
+    assert (job["height"], job["width"]) == frames[0].shape[:2]
     error = np.mean((frames[0].astype(float) - upright) ** 2)
     assert 10 * np.log10(255**2 / error) > 28, "frame 0 is not the picture"
     motion = [np.abs(frame.astype(float) - frames[0]).mean() for frame in frames]

@@ -31,6 +31,7 @@ from workers.pipeline.loader import (
 )
 from workers.pipeline.motion import Warp, picture_in_square
 from workers.pipeline.noise import MotionNoise
+from workers.pipeline.picture import Picture
 from workers.pipeline.sampler import DPMSolver, sigmas_for
 from workers.pipeline.text import Tokeniser
 
@@ -39,8 +40,9 @@ log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent.parent / "weights" / "motion-small"
 MIN_FRAMES, MAX_FRAMES = 8, 96
 MIN_MOTION, MAX_MOTION = 0.0, 2.0
-# Replaces a prompt without words.
-DEFAULT_PROMPT = "ambient motion"
+# Replaces a prompt without words: a zoom of 8 % bends nothing that is straight.
+DEFAULT_PROMPT = "slow zoom in"
+DEFAULT_STRENGTH = 0.5
 
 
 def pick_dtype(name: str, device: str) -> torch.dtype:
@@ -123,7 +125,7 @@ class Animation:
 
     def animate(
         self,
-        image: np.ndarray,
+        image: np.ndarray | Picture,
         prompt: str,
         *,
         seed: int,
@@ -134,7 +136,7 @@ class Animation:
         yuv: bool = False,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Iterator[np.ndarray]:
-        """Animate a picture, (H, W, 3) uint8.
+        """Animate a picture, (H, W, 3) uint8; a Picture may hold more pixels than its clip shows.
 
         Denoises before it returns, and calls on_step(k, n) after each step k = 1..n; an exception
         from it stops the work. The returned iterator makes `frames` frames of the picture's shape,
@@ -144,6 +146,8 @@ class Animation:
 
         Raises NumericalError, OutOfMemory; ValueError for arguments out of range.
         """
+        picture = image if isinstance(image, Picture) else Picture(image)
+        image = picture.pixels
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ValueError(f"a picture is (H, W, 3) uint8, not {image.shape} {image.dtype}")
         if not MIN_FRAMES <= frames <= MAX_FRAMES:
@@ -152,7 +156,7 @@ class Animation:
             raise ValueError(f"strength must be {MIN_MOTION} to {MAX_MOTION}, not {strength}")
         with translate_oom():
             motion = self.denoise(image, prompt, seed, steps or self.sampling.steps, on_step)
-            warp = Warp(image, motion * strength, frames, loop=loop, yuv=yuv)
+            warp = Warp(picture, motion * strength, frames, loop=loop, yuv=yuv)
         return self._frames(warp)
 
     def denoise(
@@ -168,18 +172,18 @@ class Animation:
         Raises NumericalError if values are not finite even in fp32.
         """
         picture = picture_in_square(image, self.config.network.picture)[None]
-        tokens = self.tokenise(prompt)
+        tokens, strength = self.tokenise(prompt), 1.0
         if not tokens.any():
-            tokens = self.tokenise(DEFAULT_PROMPT)
+            tokens, strength = self.tokenise(DEFAULT_PROMPT), DEFAULT_STRENGTH
         noise = self.noise.draw(1, torch.Generator().manual_seed(seed % 2**63))
         try:
-            return self.sample(picture, tokens[None], noise, steps, on_step)[0]
+            return strength * self.sample(picture, tokens[None], noise, steps, on_step)[0]
         except NumericalError as error:
             if self.network.unet.dtype == torch.float32:
                 raise
             log.warning("retrying_in_fp32 error=%s", error)
             careful = Animation(copy.deepcopy(self.network).float(), self.config, self.sampling)
-            return careful.sample(picture, tokens[None], noise, steps, on_step)[0]
+            return strength * careful.sample(picture, tokens[None], noise, steps, on_step)[0]
 
     @torch.inference_mode()
     def sample(

@@ -9,7 +9,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from workers.pipeline.animation import Animation
-from workers.pipeline.motion import extent, keep_inside
+from workers.pipeline.borders import keep_inside
+from workers.pipeline.grid import extent
 
 SIDE = 256
 FRAMES = 48

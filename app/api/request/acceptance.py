@@ -19,6 +19,8 @@ from app.api.request.owned_job import refuse_gone
 from app.api.request.plan import Plan, make_plan
 from app.api.request.submission import Submission
 from app.domain.errors import BadRequest, StorageUnavailable
+from app.domain.job.clip_size import ClipSize, clip_size
+from app.domain.job.served_sizes import nearest_size
 from app.domain.job.state import uuid7
 from app.domain.routing.candidates import RoutingRequest
 from app.pictures.normaliser import Picture
@@ -51,11 +53,18 @@ def accept(services: Services, submission: Submission) -> Accepted:
     """
     if (known := _find_earlier(services, submission)) is not None:
         return Accepted(known, replayed=True)
+    with services.backlog.submit(submission.caller.id):
+        return _accept_new(services, submission)
+
+
+def _accept_new(services: Services, submission: Submission) -> Accepted:
     plan = make_plan(submission.job_request, services.settings, services.allow, submission.caller)
     job_id = _new_id(services)
     delay_s = _admit(services, plan, job_id)
     picture = _prepare_picture(services, submission, plan)
     new = _place_in_queue(services, submission.caller, plan, job_id, delay_s)
+    if (clip := _sides(plan, picture)) is not None:
+        new = replace(new, width=clip.width, height=clip.height)
     # The object before the row: the sweeper removes an orphan, but a hole would fail the job.
     services.objects.put(new.input_key, picture.data, picture.content_type)
     try:
@@ -73,7 +82,8 @@ def estimate(services: Services, submission: Submission) -> Estimate:
     """What `accept` would lead to. Stores nothing. Raises as `accept` does."""
     plan = make_plan(submission.job_request, services.settings, services.allow, submission.caller)
     _admit(services, plan, _new_id(services), dry_run=True)
-    _prepare_picture(services, submission, plan)
+    with services.backlog.submit(submission.caller.id):
+        _prepare_picture(services, submission, plan)
     asked, profile, caller = plan.job_request, plan.profile.name, submission.caller
     with services.store.autocommit() as conn:
         ahead = fair.peek(
@@ -176,6 +186,14 @@ def _normalise(services: Services, submission: Submission, plan: Plan) -> Pictur
         del data
     # Raised anew: the traceback of the first one keeps the picture in memory, uncounted.
     raise BadRequest(code, detail, status=status, pointer=source.pointer)
+
+
+def _sides(plan: Plan, picture: Picture) -> ClipSize | None:
+    """The size of the clip. None if only the engine knows it."""
+    profile = plan.profile
+    if profile.sizes:
+        return nearest_size(picture.width, picture.height, plan.size, profile.sizes)
+    return clip_size(picture.width, picture.height, plan.size) if profile.network else None
 
 
 def _place_in_queue(

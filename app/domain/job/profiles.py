@@ -27,6 +27,7 @@ class Profile:
     engine: str  # the folder in workers/engines, or the entry point, that renders it
     network: str = ""  # which network of a model directory; "" if the engine has no model
     grammar: Grammar | None = None  # how its prompts are read; None: the engine takes free text
+    targets: bool = False  # whether it moves the subject or the background alone, as prompts say
     licence: str
     licence_limits: str = ""  # in words, what the licence forbids; "": nothing of note
     licence_accepted_by: str = ""  # who accepted a licence with limits
@@ -131,18 +132,18 @@ def misfits(profile: Profile) -> list[tuple[str, str]]:
             found.append((f"max_{unit} must be at least min_{unit}, {low}", f"max_{unit}"))
         elif not low <= default <= high:
             found.append((f"default_{unit} must be {low} to {high}", f"default_{unit}"))
-    found += [
-        (
-            f"{end}_frames must be {profile.frames_multiple}k + {profile.frames_plus}",
-            f"{end}_frames",
-        )
-        for end in ("min", "default", "max")
-        if (getattr(profile, f"{end}_frames") - profile.frames_plus) % profile.frames_multiple
-    ]
+    rule = f"must be {profile.frames_multiple}k + {profile.frames_plus}"
+    for key in ("min_frames", "default_frames", "max_frames"):
+        if (getattr(profile, key) - profile.frames_plus) % profile.frames_multiple:
+            found.append((f"{key} {rule}", key))
     sides = longest_sides(profile.sizes)
     if sides and profile.default_size not in sides:
         among = ", ".join(map(str, sides))
         found.append((f"default_size must be the longest side of a size: {among}", "default_size"))
+    if profile.grammar is Grammar.LAYERED_MOTION_WORDS and not profile.targets:
+        found.append((f"{profile.grammar} needs targets = true", "grammar"))
+    if profile.targets and profile.grammar is None:
+        found.append(("targets needs a grammar", "targets"))
     if profile.stall_limit_s > profile.attempt_limit_s:
         limit = f"{profile.attempt_limit_s:g}"
         found.append((f"stall_limit_s must be at most attempt_limit_s, {limit}", "stall_limit_s"))

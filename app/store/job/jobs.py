@@ -84,6 +84,8 @@ class NewJob:
     home_region: str
     policy: str
     max_queue_s: float
+    width: int | None = None
+    height: int | None = None
     motion: float = 1.0
     loop: bool = False
     priority: int = 1

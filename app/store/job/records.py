@@ -28,6 +28,8 @@ class JobRecord:
     frames: int
     fps: int
     size: int
+    width: int | None
+    height: int | None
     motion: float
     loop: bool
     steps: int

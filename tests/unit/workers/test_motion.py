@@ -7,15 +7,10 @@ import torch
 from av.video.reformatter import Colorspace
 from skimage import data
 
-from workers.pipeline.motion import (
-    Warp,
-    cubic_weights,
-    extent,
-    grid_weights,
-    keep_inside,
-    picture_in_square,
-    to_yuv420,
-)
+from workers.pipeline.borders import keep_inside
+from workers.pipeline.grid import cubic_weights, extent, grid_weights
+from workers.pipeline.motion import Warp, picture_in_square
+from workers.pipeline.yuv import to_yuv420
 
 
 def place(cells=16):

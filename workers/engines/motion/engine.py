@@ -10,6 +10,7 @@ from PIL import Image
 
 from app.config.settings import ModelSettings
 from app.domain.errors import Permanent, RenderFailed
+from app.domain.job.clip_size import clip_size, shown_box
 from app.domain.job.profiles import Profile
 from app.domain.prompt.reading import Grammar, understand
 from workers.engines.base import OnStep, RenderSpec
@@ -17,6 +18,7 @@ from workers.media.decode import report_frames
 from workers.media.encode import encode_mp4
 from workers.pipeline.animation import Animation
 from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory, PipelineError
+from workers.pipeline.picture import Picture
 
 
 def load(profile: Profile, config: ModelSettings) -> "MotionEngine":
@@ -64,16 +66,14 @@ def plain_words(grammar: Grammar | None, prompt: str) -> str:
     return prompt if understood is None else understood.plain
 
 
-def load_picture(data: bytes, size: int) -> np.ndarray:
-    """Decode a normalised picture and shrink its longest side to `size` pixels: (H, W, 3)."""
+def load_picture(data: bytes, size: int) -> Picture:
+    """Decode a normalised picture for a clip whose longest side is `size` pixels."""
     with Image.open(io.BytesIO(data), formats=["JPEG", "PNG"]) as image:
-        picture = image.convert("RGB")
-        scale = size / max(picture.size)
-        if scale < 1:
-            # H.264 in yuv420p needs even sides.
-            width, height = (max(2, round(side * scale / 2) * 2) for side in picture.size)
-            picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-        return np.asarray(picture)
+        stored = image.convert("RGB")
+    if max(stored.size) <= size:
+        return Picture(np.asarray(stored))
+    shrunk = clip_size(*stored.size, size)
+    return Picture.cut(stored, shown_box(*stored.size, shrunk), shrunk)
 
 
 @contextmanager
