@@ -42,6 +42,9 @@ class Queue(ResponseModel):
     wait_seconds: float | None
     """Expected time until the job starts; null if unknown."""
     waiting_for: WaitingFor
+    workers: int | None
+    """Workers that serve the model where the job may run. 0: it waits until one starts; null:
+    unknown."""
 
 
 class Output(ResponseModel):

@@ -1,6 +1,6 @@
 """Turns a job's record into its public form: the API and the webhook sender both use this."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from app.config.profiles_file import PROFILES
@@ -55,7 +55,7 @@ def present_job(
         retention_seconds=job.retention_s,
         model=job.profile,
         prompt=job.prompt,
-        prompt_understood=present_understood(job.profile, job.prompt),
+        prompt_understood=present_understood(job.profile, job.prompt, links.profiles),
         seed=job.seed,
         frames=job.frames,
         fps=job.fps,
@@ -86,9 +86,11 @@ def present_job(
     )
 
 
-def present_understood(model: str, prompt: str) -> PromptUnderstood | None:
+def present_understood(
+    model: str, prompt: str, profiles: Mapping[str, Profile] = PROFILES
+) -> PromptUnderstood | None:
     """What a model understands of a prompt. None if it takes free text, or is gone by now."""
-    profile = PROFILES.get(model)
+    profile = profiles.get(model)
     return None if profile is None else understood_by(profile, prompt)
 
 

@@ -46,6 +46,7 @@ OPERATING = "docs/guides/operating.md"
 REGIONS = "docs/guides/regions.md"
 PROVENANCE = "docs/guides/provenance.md"
 MODEL = "docs/guides/model.md"
+MODELS = "docs/guides/models.md"
 
 EXCEPTIONS = {
     Place(README, "Try it", 0): "test_demo.py runs scripts/demo; scripts/test runs this very test",
@@ -54,6 +55,9 @@ EXCEPTIONS = {
     Place(OPERATING, "Processes", 0): "needs a package index; test_requirements.py holds the file",
     Place(OPERATING, "PgBouncer", 0): "tests/integration/test_pooler.py runs it",
     Place(OPERATING, "Restore", 0): "tests/faults/test_restore.py runs it, after a real restore",
+    **dict.fromkeys(
+        documents.blocks(MODELS), "tests/e2e/test_models_guide.py runs it, or says why not"
+    ),
     Place(MODEL, "Train it", 0): "takes hours; test_training.py does it with a tiny model",
     Place(MODEL, "Train it", 1): "takes minutes; test_evaluate.py does it with a tiny model",
 }

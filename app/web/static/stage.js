@@ -94,7 +94,7 @@ function text(job) {
 const join = (...parts) => parts.filter(Boolean).join(" · ");
 
 function waits(queue) {
-  const why = WAITS[queue?.waiting_for];
+  const why = queue?.workers === 0 ? "No worker serves this model now" : WAITS[queue?.waiting_for];
   if (!why) return [ahead(queue?.position)];
   return [why, queue.position > 0 ? ahead(queue.position) : ""];
 }

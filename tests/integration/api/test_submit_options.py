@@ -94,7 +94,7 @@ def test_a_dry_run_estimates_and_stores_nothing(
     assert estimate["object"] == "estimate"
     assert estimate["region"]["home"] == "us-east"
     assert estimate["region"]["predicted"] == "us-west", "the only idle worker is there"
-    assert estimate["queue"] == {"position": 0, "wait_seconds": 0.0}
+    assert estimate["queue"] == {"position": 0, "wait_seconds": 0.0, "workers": 1}
     assert estimate["eta_seconds"] == pytest.approx(3, abs=0.01)
     assert estimate["cost_units"] > 0
     assert calls.rows_in(store) == rows

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from app.config.settings import Settings
+from app.config.settings import ModelSettings
 from app.domain.errors import Permanent, RenderFailed
 from app.domain.job.clip_size import clip_size, shown_box
 from app.domain.job.profiles import Profile
@@ -21,7 +21,7 @@ from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory
 from workers.pipeline.picture import Picture
 
 
-def load(profile: Profile, config: Settings) -> "MotionEngine":
+def load(profile: Profile, config: ModelSettings) -> "MotionEngine":
     """Load the profile's network. Raises StillmotionError."""
     return MotionEngine(profile, config.model_dir, config.model_dtype, config.model_graph)
 
