@@ -21,7 +21,9 @@ PROFILE = PROFILES[DEFAULT_PROFILE]
 
 @pytest.fixture(scope="module")
 def engine():
-    settings = SimpleNamespace(model_dir=None, model_dtype="auto", model_graph="eager")
+    settings = SimpleNamespace(
+        model_dir=None, model_dtype="auto", model_graph="eager", matte_model="u2netp"
+    )
     return load_engine(PROFILE, settings)
 
 

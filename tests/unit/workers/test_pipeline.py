@@ -16,7 +16,6 @@ from app.domain.job.profiles import DEFAULT_PROFILE
 from tests.support.tiny_model import write_model
 from workers.pipeline.animation import SHIPPED, Animation, translate_oom
 from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory, PipelineError
-from workers.pipeline.guard import split
 from workers.pipeline.guidance import ClipDenoiser, rescale
 from workers.pipeline.loader import (
     STUDENT,
@@ -27,7 +26,6 @@ from workers.pipeline.loader import (
     save_config,
     save_weights,
 )
-from workers.pipeline.motion import path_of, zoom_of
 
 PLAIN = Sampling(steps=2, guided=False, order=1)
 
@@ -364,16 +362,6 @@ def test_the_shipped_model_is_small_and_says_what_it_is(shipped):
     assert not shipped.sampling.guided
     assert (SHIPPED / "README.md").exists()
     shipped.warm_up()
-
-
-def test_ambient_motion_is_a_mild_zoom_and_hardly_bends(shipped, photo):
-    for seed in (0, 1):
-        path = path_of(shipped.denoise(photo, "", seed, 4), *photo.shape[:2])
-        _, _, rest = split(path, *photo.shape[:2])
-        assert 1.04 < zoom_of(path, *photo.shape[:2]) < 1.12
-        assert rest.norm(dim=0).mean((1, 2)).max() * 256 < 3, "pixels of 512, on average"
-    before = shipped.denoise(photo, "ambient motion", 0, 4)
-    assert split(before, *photo.shape[:2])[2].norm(dim=0).mean((1, 2)).max() * 256 > 4
 
 
 @pytest.mark.parametrize("network", [STUDENT, TEACHER])

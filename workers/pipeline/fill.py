@@ -1,0 +1,235 @@
+"""Fills holes in a picture with what fits: pieces of the picture itself, never a mirror image.
+
+Space-time completion (Wexler, Shechtman and Irani 2007, doi:10.1109/TPAMI.2007.60) on one picture:
+each small patch that touches the hole looks for its nearest neighbour among the known patches, the
+neighbours vote for the colours of the hole, and so on, from coarse to fine. The last neighbours say
+from where the pixels of the full picture are copied, so what is filled is as sharp as the rest.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CELLS = 96  # of the finest level, along the longest side
+ROUNDS = (4, 2)  # at the coarse and at the fine level
+RADIUS = 3  # of a patch, in cells
+PAIRS = 3_000_000  # patches compared at a time, which bounds memory
+COMPARED = 2_000_000  # pairs of patches at a level; beyond it, fewer known ones are compared
+LEAST_KNOWN = 12  # patches; with fewer, the fill is smooth
+FADE = 0.85  # how much less a cell of the hole counts in a patch than one that is nearer to known
+BLOCK = 3  # cells along a side of what is copied from one place
+SHORT = 4  # the power of a fade between two blocks: higher is shorter
+FARTHEST_TINT = 30.0  # grey levels by which a copied piece may be tinted
+
+
+def fill(pixels: np.ndarray, hole: np.ndarray, unused: np.ndarray | None = None) -> np.ndarray:
+    """The picture (H, W, 3) uint8 with its hole, (H, W) bool, filled.
+
+    unused (H, W) bool: neither known nor to be filled; what it holds then is undefined.
+    """
+    if not hole.any():
+        return pixels
+    known = ~hole if unused is None else ~(hole | unused)
+    if not known.any():
+        return np.full_like(pixels, 128)
+    step = max(1, round(max(hole.shape) / CELLS))
+    fine = _Level.of(pixels, known, hole, step)
+    coarse = _Level.of(pixels, known, hole, 2 * step)
+    coarse.colour = _smooth(coarse.colour, coarse.known)
+    coarse.complete(ROUNDS[0])
+    start = F.interpolate(coarse.colour, scale_factor=2, mode="bilinear")
+    start = start[..., : fine.known.shape[0], : fine.known.shape[1]]
+    fine.colour = torch.where(fine.known, fine.colour, start)
+    sources = fine.complete(ROUNDS[1])
+    out = pixels.copy()
+    rows, columns = hole.nonzero()
+    if sources is None:
+        smooth = fine.colour[0].permute(1, 2, 0).numpy()
+        whole = cv2.resize(smooth, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
+        out[rows, columns] = whole[rows, columns].round().clip(0, 255)
+    else:
+        out[rows, columns] = _copied(pixels, rows, columns, step, *sources)
+    return out
+
+
+@dataclass
+class _Level:
+    """The picture in cells of some pixels."""
+
+    colour: Tensor  # (1, 3, h, w) float32
+    known: Tensor  # (h, w) bool: all of the cell's pixels are
+    target: Tensor  # (h, w) bool: some of them are to be filled
+
+    @classmethod
+    def of(cls, pixels: np.ndarray, known: np.ndarray, hole: np.ndarray, step: int) -> "_Level":
+        height, width = known.shape
+        pad = ((0, -height % step), (0, -width % step))
+        weight = np.pad(known.astype(np.float32), pad)
+        # What is padded takes no part; it must not make its cells unknown.
+        inside = np.pad(np.ones_like(known, np.float32), pad)
+        colour = np.pad(pixels.astype(np.float32), (*pad, (0, 0))) * weight[..., None]
+        size = (weight.shape[1] // step, weight.shape[0] // step)
+        share = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+        whole = cv2.resize(inside, size, interpolation=cv2.INTER_AREA)
+        mean = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
+        mean = mean / np.maximum(share, 1e-6)[..., None]
+        asked = cv2.resize(np.pad(hole.astype(np.float32), pad), size, interpolation=cv2.INTER_AREA)
+        return cls(
+            torch.from_numpy(mean).permute(2, 0, 1)[None],
+            torch.from_numpy(share >= whole - 1e-4) & torch.from_numpy(whole > 0),
+            torch.from_numpy(asked > 0),
+        )
+
+    def complete(self, rounds: int) -> tuple[Tensor, Tensor] | None:
+        """Fill the target in place.
+
+        Returns where each cell of the target (and its neighbours) takes its pixels from, (h, w, 2)
+        offsets in cells of rows and columns, and the tint (h, w, 3) to add; NaN elsewhere. None if
+        too little is known to compare patches.
+        """
+        radius = RADIUS
+        sources = _erode(self.known, radius).flatten().nonzero().flatten()
+        while len(sources) < LEAST_KNOWN and radius > 1:
+            radius -= 1
+            sources = _erode(self.known, radius).flatten().nonzero().flatten()
+        if len(sources) < LEAST_KNOWN:
+            return None
+        queries = _dilate(self.target, radius).flatten().nonzero().flatten()
+        stride = -(-len(queries) * len(sources) // COMPARED)
+        sources = sources[::stride]
+        trust = _patches(self._trust(), radius).T.contiguous()  # (h w, k)
+        found = torch.zeros_like(queries)
+        for _ in range(rounds):
+            found, distance = self._nearest(queries, sources, trust, radius)
+            self._vote(queries, found, distance, trust, radius)
+        return self._offsets(queries, found, radius)
+
+    def _trust(self) -> Tensor:
+        """How much each cell counts in a patch, (1, 1, h, w): less, the deeper in the hole."""
+        away = cv2.distanceTransform(
+            (~self.known).numpy().astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3
+        )
+        return torch.from_numpy(FADE**away).clamp(min=0.05)[None, None]
+
+    def _nearest(
+        self, queries: Tensor, sources: Tensor, trust: Tensor, radius: int
+    ) -> tuple[Tensor, Tensor]:
+        """The nearest known patch of each query, as an index of cells, and its distance."""
+        patches = _patches(self.colour, radius).T.contiguous()  # (h w, 3 k)
+        known = patches[sources]
+        squares = known.view(len(sources), 3, -1).square().sum(1)  # (m, k)
+        nearest, distance = [], []
+        for part in queries.split(max(1, PAIRS // len(sources))):
+            weight = trust[part]  # (n, k)
+            asked = patches[part]
+            weighted = (asked.view(len(part), 3, -1) * weight[:, None]).flatten(1)
+            # sum w (q - s)^2 without its constant part, sum w q^2
+            cost = torch.addmm(weight @ squares.T, weighted, known.T, alpha=-2)
+            least = cost.min(1)
+            nearest.append(sources[least.indices])
+            whole = least.values + (weighted * asked).sum(1)
+            distance.append(whole.clamp(min=0) / weight.sum(1))
+        return torch.cat(nearest), torch.cat(distance)
+
+    def _vote(
+        self, queries: Tensor, found: Tensor, distance: Tensor, trust: Tensor, radius: int
+    ) -> None:
+        """Replace the colours of the target by the mean of what the patches over it propose."""
+        patches = _patches(self.colour, radius)
+        spread = distance.quantile(0.75).clamp(min=1.0)
+        # A patch on the rim knows more than one deep in the hole.
+        weight = (-distance / spread).exp() * trust[queries, trust.shape[1] // 2] + 1e-6
+        proposed = torch.zeros_like(patches)
+        proposed[:, queries] = patches[:, found] * weight
+        count = torch.zeros(patches.shape[0] // 3, patches.shape[1])
+        count[:, queries] = weight
+        size = tuple(self.known.shape)
+        side = 2 * radius + 1
+        total = F.fold(proposed[None], size, side, padding=radius)
+        votes = F.fold(count[None], size, side, padding=radius)
+        open_cells = self.target & ~self.known & (votes[0, 0] > 0)
+        self.colour = torch.where(open_cells, total / votes.clamp(min=1e-9), self.colour)
+
+    def _offsets(self, queries: Tensor, found: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+        height, width = self.known.shape
+        offsets = torch.full((height * width, 2), torch.nan)
+        tint = torch.full((height * width, 3), torch.nan)
+        mean = _patches(self.colour, radius).view(3, -1, height * width).mean(1).T  # (h w, 3)
+        offsets[queries, 0] = (found // width - queries // width).float()
+        offsets[queries, 1] = (found % width - queries % width).float()
+        tint[queries] = (mean[queries] - mean[found]).clamp(-FARTHEST_TINT, FARTHEST_TINT)
+        return offsets.view(height, width, 2), tint.view(height, width, 3)
+
+
+def _copied(
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    step: int,
+    offsets: Tensor,
+    tint: Tensor,
+) -> np.ndarray:
+    """The pixels at (rows, columns), copied from where their blocks point; (n, 3) uint8.
+
+    Between blocks that point to different places, the copies fade into each other.
+    """
+    first = min(BLOCK // 2, *(side - 1 for side in offsets.shape[:2]))
+    cells = offsets[first::BLOCK, first::BLOCK].numpy()
+    tints = tint[first::BLOCK, first::BLOCK].numpy()
+    height, width = cells.shape[:2]
+    y, x = (((line + 0.5) / step - 0.5 - first) / BLOCK for line in (rows, columns))
+    top, left = np.floor(y).astype(int), np.floor(x).astype(int)
+    down, right = y - top, x - left
+    total = np.zeros((len(rows), 3), np.float32)
+    weights = np.zeros((len(rows), 1), np.float32)
+    for row, share_y in ((top, 1 - down), (top + 1, down)):
+        for column, share_x in ((left, 1 - right), (left + 1, right)):
+            at = (row.clip(0, height - 1), column.clip(0, width - 1))
+            offset = cells[at]
+            usable = ~np.isnan(offset[:, 0])
+            # A short fade: two textures on top of each other look soft.
+            weight = np.where(usable, (share_y * share_x) ** SHORT, 0)[:, None]
+            weight = (weight + 1e-9 * usable[:, None]).astype(np.float32)
+            moved = np.nan_to_num(offset).astype(int) * step
+            from_y = (rows + moved[:, 0]).clip(0, pixels.shape[0] - 1)
+            from_x = (columns + moved[:, 1]).clip(0, pixels.shape[1] - 1)
+            total += weight * (pixels[from_y, from_x] + np.nan_to_num(tints[at]))
+            weights += weight
+    mean = total / np.maximum(weights, 1e-12)
+    return mean.round().clip(0, 255).astype(np.uint8)
+
+
+def _patches(x: Tensor, radius: int) -> Tensor:
+    """The patch around each cell: (1, c, h, w) -> (c k, h w)."""
+    padded = F.pad(x, (radius,) * 4, mode="replicate")
+    return F.unfold(padded, 2 * radius + 1)[0]
+
+
+def _erode(mask: Tensor, radius: int) -> Tensor:
+    """Cells whose whole patch is in the mask; the picture's own edge is not."""
+    padded = F.pad(mask.float(), (radius,) * 4)[None, None]
+    return -F.max_pool2d(-padded, 2 * radius + 1, 1)[0, 0] > 0.5
+
+
+def _dilate(mask: Tensor, radius: int) -> Tensor:
+    return F.max_pool2d(mask.float()[None, None], 2 * radius + 1, 1, radius)[0, 0] > 0.5
+
+
+def _smooth(colour: Tensor, known: Tensor) -> Tensor:
+    """Known cells as they are, the others a smooth continuation: pull and push, Gortler 1996."""
+    weight = known.float()[None, None]
+    levels = [(colour * weight, weight)]
+    while max(levels[-1][1].shape[2:]) > 1:
+        parts = (F.avg_pool2d(part, 2, ceil_mode=True) for part in levels[-1])
+        levels.append((next(parts), next(parts)))
+    total, weight = levels.pop()
+    mean = total / weight.clamp(min=1e-9)
+    for total, weight in reversed(levels):
+        wider = F.interpolate(mean, size=total.shape[2:], mode="bilinear")
+        own = total / weight.clamp(min=1e-9)
+        mean = own + (wider - own) * (1 - weight.clamp(max=1))
+    return torch.where(known, colour, mean)
