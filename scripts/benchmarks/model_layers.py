@@ -108,7 +108,7 @@ def line_bend(animation: Animation) -> float:
         motion = layered(animation, picture, prompt, 0)
         for frame in list(Composite(picture, motion, 9))[8:]:
             for line in _traced(255.0 - frame[..., 0], motion, 512):
-                fit = np.polyval(np.polyfit(*line.T, 1), line[:, 0])
+                fit = np.polyval(np.polyfit(line[:, 0], line[:, 1], 1), line[:, 0])
                 worst = max(worst, float(np.sqrt(np.square(line[:, 1] - fit).mean())))
     return worst
 

@@ -10,6 +10,7 @@ SURE = 0.8  # a subject has pixels of which the model is so sure
 DOUBTFUL = (0.2, 0.8)
 MOST_DOUBT = 0.6
 LEAST_PART = 0.1  # of the largest part's area: a smaller part belongs to the background
+FRINGE = 0.015  # of the matte's side: the subject's doubtful pixels are no farther from sure ones
 LEAST_SIDE = 32  # pixels
 NARROWEST = 1 / 3  # the models see a square: a longer picture is too distorted
 GUIDE_SIDE = 320  # pixels of the guided filter's coarse copy
@@ -33,11 +34,14 @@ def subject_in(matte: np.ndarray, height: int, width: int) -> np.ndarray | None:
     doubtful = float(((matte > DOUBTFUL[0]) & (matte < DOUBTFUL[1])).mean())
     if doubtful > MOST_DOUBT * cover:
         return None
-    wide = cv2.dilate((matte > 0.1).astype(np.uint8), np.ones((3, 3), np.uint8))
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(wide)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA]
     kept = [n + 1 for n in range(count - 1) if areas[n] >= LEAST_PART * areas.max()]
-    cleaned: np.ndarray = np.where(np.isin(parts, kept), matte, 0).astype(np.float32)
+    # Hair and other fringes are doubtful, but near to what is sure.
+    side = 2 * round(FRINGE * max(matte.shape)) + 1
+    near = cv2.dilate(np.isin(parts, kept).astype(np.uint8), np.ones((side, side), np.uint8))
+    other = inside & ~np.isin(parts, kept)
+    cleaned: np.ndarray = np.where((near > 0) & ~other, matte, 0).astype(np.float32)
     return cleaned if (cleaned > 0.5).mean() >= LEAST_COVER else None
 
 
@@ -55,9 +59,7 @@ def refined(matte: np.ndarray, picture: np.ndarray) -> np.ndarray:
     slope, offset = _guided(guide, wanted)
     slope = cv2.resize(slope, (width, height), interpolation=cv2.INTER_LINEAR)
     offset = cv2.resize(offset, (width, height), interpolation=cv2.INTER_LINEAR)
-    alpha = offset
-    for channel in range(3):
-        alpha += slope[..., channel] * (picture[..., channel] * np.float32(1 / 255))
+    alpha = offset + (slope * (picture * np.float32(1 / 255))).sum(-1)
     # Far from the model's own edge, texture of the picture must not show through.
     plain = cv2.resize(matte, (width, height), interpolation=cv2.INTER_LINEAR)
     near = cv2.blur(plain, (9, 9))

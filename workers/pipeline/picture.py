@@ -51,7 +51,7 @@ def picture_in_square(picture: np.ndarray, side: int) -> Tensor:
 
     Averages areas, and mirrors the picture where it does not fill the square.
     """
-    small, pads = _place(*picture.shape[:2], side)
+    small, pads = _place(picture.shape[0], picture.shape[1], side)
     pixels = torch.tensor(picture).permute(2, 0, 1)[None].float()
     pixels = F.interpolate(pixels, small, mode="area")[0] / 127.5 - 1
     return torch.from_numpy(np.pad(pixels.numpy(), [(0, 0), *pads], mode="symmetric"))

@@ -16,10 +16,11 @@ from workers.pipeline.yuv import LEFT, subsampled, to_yuv420
 
 STEPS_PER_HALF_SIDE = 32  # a reach is rounded up to such steps, so that like clips share plates
 REFERENCE = 512  # the longest side, in pixels, that the lengths below are meant for
-RIM = 3.0  # around the subject, belongs to neither: the matte's edge is not exact to the pixel
-SURE, LEAST_ALPHA = 0.95, 0.02
-COLOUR_RADIUS = 6.0  # how far from a mixed pixel its subject's colours are looked for
-COLOUR_SLACK = 6  # levels that a mixed pixel's colour may lie beyond them
+# The matte's edge is not exact to the pixel. So the subject takes a rim along, which fades out:
+# what the background keeps of it would stay behind as an outline.
+RIM = 3.0
+SOLID = 0.3  # the rim starts where the matte falls below
+LEAST_ALPHA = 0.02
 
 
 class Reach(NamedTuple):
@@ -77,7 +78,7 @@ class Plates:
         """
         picture = _even(picture) if yuv else picture
         height, width = picture.shape[:2]
-        alpha = None if matte is None else refined(matte, picture)
+        alpha = None if matte is None else _feathered(refined(matte, picture))
         if alpha is None or not (alpha > LEAST_ALPHA).any():
             canvas = _Canvas(picture, None, ground, Reach())
             return cls(canvas.planes(canvas.background(), yuv), (), _sizes(height, width, yuv))
@@ -112,7 +113,7 @@ class _Canvas:
         outside = ~self.inside
         hole = outside.copy()
         # Beyond the background's own margins, only the subject is seen.
-        rows, columns = self.inside.any(1).nonzero()[0], self.inside.any(0).nonzero()[0]
+        rows, columns = (np.flatnonzero(self.inside.any(axis)) for axis in (1, 0))
         left, top, right, bottom = self.ground
         seen = np.zeros_like(hole)
         seen[
@@ -121,7 +122,7 @@ class _Canvas:
         ] = True
         unused = ~seen
         if self.alpha is not None:
-            covered = _grown(self.alpha > LEAST_ALPHA, RIM * self.unit)
+            covered = _grown(self.alpha > 0, 1)
             depth = cv2.distanceTransform(covered.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
             # The mixed rim, what is uncovered, and as much again as the sampling reaches.
             uncovered = depth <= self.behind + 4 * RIM * self.unit
@@ -146,7 +147,7 @@ class _Canvas:
         beyond = ~self.inside & (alpha > LEAST_ALPHA)
         if beyond.any():
             whole = fill(whole, beyond, ~self.inside & ~beyond)
-        rows, columns = ((alpha > 0).any(axis).nonzero()[0] for axis in (1, 0))
+        rows, columns = (np.flatnonzero((alpha > 0).any(axis)) for axis in (1, 0))
         top, left = (max(0, line[0] - 4) // 2 * 2 for line in (rows, columns))
         bottom, right = (line[-1] + 5 + (line[-1] + 5) % 2 for line in (rows, columns))
         crop = (slice(top, bottom), slice(left, right))
@@ -157,11 +158,10 @@ class _Canvas:
             _alphas(alpha[crop], yuv),
             strict=True,
         ):
-            colours = _unmixed(mixed, back, share, COLOUR_RADIUS * self.unit / (1 << shift))
-            samples = np.concatenate([colours, share[..., None] * 255], -1)
+            samples = np.concatenate([_unmixed(mixed, back, share), share[..., None] * 255], -1)
             planes.append(
                 Plane(
-                    np.ascontiguousarray(samples.round().clip(0, 255).astype(np.uint8)),
+                    np.ascontiguousarray(samples.round().astype(np.uint8)),
                     (self.left - left) >> shift,
                     (self.top - top) >> shift,
                     sited,
@@ -170,29 +170,23 @@ class _Canvas:
         return tuple(planes)
 
 
-def _unmixed(mixed: np.ndarray, back: np.ndarray, alpha: np.ndarray, radius: float) -> np.ndarray:
-    """The subject's share of mixed samples (h, w, C), float32: colour times alpha.
+def _unmixed(mixed: np.ndarray, back: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """The subject's share of mixed samples (h, w, C), float32: its colour times alpha.
 
-    The colour solves mixed = alpha colour + (1 - alpha) back, within the range of the subject's
-    unmixed colours nearby: a matte that is a pixel off must not carry the background along.
+    The colour is that of mixed = alpha colour + (1 - alpha) back, if there is such a colour.
     """
-    side = 2 * max(1, round(radius)) + 1
-    kernel = np.ones((side, side), np.uint8)
-    sure = (alpha > SURE)[..., None]
-    low = _channels(cv2.erode(np.where(sure, mixed, 255).astype(np.uint8), kernel), mixed)
-    high = _channels(cv2.dilate(np.where(sure, mixed, 0).astype(np.uint8), kernel), mixed)
-    none = high < low  # nothing unmixed is near
-    low = np.where(none, 0, low.astype(np.float32) - COLOUR_SLACK)
-    high = np.where(none, 255, high.astype(np.float32) + COLOUR_SLACK)
     share = alpha[..., None]
-    colour = (mixed - (1 - share) * back.astype(np.float32)) / np.maximum(share, LEAST_ALPHA)
-    unmixed: np.ndarray = share * np.clip(colour, low, high)
+    unmixed: np.ndarray = np.clip(mixed - (1 - share) * back.astype(np.float32), 0, 255 * share)
     return unmixed
 
 
-def _channels(made: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """OpenCV drops the axis of a single channel."""
-    return made.reshape(like.shape)
+def _feathered(alpha: np.ndarray) -> np.ndarray:
+    """A matte (H, W) with a rim that fades out."""
+    outside = (alpha < SOLID).astype(np.uint8)
+    away = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_5)
+    rim = max(2.0, RIM * max(alpha.shape) / REFERENCE)
+    feathered: np.ndarray = np.maximum(alpha, np.clip(1 - away / rim, 0, 1))
+    return feathered
 
 
 def _split(pixels: np.ndarray, yuv: bool) -> list[tuple[np.ndarray, int, float]]:

@@ -98,6 +98,6 @@ class Subjects:
 
 def digest(picture: np.ndarray) -> str:
     """A name for the pixels of a picture."""
-    found = hashlib.blake2b(np.ascontiguousarray(picture), digest_size=16)
+    found = hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=16)
     found.update(repr(picture.shape).encode())
     return found.hexdigest()

@@ -260,7 +260,7 @@ def test_a_yuv_frame_moves_as_an_rgb_frame_does(photo):
         luma, chroma = to_yuv420(np.ascontiguousarray(a))
         y, u, v = planes(b, 100, 200)
         assert np.abs(luma[0].numpy() - y).mean() < 1
-        assert np.abs(chroma.numpy() - np.stack([u, v])).mean() < 1
+        assert np.abs(chroma.numpy() - np.stack([u, v])).mean() < 1.5
 
 
 def test_an_odd_side_is_padded_by_one(photo):
