@@ -77,7 +77,8 @@ def _seen(cells: int, shape: tuple[int, int]) -> Tensor:
     ex, ey = extent(*shape)
     x, y = place(cells).abs().double()
     edge = 1 / cells  # of a picture narrower than a cell, the nearest ones
-    return ((x <= max(ex, edge)) & (y <= max(ey, edge))).double()
+    inside: Tensor = (x <= max(ex, edge)) & (y <= max(ey, edge))
+    return inside.double()
 
 
 def _spread(matte: Tensor) -> Tensor:

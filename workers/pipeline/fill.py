@@ -17,15 +17,19 @@ from torch import Tensor
 CELLS = 96  # of the fine level, along the longest side; the coarse one has half as many
 COARSE_ROUNDS, FINE_ROUNDS = 5, 2
 COARSE_RADIUS, FINE_RADIUS = 2, 3  # of a patch, in cells
-SEARCHES = 2  # of the neighbours' places, in each round at the fine level
 PAIRS = 4_000_000  # patches compared at a time, which bounds memory
 LEAST_KNOWN = 12  # patches; with fewer, the fill is smooth
 FADE = 0.85  # how much less a cell of the hole counts in a patch than one that is nearer to known
 BLOCK = 3  # cells along a side of what is copied from one place
 SHORT = 4  # the power of a fade between two blocks: higher is shorter
 TINT = 60.0  # grey levels by which a copied piece may be tinted, at most
-# Where a patch looks for a better neighbour: what its own neighbours found, and one cell further.
 _AROUND = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
+# Where a patch looks for a better place: (how far its neighbour is, rows, columns), 0: itself.
+_TRIES = [
+    *((2, *step) for step in _AROUND),
+    *((0, *step) for step in _AROUND[:4]),
+    *((1, *step) for step in _AROUND),
+]
 
 
 def fill(pixels: np.ndarray, hole: np.ndarray, unused: np.ndarray | None = None) -> np.ndarray:
@@ -166,32 +170,31 @@ class _Level:
         """Better places (n, 2) for the patches at `own` (n, 2), and their distances."""
         height, width = self.known.shape
         patches = _patches(self.colour, radius).T.contiguous()  # (h w, 3 k)
-        asked, weight = patches[queries], trust[queries].repeat(1, 3)
+        asked, weight = patches[queries].view(len(own), 3, -1), trust[queries]
         total = weight.sum(1)
 
         def cost(candidates: Tensor) -> Tensor:
-            there = patches[candidates[:, 0] * width + candidates[:, 1]]
-            return (weight * (asked - there).square()).sum(1) / total
+            there = patches[candidates[:, 0] * width + candidates[:, 1]].view_as(asked)
+            return ((there - asked).square().sum(1) * weight).sum(1) / total
 
         order = torch.full((height, width), -1)
         order[own[:, 0], own[:, 1]] = torch.arange(len(own))
         padded = F.pad(order, (2, 2, 2, 2), value=-1)
         best = cost(place)
-        for turn in range(SEARCHES):
-            reach = 2 - turn % 2
-            for row, column in _AROUND:
-                step = reach * torch.tensor([row, column])
+        for reach, row, column in _TRIES:
+            step = torch.tensor([row, column])
+            if reach:  # what a neighbour found
+                step = reach * step
                 beside = padded[own[:, 0] + 2 + step[0], own[:, 1] + 2 + step[1]]
-                for candidates in (
-                    torch.where((beside >= 0)[:, None], place[beside.clamp(min=0)] - step, place),
-                    place + torch.tensor([row, column]),
-                ):
-                    valid = _inside(candidates, usable)
-                    candidates = torch.where(valid[:, None], candidates, place)
-                    distance = cost(candidates)
-                    better = distance < best
-                    place = torch.where(better[:, None], candidates, place)
-                    best = torch.where(better, distance, best)
+                there = place[beside.clamp(min=0)] - step
+                candidates = torch.where((beside >= 0)[:, None], there, place)
+            else:  # one cell further
+                candidates = place + step
+            candidates = torch.where(_inside(candidates, usable)[:, None], candidates, place)
+            distance = cost(candidates)
+            better = distance < best
+            place = torch.where(better[:, None], candidates, place)
+            best = torch.where(better, distance, best)
         return place, best
 
     def _trust(self) -> Tensor:

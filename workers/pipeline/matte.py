@@ -104,10 +104,10 @@ class OnnxMatte:
         how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
         small = cv2.resize(pixels, self._size, interpolation=how).astype(np.float32)
         small /= max(float(small.max()), 1.0)
-        small = (small - np.array(self._mean, np.float32)) / np.array(self._std, np.float32)
-        feed = {self._input.name: np.ascontiguousarray(small.transpose(2, 0, 1))[None]}
+        normal = (small - np.array(self._mean, np.float32)) / np.array(self._std, np.float32)
+        feed = {self._input.name: np.ascontiguousarray(normal.transpose(2, 0, 1))[None]}
         first = self._session.get_outputs()[0].name
-        matte = np.asarray(self._session.run([first], feed)[0], np.float32)
+        matte: np.ndarray = np.asarray(self._session.run([first], feed)[0], np.float32)
         matte = matte.reshape(-1, *matte.shape[-2:])[0]
         if matte.min() < -0.01 or matte.max() > 1.01:  # some models leave out the last step
             matte = 1 / (1 + np.exp(-matte))

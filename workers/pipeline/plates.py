@@ -78,11 +78,11 @@ class Plates:
         """
         picture = _even(picture) if yuv else picture
         height, width = picture.shape[:2]
-        alpha = None if matte is None else _feathered(refined(matte, picture))
-        if alpha is None or not (alpha > LEAST_ALPHA).any():
+        core = None if matte is None else refined(matte, picture)
+        if core is None or not (core > SOLID).any():
             canvas = _Canvas(picture, None, ground, Reach())
             return cls(canvas.planes(canvas.background(), yuv), (), _sizes(height, width, yuv))
-        canvas = _Canvas(picture, alpha, ground, _where_cut(alpha, body))
+        canvas = _Canvas(picture, core, ground, _where_cut(core, body))
         behind = canvas.background()
         return cls(
             canvas.planes(behind, yuv),
@@ -94,7 +94,8 @@ class Plates:
 class _Canvas:
     """The picture with margins all round, and its alpha."""
 
-    def __init__(self, picture: np.ndarray, alpha: np.ndarray | None, ground: Reach, body: Reach):
+    def __init__(self, picture: np.ndarray, core: np.ndarray | None, ground: Reach, body: Reach):
+        """core (H, W): the subject's matte, without its rim."""
         height, width = picture.shape[:2]
         self.unit = max(height, width) / REFERENCE
         self.ground = _pixels(ground, max(height, width))
@@ -106,7 +107,8 @@ class _Canvas:
         pads = ((self.top, bottom), (self.left, right))
         self.inside = np.pad(np.ones((height, width), bool), pads)
         self.picture = np.pad(picture, (*pads, (0, 0)), mode="edge")
-        self.alpha = None if alpha is None else np.pad(alpha, pads, mode="edge")
+        self.core = None if core is None else np.pad(core, pads, mode="edge")
+        self.alpha = None if core is None else np.pad(_feathered(core), pads, mode="edge")
 
     def background(self) -> np.ndarray:
         """The canvas without the subject, as far as it is seen; RGB."""
@@ -128,7 +130,19 @@ class _Canvas:
             uncovered = depth <= self.behind + 4 * RIM * self.unit
             hole |= covered & uncovered
             unused |= covered & ~uncovered
-        return fill(self.picture, hole & ~unused, unused)
+        filled = fill(self.picture, hole & ~unused, unused)
+        if self.alpha is not None and self.core is not None:
+            # Where the rim fades out, the picture itself is the best background.
+            rim = (self.core < LEAST_ALPHA) & hole & self.inside
+            own = np.square(1 - self.alpha[rim])[:, None]
+            filled[rim] = (own * self.picture[rim] + (1 - own) * filled[rim]).round()
+            # A background that leaves the subject a colour: else layers at rest would not give the
+            # picture again.
+            mixed = (self.alpha > 0) & (self.alpha < 0.98) & self.inside
+            share, seen_there = self.alpha[mixed][:, None], self.picture[mixed].astype(np.float32)
+            low, high = (seen_there - 255 * share) / (1 - share), seen_there / (1 - share)
+            filled[mixed] = np.clip(filled[mixed], low, high).round().clip(0, 255)
+        return filled
 
     def planes(self, pixels: np.ndarray, yuv: bool) -> tuple[Plane, ...]:
         return tuple(
