@@ -41,7 +41,7 @@ shed_submits = Counter(
 )
 places_refused = Counter(
     "stillmotion_places_refused_total",
-    "Requests that found no place to wait for a job, or for their body.",
+    "Requests refused: no place to wait for a job or a body; too many submits under way.",
     ["kind"],
 )
 eta_error = Histogram(

@@ -115,6 +115,10 @@ class PromptUnderstood(ApiModel):
     excluded: list[str]  # motions that the prompt refuses
     ignored: list[str]  # words without effect
     ambient: bool  # the prompt asks for no known motion
+    # The rest is missing in what an older server says.
+    target: str | None = None  # what alone the object motion moves: "subject" or "background"
+    unsupported: list[str] = []  # what it asks for that no motion model makes, such as "blink"
+    hint: str | None = None  # a sentence that says so
 
 
 class Job(ApiModel):

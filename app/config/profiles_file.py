@@ -4,6 +4,7 @@
     engine = "motion"          # the folder in workers/engines that renders it
     network = "student"        # in the model directory; omit it if the engine has no model
     grammar = "motion-words"   # how prompts are read; omit it if the engine takes free text
+    targets = false            # whether a prompt may name what is moved: subject or background
     licence = "Apache-2.0"
     steps = 4
     passes = 1                 # forward passes of the denoiser per step
@@ -44,6 +45,7 @@ class _Profile(Table):
     engine: Engine
     network: str = ""
     grammar: GrammarName | None = None
+    targets: bool = False
     licence: Annotated[str, Field(min_length=1)]
     steps: Count
     passes: Annotated[int, Field(ge=0)]

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from app.config.profiles_file import PROFILES
+from app.domain.job.profiles import Profile
 from app.domain.prompt.reading import understand
+from app.domain.prompt.wishes import hint
 from app.public.job import (
     Attempt,
     Job,
@@ -87,15 +89,26 @@ def present_job(
 def present_understood(model: str, prompt: str) -> PromptUnderstood | None:
     """What a model understands of a prompt. None if it takes free text, or is gone by now."""
     profile = PROFILES.get(model)
-    understood = None if profile is None else understand(profile.grammar, prompt)
+    return None if profile is None else understood_by(profile, prompt)
+
+
+def understood_by(profile: Profile, prompt: str) -> PromptUnderstood | None:
+    """What a profile's engine understands of a prompt. None if it takes free text."""
+    understood = understand(profile.grammar, prompt)
     if understood is None:
         return None
+    ignored = understood.ignored
+    if profile.targets:  # otherwise these words have no effect either
+        ignored = tuple(word for word in ignored if word not in understood.target_words)
     return PromptUnderstood(
         camera=understood.camera,
         object=understood.object,
         strength=understood.strength,
+        target=understood.target if profile.targets else None,
         excluded=list(understood.excluded),
-        ignored=list(understood.ignored),
+        unsupported=list(understood.unsupported),
+        hint=hint(understood.unsupported),
+        ignored=list(ignored),
         ambient=understood.ambient,
     )
 

@@ -102,7 +102,7 @@ def test_every_example_is_run_or_has_a_reason_not_to_be():
 
 def test_what_a_prompt_says():
     """The prompt stands above the block, in the text."""
-    understood = present_understood("motion-small", "the helmet gently sways, pan left")
+    understood = present_understood("motion-small", "the helmet gently sways, pan left, she blinks")
     assert json.loads(UNDERSTOOD) == understood.model_dump(mode="json")
 
 

@@ -51,11 +51,21 @@ def test_a_file_declares_every_field(write):
 
 
 def test_only_a_profile_that_names_a_grammar_has_one(write):
-    assert PROFILES["motion-small"].grammar is Grammar.MOTION_WORDS
-    assert PROFILES["motion-small-teacher"].grammar is Grammar.MOTION_WORDS
+    assert PROFILES["motion-small"].grammar is Grammar.LAYERED_MOTION_WORDS
+    assert PROFILES["motion-small-teacher"].grammar is Grammar.LAYERED_MOTION_WORDS
     assert PROFILES["noop"].grammar is None
     free = profiles_file.read(write(WHOLE.replace('grammar = "motion-words"\n', "")))
     assert free.grammar is None
+
+
+def test_a_profile_may_move_what_a_prompt_names(write):
+    assert PROFILES["motion-small"].targets and not PROFILES["noop"].targets
+    layered = WHOLE.replace('"motion-words"', '"layered-motion-words"\ntargets = true')
+    profile = profiles_file.read(write(layered))
+    assert (profile.grammar, profile.targets) == (Grammar.LAYERED_MOTION_WORDS, True)
+    free = WHOLE.replace('grammar = "motion-words"', "targets = true")
+    with pytest.raises(ProfilesFileError, match="targets needs a grammar"):
+        profiles_file.read(write(free))
 
 
 def test_an_engine_without_a_model_needs_no_network(write):
@@ -73,6 +83,7 @@ def test_an_engine_without_a_model_needs_no_network(write):
         ('"motion-small"', '"Motion Small"', "name", "name must match pattern"),
         ('engine = "motion"', 'engine = "../evil"', "engine", "engine must match pattern"),
         ('"motion-words"', '"magic"', "grammar", "grammar must be 'motion-words'"),
+        ('"motion-words"', '"layered-motion-words"', "grammar", "needs targets = true"),
         ('"Apache-2.0"', '""', "licence", "licence must have at least 1 character"),
         ("max_fps = 30", "max_fps = 7", "max_fps", "max_fps must be at least min_fps, 8"),
         ("default_size = 512", "default_size = 9", "default_size", "must be 64 to 1024"),

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.pipeline.asked import Asked
+from workers.pipeline.asked import Asked, without_target
 from workers.pipeline.attention import share_context
 from workers.pipeline.compile import build_graph
 from workers.pipeline.composite import Composite
@@ -224,7 +224,7 @@ class Animation:
         Raises NumericalError if values are not finite even in fp32.
         """
         picture = picture_in_square(image, self.config.network.picture)[None]
-        tokens = self.tokenise(prompt)
+        tokens = self.tokenise(without_target(prompt))
         if not tokens.any():
             tokens = self.tokenise(DEFAULT_PROMPT)
         noise = self.noise.draw(1, torch.Generator().manual_seed(seed % 2**63))

@@ -37,6 +37,7 @@ OBJECT = {
 }
 # Motions that something without an outline can make, such as water, foliage or smoke.
 SOFT = frozenset({"ripple", "sway", "drift left", "drift right"})
+SUBJECT, BACKGROUND = TARGETS = ("subject", "background")
 AMOUNT = {"gently ": 0.6, "slow ": 0.6, "strongly ": 1.5}
 
 
@@ -47,10 +48,11 @@ class Asked:
     camera: str = STILL
     object: str = STILL
     amount: float = 1.0
+    target: str | None = None  # SUBJECT or BACKGROUND: what the object motion is to move
 
     @classmethod
     def read(cls, prompt: str) -> Self | None:
-        """Read a prompt in plain words: "gently sway, pan left".
+        """Read a prompt in plain words: "gently sway, pan left", "subject sway".
 
         None for anything else: how a prompt in free words is meant, only the network knows.
         """
@@ -60,13 +62,24 @@ class Asked:
                 words, amount = words.removeprefix(adverb), factor
         made = cls(amount=amount)
         for part in words.split(", "):
+            target, _, motion = part.partition(" ")
             if part in CAMERA:
                 made = replace(made, camera=part)
             elif part in OBJECT:
                 made = replace(made, object=part)
+            elif target in TARGETS and motion in OBJECT:
+                made = replace(made, object=motion, target=target)
             else:
                 return None
         return made
+
+
+def without_target(prompt: str) -> str:
+    """The prompt as a network of one sheet knows it: it has no words for what moves."""
+    asked = Asked.read(prompt)
+    if asked is None or asked.target is None:
+        return prompt
+    return prompt.lower().replace(f"{asked.target} {asked.object}", asked.object)
 
 
 def ramp(times: int) -> Tensor:

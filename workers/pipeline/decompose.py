@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workers.pipeline.asked import (
+    BACKGROUND,
     CAMERA,
     OBJECT,
     SOFT,
     STILL,
+    SUBJECT,
     Asked,
     object_course,
     ramp,
@@ -161,7 +163,7 @@ def _object_path(rest: Tensor, subject: Tensor, asked: Asked, shape: tuple[int, 
     """The asked motion of the subject as a body, relative to the background, (T, 2, 3)."""
     times = rest.shape[1]
     still = torch.zeros(times, 2, 3, dtype=torch.float64)
-    if asked.object in (STILL, "ripple") or not subject.any():
+    if asked.object in (STILL, "ripple") or not subject.any() or asked.target == BACKGROUND:
         return still
     shape_of_motion = body_motion(asked.object, subject, shape)  # (2, 3), at normal strength
     along = displaced(shape_of_motion[None], rest.shape[-1])  # (2, 1, g, g)
@@ -218,7 +220,8 @@ def _soft(rest: Tensor, subject: Tensor, asked: Asked | None) -> Tensor:
     Only the layer that was asked to, only where the network moves it, and zero elsewhere.
     """
     soft = torch.zeros(2, *rest.shape, dtype=torch.float64)
-    if asked is not None and asked.object != "ripple" and subject.any():
+    target = None if asked is None else asked.target
+    if asked is not None and asked.object != "ripple" and subject.any() and target != BACKGROUND:
         return soft  # the subject moves, as a body
     length = rest.square().sum(0).mean(0).sqrt()  # (g, g), over time
     outside = 1 - _spread(subject)
@@ -226,7 +229,8 @@ def _soft(rest: Tensor, subject: Tensor, asked: Asked | None) -> Tensor:
         (length * weight).sum() / weight.sum().clamp(min=1e-9) for weight in (subject, outside)
     )
     # Water is far more often behind a subject than on it.
-    layer = 1 if subject.any() and off < 0.5 * on else 0
+    found = off < 0.5 * on if target is None else target == SUBJECT
+    layer = 1 if subject.any() and found else 0
     weight = subject if layer else outside
     strongest = (length * weight).flatten().topk(max(1, weight.numel() // 20)).values.mean()
     if strongest <= 0:

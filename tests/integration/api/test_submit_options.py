@@ -107,9 +107,10 @@ def test_a_dry_run_says_what_of_the_prompt_would_count(api, photo):
         data = {"image": (io.BytesIO(photo), "a.jpg"), **fields}
         return api.post("/v1/jobs?dry_run=1", data=data).get_json()["prompt_understood"]
 
-    found = understood(prompt="the bird flies, zoom out", model="motion-small")
+    found = understood(prompt="la mujer sonríe, zoom hacia atrás, asdf", model="motion-small")
     assert (found["camera"], found["object"], found["ambient"]) == ("zoom out", None, False)
-    assert found["ignored"] == ["bird", "flies"]
+    assert (found["unsupported"], found["ignored"]) == (["smile"], ["asdf"])
+    assert found["hint"] == "This model cannot make faces smile or cry."
     assert understood(prompt="zoom out", model="noop") is None
 
 

@@ -7,7 +7,7 @@ from skimage import data
 
 from tests.support.layered import TIMES, affine, affine_clip
 from workers.pipeline.animation import AMBIENT, Animation
-from workers.pipeline.asked import CAMERA, OBJECT, Asked
+from workers.pipeline.asked import CAMERA, OBJECT, Asked, without_target
 from workers.pipeline.decompose import PARALLAX, decompose
 from workers.pipeline.grid import extent, grid_weights, place
 from workers.pipeline.layers import LEAST_AREA, LayeredMotion, displaced, maps, zoom_of
@@ -203,3 +203,17 @@ def test_ambient_motion_is_a_mild_zoom_and_bends_nothing(shipped):
         motion = decompose(sheet, torch.zeros(16, 16), AMBIENT, photo.shape[:2])
         assert 1.04 < zoom_of(motion.camera) < 1.12
         assert not motion.soft.any()
+
+
+def test_a_named_target_is_what_moves():
+    sheet, matte = scene_and_matte(3, "still", "ripple")
+    on, off = (
+        decompose(sheet, matte, Asked.read(f"{target} ripple"))
+        for target in ("subject", "background")
+    )
+    assert on.soft[1].any() and not on.soft[0].any()
+    assert not off.soft[1].any()
+    clouds = decompose(sheet, matte, Asked.read("background drift left"))
+    assert not clouds.body.any(), "the subject stays where it is"
+    assert without_target("gently subject sway, pan left") == "gently sway, pan left"
+    assert without_target("waves crash") == "waves crash"
