@@ -6,9 +6,10 @@ import numpy as np
 # What a subject covers of the picture. Less is a speck; more leaves no background to move against.
 LEAST_COVER, MOST_COVER = 0.004, 0.8
 SURE = 0.8  # a subject has pixels of which the model is so sure
-# Pixels of which the model is not sure, for each one that it takes for the subject.
+# Of how much the model may be unsure: a share of the subject, and of the picture (thin subjects are
+# all edge).
 DOUBTFUL = (0.2, 0.8)
-MOST_DOUBT = 0.6
+MOST_DOUBT, EDGE_DOUBT = 0.25, 0.006
 LEAST_PART = 0.1  # of the largest part's area: a smaller part belongs to the background
 FRINGE = 0.015  # of the matte's side: the subject's doubtful pixels are no farther from sure ones
 LEAST_SIDE = 32  # pixels
@@ -32,7 +33,7 @@ def subject_in(matte: np.ndarray, height: int, width: int) -> np.ndarray | None:
     if not LEAST_COVER <= cover <= MOST_COVER or float(matte.max()) < SURE:
         return None
     doubtful = float(((matte > DOUBTFUL[0]) & (matte < DOUBTFUL[1])).mean())
-    if doubtful > MOST_DOUBT * cover:
+    if doubtful > MOST_DOUBT * cover + EDGE_DOUBT:
         return None
     count, parts, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA]

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.pipeline.asked import Asked, without_target
+from workers.pipeline.asked import STILL, Asked, without_target
 from workers.pipeline.attention import share_context
 from workers.pipeline.compile import build_graph
 from workers.pipeline.composite import Composite
@@ -197,7 +197,11 @@ class Animation:
         else:
             covered = matte_in_square(matte, height, width, cells)
         asked = Asked.read(prompt) if self.tokenise(prompt).any() else AMBIENT
-        motion = decompose(sheet, covered, asked, (height, width)).scaled(strength)
+        motion = decompose(sheet, covered, asked, (height, width))
+        if motion.rests and asked is not None and asked.object != STILL:
+            # Nothing in this picture can move as asked; a still clip would look like a fault.
+            motion = decompose(sheet, covered, AMBIENT, (height, width))
+        motion = motion.scaled(strength)
         plates = partial(self.subjects.plates, digest(picture.pixels), matte=matte)
         return Composite(
             picture,

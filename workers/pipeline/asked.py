@@ -35,8 +35,10 @@ OBJECT = {
     "drift left": 0.2,
     "drift right": 0.2,
 }
-# Motions that something without an outline can make, such as water, foliage or smoke.
-SOFT = frozenset({"ripple", "sway", "drift left", "drift right"})
+# Motions of things without an outline: water and foliage; and those that clouds and smoke make, if
+# the background is what was asked to move.
+SOFT = frozenset({"ripple", "sway"})
+SOFT_BACKGROUND = SOFT | {"drift left", "drift right"}
 SUBJECT, BACKGROUND = TARGETS = ("subject", "background")
 AMOUNT = {"gently ": 0.6, "slow ": 0.6, "strongly ": 1.5}
 

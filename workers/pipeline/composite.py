@@ -89,12 +89,12 @@ class Composite:
         # The picture itself, bit for bit: sampling at rest might round.
         yield self._joined(self.first)
         for frame in range(1, len(self.camera)):
-            rests = not any(part.any() for part in self._parts(frame))
+            now = slice(frame, frame + 1)
+            motion = self.motion
+            rests = LayeredMotion(
+                motion.camera[now], motion.body[now], motion.soft[:, :, now]
+            ).rests
             yield self._joined(self.first if rests else self._frame(frame))
-
-    def _parts(self, frame: int) -> tuple[Tensor, Tensor, Tensor]:
-        motion = self.motion
-        return motion.camera[frame], motion.body[frame], motion.soft[:, :, frame]
 
     def _frame(self, frame: int) -> list[np.ndarray]:
         planes = []

@@ -15,6 +15,7 @@ from workers.pipeline.asked import (
     CAMERA,
     OBJECT,
     SOFT,
+    SOFT_BACKGROUND,
     STILL,
     SUBJECT,
     Asked,
@@ -69,7 +70,7 @@ def decompose(
         relative = _object_path(rest, subject, asked, shape)
     body = camera + relative + PARALLAX * _moving(camera)
     soft = torch.zeros(2, *field.shape)
-    if asked is None or asked.object in SOFT:
+    if asked is None or asked.object in (SOFT_BACKGROUND if asked.target == BACKGROUND else SOFT):
         soft = _soft(rest, subject, asked)
     return LayeredMotion(camera.float(), body.float(), soft.float())
 

@@ -42,6 +42,10 @@ class LayeredMotion:
     def cells(self) -> int:
         return self.soft.shape[-1]
 
+    @property
+    def rests(self) -> bool:
+        return not any(part.any() for part in (self.camera, self.body, self.soft))
+
     def scaled(self, strength: float) -> "LayeredMotion":
         """All motion multiplied."""
         return LayeredMotion(strength * self.camera, strength * self.body, strength * self.soft)

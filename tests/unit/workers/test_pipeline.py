@@ -359,6 +359,17 @@ def test_an_unknown_dtype_is_refused():
         Animation.load(dtype="fp8")
 
 
+def test_a_picture_without_a_subject_still_moves_a_little(shipped):
+    bricks = np.repeat(data.brick()[::4, ::4, None], 3, 2)
+    assert shipped.subjects.find(bricks) is None
+    spun, ambient = (clip(shipped, bricks, prompt) for prompt in ("subject spin", ""))
+    assert (
+        np.abs(spun[-1].astype(int) - ambient[-1]).mean()
+        < 1
+        < np.abs(spun[-1].astype(int) - bricks).mean()
+    )
+
+
 def test_the_shipped_model_is_small_and_says_what_it_is(shipped):
     assert sum(file.stat().st_size for file in SHIPPED.glob("*.safetensors")) <= 25_000_000
     assert shipped.version
