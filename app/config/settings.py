@@ -40,6 +40,9 @@ class ModelSettings(BaseSettings):
     model_dtype: Literal["auto", "bf16", "fp32"] = "auto"
     # How a worker runs the network. See workers/pipeline/compile.py.
     model_graph: Literal["eager", "torchscript", "compile"] = "torchscript"
+    # What finds a picture's subject: u2netp (packaged), another of rembg's names, an ONNX file with
+    # or without "#sha256=..." behind it, or none. See workers/pipeline/matte.py.
+    matte_model: str = "u2netp"
     # Denoising steps of new jobs for MODEL_PROFILE; 0 takes the profile's own number. The student
     # is distilled for that number; others are for the teacher, which ran 32 steps when distilled.
     model_steps: Annotated[int, Field(ge=0, le=32)] = 0

@@ -16,6 +16,7 @@ from workers.engines.registry import load_engine
 
 SHIPPED = sorted(ENGINES.glob("*/profiles/*.toml"))
 WHOLE = (ENGINES / "motion/profiles/motion-small.toml").read_text()
+WHOLE = WHOLE.replace('"layered-motion-words"\ntargets = true', '"motion-words"')
 
 
 @pytest.fixture
@@ -51,15 +52,15 @@ def test_a_file_declares_every_field(write):
 
 
 def test_only_a_profile_that_names_a_grammar_has_one(write):
-    assert PROFILES["motion-small"].grammar is Grammar.MOTION_WORDS
-    assert PROFILES["motion-small-teacher"].grammar is Grammar.MOTION_WORDS
+    assert PROFILES["motion-small"].grammar is Grammar.LAYERED_MOTION_WORDS
+    assert PROFILES["motion-small-teacher"].grammar is Grammar.LAYERED_MOTION_WORDS
     assert PROFILES["noop"].grammar is None
     free = profiles_file.read(write(WHOLE.replace('grammar = "motion-words"\n', "")))
     assert free.grammar is None
 
 
 def test_a_profile_may_move_what_a_prompt_names(write):
-    assert not PROFILES["motion-small"].targets
+    assert PROFILES["motion-small"].targets and not PROFILES["noop"].targets
     layered = WHOLE.replace('"motion-words"', '"layered-motion-words"\ntargets = true')
     profile = profiles_file.read(write(layered))
     assert (profile.grammar, profile.targets) == (Grammar.LAYERED_MOTION_WORDS, True)

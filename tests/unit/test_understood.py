@@ -10,7 +10,9 @@ from app.public.present import understood_by
 from stillmotion.cli.understood import line_of
 from stillmotion.models import PromptUnderstood
 
-SHEET = PROFILES["motion-small"]
+SHEET = replace(
+    PROFILES["motion-small"], targets=False, grammar=Grammar.MOTION_WORDS
+)  # like a model that moves everything
 LAYERS = replace(SHEET, targets=True)
 TRAINED_WITH_LAYERS = replace(LAYERS, grammar=Grammar.LAYERED_MOTION_WORDS)
 

@@ -9,7 +9,6 @@ import torch
 from PIL import Image, ImageDraw
 
 from workers.pipeline.animation import Animation
-from workers.pipeline.borders import keep_inside
 from workers.pipeline.grid import extent
 
 SIDE = 256
@@ -70,9 +69,8 @@ def contact_sheets(animation: Animation, out: Path, count: int | None) -> list[s
 
 
 def no_reference(motion: torch.Tensor, height: int, width: int) -> dict[str, float]:
-    """Figures of one motion, (2, T, g, g) in half sides, on a picture of this shape."""
-    path = torch.cat([torch.zeros_like(motion[:, :1]), motion], 1)
-    u = keep_inside(path, height, width).numpy()  # (2, T + 1, g, g)
+    """Figures of one denoised motion, (2, T, g, g) in half sides, on a picture of this shape."""
+    u = torch.cat([torch.zeros_like(motion[:, :1]), motion], 1).numpy()  # (2, T + 1, g, g)
     cell = 2 / u.shape[-1]
     du_dx, dv_dy = np.diff(u[0], axis=2) / cell, np.diff(u[1], axis=1) / cell
     stretch = [d - d.mean((1, 2), keepdims=True) for d in (du_dx, dv_dy)]
