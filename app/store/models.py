@@ -14,7 +14,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     SmallInteger,
-    desc,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -290,12 +289,12 @@ class JobRow(Base):
             "ix_jobs_failed", "finished_at", postgresql_where=text("state IN ('expired', 'failed')")
         ),
         # Listing one owner's jobs, newest first: ids grow with time.
-        Index("ix_jobs_kept", "owner_id", desc("id"), postgresql_where=text("purged_at IS NULL")),
+        Index("ix_jobs_kept", "owner_id", "id", postgresql_where=text("purged_at IS NULL")),
         Index(
             "ix_jobs_owner_state",
             "owner_id",
             "state",
-            desc("id"),
+            "id",
             postgresql_where=text("purged_at IS NULL"),
         ),
         # Housekeeping: tombstones to delete, and ended jobs without a date to expire at.

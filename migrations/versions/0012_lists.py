@@ -15,8 +15,8 @@ revision = "0012"
 down_revision = "0011"
 
 INDEXES = {
-    "ix_jobs_kept": "(owner_id, id DESC) WHERE purged_at IS NULL",
-    "ix_jobs_owner_state": "(owner_id, state, id DESC) WHERE purged_at IS NULL",
+    "ix_jobs_kept": "(owner_id, id) WHERE purged_at IS NULL",
+    "ix_jobs_owner_state": "(owner_id, state, id) WHERE purged_at IS NULL",
 }
 OLD_INDEXES = {"ix_jobs_owner": "(owner_id, id DESC)"}
 # Strings only: nothing else can be asked for. app/store/job/labels.py computes the same digest.

@@ -26,7 +26,7 @@ FINISHED = f"""
             n, 48, 24, 512, 8, 'inputs/' || id || '.jpg', 'us-east', 'ring', 'us-east',
             at + interval '15 min', 1, 1, 'us-east', at + interval '1 s', at + interval '1 s',
             at + interval '4 s', 'outputs/' || id || '/1-0123456789abcdef.mp4', 400000,
-            at + interval '4 s' + make_interval(secs => 2592000),
+            at + interval '4 s' + make_interval(days => 365),
             CASE WHEN %(purged)s THEN now() END,
             CASE
                 WHEN %(purged)s THEN '{{}}'

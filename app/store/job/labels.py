@@ -23,8 +23,9 @@ _COUNT = text(
 )
 _WALK = """
     SELECT job_id FROM job_labels
-    WHERE owner_id = :owner AND label = :label AND job_id > :above AND job_id < :below
-    ORDER BY job_id {order} LIMIT :limit
+    WHERE (owner_id, label, job_id) > (:owner, :label, :above)
+      AND (owner_id, label, job_id) < (:owner, :label, :below)
+    ORDER BY owner_id {order}, label {order}, job_id {order} LIMIT :limit
 """
 _NEWEST_FIRST, _OLDEST_FIRST = (text(_WALK.format(order=order)) for order in ("DESC", "ASC"))
 LOWEST, HIGHEST = UUID(int=0), UUID(int=2**128 - 1)

@@ -6,7 +6,20 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, Uuid, and_, any_, bindparam, func, or_, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Uuid,
+    and_,
+    any_,
+    bindparam,
+    func,
+    or_,
+    select,
+    text,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.domain.job.state import first_id
@@ -42,21 +55,32 @@ def page(
     Plan: ix_jobs_kept, or with a state ix_jobs_owner_state; with labels that fewer jobs have than
     the state, pk_job_labels. None of them holds tombstones.
     """
-    query = select(jobs).where(jobs.c.owner_id == owner_id, KEPT)
+    query = select(jobs).where(KEPT)
     if only.created_from is not None:
         query = query.where(jobs.c.created_at >= only.created_from)
     if only.created_before is not None:
         query = query.where(jobs.c.created_at < only.created_before)
-    if only.state is not None:
-        query = query.where(jobs.c.state == only.state)
     between = _bounds(only, newest_first)
     if only.labels:
         query = query.where(jobs.c.metadata.contains(dict(only.labels)))
         if only.state is None or not _few(tx, owner_id, only.state):
             label = labels.rarest(tx, owner_id, only.labels)
+            query = query.where(jobs.c.owner_id == owner_id)
+            if only.state is not None:
+                query = query.where(jobs.c.state == only.state)
             return _page_by_label(tx, owner_id, query, label, between, limit, newest_first)
-    query = query.where(jobs.c.id > between.above, jobs.c.id < between.below)
-    query = query.order_by(jobs.c.id.desc() if newest_first else jobs.c.id).limit(limit)
+    # All columns of the index, compared as rows and named in the order: for `owner_id = ...` and
+    # the order of ids, the planner may walk the primary key through everybody's jobs.
+    columns: list[ColumnElement[Any]] = [jobs.c.owner_id, jobs.c.id]
+    first: list[object] = [owner_id]
+    if only.state is not None:
+        columns.insert(1, jobs.c.state)
+        first.append(only.state)
+    query = query.where(
+        tuple_(*columns) > tuple_(*first, between.above, types=[c.type for c in columns]),
+        tuple_(*columns) < tuple_(*first, between.below, types=[c.type for c in columns]),
+    )
+    query = query.order_by(*(c.desc() if newest_first else c for c in columns)).limit(limit)
     return [JobRecord(*row) for row in tx.execute(query)]
 
 
@@ -75,15 +99,17 @@ def _bounds(only: Filter, newest_first: bool) -> Between:
 _COUNT_FEW = text(
     """
     SELECT count(*) FROM (
-        SELECT FROM jobs WHERE owner_id = :owner AND state = :state AND purged_at IS NULL
-        LIMIT :most) AS counted
+        SELECT FROM jobs
+        WHERE (owner_id, state, id) > (:owner, :state, :lowest)
+          AND (owner_id, state, id) < (:owner, :state, :highest) AND purged_at IS NULL
+        ORDER BY owner_id, state, id LIMIT :most) AS counted
     """
 )
 
 
 def _few(tx: Connection, owner_id: UUID, state: str) -> bool:
     """Whether an owner has few jobs in a state."""
-    values = {"owner": owner_id, "state": state, "most": FEW}
+    values = {"owner": owner_id, "state": state, "most": FEW, "lowest": LOWEST, "highest": HIGHEST}
     return int(tx.execute(_COUNT_FEW, values).scalar_one()) < FEW
 
 
