@@ -14,8 +14,11 @@ from tests.support.fleet import fleet as make_fleet
 pytest.importorskip("transformers")
 from tests.support.toys import TOYS
 
+pytestmark = pytest.mark.timeout(600)
+
 AT_A_TIME = 2  # workers: most of their time is the import of the libraries
 QUICK = ("wan22", "svd")
+PATIENCE_S = 200.0  # for a machine that does a dozen other things
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +26,13 @@ def models(tmp_path_factory):
     """A directory of profiles and checkpoints, as an operator has it."""
     folder = tmp_path_factory.mktemp("models")
     for toy in TOYS.values():
-        toy.save(folder)
         toy.profile(folder)
     return folder
+
+
+def save(models, name):
+    if not (models / name).exists():
+        TOYS[name].save(models)
 
 
 @pytest.fixture
@@ -54,8 +61,10 @@ def serve(service, api_key, names, photo):
             sent = client.post("/v1/jobs", files={"image": ("a.jpg", photo)}, data=given)
             assert sent.status_code == 202, sent.text
             waiting[name] = sent.json()["urls"]["self"]
+        for name in names:
+            save(fleet.settings.model_profiles, name)
         workers = [fleet.worker(model_profile=name) for name in names]
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENCE_S
         jobs = {}
         while waiting:
             assert time.monotonic() < deadline, [worker.log[-3:] for worker in workers]
@@ -98,7 +107,7 @@ def test_all_families_from_submit_to_mp4_in_a_minute(service, api_key, photo):
         assert_served(service, api_key, batch, photo)
     took_s = time.monotonic() - start
     print(f"chain_s_all_families={took_s:.1f} for {len(TOYS)}")
-    assert took_s < 180  # 60 on two idle cores
+    assert took_s < 3 * 60  # a minute on two idle cores
 
 
 def test_models_show_what_they_serve_and_the_rest_is_refused(service, api_key, photo):
