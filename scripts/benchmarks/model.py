@@ -41,7 +41,7 @@ PHOTO = ROOT / "scripts/assets/cat.jpg"
 CACHE = ROOT / "build/eval-cache"
 PLOTS = ROOT / "docs/model"
 SIZE, FRAMES, FPS = 512, 48, 24
-PROMPT = "the cat breathes, slow zoom in"
+PROMPT = "gently subject pulse, zoom in"  # plain words for: the cat breathes, slow zoom in
 
 
 def run(*, quick: bool) -> list[Figure]:

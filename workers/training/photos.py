@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from app.domain.prompt.reading import Grammar, understand
 from workers.pipeline.animation import Animation
 from workers.pipeline.grid import extent
 
@@ -57,7 +58,9 @@ def contact_sheets(animation: Animation, out: Path, count: int | None) -> list[s
         picture = load(name)
         motion = animation.denoise(picture, prompt, 0, animation.sampling.steps)
         figures.append(no_reference(motion, *picture.shape[:2]))
-        frames = list(animation.animate(picture, prompt, seed=0, frames=FRAMES))
+        plain = understand(Grammar.LAYERED_MOTION_WORDS, prompt)
+        words = prompt if plain is None else plain.plain
+        frames = list(animation.animate(picture, words, seed=0, frames=FRAMES))
         chosen = [frames[round(share * (FRAMES - 1))] for share in SHARES]
         rows.append(_row(chosen, f"{name}: {prompt or '(no prompt)'}"))
     out.mkdir(parents=True, exist_ok=True)
