@@ -95,6 +95,7 @@ def assert_served(service, api_key, names, photo):
             assert stream.frames == 9 and (stream.width, stream.height) == (64, 64)
 
 
+@pytest.mark.slow
 def test_two_families_from_submit_to_mp4(service, api_key, photo):
     assert_served(service, api_key, QUICK, photo)
 

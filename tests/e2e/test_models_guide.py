@@ -93,7 +93,7 @@ def test_from_a_folder_to_a_checked_model(clone):
     with profile.open("a") as file:  # as the guide says
         file.write("\n" + sums)
     # A first frame that is the picture needs a VAE that has been trained.
-    done = shell(WARM, clone)
+    done = shell(WARM, clone, MODEL_PROFILES="models")  # exported above
     assert f"{NAME}: loaded in" in done.stdout
     assert "FAIL  64x64, 9 frames: first frame" in done.stdout
     assert "ok    the same seed, again: the same clip" in done.stdout
@@ -102,7 +102,7 @@ def test_from_a_folder_to_a_checked_model(clone):
     assert done.returncode == 1, done.stderr
     weights = clone / "models/wan22-ti2v/vae/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
-    refused = shell(WARM, clone)
+    refused = shell(WARM, clone, MODEL_PROFILES="models")
     assert refused.returncode == 78
     assert "is not the file of the profile: its SHA-256 differs" in refused.stderr
 
