@@ -127,7 +127,9 @@ def _traced(dark: np.ndarray, motion: LayeredMotion, side: int) -> list[np.ndarr
             y = (row + 0.5) / 256 - 1
             share = (y - ends[0, 1]) / (ends[1, 1] - ends[0, 1])
             near = round((ends[0, 0] + share * (ends[1, 0] - ends[0, 0]) + 1) * 256 - 0.5)
-            if 12 <= near < side - 12:
+            # Beyond the picture, lines are made of its patches.
+            shown = back @ ((near + 0.5) / 256 - 1, y, 1)
+            if 12 <= near < side - 12 and np.abs(shown).max() < 0.94:
                 weight = np.maximum(dark[row, near - 8 : near + 9] - 40, 0)
                 if weight.sum() > 50:
                     points.append((row, near - 8 + (weight * np.arange(17)).sum() / weight.sum()))
@@ -148,7 +150,8 @@ def background_drift(animation: Animation) -> float:
 
 
 def loop_jump(animation: Animation) -> float:
-    """The change of velocity from the last frame of a loop to its first, pixels per frame."""
+    """How much more the velocity changes where a loop closes than anywhere else, in pixels of 512
+    per frame."""
     worst = 0.0
     picture = photos.load("coffee.png")
     for prompt in (*CAMERAS, *BODIES, "ripple"):
@@ -156,9 +159,9 @@ def loop_jump(animation: Animation) -> float:
         clip = Composite(picture, motion, FRAMES, loop=True)
         for layer in (0, 1):
             u = displacement(clip.motion, layer, picture.shape, 9) * PX
-            around = torch.cat([u[:, -2:], u[:, :2]], 1)  # ... n-2, n-1, 0, 1
-            change = around.diff(n=2, dim=1).norm(dim=0)
-            worst = max(worst, float(change.max()))
+            around = torch.cat([u, u[:, :2]], 1)
+            change = around.diff(n=2, dim=1).norm(dim=0).amax((1, 2))
+            worst = max(worst, float(change[-2:].max() - change[:-2].max()))
     return worst
 
 
