@@ -11,12 +11,12 @@ from flask import current_app
 
 from app import safety
 from app.api.process.admission import Admission
-from app.api.process.backlog import Backlog
 from app.api.process.byte_budget import ByteBudget
 from app.api.process.forecast import Forecaster
 from app.api.process.gate import Gate
 from app.api.process.hub import Hub
 from app.api.process.key_cache import KeyCache
+from app.api.process.overload import OverloadControl
 from app.broker import progress
 from app.broker.claims import Claims, PoolState
 from app.broker.connections import JOB_QUEUED, WEBHOOK_DUE, RegionRedis, send_wake
@@ -62,7 +62,7 @@ class Services:
         self.links = Links.of(settings, self.objects, self.clock)
         self.safety = safety.load(settings.safety_check)
         self.gate = Gate(settings.api_threads, settings.api_waiters, settings.api_receivers)
-        self.backlog = Backlog()
+        self.overload = OverloadControl()
         self.hub = Hub(self.store, self.redis, self.clock)
         self._resting: dict[str, float] = {}
 

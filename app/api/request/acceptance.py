@@ -53,7 +53,7 @@ def accept(services: Services, submission: Submission) -> Accepted:
     """
     if (known := _find_earlier(services, submission)) is not None:
         return Accepted(known, replayed=True)
-    with services.backlog.submit(submission.caller.id):
+    with services.overload.submit(submission.caller.id):
         return _accept_new(services, submission)
 
 
@@ -82,7 +82,7 @@ def estimate(services: Services, submission: Submission) -> Estimate:
     """What `accept` would lead to. Stores nothing. Raises as `accept` does."""
     plan = make_plan(submission.job_request, services.settings, services.allow, submission.caller)
     _admit(services, plan, _new_id(services), dry_run=True)
-    with services.backlog.submit(submission.caller.id):
+    with services.overload.submit(submission.caller.id):
         _prepare_picture(services, submission, plan)
     asked, profile, caller = plan.job_request, plan.profile.name, submission.caller
     with services.store.autocommit() as conn:

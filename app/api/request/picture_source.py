@@ -94,7 +94,7 @@ class PictureSource:
     def _fetch(self, url: str, services: Services, owner_id: UUID, max_bytes: int) -> PictureFile:
         picture = PictureFile(max_bytes, self.pointer)
         try:
-            with services.backlog.paused(owner_id), fetching():
+            with services.overload.paused(owner_id), fetching():
                 data = fetch(
                     url, max_bytes=max_bytes, timeout_s=FETCH_TIMEOUT_S, allow=services.allow
                 )

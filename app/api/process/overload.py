@@ -23,7 +23,7 @@ WINDOW_S = 2.0  # in which the rate is counted
 RETRY_AFTER_S = 2.0
 
 
-class Backlog:
+class OverloadControl:
     """The submits that are under way, by key. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = monotonic):

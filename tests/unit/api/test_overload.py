@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from app.api.process.backlog import BURST_S, CALM_S, LEAST, WAIT_S, Backlog
+from app.api.process.overload import BURST_S, CALM_S, LEAST, WAIT_S, OverloadControl
 from app.domain.errors import Overloaded
 
 
@@ -13,13 +13,13 @@ class Load:
 
     def __init__(self):
         self.now = 100.0
-        self.backlog = Backlog(lambda: self.now)
+        self.control = OverloadControl(lambda: self.now)
         self.held: list[ExitStack] = []
 
     def arrive(self, key="one") -> bool:
         stack = ExitStack()
         try:
-            stack.enter_context(self.backlog.submit(key))
+            stack.enter_context(self.control.submit(key))
         except Overloaded as error:
             assert (error.code, error.status) == ("too_many_submits", 503)
             assert error.retry_after_s >= 1
@@ -91,7 +91,7 @@ def test_a_submit_that_waits_for_a_picture_is_not_counted():
     load = Load()
     with ExitStack() as fetches:
         for _ in range(50):
-            fetches.enter_context(load.backlog.submit("one"))
-            fetches.enter_context(load.backlog.paused("one"))
+            fetches.enter_context(load.control.submit("one"))
+            fetches.enter_context(load.control.paused("one"))
         load.run(BURST_S + 5, arriving=20, ending=20)
         assert load.arrive()
