@@ -54,6 +54,9 @@ messages_dropped = Counter(
     "Messages and values in a broker or Redis that could not be read.",
     ["where"],
 )
+render_seconds = Counter(
+    "stillmotion_render_seconds_total", "Seconds in which this worker's GPU rendered clips."
+)
 attempts_ended = Counter("stillmotion_attempts_ended_total", "Attempts by outcome.", ["outcome"])
 clips_signed = Counter("stillmotion_clips_signed_total", "Clips by signing outcome.", ["outcome"])
 

@@ -6,10 +6,10 @@ from importlib.util import find_spec
 
 from app.config.settings import ConfigError, Settings
 from app.domain.job.profiles import Profile
-from workers.engines.base import Engine
+from workers.engines.base import AnyEngine
 
 
-def load_engine(profile: Profile, config: Settings) -> Engine:
+def load_engine(profile: Profile, config: Settings) -> AnyEngine:
     """Load the engine that `profile.engine` names. Imports only that engine's libraries.
 
     Raises ConfigError if there is no such engine, and StillmotionError if its checkpoint is
@@ -18,5 +18,5 @@ def load_engine(profile: Profile, config: Settings) -> Engine:
     module = f"{__package__}.{profile.engine}"
     if find_spec(module) is None:
         raise ConfigError(f"Profile {profile.name!r} names an unknown engine, {profile.engine!r}.")
-    load: Callable[[Profile, Settings], Engine] = import_module(f"{module}.engine").load
+    load: Callable[[Profile, Settings], AnyEngine] = import_module(f"{module}.engine").load
     return load(profile, config)
