@@ -110,6 +110,11 @@ messages_dropped = Counter(
     ["where"],
     registry=_Together(API, DISPATCHER, GPU_WORKER, CPU_WORKER),
 )
+render_seconds = Counter(
+    "stillmotion_render_seconds_total",
+    "Seconds in which this worker's GPU rendered clips.",
+    registry=GPU_WORKER,
+)
 attempts_ended = Counter(
     "stillmotion_attempts_ended_total", "Attempts by outcome.", ["outcome"], registry=GPU_WORKER
 )

@@ -1,17 +1,20 @@
 -- Grant as many of the offered tokens as the pool has idle workers without a claim.
 -- KEYS: idle (worker -> end of its entry), claims (token -> end of the claim), ready (worker -> end
--- of its entry); ms, Redis' clock. Of a capped region, then the same of its other pools.
--- ARGV: how long a claim lives in ms, the region's cap (-1: none), then the tokens offered.
+-- of its entry); ms, Redis' clock. Of a capped region, then the same of its other pools. Last, the
+-- key that is there while jobs are left without a worker.
+-- ARGV: how long a claim lives in ms, how long that key does, the region's cap (-1: none), then the
+-- tokens offered.
 -- Returns how many are granted, how many more could be, and whether the cap is why not more.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-for i = 1, #KEYS do redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now) end
+local pools = #KEYS - 1
+for i = 1, pools do redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now) end
 local free = redis.call('ZCARD', KEYS[1]) - redis.call('ZCARD', KEYS[2])
 local capped = 0
-local cap = tonumber(ARGV[2])
+local cap = tonumber(ARGV[3])
 if cap >= 0 then
     local room = cap
-    for i = 1, #KEYS, 3 do
+    for i = 1, pools, 3 do
         local idle = redis.call('ZCARD', KEYS[i]) - redis.call('ZCARD', KEYS[i + 1])
         room = room - math.max(0, redis.call('ZCARD', KEYS[i + 2]) - math.max(0, idle))
     end
@@ -21,8 +24,15 @@ if cap >= 0 then
     end
 end
 free = math.max(0, free)
-local granted = math.min(free, #ARGV - 2)
+local offered = #ARGV - 3
+local granted = math.min(free, offered)
 for i = 1, granted do
-    redis.call('ZADD', KEYS[2], now + ARGV[1], ARGV[i + 2])
+    redis.call('ZADD', KEYS[2], now + ARGV[1], ARGV[i + 3])
+end
+-- A cap leaves jobs waiting on purpose: no worker is to hurry for them.
+if granted < offered and capped == 0 then
+    redis.call('SET', KEYS[#KEYS], 1, 'PX', ARGV[2])
+else
+    redis.call('DEL', KEYS[#KEYS])
 end
 return {granted, free - granted, capped}

@@ -21,11 +21,12 @@ from app.broker.dropped import as_count
 from app.domain.job.lease import CLAIM_S, IDLE_S
 from app.domain.routing.topology import Pool
 
-_CLAIM, _ANNOUNCE, _LOOK, _ALIVE = (
+_CLAIM, _ANNOUNCE, _LOOK, _ALIVE, _WANTED = (
     files("app.broker").joinpath(f"{name}.lua").read_text()
-    for name in ("claim", "announce", "look", "alive")
+    for name in ("claim", "announce", "look", "alive", "wanted")
 )
 
+SHORT_S = 5.0  # longer than dispatchers wait before they ask a pool again that had no worker
 ALIVE_KEPT_S = 3600  # an ended entry; longer than any attempt
 
 
@@ -61,6 +62,7 @@ class Claims:
         self._announce = client.register_script(_ANNOUNCE)
         self._look = client.register_script(_LOOK)
         self._alive = client.register_script(_ALIVE)
+        self._wanted = client.register_script(_WANTED)
 
     def claim(
         self,
@@ -79,13 +81,29 @@ class Claims:
         pools = [pool] if cap is None else [pool, *others]
         granted, left, capped = self._claim(
             keys=[
-                key
-                for each in pools
-                for key in (keys.idle(each), keys.claims(each), keys.ready(each))
+                *(
+                    key
+                    for each in pools
+                    for key in (keys.idle(each), keys.claims(each), keys.ready(each))
+                ),
+                keys.short(pool),
             ],
-            args=[int(CLAIM_S * 1000), -1 if cap is None else cap, *tokens],
+            args=[
+                int(CLAIM_S * 1000),
+                int(SHORT_S * 1000),
+                -1 if cap is None else cap,
+                *tokens,
+            ],
         )
         return ClaimResult(list(tokens[:granted]), left, bool(capped))
+
+    def wanted(self, pool: Pool) -> bool:
+        """Whether the last claim left jobs without a worker, and none is idle now.
+
+        A busy worker that is about to be free may then announce itself already.
+        """
+        names = [keys.idle(pool), keys.claims(pool), keys.short(pool)]
+        return bool(self._wanted(keys=names))
 
     def give_back(self, pool: Pool, tokens: Sequence[str]) -> None:
         """Return claims that placed nothing."""

@@ -45,6 +45,11 @@ def claims(pool: Pool) -> str:
     return f"{{{pool}}}:claims"
 
 
+def short(pool: Pool) -> str:
+    """There while the pool's last claim left jobs without a worker."""
+    return f"{{{pool}}}:short"
+
+
 def served(pool: Pool) -> str:
     """Hash: jobs served, and the ms that they took."""
     return f"{{{pool}}}:served"

@@ -77,6 +77,11 @@ def ask_stop(client: redis.Redis, job_id: UUID, fence: int) -> None:
     pipe.execute()
 
 
+def stop_asked(client: redis.Redis, job_id: UUID, fence: int) -> bool:
+    """Whether this attempt was asked to stop. Raises redis.RedisError."""
+    return bool(client.hget(keys.progress(job_id), "stop") == str(fence))
+
+
 def read(client: redis.Redis, job_id: UUID, fence: int) -> int | None:
     """The last step that this attempt reported, if known. Raises redis.RedisError."""
     known_fence, step = client.hmget(keys.progress(job_id), "fence", "step")

@@ -46,8 +46,13 @@ class ModelSettings(BaseSettings):
     # Denoising steps of new jobs for MODEL_PROFILE; 0 takes the profile's own number. The student
     # is distilled for that number; others are for the teacher, which ran 32 steps when distilled.
     model_steps: Annotated[int, Field(ge=0, le=32)] = 0
-    noop_step_s: Annotated[float, Field(ge=0)] = 0.0  # the noop profile's time per step
+    # The noop profile: its time per step, how much that varies (the sigma of its logarithm), its
+    # times to encode and to warm up, and the memory that a rendered clip claims to hold.
+    noop_step_s: Annotated[float, Field(ge=0)] = 0.0
+    noop_step_spread: Annotated[float, Field(ge=0, le=3)] = 0.0
+    noop_encode_s: Annotated[float, Field(ge=0)] = 0.0
     noop_warm_up_s: Annotated[float, Field(ge=0)] = 0.0
+    noop_clip_mb: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("model_profiles")
     @classmethod
@@ -112,6 +117,9 @@ class Settings(ModelSettings):
     outbound_allow: str = ""  # "host:port,...": exceptions to the SSRF guard
 
     served_profiles: Annotated[tuple[str, ...], NoDecode] = (DEFAULT_PROFILE,)  # for the API
+    # Rendered clips that a GPU worker may hold while it delivers them; over it, the next render
+    # waits. A clip that is larger by itself is delivered before anything else renders.
+    clip_memory_mb: Annotated[int, Field(ge=1)] = 512
     ready_file: Path | None = None  # touched by a worker once it is warm
 
     # Content credentials: workers sign clips if both paths are set and `provenance` is on.

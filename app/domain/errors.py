@@ -53,6 +53,12 @@ class StorageUnavailable(Transient):
     code = "storage_unavailable"
 
 
+class HandedBack(Transient):
+    """A worker had begun the job and could not go on; neither is at fault."""
+
+    code = "handed_back"
+
+
 class RenderFailed(Transient):
     """The pipeline broke, but another attempt may succeed (device lost, out of memory)."""
 

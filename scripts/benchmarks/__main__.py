@@ -16,6 +16,7 @@ from scripts.stack import StackError
 BENCHMARKS = (
     "abuse",
     "faults",
+    "gap",
     "jobs_api",
     "load",
     "model",

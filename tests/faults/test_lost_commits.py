@@ -1,26 +1,16 @@
 """A crash of Postgres that undoes the commits which did not wait for the disk."""
 
-import threading
-from contextlib import contextmanager
-from uuid import UUID
-
 import pytest
 
-from app.broker.connections import connect
-from app.config.profiles_file import PROFILES
-from app.config.settings import Settings
 from app.domain.errors import Transient
-from app.domain.routing.topology import Pool
-from app.objects import LocalObjects, objects_for
+from app.objects import objects_for
 from app.store.job import attempts
 from app.store.session import Store
 from scripts.stack.data import DataDir
 from tests.support import make, services
+from tests.support.fleet import wait_for
+from tests.support.gpu_worker import held_worker
 from tests.support.postgres import CrashingPostgres
-from workers.engines.noop.engine import NoopEngine
-from workers.gpu import attempt
-from workers.gpu.health import Health
-from workers.gpu.presence import Presence
 
 
 @pytest.fixture
@@ -32,52 +22,6 @@ def postgres():
     server.close()
 
 
-class HeldEngine(NoopEngine):
-    """Renders on command; the clip names its worker."""
-
-    def __init__(self, name: str):
-        super().__init__(0.0, 0.0)
-        self._name = name
-        self.rendering, self.go_on = threading.Event(), threading.Event()
-
-    def render(self, order, picture, on_step) -> bytes:
-        self.rendering.set()
-        assert self.go_on.wait(60)
-        return f"clip of {self._name}".encode()
-
-
-@contextmanager
-def running(config: Settings, name: str, job_id: UUID, fence: int, objects: LocalObjects):
-    """One attempt in a thread with its own worker: (engine, outcomes, thread)."""
-    store, engine, outcomes = Store(config.sqlalchemy_url), HeldEngine(name), []
-    pool = Pool("us-east", "noop")
-    with connect(config.redis_url, 2.0) as client:
-        presence = Presence(client, pool, name, holding=lambda: 0)
-        worker = attempt.Worker(
-            name=name,
-            pool=pool,
-            profile=PROFILES["noop"],
-            settings=config,
-            store=store,
-            objects=objects,
-            client=client,
-            engine=engine,
-            credentials=None,
-            presence=presence,
-            health=Health(store, objects, name),
-            on_stall=lambda why: None,
-        )
-        thread = threading.Thread(
-            target=lambda: outcomes.append(attempt.run(worker, job_id, fence)), daemon=True
-        )
-        thread.start()
-        assert engine.rendering.wait(30)
-        yield engine, outcomes, thread
-        engine.go_on.set()
-        thread.join(60)
-    store.close()
-
-
 def test_two_attempts_with_one_fence_share_no_clip(postgres, change, objects_dir):
     """The crash undoes a placement and its begin; the next placement gets the same fence."""
     config = change(database_url=postgres.url)
@@ -87,7 +31,9 @@ def test_two_attempts_with_one_fence_share_no_clip(postgres, change, objects_dir
     postgres.hold_the_log()
     with store.begin() as tx:
         [first] = make.place(tx, "noop", "us-east", "us-east", ["t1"])
-    with running(config, "w1", job_id, first.fence, objects) as (one, outcomes, thread):
+    with held_worker(config, "w1") as one:
+        one.take(job_id, first.fence)
+        assert one.engine.rendering.wait(30)
         postgres.crash()
         store.close()
         postgres.start()
@@ -96,13 +42,12 @@ def test_two_attempts_with_one_fence_share_no_clip(postgres, change, objects_dir
         with store.begin() as tx:
             [second] = make.place(tx, "noop", "us-east", "us-east", ["t2"])
         assert second.fence == first.fence
-        with running(config, "w2", job_id, second.fence, objects) as (two, won, ended):
-            two.go_on.set()
-            ended.join(30)
-            assert won == ["succeeded"]
-        one.go_on.set()
-        thread.join(30)
-        assert outcomes == ["superseded"]
+        with held_worker(config, "w2") as two:
+            two.engine.go_on.set()
+            two.take(job_id, second.fence)
+            wait_for(lambda: two.outcomes == {job_id: "succeeded"}, timeout_s=30)
+        one.engine.go_on.set()
+        wait_for(lambda: one.outcomes == {job_id: "superseded"}, timeout_s=30)
     job = make.read(store, job_id)
     store.close()
     assert job.state == "succeeded"

@@ -16,14 +16,14 @@ from importlib.util import find_spec
 
 from app.config.settings import ConfigError, ModelSettings
 from app.domain.job.profiles import Profile
-from workers.engines.base import Engine
+from workers.engines.base import AnyEngine
 
 GROUP = "stillmotion.engines"
 
-Load = Callable[[Profile, ModelSettings], Engine]
+Load = Callable[[Profile, ModelSettings], AnyEngine]
 
 
-def load_engine(profile: Profile, config: ModelSettings) -> Engine:
+def load_engine(profile: Profile, config: ModelSettings) -> AnyEngine:
     """Load the engine that `profile.engine` names. Imports only that engine's libraries.
 
     Raises ConfigError if there is no such engine or it cannot be imported, and StillmotionError if

@@ -1,4 +1,4 @@
-"""The GPU worker: `python -m workers.gpu`. One process per GPU, one job at a time."""
+"""The GPU worker: `python -m workers.gpu`. One process per GPU, one render at a time."""
 
 from app.starting import exit_on_sigterm
 

@@ -1,5 +1,6 @@
 """Puts a GPU worker together and runs it."""
 
+import signal
 import sys
 
 from celery.signals import worker_shutting_down
@@ -12,7 +13,7 @@ from app.store.startup import check_database
 from app.telemetry import configure_logs
 from stillmotion.errors import StillmotionError
 from workers.gpu.tasks import register
-from workers.gpu.worker import load_worker
+from workers.gpu.worker import Worker, load_worker
 
 EX_CONFIG = 78  # sysexits.h
 
@@ -30,9 +31,18 @@ def main() -> None:
         sys.exit(EX_CONFIG)
     app = make_celery(config, config.region)
     register(app, worker)
-    worker_shutting_down.connect(lambda **_: worker.presence.drain(), weak=False)
+    worker_shutting_down.connect(lambda **_: drain(worker), weak=False)
     worker.presence.start()
     worker.health.start(worker.presence.look)
     # The pool is `threads` with one thread: the main thread keeps answering remote control and
-    # broker heartbeats while that thread renders.
+    # broker heartbeats while that thread holds a message.
     run_worker(app, worker.name, [worker.pool.queue], threads=1, log_level=config.log_level)
+    # Messages are acknowledged before their attempts have ended. Ctrl-C ends the process now.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    worker.stages.join()
+
+
+def drain(worker: Worker) -> None:
+    """Take no other job, and end when those that have begun are done."""
+    worker.presence.drain()
+    worker.stages.drain()

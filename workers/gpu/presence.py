@@ -30,8 +30,9 @@ class Presence:
 
     A worker is ready if it is warm (this object is created after the warm-up), not draining, not
     paused after failures, `healthy`, and its consumer loop ran within IDLE_S. The controller counts
-    ready workers as capacity. A ready worker without a message is idle. `holding` returns how many
-    messages Celery has reserved.
+    ready workers as capacity. A ready worker without a message is idle, though attempts whose
+    messages are acknowledged may still run (see stages.py). `holding` returns how many messages
+    Celery has reserved.
     """
 
     def __init__(
@@ -55,8 +56,8 @@ class Presence:
         # Begin and list a busy worker as idle.
         self._lock = Lock()
         self._task_id: str | None = None  # of the running task
-        self._taken_at = 0.0
-        self._served = [0, 0]  # jobs and ms not yet reported to Redis
+        self._served_lock = Lock()  # its own: nobody is to wait for an announcement
+        self._served_jobs = self._served_ms = 0  # not yet reported to Redis
         self._draining = False
         self._loop_seen = -IDLE_S
         self._paused_until = 0.0
@@ -83,7 +84,6 @@ class Presence:
         """A task starts."""
         with self._lock:
             self._task_id = task_id
-            self._taken_at = monotonic()
 
     def begun(self, token: str) -> None:
         """The attempt has begun in Postgres: remove the claim and the idle entry from Redis."""
@@ -93,13 +93,24 @@ class Presence:
             log.warning("claim_not_removed", error=str(error))
 
     def done(self, task_id: str) -> None:
-        """A message was acknowledged. If it is the running task's, that task has ended."""
+        """A message was acknowledged. If it is the running task's, the worker may take another."""
         with self._lock:
             if task_id == self._task_id:
                 self._task_id = None
-                self._served[0] += 1
-                self._served[1] += round((monotonic() - self._taken_at) * 1000)
         self._kick.set()
+
+    def served(self, ms: int) -> None:
+        """An attempt left the GPU. `ms`: the time that it added to those before it."""
+        with self._served_lock:
+            self._served_jobs += 1
+            self._served_ms += ms
+
+    def wanted(self) -> bool:
+        """Whether jobs wait while no worker of the pool is idle, as far as is known."""
+        try:
+            return self.ready and self._claims.wanted(self._pool)
+        except redis.RedisError:
+            return False
 
     def drain(self) -> None:
         """Take no more work."""
@@ -162,11 +173,13 @@ class Presence:
         with self._lock:
             new = False
             if self.ready:
-                jobs, busy_ms = self._served
+                jobs, busy_ms = self._served_jobs, self._served_ms
                 new = self._claims.announce(
                     self._pool, self._worker, idle=self.idle, jobs=jobs, busy_ms=busy_ms
                 )
-                self._served = [0, 0]
+                with self._served_lock:
+                    self._served_jobs -= jobs
+                    self._served_ms -= busy_ms
                 self._entered = True
             elif self._entered:
                 self._claims.withdraw(self._pool, self._worker)

@@ -4,6 +4,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 from uuid import UUID
 
+import structlog
 from celery import Celery, Task, bootsteps
 from celery.exceptions import Reject
 from celery.worker.request import Request
@@ -12,7 +13,10 @@ from structlog.contextvars import bound_contextvars
 from app.domain.errors import DatabaseUnavailable
 from app.domain.job.messages import RENDER
 from workers.gpu import attempt
+from workers.gpu.stages import Place
 from workers.gpu.worker import Worker
+
+log = structlog.get_logger(__name__)
 
 LOOP_BEAT_S = 0.5
 EVENTS_EVERY_S = 0.25  # Celery's own events, for Flower
@@ -45,14 +49,27 @@ def register(app: Celery, worker: Worker) -> None:
         Request = RenderRequest
 
     def render(task: Task, job_id: str, fence: int) -> None:
-        with bound_contextvars(job_id=job_id, fence=fence, worker=worker.name):
-            presence.taken(task.request.id)
-            try:
-                attempt.run(worker, UUID(job_id), fence)
-            except DatabaseUnavailable as error:
-                # If the attempt did not begin, another worker may try. If it began but could not
-                # report its end, the fence makes the second delivery stale.
-                raise Reject(str(error), requeue=True) from error
+        """Hold the message until the worker may take another; the attempt may go on longer."""
+
+        def run(place: Place) -> None:
+            with bound_contextvars(job_id=job_id, fence=fence, worker=worker.name):
+                try:
+                    attempt.run(worker, place, UUID(job_id), fence)
+                except DatabaseUnavailable as error:
+                    if place.has_begun:
+                        log.warning("attempt_left_to_reaper", error=str(error))
+                    raise
+                except Exception:
+                    log.exception("attempt_crashed")
+                    raise
+
+        presence.taken(task.request.id)
+        try:
+            worker.stages.take(run, wanted=presence.wanted)
+        except DatabaseUnavailable as error:
+            # If the attempt did not begin, another worker may try. If it began but could not
+            # report its end, the fence makes the second delivery stale.
+            raise Reject(str(error), requeue=True) from error
 
     class LoopBeat(bootsteps.StartStopStep):  # type: ignore[misc]
         """Proves that the consumer loop runs: the loop itself calls `presence.seen`."""

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import redis
 import structlog
@@ -20,15 +20,18 @@ from app.internal_port import Readiness, readiness
 from app.objects import Objects, objects_for
 from app.safety import Safety
 from app.store.session import Store
-from workers.engines.base import Engine
+from workers.engines.base import AnyEngine
 from workers.engines.registry import load_engine
 from workers.gpu.health import Health
 from workers.gpu.presence import Presence
+from workers.gpu.running import Running
+from workers.gpu.stages import Stages
 from workers.media import provenance
 
 log = structlog.get_logger(__name__)
 
 EX_SOFTWARE = 70  # sysexits.h
+DATABASE_CONNECTIONS = 6  # five attempts and the health check
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,14 @@ class Worker:
     store: Store
     objects: Objects
     client: redis.Redis
-    engine: Engine
+    engine: AnyEngine
     credentials: provenance.Credentials | None
     presence: Presence
     health: Health
+    stages: Stages
     on_stall: Callable[[str], None]
     safety: Safety | None = None
+    running: Running = field(default_factory=Running)
 
     def ready(self) -> Readiness:
         """Whether it can take jobs, for its internal port."""
@@ -67,12 +72,21 @@ def load_worker(config: Settings) -> Worker:
     profile = config.profiles[config.model_profile]
     engine = load_engine(profile, config)
     credentials = provenance.load(config, profile, engine.version)
-    engine.warm_up()
     pool = Pool(config.region, profile.name)
     name = node_name(f"gpu-{config.region}")
-    store = Store.of(config, pool_size=4)
+    store = Store.of(config, pool_size=DATABASE_CONNECTIONS)
     objects = objects_for(config)
     health = Health(store, objects, name)
+    presence = Presence(
+        client,
+        pool,
+        name,
+        holding=lambda: len(state.reserved_requests),
+        healthy=lambda: health.good,
+        alive_file=config.ready_file,
+    )
+    stages = Stages(clip_memory=config.clip_memory_mb * 2**20, served=presence.served)
+    stages.on_gpu(engine.warm_up)
     return Worker(
         name=name,
         pool=pool,
@@ -83,15 +97,9 @@ def load_worker(config: Settings) -> Worker:
         client=client,
         engine=engine,
         credentials=credentials,
-        presence=Presence(
-            client,
-            pool,
-            name,
-            holding=lambda: len(state.reserved_requests),
-            healthy=lambda: health.good,
-            alive_file=config.ready_file,
-        ),
+        presence=presence,
         health=health,
+        stages=stages,
         on_stall=exit_process,
         safety=safety.load(config.safety_check),
     )

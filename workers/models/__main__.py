@@ -123,7 +123,7 @@ def check(name: str) -> None:
     given = {} if table.thresholds is None else table.thresholds.model_dump(exclude_none=True)
     failed = 0
     for finding in checking.check(
-        engine.phases,
+        engine,
         profile,
         picture,
         checking.Thresholds(**given),

@@ -19,7 +19,7 @@ LEAST_S = 1e-6
 
 @dataclass(frozen=True)
 class Sample:
-    """A job that succeeded: its region, its cost in units, and seconds from begin to end."""
+    """A job that succeeded: its region, its cost in units, and the seconds that its worker took."""
 
     region: str
     cost: float

@@ -12,19 +12,22 @@ from app.domain.job.service_time import Sample
 
 SAMPLES = 64  # the last successes of a profile
 
-# Walks ix_jobs_attempt_until and ix_jobs_placed_at, which have one entry for each busy worker.
+# Walks ix_jobs_attempt_until and ix_jobs_placed_at, which have a few entries for each busy worker.
 BUSY = text(
     """
-    SELECT region, cost, extract(epoch FROM now() - started_at) FROM jobs
+    SELECT jobs.region, a.worker, cost, extract(epoch FROM now() - started_at) FROM jobs
+    LEFT JOIN attempts AS a ON a.job_id = jobs.id AND a.fence = jobs.fence
     WHERE state = 'processing' AND profile = :profile
     UNION ALL
-    SELECT region, cost, 0 FROM jobs WHERE state = 'starting' AND profile = :profile
+    SELECT region, NULL, cost, 0 FROM jobs WHERE state = 'starting' AND profile = :profile
     """
 )
 # Walks the newest end of ix_jobs_succeeded.
 RECENT = text(
     """
-    SELECT region, cost, extract(epoch FROM finished_at - started_at) FROM jobs
+    SELECT jobs.region, a.worker, cost,
+        extract(epoch FROM started_at), extract(epoch FROM finished_at) FROM jobs
+    LEFT JOIN attempts AS a ON a.job_id = jobs.id AND a.fence = jobs.fence
     WHERE state = 'succeeded' AND profile = :profile
     ORDER BY finished_at DESC LIMIT :samples
     """
@@ -39,15 +42,34 @@ class Running(NamedTuple):
 
 
 def busy(tx: Connection, profile: str) -> dict[str, list[Running]]:
-    """By region, what each busy worker of a profile works on."""
-    found: dict[str, list[Running]] = {}
-    for region, cost, elapsed_s in tx.execute(BUSY, {"profile": profile}):
+    """By region, what each busy worker of a profile works on.
+
+    Of a worker's attempts it is the newest: the worker is free when that one ends.
+    """
+    newest: dict[tuple[str, object], Running] = {}
+    for n, (region, worker, cost, elapsed_s) in enumerate(tx.execute(BUSY, {"profile": profile})):
         running = Running(float(cost), max(0.0, float(elapsed_s)))
+        known = newest.setdefault((region, worker or n), running)
+        if running.elapsed_s < known.elapsed_s:
+            newest[region, worker or n] = running
+    found: dict[str, list[Running]] = {}
+    for (region, _), running in newest.items():
         found.setdefault(region, []).append(running)
     return found
 
 
 def recent(tx: Connection, profile: str) -> Sequence[Sample]:
-    """A profile's latest successes, newest first; a time counts from the job's last begin."""
-    rows = tx.execute(RECENT, {"profile": profile, "samples": SAMPLES})
-    return [Sample(region, float(cost), max(0.0, float(took_s))) for region, cost, took_s in rows]
+    """A profile's latest successes, newest first: the time that each added to its worker's.
+
+    It counts from the job's last begin, or from the end of the job that ended before it on the same
+    worker, whichever is later: a worker begins a job while it still renders another.
+    """
+    rows = tx.execute(RECENT, {"profile": profile, "samples": SAMPLES}).fetchall()
+    samples = []
+    ended: dict[str, float] = {}
+    for region, worker, cost, began, end in reversed(rows):
+        since = max(float(began), ended.get(worker, 0.0))
+        samples.append(Sample(region, float(cost), max(0.0, float(end) - since)))
+        if worker is not None:
+            ended[worker] = float(end)
+    return samples[::-1]

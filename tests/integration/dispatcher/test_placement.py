@@ -213,6 +213,20 @@ def test_expired_entries_are_neither_idle_nor_claimed(claims, settings):
     assert claims.claim(EAST, ["e"]).granted == ["e"]
 
 
+def test_a_pool_wants_workers_only_while_jobs_are_left_and_nobody_is_idle(claims):
+    assert not claims.wanted(EAST)
+    claims.announce(EAST, "e1")
+    assert claims.claim(EAST, ["a", "b"]).granted == ["a"]
+    assert claims.wanted(EAST)
+    claims.announce(EAST, "e2")
+    assert not claims.wanted(EAST), "e2 is idle"
+    assert claims.claim(EAST, ["b"]).granted == ["b"]
+    assert not claims.wanted(EAST), "no job is left"
+    claims.announce(EAST, "e3")
+    assert claims.claim(EAST, ["c"], cap=2).granted == []
+    assert not claims.wanted(EAST), "an operator's cap is why"
+
+
 def test_a_placement_that_nobody_began_gives_its_claim_back(
     store, owner, claims, make_placer, settings
 ):

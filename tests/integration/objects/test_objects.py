@@ -19,7 +19,8 @@ import pytest
 from app.domain.errors import BadRequest, ObjectMissing, StorageUnavailable
 from app.objects import LocalObjects, open_objects
 from app.objects.s3 import S3Objects
-from tests.support import hostile, swift_server
+from scripts.benchmarks.harness import swift_server
+from tests.support import hostile
 
 SECRET = "a-secret-key-that-only-the-tests-ever-use"
 PUBLIC_URL = "https://api.example.com"

@@ -39,7 +39,8 @@ def clip(engine, picture):
 
     def clip(prompt, seed=1):
         spec = RenderSpec(prompt, seed, frames=8, fps=8, size=96, steps=PROFILE.steps)
-        return engine.render(spec, out.getvalue(), lambda _step: None)
+        rendered = engine.render(engine.prepare(spec, out.getvalue()), lambda _step: None)
+        return engine.encode(rendered, lambda _step: None)
 
     return clip
 

@@ -34,7 +34,6 @@ from workers.engines.diffusers.schedule import check_seen, scheduler_for
 from workers.engines.diffusers.sources import home_of, locate
 from workers.engines.diffusers.table import DiffusersTable, read_table
 from workers.engines.diffusers.unusable import Unusable
-from workers.engines.whole import Whole
 from workers.media.decode import report_frames
 from workers.media.encode import encode_mp4
 from workers.media.frames import Frames
@@ -42,7 +41,7 @@ from workers.media.frames import Frames
 log = structlog.get_logger(__name__)
 
 
-def load(profile: Profile, config: ModelSettings) -> Whole:
+def load(profile: Profile, config: ModelSettings) -> "DiffusersEngine":
     """Load a profile's checkpoint; cheap checks first. Raises ConfigError, Unusable."""
     try:
         table = read_table(profile)
@@ -53,7 +52,7 @@ def load(profile: Profile, config: ModelSettings) -> Whole:
             f"MODEL_STEPS is {steps}, but {profile.name} has noise levels for {profile.steps}."
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Whole(DiffusersEngine.load(profile, table, device))
+    return DiffusersEngine.load(profile, table, device)
 
 
 class DiffusersEngine:

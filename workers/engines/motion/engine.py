@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from app.domain.prompt.reading import Grammar, understand
 from workers.engines.base import OnStep, RenderSpec
 from workers.media.decode import report_frames
 from workers.media.encode import encode_mp4
+from workers.media.frames import Frames
 from workers.pipeline.animation import Animation
 from workers.pipeline.errors import (
     CheckpointError,
@@ -32,6 +34,15 @@ def load(profile: Profile, config: ModelSettings) -> "MotionEngine":
     return MotionEngine(
         profile, config.model_dir, config.model_dtype, config.model_graph, config.matte_model
     )
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a render needs: the picture, and the words that the model knows."""
+
+    spec: RenderSpec
+    picture: Picture
+    prompt: str
 
 
 class MotionEngine:
@@ -51,11 +62,16 @@ class MotionEngine:
         with translate_pipeline_errors():
             self._animation.warm_up()
 
-    def render(self, spec: RenderSpec, picture: bytes, on_step: OnStep) -> bytes:
+    def prepare(self, spec: RenderSpec, picture: bytes) -> Order:
+        words = plain_words(self._grammar, spec.prompt)
+        return Order(spec, load_picture(picture, spec.size), words)
+
+    def render(self, prepared: Order, on_step: OnStep) -> Frames:
+        spec = prepared.spec
         with translate_pipeline_errors():
             frames = self._animation.animate(
-                load_picture(picture, spec.size),
-                plain_words(self._grammar, spec.prompt),
+                prepared.picture,
+                prepared.prompt,
                 seed=spec.seed,
                 frames=spec.frames,
                 steps=spec.steps,
@@ -64,7 +80,11 @@ class MotionEngine:
                 yuv=True,
                 on_step=lambda step, _steps: on_step(step),
             )
-            return encode_mp4(report_frames(frames, on_step), spec.fps)
+            # Warping is the GPU's work too, so the frames are made here and not by the encoder.
+            return Frames.collect(report_frames(frames, on_step), spec.fps)
+
+    def encode(self, rendered: Frames, on_step: OnStep) -> bytes:
+        return encode_mp4(report_frames(iter(rendered), on_step), rendered.fps)
 
 
 def plain_words(grammar: Grammar | None, prompt: str) -> str:

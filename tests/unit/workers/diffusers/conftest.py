@@ -65,7 +65,7 @@ def load(tmp_path):
         profile = profiles_file.read(toy.profile(tmp_path, **changes))
         from workers.engines.registry import load_engine
 
-        return load_engine(profile, SETTINGS).phases
+        return load_engine(profile, SETTINGS)
 
     return load
 

@@ -1,4 +1,4 @@
-"""A real S3 server for tests: OpenStack Swift with its S3 API, all four servers in one process.
+"""A real S3 server: OpenStack Swift with its S3 API, all four servers in one process.
 
 Unlike the usual emulators it checks signatures and expiry. It runs in a separate process, because
 eventlet replaces parts of the standard library. It needs a file system with user attributes
@@ -12,9 +12,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ACCESS_KEY = "test:tester"
 SECRET_KEY = "testing"
@@ -66,8 +68,8 @@ class SwiftServer:
 
 
 @contextlib.contextmanager
-def swift_server() -> Iterator[SwiftServer]:
-    """Run a server with an empty disk until the block ends.
+def swift_server(*, delay_s: float = 0.0) -> Iterator[SwiftServer]:
+    """Run a server with an empty disk until the block ends; each call waits for `delay_s` first.
 
     Raises:
         ImportError: swift is not installed.
@@ -77,11 +79,12 @@ def swift_server() -> Iterator[SwiftServer]:
         log = Path(home, "log")
         with log.open("wb") as errors:
             process = subprocess.Popen(
-                [sys.executable, __file__, home],
+                [sys.executable, __file__, home, str(delay_s)],
                 stdin=subprocess.PIPE,  # end of file tells the server that we are gone
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
+        assert process.stdin is not None and process.stdout is not None
         with process, process.stdin, process.stdout:
             line = process.stdout.readline()
             if not line:
@@ -91,7 +94,24 @@ def swift_server() -> Iterator[SwiftServer]:
             yield SwiftServer(json.loads(line)["endpoint_url"], process.pid)
 
 
-def serve(home: Path) -> None:
+class _Cache:
+    """What memcached is to a larger Swift: it does not read account and bucket for each call."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[float, Any]] = {}
+
+    def get(self, key: str, **_: object) -> Any:
+        until, value = self._kept.get(key, (0.0, None))
+        return value if time.monotonic() < until else None
+
+    def set(self, key: str, value: Any, **options: Any) -> None:
+        self._kept[key] = (time.monotonic() + (options.get("time") or 3600.0), value)
+
+    def delete(self, key: str, **_: object) -> None:
+        self._kept.pop(key, None)
+
+
+def serve(home: Path, delay_s: float) -> None:
     """Run the four servers on free loopback ports until stdin ends; print the S3 endpoint."""
     import eventlet
 
@@ -107,10 +127,22 @@ def serve(home: Path) -> None:
     # Before any app is loaded: they would look for /etc/swift/swift.conf.
     set_swift_dir(str(home))
 
-    def run(kind: str, conf: str, listener) -> None:
+    def delayed(app: Callable[..., object]) -> Callable[..., object]:
+        cache = _Cache()
+
+        def answer(environ: dict[str, object], *more: object) -> object:
+            eventlet.sleep(delay_s)
+            environ["swift.cache"] = cache
+            return app(environ, *more)
+
+        return answer if delay_s else app
+
+    def run(kind: str, conf: str, listener: Any) -> None:
         path = home / f"{kind}.conf"
         path.write_text(conf.format(kind=kind, home=home, devices=home / "devices"))
         app = loadapp(str(path), global_conf={"log_name": kind})
+        if kind == "proxy":
+            app = delayed(app)
         eventlet.spawn(
             wsgi.server,
             listener,
@@ -148,4 +180,6 @@ def serve(home: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("home", type=Path, help="an empty directory for configuration and data")
-    serve(parser.parse_args().home)
+    parser.add_argument("delay_s", type=float)
+    arguments = parser.parse_args()
+    serve(arguments.home, arguments.delay_s)

@@ -1,0 +1,196 @@
+"""How long a GPU waits between two renders while jobs wait for it, and for what.
+
+The whole stack is real, with two workers and two dispatchers. The noop profile holds the GPU's
+thread for 300 or 50 ms in five steps. Objects are in a directory, or in an S3 server
+whose every call takes 40 ms longer. 300 jobs wait when the dispatchers start.
+
+A gap runs from the end of one render to the start of the next in the same worker. Both follow from
+the begin in the job's row and the times that the worker measured for its stages. What happens in
+between is read off Redis, which shows every command with its time to a MONITOR.
+"""
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median, quantiles
+
+import boto3
+import psycopg
+
+from scripts.benchmarks.client import Client
+from scripts.benchmarks.figures import Figure
+from scripts.benchmarks.gap_trace import Trace
+from scripts.benchmarks.harness import swift_server
+from scripts.benchmarks.pipeline import DISPATCHERS, WORKERS
+from scripts.benchmarks.systems import CLIENTS
+from scripts.stack.errors import StackError
+from scripts.stack.stack import Stack
+
+STEPS = 5
+CALL_S = 0.04  # that the object storage takes longer for each call
+JOBS, TRACED_JOBS = 300, 60
+DRAIN_S = 300.0
+LAST = 2  # renders of each worker that are left out at the end, where no job waits any more
+BUCKET = "clips"
+
+
+@dataclass(frozen=True)
+class Span:
+    """One render, in Unix seconds, and the stages of its attempt in seconds."""
+
+    worker: str
+    job_id: str
+    token: str  # of the claim
+    start: float
+    end: float
+    stages: dict[str, float]
+
+
+def run(*, quick: bool = False) -> list[Figure]:
+    jobs = 60 if quick else JOBS
+    with storage_s3() as env:
+        s3 = measure(env, {"s3_300ms": 0.3, "s3_50ms": 0.05}, jobs)
+    local = measure({}, {"local_300ms": 0.3, "local_50ms": 0.05}, jobs)
+    idle = {name: spans_idle_share(spans) for name, (spans, _) in {**s3, **local}.items()}
+    spans, parts = s3["s3_300ms"]
+    gaps = [gap * 1000 for gap in gaps_of(spans)]
+    waits = [span.stages.get("wait", 0.0) * 1000 for span in spans]
+    figures = [
+        Figure("gpu_idle_share_s3_300ms", idle["s3_300ms"], at_most=0.03),
+        Figure("gpu_idle_share_s3_50ms", idle["s3_50ms"], at_most=0.10),
+        Figure("gpu_idle_share_local_300ms", idle["local_300ms"]),
+        Figure("gpu_idle_share_local_50ms", idle["local_50ms"]),
+        Figure("gap_p50_ms", median(gaps)),
+        Figure("gap_p95_ms", quantiles(gaps, n=20)[-1]),
+        # What a job waits for the render before it, once it has been taken.
+        Figure("wait_for_gpu_p50_ms", median(waits)),
+        Figure("wait_for_gpu_p95_ms", quantiles(waits, n=20)[-1]),
+    ]
+    return figures + [Figure(f"part_{name}_ms", value * 1000) for name, value in parts.items()]
+
+
+def measure(
+    storage: dict[str, str], renders: dict[str, float], jobs: int
+) -> dict[str, tuple[list[Span], dict[str, float]]]:
+    """By name of the render: the spans under backlog, and the parts of a hand-over in seconds."""
+    measured = {}
+    common = {"MODEL_PROFILE": "noop", "SERVED_PROFILES": "noop", "MODEL_STEPS": str(STEPS)}
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Stack(
+            Path(directory),
+            regions=("us-east",),
+            processes=("api", *DISPATCHERS, *WORKERS),
+            env=common | storage,
+        ) as stack,
+    ):
+        for name, render_s in renders.items():
+            for worker in WORKERS:
+                stack.stop(worker)
+                stack.start(worker, env={"NOOP_STEP_S": str(render_s / STEPS)})
+            drained(stack, 20)  # caches, connections, and what the workers learn
+            spans = drained(stack, jobs)
+            with Trace(stack.env["REDIS_URL"]) as trace:
+                traced = drained(stack, TRACED_JOBS)
+            measured[name] = spans, trace.parts(traced)
+    return measured
+
+
+def drained(stack: Stack, jobs: int) -> list[Span]:
+    """Let this many jobs wait, then release them all. Returns their renders."""
+    for name in DISPATCHERS:
+        stack.stop(name)
+    key = stack.api_key()
+
+    def submit(count: int) -> list[str]:
+        client = Client(stack.url, key)
+        return [client.submit() for _ in range(count)]
+
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        batches = list(threads.map(submit, [jobs // CLIENTS] * CLIENTS))
+    ids = [job_id for batch in batches for job_id in batch]
+    for name in DISPATCHERS:
+        stack.start(name)
+    with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as connection:
+        wait_until_finished(connection, ids)
+        return renders_of(connection, ids)
+
+
+def wait_until_finished(connection: psycopg.Connection, ids: list[str]) -> None:
+    deadline = time.monotonic() + DRAIN_S
+    query = "SELECT count(finished_at) FROM jobs WHERE id = ANY(%s::uuid[])"
+    while connection.execute(query, (ids,)).fetchall() != [(len(ids),)]:
+        if time.monotonic() > deadline:
+            raise StackError(f"The jobs did not finish within {DRAIN_S:.0f} s.")
+        time.sleep(0.25)
+
+
+def renders_of(connection: psycopg.Connection, ids: list[str]) -> list[Span]:
+    """The successful attempts of these jobs, by worker and time."""
+    rows = connection.execute(
+        """
+        SELECT worker, job_id::text, token, extract(epoch FROM begun_at)::float8, timings
+        FROM attempts
+        WHERE job_id = ANY(%s::uuid[]) AND outcome = 'succeeded'
+        """,
+        (ids,),
+    ).fetchall()
+    spans = []
+    for worker, job_id, token, begun, timings in rows:
+        start = begun + sum(timings.get(stage, 0.0) for stage in ("fetch", "prepare", "wait"))
+        spans.append(Span(worker, job_id, token, start, start + timings["render"], timings))
+    return sorted(spans, key=lambda span: (span.worker, span.start))
+
+
+def backlogged(spans: list[Span]) -> Iterator[list[Span]]:
+    """For each worker its renders, without the last, before which nothing waited."""
+    for worker in sorted({span.worker for span in spans}):
+        own = [span for span in spans if span.worker == worker]
+        yield own[:-LAST]
+
+
+def gaps_of(spans: list[Span]) -> list[float]:
+    """Seconds between consecutive renders of one worker. The begin's own jitter is in them."""
+    return [
+        max(0.0, later.start - earlier.end)
+        for own in backlogged(spans)
+        for earlier, later in pairwise(own)
+    ]
+
+
+def spans_idle_share(spans: list[Span]) -> float:
+    """The share of the time from the first render to the last in which no render ran."""
+    window = sum(own[-1].end - own[0].start for own in backlogged(spans))
+    rendered = sum(span.end - span.start for own in backlogged(spans) for span in own)
+    return 1.0 - rendered / window
+
+
+@contextlib.contextmanager
+def storage_s3() -> Iterator[dict[str, str]]:
+    """The environment for an S3 server whose calls take CALL_S longer."""
+    try:
+        with swift_server.swift_server(delay_s=CALL_S) as server:
+            env = {
+                "AWS_ACCESS_KEY_ID": swift_server.ACCESS_KEY,
+                "AWS_SECRET_ACCESS_KEY": swift_server.SECRET_KEY,
+                "AWS_CONFIG_FILE": os.devnull,
+            }
+            boto3.client(
+                "s3",
+                endpoint_url=server.endpoint_url,
+                region_name="us-east-1",
+                aws_access_key_id=swift_server.ACCESS_KEY,
+                aws_secret_access_key=swift_server.SECRET_KEY,
+            ).create_bucket(Bucket=BUCKET)
+            yield env | {
+                "OBJECTS_URL": f"s3://{BUCKET}",
+                "S3_ENDPOINT_URL": server.endpoint_url,
+            }
+    except ImportError as error:
+        raise StackError(f"The S3 server, swift, is not installed: {error}.") from error
