@@ -17,6 +17,7 @@ from app.cli.failures import ServerCommand
 from app.config.settings import ConfigError, Settings
 from stillmotion.cli.exit_status import ExitStatus
 from stillmotion.cli.failures import CommandFailed
+from stillmotion.cli.options import json_option, print_json
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +30,8 @@ ROOT = Path(__file__).parents[2]
 )
 @migrator_option
 @click.option("--check", is_flag=True, help="Only compare; change nothing.")
-def migrate(database_url: str, check: bool) -> ExitStatus:
+@json_option
+def migrate(database_url: str, check: bool, as_json: bool) -> ExitStatus:
     """Bring the database's schema to this release.
 
     Run it once per release, before anything else: the previous release goes on working. It may be
@@ -47,12 +49,15 @@ def migrate(database_url: str, check: bool) -> ExitStatus:
     except (OperationalError, TimeoutError) as error:
         reason = str(getattr(error, "orig", error)).strip().partition("\n")[0]
         raise CommandFailed(ExitStatus.UNREACHABLE, f"Not migrated: {reason}") from None
-    known = f"The schema is {before or 'empty'}"
-    if before == head:
-        click.echo(f"{known}, as this release needs it.")
-        return ExitStatus.OK
-    click.echo(f"{known}; this release needs {head}." if check else f"{known} -> {head}.")
-    return ExitStatus.DISAGREE if check else ExitStatus.OK
+    if as_json:
+        print_json({"before": before, "after": before if check else head, "needed": head})
+    else:
+        known = f"The schema is {before or 'empty'}"
+        if before == head:
+            click.echo(f"{known}, as this release needs it.")
+        else:
+            click.echo(f"{known}; this release needs {head}." if check else f"{known} -> {head}.")
+    return ExitStatus.DISAGREE if check and before != head else ExitStatus.OK
 
 
 def configuration(database_url: str) -> Config:

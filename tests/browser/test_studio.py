@@ -64,7 +64,10 @@ def test_a_picture_becomes_a_clip_that_plays_next_to_it(studio, photo):
     ("prompt", "line"),
     [
         ("asdf qwer", "no motion words known: ambient"),
-        ("gently pan left, the helmet sways", "sway, pan left, gentle; ignored: helmet"),
+        (
+            "gently pan left, the helmet sways asdf",
+            "sway of the subject, pan left, gentle; ignored: asdf",
+        ),
         ("she blinks, waves", "This model cannot make faces blink."),
     ],
 )
@@ -240,7 +243,7 @@ def test_a_wrong_key_is_refused_and_a_revoked_one_ends_the_session(visit, store)
     make.submit(store, key_id, home_region="eu-west", policy="strict")  # no worker serves it
     page.reload()
     page.get_by_role("button", name="Open: Gentle motion, queued").click()
-    expect(page.locator("#stage-text")).to_have_text("Next in line")
+    expect(page.locator("#stage-text")).to_have_text("No worker serves this model now")
     with store.begin() as tx:
         keys.revoke(tx, key_id)
     ended = "The session has ended; sign in again."

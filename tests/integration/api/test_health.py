@@ -29,7 +29,13 @@ def test_models_come_with_their_limits_and_regions_with_their_round_trips(api):
         ("motion-small", True),
         ("noop", False),
     ]
-    assert models[0]["frames"] == {"min": 8, "max": 96, "default": 48}
+    assert models[0]["frames"] == {
+        "min": 8,
+        "max": 96,
+        "default": 48,
+        "multiple": 1,
+        "plus": 0,
+    }
     assert models[0]["licence"] == "Apache-2.0"
     regions = {region["id"]: region for region in api.get("/v1/regions").get_json()["data"]}
     assert regions["us-east"]["default"] is True

@@ -52,17 +52,17 @@ def finish(store, placed, key="outputs/clip.mp4", size=3):
 
 
 def test_a_job_says_what_of_its_prompt_counts(api, photo):
-    prompt = "Slowly pan left, the helmet sways, no zoom, she blinks"
+    prompt = "Slowly pan left, the helmet sways asdf, no zoom, she blinks"
     job = calls.submit(api, photo, prompt=prompt).get_json()
     expected = {
         "camera": "pan left",
         "object": "sway",
         "strength": "gentle",
-        "target": None,
+        "target": "subject",
         "excluded": ["zoom in", "zoom out"],
         "unsupported": ["blink"],
         "hint": "This model cannot make faces blink.",
-        "ignored": ["helmet"],
+        "ignored": ["asdf"],
         "ambient": False,
     }
     assert job["prompt"] == prompt

@@ -47,6 +47,9 @@ def past(store):
             attempts.finish(tx, job_id, 1, f"outputs/{job_id}.mp4", 1, lease_token=make.LEASE)
             took = "started_at = finished_at - make_interval(secs => %s)"
             tx.exec_driver_sql(f"UPDATE jobs SET {took} WHERE id = %s", (SERVICE_S, job_id))
+            # Each on a worker of its own: they overlap.
+            of = "UPDATE attempts SET worker = job_id WHERE job_id = %s"
+            tx.exec_driver_sql(of, (job_id,))
 
     return finish
 

@@ -49,7 +49,10 @@ def test_animate_takes_an_output_and_every_option(worker, store, photo_file, tmp
 @pytest.mark.parametrize(
     ("prompt", "line"),
     [
-        ("gently pan left, the helmet sways", "sway, pan left, gentle; ignored: helmet"),
+        (
+            "gently pan left, the helmet sways asdf",
+            "sway of the subject, pan left, gentle; ignored: asdf",
+        ),
         ("asdf qwer", "no motion words known: ambient"),
         ("nothing moves", "still"),
         ("she blinks, schwenk nach links", "pan left"),

@@ -23,7 +23,7 @@ def test_jobs_can_be_shown_listed_and_canceled(api, photo, capsys):
     assert json.loads(capsys.readouterr().out)["id"] == job_id
     assert cli.run(["jobs", "show", job_id]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert {"state     queued next", "prompt    a b"} <= set(shown)
+    assert {"state     queued no worker serves its model now", "prompt    a b"} <= set(shown)
     assert "motion    no motion words known: ambient" in shown
     assert cli.run(["jobs", "cancel", job_id]) == 0
     assert capsys.readouterr().out == "canceled\n"

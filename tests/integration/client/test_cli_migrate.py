@@ -1,5 +1,7 @@
 """`stillmotion migrate`, on real databases."""
 
+import json
+
 import psycopg
 import pytest
 
@@ -43,6 +45,9 @@ def test_an_empty_database_becomes_this_releases(new_database, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"The schema is {REVISION}, as this release needs it."
     )
+    assert migrate(url, "--check", "--json") == ExitStatus.OK
+    versions = {"before": REVISION, "after": REVISION, "needed": REVISION}
+    assert json.loads(capsys.readouterr().out) == versions
 
 
 def test_the_release_needs_the_newest_migration():

@@ -19,6 +19,7 @@ from tests.support.plans import indexes_of, plans
 FINISHED, WAITING = 20_000, 10_000
 QUEUE = {"profile": "noop", "region": "us-east", "priority": 1}
 RIGHT = {"pk_jobs", "ix_jobs_queue", "ix_jobs_queue_movable"}
+OF_THE_OWNER = {"ix_jobs_kept"}  # by owner and id: one row, as by the primary key
 LEASED = {"lease_token": make.LEASE}
 
 
@@ -79,6 +80,8 @@ def test_a_job_is_found_by_its_key_and_a_queue_walked_in_its_order(store, crowd)
     for name, work in works.items():
         for plan in plans(store, work, run=False):
             used = indexes_of(plan, "jobs") - RIGHT
+                if name == "purge":
+                    used -= OF_THE_OWNER
             if used or indexes_of(plan, "attempts") - {"pk_attempts"}:
                 wrong[name] = used
     assert not wrong
