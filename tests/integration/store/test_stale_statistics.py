@@ -80,8 +80,8 @@ def test_a_job_is_found_by_its_key_and_a_queue_walked_in_its_order(store, crowd)
     for name, work in works.items():
         for plan in plans(store, work, run=False):
             used = indexes_of(plan, "jobs") - RIGHT
-                if name == "purge":
-                    used -= OF_THE_OWNER
+            if name == "purge":
+                used -= OF_THE_OWNER
             if used or indexes_of(plan, "attempts") - {"pk_attempts"}:
                 wrong[name] = used
     assert not wrong
