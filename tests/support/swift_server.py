@@ -46,7 +46,7 @@ use = egg:swift#s3api
 max_bucket_listing = {PAGE}
 [filter:tempauth]
 use = egg:swift#tempauth
-user_{ACCESS_KEY.replace(":", "_")} = {SECRET_KEY} .admin
+user_{{user}} = {{secret_key}} .admin
 [filter:bulk]
 use = egg:swift#bulk
 [filter:slo]
@@ -91,8 +91,10 @@ def swift_server() -> Iterator[SwiftServer]:
             yield SwiftServer(json.loads(line)["endpoint_url"], process.pid)
 
 
-def serve(home: Path) -> None:
-    """Run the four servers on free loopback ports until stdin ends; print the S3 endpoint."""
+def serve(
+    home: Path, listen: tuple[str, int], access_key: str = ACCESS_KEY, secret_key: str = SECRET_KEY
+) -> None:
+    """Run the four servers, S3 at `listen`, until stdin ends; print the S3 endpoint."""
     import eventlet
 
     eventlet.monkey_patch()
@@ -109,7 +111,9 @@ def serve(home: Path) -> None:
 
     def run(kind: str, conf: str, listener) -> None:
         path = home / f"{kind}.conf"
-        path.write_text(conf.format(kind=kind, home=home, devices=home / "devices"))
+        values = {"home": home, "devices": home / "devices"}
+        values |= {"user": access_key.replace(":", "_"), "secret_key": secret_key}
+        path.write_text(conf.format(kind=kind, **values))
         app = loadapp(str(path), global_conf={"log_name": kind})
         eventlet.spawn(
             wsgi.server,
@@ -137,10 +141,11 @@ def serve(home: Path) -> None:
         RingData([[0] * 4], [device], 30).save(str(home / f"{kind}.ring.gz"))
     for kind, listener in listeners.items():
         run(kind, BACKEND_CONF, listener)
-    front = eventlet.listen(("127.0.0.1", 0))
+    front = eventlet.listen(listen)
     run("proxy", PROXY_CONF, front)
 
-    print(json.dumps({"endpoint_url": f"http://127.0.0.1:{front.getsockname()[1]}"}), flush=True)
+    host, port = front.getsockname()
+    print(json.dumps({"endpoint_url": f"http://{host}:{port}"}), flush=True)
     eventlet.hubs.trampoline(sys.stdin.fileno(), read=True)
     os._exit(0)
 
@@ -148,4 +153,9 @@ def serve(home: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("home", type=Path, help="an empty directory for configuration and data")
-    serve(parser.parse_args().home)
+    parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT")
+    parser.add_argument("--access-key", default=ACCESS_KEY, help="has the form ACCOUNT:USER")
+    parser.add_argument("--secret-key", default=SECRET_KEY)
+    given = parser.parse_args()
+    host, _, port = given.listen.partition(":")
+    serve(given.home, (host, int(port)), given.access_key, given.secret_key)
