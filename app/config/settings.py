@@ -113,6 +113,9 @@ class Settings(ModelSettings):
 
     served_profiles: Annotated[tuple[str, ...], NoDecode] = (DEFAULT_PROFILE,)  # for the API
     ready_file: Path | None = None  # touched by a worker once it is warm
+    # Once this file exists, a GPU worker finishes its job and ends, as on SIGTERM. For notices that
+    # a machine will be taken away.
+    drain_file: Path | None = None
 
     # Content credentials: workers sign clips if both paths are set and `provenance` is on.
     provenance: bool = True

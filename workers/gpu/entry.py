@@ -11,6 +11,7 @@ from app.internal_port import Checks
 from app.store.startup import check_database
 from app.telemetry import configure_logs
 from stillmotion.errors import StillmotionError
+from workers.gpu import notice
 from workers.gpu.tasks import register
 from workers.gpu.worker import load_worker
 
@@ -23,6 +24,8 @@ def main() -> None:
         config = settings()
         configure_logs(config.log_level)
         check_database(config)  # before minutes of loading
+        if config.drain_file is not None:
+            notice.watch(config.drain_file)
         worker = load_worker(config)
         internal_port.start(config, Checks(ready=worker.ready, metrics=telemetry.GPU_WORKER))
     except (ConfigError, StillmotionError) as error:
