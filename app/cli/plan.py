@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.failures import ServerCommand
-from app.config.settings import load_regions
+from app.config.settings import ConfigError, load_regions
 from stillmotion.cli.exit_status import ExitStatus
 from stillmotion.cli.options import json_option
 
@@ -78,8 +78,13 @@ def plan(
     Every region carries its own peak below its ceiling, and the others together carry that of any
     one region that fails. The routing auditor confirms the plan.
     """
-    # scipy takes longer to load than everything else.
-    from app.planning.planner import Forecast, NoPlan, PlanError, make_plan
+    # scipy takes longer to load than everything else, and the API's image does without it.
+    try:
+        from app.planning.planner import Forecast, NoPlan, PlanError, make_plan
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"Planning needs {error.name}, which the dispatcher's image has."
+        ) from None
 
     topology = load_regions(regions_file)
     forecast = Forecast(peaks, service, target_wait, survive, max_rtt)

@@ -6,6 +6,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from app.broker import progress
 from app.domain.job.lease import LEASE_S
 from app.store.job import jobs
@@ -76,16 +78,27 @@ def test_a_worker_gets_nothing_while_it_warms_up(fleet):
     assert fleet.wait(job_id, "succeeded").fence == 1
 
 
-def test_sigterm_finishes_the_running_job_and_takes_no_other(fleet):
+@pytest.mark.parametrize("told", ["by SIGTERM", "by a file"])
+def test_a_drained_worker_finishes_its_job_and_takes_no_other(fleet, tmp_path, told):
     fleet.dispatcher()
-    worker = fleet.worker(noop_step_s=0.5).wait_ready()
+    notice = tmp_path / "this machine goes"
+    worker = fleet.worker(noop_step_s=0.5, drain_file=notice).wait_ready()
     running = fleet.submit(steps=8)
     fleet.wait(running, "processing")
-    worker.signal(signal.SIGTERM)
+    if told == "by a file":
+        notice.touch()
+        wait_for(lambda: any(line.get("event") == "drain_file_found" for line in worker.log))
+    else:
+        worker.signal(signal.SIGTERM)
     waiting = fleet.submit()
     assert worker.wait_exit(timeout_s=20) == 0
     assert fleet.read(running).state == "succeeded"
     assert fleet.read(waiting).fence == 0
+
+
+def test_a_worker_that_starts_where_it_is_to_drain_ends_while_it_loads(fleet, tmp_path):
+    worker = fleet.worker(noop_warm_up_s=60, drain_file=tmp_path)
+    assert worker.wait_exit(timeout_s=30) == 0
 
 
 def test_cancel_stops_the_render_within_a_step(fleet):

@@ -47,6 +47,7 @@ REGIONS = "docs/guides/regions.md"
 PROVENANCE = "docs/guides/provenance.md"
 MODEL = "docs/guides/model.md"
 MODELS = "docs/guides/models.md"
+DEPLOYING = "docs/guides/deploying.md"
 
 EXCEPTIONS = {
     Place(README, "Try it", 0): "test_demo.py runs scripts/demo; scripts/test runs this very test",
@@ -58,6 +59,10 @@ EXCEPTIONS = {
     **dict.fromkeys(
         documents.blocks(MODELS), "tests/e2e/test_models_guide.py runs it, or says why not"
     ),
+    Place(DEPLOYING, "Images", 0): "tests/infra/test_containers.py builds them",
+    Place(DEPLOYING, "Compose", 0): "tests/infra/test_containers.py runs it",
+    Place(DEPLOYING, "Kubernetes", 0): "needs a cluster, and none is to be had here",
+    Place(DEPLOYING, "Kubernetes", 1): "the same; tests/infra/test_chart.py renders the chart",
     Place(MODEL, "Train it", 0): "takes hours; test_training.py does it with a tiny model",
     Place(MODEL, "Train it", 1): "takes minutes; test_evaluate.py does it with a tiny model",
 }

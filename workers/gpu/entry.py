@@ -12,6 +12,7 @@ from app.internal_port import Checks
 from app.store.startup import check_database
 from app.telemetry import configure_logs
 from stillmotion.errors import StillmotionError
+from workers.gpu import notice
 from workers.gpu.tasks import register
 from workers.gpu.worker import Worker, load_worker
 
@@ -24,6 +25,8 @@ def main() -> None:
         config = settings()
         configure_logs(config.log_level)
         check_database(config)  # before minutes of loading
+        if config.drain_file is not None:
+            notice.watch(config.drain_file)
         worker = load_worker(config)
         internal_port.start(config, Checks(ready=worker.ready, metrics=telemetry.GPU_WORKER))
     except (ConfigError, StillmotionError) as error:

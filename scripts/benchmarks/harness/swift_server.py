@@ -48,7 +48,7 @@ use = egg:swift#s3api
 max_bucket_listing = {PAGE}
 [filter:tempauth]
 use = egg:swift#tempauth
-user_{ACCESS_KEY.replace(":", "_")} = {SECRET_KEY} .admin
+user_{{user}} = {{secret_key}} .admin
 [filter:bulk]
 use = egg:swift#bulk
 [filter:slo]
@@ -79,7 +79,7 @@ def swift_server(*, delay_s: float = 0.0) -> Iterator[SwiftServer]:
         log = Path(home, "log")
         with log.open("wb") as errors:
             process = subprocess.Popen(
-                [sys.executable, __file__, home, str(delay_s)],
+                [sys.executable, __file__, home, "--delay", str(delay_s)],
                 stdin=subprocess.PIPE,  # end of file tells the server that we are gone
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -111,8 +111,17 @@ class _Cache:
         self._kept.pop(key, None)
 
 
-def serve(home: Path, delay_s: float) -> None:
-    """Run the four servers on free loopback ports until stdin ends; print the S3 endpoint."""
+def serve(
+    home: Path,
+    listen: tuple[str, int],
+    delay_s: float = 0.0,
+    access_key: str = ACCESS_KEY,
+    secret_key: str = SECRET_KEY,
+) -> None:
+    """Run the four servers, S3 at `listen`, until stdin ends; print the S3 endpoint.
+
+    `delay_s`: what each call of S3 takes at least.
+    """
     import eventlet
 
     eventlet.monkey_patch()
@@ -139,7 +148,9 @@ def serve(home: Path, delay_s: float) -> None:
 
     def run(kind: str, conf: str, listener: Any) -> None:
         path = home / f"{kind}.conf"
-        path.write_text(conf.format(kind=kind, home=home, devices=home / "devices"))
+        values = {"home": home, "devices": home / "devices"}
+        values |= {"user": access_key.replace(":", "_"), "secret_key": secret_key}
+        path.write_text(conf.format(kind=kind, **values))
         app = loadapp(str(path), global_conf={"log_name": kind})
         if kind == "proxy":
             app = delayed(app)
@@ -169,10 +180,11 @@ def serve(home: Path, delay_s: float) -> None:
         RingData([[0] * 4], [device], 30).save(str(home / f"{kind}.ring.gz"))
     for kind, listener in listeners.items():
         run(kind, BACKEND_CONF, listener)
-    front = eventlet.listen(("127.0.0.1", 0))
+    front = eventlet.listen(listen)
     run("proxy", PROXY_CONF, front)
 
-    print(json.dumps({"endpoint_url": f"http://127.0.0.1:{front.getsockname()[1]}"}), flush=True)
+    host, port = front.getsockname()
+    print(json.dumps({"endpoint_url": f"http://{host}:{port}"}), flush=True)
     eventlet.hubs.trampoline(sys.stdin.fileno(), read=True)
     os._exit(0)
 
@@ -180,6 +192,11 @@ def serve(home: Path, delay_s: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("home", type=Path, help="an empty directory for configuration and data")
-    parser.add_argument("delay_s", type=float)
-    arguments = parser.parse_args()
-    serve(arguments.home, arguments.delay_s)
+    parser.add_argument("--listen", default="127.0.0.1:0", metavar="HOST:PORT")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds that each call takes")
+    parser.add_argument("--access-key", default=ACCESS_KEY, help="has the form ACCOUNT:USER")
+    parser.add_argument("--secret-key", default=SECRET_KEY)
+    given = parser.parse_args()
+    host, _, port = given.listen.partition(":")
+    listen = (host, int(port))
+    serve(given.home, listen, given.delay, given.access_key, given.secret_key)
