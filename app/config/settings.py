@@ -121,8 +121,8 @@ class Settings(ModelSettings):
     # waits. A clip that is larger by itself is delivered before anything else renders.
     clip_memory_mb: Annotated[int, Field(ge=1)] = 512
     ready_file: Path | None = None  # touched by a worker once it is warm
-    # Once this file exists, a GPU worker finishes its jobs and ends, as on SIGTERM. For notices that
-    # a machine will be taken away.
+    # Once this file exists, a GPU worker finishes its jobs and ends, as on SIGTERM. For notices
+    # that a machine will be taken away.
     drain_file: Path | None = None
 
     # Content credentials: workers sign clips if both paths are set and `provenance` is on.
