@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 from base64 import b64encode
@@ -211,6 +212,8 @@ def test_compose_takes_its_file_and_refuses_mistakes(tools, tmp_path):
         )
         return done.returncode, done.stderr
 
+    example = COMPOSE.with_name("example.env").read_text()
+    assert set(re.findall(r"^(\w+)=$", example, re.M)) == SECRETS.keys()
     assert config(COMPOSE, **SECRETS) == (0, "")
     assert config(COMPOSE, COMPOSE.with_name("compose.gpu.yaml"), **SECRETS) == (0, "")
     for name in SECRETS:
@@ -288,7 +291,7 @@ def test_a_worker_that_is_stopped_while_it_loads_ends_at_once(deployment):
 def test_a_worker_that_is_stopped_in_a_render_finishes_it(deployment, client, photo):
     fields = {"region": "eu-west", "policy": "strict"}
     job_id = submit(client, photo, **fields, frames="96", size="512")
-    wait(client, job_id, "processing", "succeeded")
+    assert wait(client, job_id, "processing", "succeeded")["state"] == "processing"
     deployment.stop("gpu-eu", 200)
     job = client.get(f"/v1/jobs/{job_id}").json()
     assert (job["state"], len(job["attempts"])) == ("succeeded", 1), job

@@ -88,21 +88,20 @@ class Engine:
             self.run("import", tar, BASE)
 
 
-def why_not() -> str:
-    """Why no engine can start here; "" if one can be tried."""
-    for tool in (DAEMON, CLIENT, "mmdebstrap"):
-        if shutil.which(tool) is None:
-            return f"{tool} is not installed"
-    if os.geteuid() != 0:
-        return "an engine needs root"
-    return ""
+def missing() -> str:
+    """A program that an engine needs and this machine lacks; "" if there is none."""
+    return next((tool for tool in (DAEMON, CLIENT, "mmdebstrap") if not shutil.which(tool)), "")
+
+
+class NoEngine(Exception):
+    """No engine starts here: it needs root, and a kernel that allows containers."""
 
 
 @contextmanager
 def engine(log: Path) -> Iterator[Engine]:
     """Run an engine until the block ends. Two at once wait for each other.
 
-    Raises RuntimeError if it does not start, with its last lines.
+    Raises NoEngine, with its last lines.
     """
     data = cache() / "engine"
     data.mkdir(parents=True, exist_ok=True)
@@ -122,11 +121,10 @@ def engine(log: Path) -> Iterator[Engine]:
             *("--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"),
         ]
         started = Engine(socket)
-        try:
-            with services.process(list(command), stdout=out, stderr=out) as child:
-                answers = ("version", "--format", "{{.Server.Version}}")
-                services.wait_until(lambda: started.run(*answers), child, timeout_s=60)
-                yield started
-                started.run("image", "prune", "-f", check=False)
-        except (RuntimeError, TimeoutError) as error:
-            raise RuntimeError(f"{error}\n{log.read_text()[-3000:]}") from error
+        with services.process(list(command), stdout=out, stderr=out) as child:
+            try:
+                services.wait_until(lambda: started.run("info"), child, timeout_s=60)
+            except (RuntimeError, TimeoutError) as error:
+                raise NoEngine(f"{error}\n{log.read_text()[-2000:]}") from error
+            yield started
+            started.run("image", "prune", "-f", check=False)
