@@ -34,6 +34,7 @@ from stillmotion.backoff import full_jitter
 from stillmotion.errors import StillmotionError
 from stillmotion.states import JobState, Policy
 from workers.engines.base import RenderSpec
+from workers.gpu import observation
 from workers.gpu.lease_keeper import LeaseKeeper
 from workers.gpu.worker import Worker
 from workers.media import provenance
@@ -47,6 +48,7 @@ PROGRESS_PAUSE_S = 5.0  # after a Redis error
 T = TypeVar("T")
 
 
+@observation.attempt
 def run(worker: Worker, job_id: UUID, fence: int) -> str:
     """Run one attempt and return its outcome, for the log.
 
@@ -60,6 +62,7 @@ def run(worker: Worker, job_id: UUID, fence: int) -> str:
         log.info("stale_message_dropped")
         return "stale"
     clock = ClockSince(job.started_at)
+    observation.begun(job, worker)
     worker.presence.begun(job.token)
     _announce(worker, job)
     keeper = LeaseKeeper(
@@ -157,7 +160,9 @@ def _render(worker: Worker, job: BegunJob, keeper: LeaseKeeper, clock: ClockSinc
     key = f"outputs/{job.id}/{job.fence}-{job.lease_token}.mp4"
     _upload(worker.objects, key, video, keeper)
     watch.lap("upload")
-    return _finish(worker, job, keeper, _Clip(key, len(video), watch.laps))
+    outcome = _finish(worker, job, keeper, _Clip(key, len(video), watch.laps))
+    watch.lap("finish")
+    return outcome
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,7 @@ class _Stopwatch:
         """Record the time since the last lap as that of `name`."""
         now = monotonic()
         self.laps[name], self._since = round(now - self._since, 4), now
+        observation.stage(name, self.laps[name], now)
 
 
 def _upload(objects: Objects, key: str, video: bytes, keeper: LeaseKeeper) -> None:
@@ -280,6 +286,7 @@ class _Reporter:
         self._paused_until = 0.0
 
     def __call__(self, step: int | None) -> None:
+        observation.step(step)
         if step is not None and monotonic() >= self._paused_until:
             try:
                 job = self._job

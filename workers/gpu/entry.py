@@ -4,13 +4,14 @@ import sys
 
 from celery.signals import worker_shutting_down
 
-from app import internal_port, telemetry
+from app import internal_port, telemetry, tracing
 from app.broker.celery_app import make_celery, run_worker
 from app.config.settings import ConfigError, settings
 from app.internal_port import Checks
 from app.store.startup import check_database
 from app.telemetry import configure_logs
 from stillmotion.errors import StillmotionError
+from workers.gpu import observation
 from workers.gpu.tasks import register
 from workers.gpu.worker import load_worker
 
@@ -23,6 +24,7 @@ def main() -> None:
         config = settings()
         configure_logs(config.log_level)
         check_database(config)  # before minutes of loading
+        tracing.start(config, "stillmotion-gpu-worker")
         worker = load_worker(config)
         internal_port.start(config, Checks(ready=worker.ready, metrics=telemetry.GPU_WORKER))
     except (ConfigError, StillmotionError) as error:
@@ -30,6 +32,7 @@ def main() -> None:
         sys.exit(EX_CONFIG)
     app = make_celery(config, config.region)
     register(app, worker)
+    observation.start(worker)
     worker_shutting_down.connect(lambda **_: worker.presence.drain(), weak=False)
     worker.presence.start()
     worker.health.start(worker.presence.look)

@@ -45,7 +45,9 @@ def register(app: Celery, worker: Worker) -> None:
         Request = RenderRequest
 
     def render(task: Task, job_id: str, fence: int) -> None:
-        with bound_contextvars(job_id=job_id, fence=fence, worker=worker.name):
+        with bound_contextvars(
+            job_id=job_id, fence=fence, worker=worker.name, region=worker.pool.region
+        ):
             presence.taken(task.request.id)
             try:
                 attempt.run(worker, UUID(job_id), fence)
