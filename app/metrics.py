@@ -27,8 +27,19 @@ ALL = Together(API, DISPATCHER, GPU_WORKER, CPU_WORKER)
 
 # --- every process --------------------------------------------------------------------------------
 
-build_info = Gauge("stillmotion_build_info", "1, with the release.", ["version"], registry=ALL)
-build_info.labels(__version__).set(1)
+for _process, _registry in {
+    "api": API,
+    "dispatcher": DISPATCHER,
+    "gpu-worker": GPU_WORKER,
+    "cpu-worker": CPU_WORKER,
+}.items():
+    _info = Gauge(
+        "stillmotion_build_info",
+        "1, with the release and the kind of process.",
+        ["version", "process"],
+        registry=_registry,
+    )
+    _info.labels(__version__, _process).set(1)
 database_wait_seconds = Histogram(
     "stillmotion_database_wait_seconds",
     "Wait for a connection of the process's pool.",
