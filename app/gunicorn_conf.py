@@ -8,7 +8,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from app import internal_port, safety
+from app import internal_port, safety, tracing
 from app.api.process.checks import checks_of
 from app.api.process.memory import give_back_large_blocks
 from app.config.settings import ConfigError, settings
@@ -23,6 +23,7 @@ try:
     # Read and open these first, so that a mistake in them is reported in one sentence.
     own.topology, objects_for(own), parse_allow(own.outbound_allow), safety.load(own.safety_check)
     check_database(own)
+    tracing.check(own)
     # Here, not in a worker: while gunicorn replaces one worker by another, both answer on it.
     internal_listener = internal_port.listen(own)
 except (ConfigError, ValueError) as error:
@@ -91,6 +92,7 @@ def post_worker_init(worker: Any) -> None:
     """
     services = worker.app.wsgi().extensions["services"]
     services.hub.alive = lambda: worker.alive
+    tracing.start(own, "stillmotion-api")
     if internal_listener is not None:
         internal_port.Server(internal_listener, checks_of(services)).start()
     give_back_large_blocks()
@@ -102,3 +104,4 @@ def worker_exit(server: object, worker: Any) -> None:
     """Stop the picture processes."""
     if getattr(worker, "wsgi", None) is not None:
         worker.app.wsgi().extensions["services"].close()
+        tracing.stop()

@@ -2,8 +2,10 @@
 
 import logging
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from time import monotonic
+from types import TracebackType
 
 import structlog
 from prometheus_client import (
@@ -20,6 +22,8 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from structlog.typing import Processor
+
+log = structlog.get_logger(__name__)
 
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
 
@@ -38,7 +42,7 @@ def _registry() -> CollectorRegistry:
 API, DISPATCHER, GPU_WORKER, CPU_WORKER = (_registry() for _ in range(4))
 
 
-class _Together(CollectorRegistry):
+class Together(CollectorRegistry):
     """Registers a metric in several registries."""
 
     def __init__(self, *registries: CollectorRegistry):
@@ -56,8 +60,8 @@ submit_seconds = Histogram(
 )
 placements = Counter(
     "stillmotion_placements_total",
-    "Attempts placed.",
-    ["region", "overflow"],
+    "Attempts placed, by the job's home and the region that got it.",
+    ["home", "region", "overflow"],
     registry=DISPATCHER,
 )
 refused_probes = Counter(
@@ -66,14 +70,14 @@ refused_probes = Counter(
 reaped = Counter(
     "stillmotion_reaped_total",
     "Attempts reclaimed by the reaper.",
-    ["reason"],
+    ["reason", "region"],
     registry=DISPATCHER,
 )
 tables_refused = Counter(
     "stillmotion_tables_refused_total",
     "Routing tables rejected for breaking an invariant, when written or read.",
     ["where", "reason"],
-    registry=_Together(API, DISPATCHER),
+    registry=Together(API, DISPATCHER),
 )
 reports_refused = Counter(
     "stillmotion_reports_refused_total",
@@ -108,12 +112,7 @@ messages_dropped = Counter(
     "stillmotion_messages_dropped_total",
     "Messages and values in a broker or Redis that could not be read.",
     ["where"],
-    registry=_Together(API, DISPATCHER, GPU_WORKER, CPU_WORKER),
-)
-render_seconds = Counter(
-    "stillmotion_render_seconds_total",
-    "Seconds in which this worker's GPU rendered clips.",
-    registry=GPU_WORKER,
+    registry=Together(API, DISPATCHER, GPU_WORKER, CPU_WORKER),
 )
 attempts_ended = Counter(
     "stillmotion_attempts_ended_total", "Attempts by outcome.", ["outcome"], registry=GPU_WORKER
@@ -137,6 +136,19 @@ CLUSTER: dict[str, tuple[str, Labels]] = {
     "stillmotion_oldest_waiting_seconds": (
         "Since the submit of the oldest job that could be placed now; 0: there is none.",
         ("profile", "region", "priority"),
+    ),
+    "stillmotion_region_workers": (
+        "Workers by the newest report on their region: ready, and busy ones among them.",
+        ("region", "state"),
+    ),
+    "stillmotion_report_age_seconds": ("Since the newest report on a region.", ("region",)),
+    "stillmotion_webhooks_due": (
+        "Webhook tries that could be made now and are not under way; up to 100,000.",
+        (),
+    ),
+    "stillmotion_oldest_webhook_seconds": (
+        "Since the oldest of them came due; 0: there is none.",
+        (),
     ),
     "stillmotion_table_version": ("Version of the latest routing table.", ()),
     "stillmotion_table_age_seconds": ("Since the latest routing table was made.", ()),
@@ -231,5 +243,23 @@ def configure_logs(level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    # What nobody foresaw is a line like every other, too.
+    logging.captureWarnings(True)
+    sys.excepthook = _process_broke
+    threading.excepthook = _thread_broke
     # httpx logs every URL, and a signed URL is a secret.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _process_broke(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        log.critical("process_broke", exc_info=(kind, error, traceback))
+
+
+def _thread_broke(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is not SystemExit:
+        name = None if args.thread is None else args.thread.name
+        found = (args.exc_type, args.exc_value, args.exc_traceback)
+        log.error("thread_broke", thread=name, exc_info=found)

@@ -7,10 +7,10 @@ import structlog
 from flask import Flask, Response, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import telemetry
+from app import metrics, telemetry
 from app.api.openapi import build
 from app.api.process.services import Services, get_services
-from app.api.request import body, errors, rate_limit
+from app.api.request import body, errors, rate_limit, traced
 from app.api.request.own_host import OwnHost
 from app.api.routes import (
     catalog,
@@ -92,6 +92,8 @@ def _begin() -> None:
     g.began = perf_counter()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=str(g.request_id))
+    if request.endpoint in SUBMITS:
+        traced.begin()
     if request.endpoint in CHECKS:
         return  # a load balancer must not wait behind the clients
     get_services().gate.enter()
@@ -102,6 +104,7 @@ def _begin() -> None:
 def _leave(error: BaseException | None) -> None:
     if g.pop("working", False):
         get_services().gate.leave()
+    traced.leave()
 
 
 def _end(response: Response) -> Response:
@@ -110,6 +113,8 @@ def _end(response: Response) -> Response:
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.setdefault("Cache-Control", "no-store")
     rate_limit.add_headers(response)
+    traced.end(response)
+    _count(response, took_s)
     if request.endpoint in SUBMITS:
         telemetry.submits.labels(response.status_code).inc()
         accepted = response.status_code < 300 and "Location" in response.headers
@@ -129,3 +134,12 @@ def _end(response: Response) -> Response:
             key_id=str(g.api_key.id) if "api_key" in g else None,
         )
     return response
+
+
+def _count(response: Response, took_s: float) -> None:
+    """Count a request. Its route's template: ids and strangers' paths must not become labels."""
+    route = "unknown" if request.url_rule is None else request.url_rule.rule
+    method = request.method if request.url_rule is not None else "any"
+    metrics.requests.labels(route, method, response.status_code).inc()
+    if request.url_rule is not None and "Preference-Applied" not in response.headers:
+        metrics.request_seconds.labels(route, method).observe(took_s)

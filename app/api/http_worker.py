@@ -23,6 +23,7 @@ import structlog
 from gunicorn.http import errors as http
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from app import metrics
 from app.api.models.problem import PROBLEM, Problem
 from app.api.process.arrival import SEND_S, Arrival, Pace, TooSlow, Unreader
 from app.config.settings import settings
@@ -295,6 +296,7 @@ class HttpWorker(ThreadWorker):  # type: ignore[misc]
         _, status, code, detail = found or (Exception, 500, "internal_error", "Internal error.")
         request_id = uuid4()
         kind = type(error).__name__
+        metrics.requests.labels("unreadable", "any", status).inc()
         if status == 500:
             log.error("request_broke", request_id=str(request_id), exc_info=error)
         else:

@@ -5,13 +5,18 @@ waits, keep exactly one message in a busy worker, and keep Celery from retrying,
 delaying anything by itself.
 """
 
+import json
+import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from uuid import uuid4
 
 from celery import Celery
+from celery.apps import worker as celery_worker
 
 from app.broker import amqp_transport, redis_transport
 from app.config.settings import ConfigError, Settings, settings
@@ -106,8 +111,13 @@ def run_worker(
     """Consume until SIGTERM, in this process, as every worker of this service does."""
     # A closed terminal must not make Celery drop work that is under way.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    celery_worker.safe_say = _say
+    # "Task received", "Task succeeded": our own lines say more, and name the job in a field.
+    for chatty in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     app.worker_main(
         [
+            "--quiet",  # no banner
             "worker",
             "--pool=threads",
             f"--concurrency={threads}",
@@ -119,6 +129,14 @@ def run_worker(
             f"--loglevel={log_level}",
         ]
     )
+
+
+def _say(message: str, _stream: object = None) -> None:
+    """What Celery tells a terminal, as a line of the log. Called by signal handlers, which may have
+    interrupted a line, so it writes around the buffers.
+    """
+    line = {"event": message.strip(), "level": "info", "timestamp": f"{datetime.now(UTC):%FT%TZ}"}
+    os.write(2, f"{json.dumps(line)}\n".encode())
 
 
 def __getattr__(name: str) -> Celery:

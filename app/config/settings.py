@@ -182,6 +182,8 @@ class Settings(ModelSettings):
         Field(ge=0, le=65_535, validation_alias=AliasChoices("internal_port", "metrics_port")),
     ] = 0
     internal_host: str = "127.0.0.1"  # the address to listen on
+    # Where spans go, as OTLP over HTTP: the collector's address without /v1/traces. Empty: nowhere.
+    otel_exporter_otlp_endpoint: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
     log_level: str = "info"
 
     @field_validator("served_profiles", mode="before")

@@ -8,11 +8,12 @@ from threading import Event, Thread
 
 import structlog
 
-from app import internal_port, telemetry
+from app import internal_port, metrics, telemetry, tracing
 from app.broker.celery_app import node_name
 from app.broker.connections import POOL_IDLE, TRAFFIC_CHANGED, WEBHOOK_DUE, RegionRedis, listen
 from app.broker.publish import Publisher
 from app.config.settings import ConfigError, settings
+from app.dispatcher.beats import Beats
 from app.dispatcher.control.cluster import ClusterCounter
 from app.dispatcher.control.controller import Controller
 from app.dispatcher.control.reports import Reporter
@@ -43,15 +44,18 @@ def main() -> int:
         return EX_CONFIG
     configure_logs(config.log_level)
     stopping, broken = Event(), Event()
+    beats = Beats(stopping)
     # One connection for each thread below, and the leader's, whose session holds a lock.
     store = Store.of(config, pool_size=9)
     leaders_store = Store.direct(config, pool_size=1)
     regions = RegionRedis(config)
     try:
-        internal_port.start(config, _checks(store, regions))
+        internal_port.start(config, _checks(store, regions, beats))
+        tracing.start(config, "stillmotion-dispatcher")
     except ConfigError as error:
         print(f"app.dispatcher: {error}", file=sys.stderr)
         return EX_CONFIG
+    metrics.expect_regions(topology.names)
     publisher = Publisher(config)
     clock = DatabaseClock(store)
     traffic = Traffic(config, store, regions, clock=clock)
@@ -103,30 +107,31 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     work: dict[str, Callable[[], None]] = {
-        "reaper": partial(reaper.run, stopping),
-        "deliveries": partial(deliveries.run, stopping),
-        "reporter": partial(reporter.run, stopping),
-        "controller": partial(controller.run, stopping),
-        "cluster": partial(counter.run, stopping),
-        "usage": partial(UsageLoop(store, leads=controller.leads.is_set).run, stopping),
+        "reaper": partial(reaper.run, beats.of("reaper")),
+        "deliveries": partial(deliveries.run, beats.of("deliveries")),
+        "reporter": partial(reporter.run, beats.of("reporter")),
+        "controller": partial(controller.run, beats.of("controller")),
+        "cluster": partial(counter.run, beats.of("cluster")),
+        "usage": partial(UsageLoop(store, leads=controller.leads.is_set).run, beats.of("usage")),
     }
     for index, client in enumerate(regions.urls().values()):
-        work[f"wake-{index}"] = partial(listen, client, heard, stopping)
+        work[f"wake-{index}"] = partial(listen, client, heard, beats.of(f"wake-{index}"))
     threads = [Thread(target=guarded(body), name=name, daemon=True) for name, body in work.items()]
     for thread in threads:
         thread.start()
     log.info("dispatcher_started", regions=topology.names, profiles=config.served_profiles)
-    guarded(partial(placer.run, stopping))()
+    guarded(partial(placer.run, beats.of("placer")))()
     for thread in threads:
         thread.join(timeout=3.0)
     traffic.close()
     publisher.close()
     store.close()
     leaders_store.close()
+    tracing.stop()
     return EX_SOFTWARE if broken.is_set() else 0
 
 
-def _checks(store: Store, regions: RegionRedis) -> Checks:
+def _checks(store: Store, regions: RegionRedis, beats: Beats) -> Checks:
     clients = regions.urls()
     return Checks(
         ready=lambda: readiness(
@@ -134,4 +139,5 @@ def _checks(store: Store, regions: RegionRedis) -> Checks:
             {"redis": lambda: [client.ping() for client in clients.values()]},
         ),
         metrics=telemetry.DISPATCHER,
+        alive=beats.alive,
     )

@@ -7,6 +7,7 @@ from time import monotonic
 import redis
 import structlog
 
+from app import tracing
 from app.broker import progress
 from app.broker.claims import Claims
 from app.broker.connections import POOL_IDLE, WEBHOOK_DUE, RegionRedis, wake
@@ -93,7 +94,9 @@ class Reaper:
                 released += slots.grant_all(tx, owners, self._key_concurrency or None)
         if unbegun:
             log.warning("placements_not_begun", count=len(unbegun))
-            reaped.labels("not_begun").inc(len(unbegun))
+            for attempt in unbegun:
+                reaped.labels("not_begun", attempt.region).inc()
+                _trace("not_begun", attempt)
             self._give_back(unbegun)
         released += self._reap_silent()
         if slow:
@@ -124,7 +127,9 @@ class Reaper:
     def _note_lost(self, by_state: Mapping[JobState, Sequence[AttemptRef]]) -> list[AttemptRef]:
         for state, attempts in by_state.items():
             log.warning("attempts_lost", count=len(attempts), state=state)
-            reaped.labels("lost").inc(len(attempts))
+            for attempt in attempts:
+                reaped.labels("lost", attempt.region).inc()
+                _trace("lost", attempt)
         return [attempt for attempts in by_state.values() for attempt in attempts]
 
     def _reap_lost(self, answering_s: float) -> int:
@@ -177,3 +182,17 @@ class Reaper:
                 progress.ask_stop(self._regions.of(row.region), row.id, row.fence)
             except redis.RedisError as error:
                 log.warning("stop_not_sent", region=row.region, error=str(error))
+
+
+def _trace(reason: str, attempt: AttemptRef) -> None:
+    """Note an attempt that was taken back: its worker cannot."""
+    tracing.note(
+        "take back",
+        tracing.context_of(attempt.traceparent),
+        {"job.id": str(attempt.id), "job.fence": attempt.fence, "reason": reason},
+        failed=True,
+    )
+    about = tracing.about(
+        attempt.id, attempt.traceparent, fence=attempt.fence, region=attempt.region
+    )
+    log.warning("attempt_taken_back", reason=reason, **about)

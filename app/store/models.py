@@ -79,6 +79,9 @@ class JobRow(Base):
     state: Mapped[str]
     # When the row was written, by the database's clock: slightly after the time in the id.
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    # W3C trace context of the submit, under which every process hangs its spans (app/tracing.py).
+    # NULL: a job from before migration 0015.
+    traceparent: Mapped[str | None]
 
     # What was asked for. Written at submit with every default filled in, and never changed.
     # The model profile. Only workers of this profile take the job.

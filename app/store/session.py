@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.config.settings import Settings
 from app.domain.errors import DatabaseUnavailable
+from app.metrics import database_wait_seconds
 from app.store.bounded import BoundedConnection
 
 # In the WHERE of an UPDATE or INSERT: always true, and its commit does not wait for the disk.
@@ -82,13 +83,13 @@ class Store:
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """One transaction. Raises DatabaseUnavailable; a commit that fails may still have held."""
-        with _database_errors(), self.engine.begin() as connection:
+        with _database_errors(), _connected(self.engine) as connection, connection.begin():
             yield connection
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
         """A connection for single statements, without the round trips of BEGIN and COMMIT."""
-        with _database_errors(), self._autocommit.connect() as connection:
+        with _database_errors(), _connected(self._autocommit) as connection:
             yield connection
 
     @contextmanager
@@ -97,7 +98,7 @@ class Store:
 
         Every statement commits by itself. Raises DatabaseUnavailable if the connection is lost.
         """
-        with _database_errors(), self._autocommit.connect() as connection:
+        with _database_errors(), _connected(self._autocommit) as connection:
             try:
                 yield connection
             finally:
@@ -119,6 +120,15 @@ def session_options(timeout_s: float) -> str:
         f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
         " -c idle_in_transaction_session_timeout=30000 -c stillmotion.direct=on"
     )
+
+
+@contextmanager
+def _connected(engine: Engine) -> Iterator[Connection]:
+    """A connection of the pool. The wait for it is counted, also if it was in vain."""
+    with database_wait_seconds.time():
+        connection = engine.connect()
+    with connection:
+        yield connection
 
 
 @contextmanager

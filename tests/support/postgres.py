@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -72,6 +73,14 @@ class CrashingPostgres:
         """SIGQUIT: every process ends at once, nothing is written, the next start recovers."""
         self._child.send_signal(signal.SIGQUIT)
         self._child.wait(30)
+
+    def replace_with(self, folder: Path) -> None:
+        """Make a base backup the data of this server, which must be down."""
+        shutil.rmtree(self.folder)
+        shutil.copytree(folder, self.folder)
+        self.folder.chmod(0o700)
+        for path in (self.folder, *self.folder.rglob("*")):
+            give(path, server_user())
 
     def close(self) -> None:
         if self._child.poll() is None:

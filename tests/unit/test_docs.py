@@ -16,6 +16,7 @@ DOCUMENTS = sorted(
     for path in (
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
+        ROOT / "infra/RUNBOOK.md",
         ROOT / "workers/weights/motion-small/README.md",
     )
 )

@@ -5,13 +5,15 @@ receivers.
 """
 
 import sys
+from collections.abc import Callable
 from uuid import UUID
 
 import structlog
 from celery import Celery
 
-from app import internal_port, outbound, telemetry
+from app import internal_port, metrics, outbound, telemetry, tracing
 from app.broker.celery_app import make_celery, node_name, run_worker
+from app.broker.heartbeat import LoopHeartbeat
 from app.config.settings import ConfigError, Settings, settings
 from app.domain.errors import DatabaseUnavailable
 from app.domain.job.messages import DELIVER, HOUSEKEEPING_QUEUE, SWEEP, WEBHOOKS_QUEUE
@@ -68,17 +70,22 @@ def register(app: Celery, services: Services) -> None:
 
     def sweep() -> None:
         try:
-            housekeeping.sweep(services.store, services.objects, services.clock.now())
+            if not housekeeping.sweep(services.store, services.objects, services.clock.now()):
+                return
         except StillmotionError as error:
             log.warning("sweep_cut_short", error=error.detail)  # the next sweep goes on
+            metrics.sweeps.labels("cut_short").inc()
+            return
+        metrics.sweeps.labels("finished").inc()
+        metrics.sweep_finished.labels("full").set_to_current_time()
 
     app.task(deliver, name=DELIVER)
     app.task(sweep, name=SWEEP)
 
 
-def _checks(services: Services) -> Checks:
+def _checks(services: Services, alive: Callable[[], bool]) -> Checks:
     needed = {"database": services.store.check, "storage": services.objects.check}
-    return Checks(ready=lambda: readiness(needed), metrics=telemetry.CPU_WORKER)
+    return Checks(ready=lambda: readiness(needed), metrics=telemetry.CPU_WORKER, alive=alive)
 
 
 def main() -> None:
@@ -89,7 +96,9 @@ def main() -> None:
         services = open_services(config)
         check_database(config)
         app = make_celery(config)
-        internal_port.start(config, _checks(services))
+        heartbeat = LoopHeartbeat(app)
+        internal_port.start(config, _checks(services, heartbeat.alive))
+        tracing.start(config, "stillmotion-cpu-worker")
     except ConfigError as error:
         print(f"workers.cpu: {error}", file=sys.stderr)
         sys.exit(EX_CONFIG)

@@ -36,15 +36,15 @@ _OURS = re.compile(rf"inputs/({_UUID})\.[a-z0-9]+|outputs/({_UUID})/[0-9]+(-[0-9
 _sweeping = Lock()
 
 
-def sweep(store: Store, objects: Objects, now: datetime) -> None:
+def sweep(store: Store, objects: Objects, now: datetime) -> bool:
     """Sweep once. The next sweep repeats whatever fails. `now`: the database's time.
 
-    Does nothing while this process is already sweeping: if listing the store takes longer than the
-    period, sweeps must not take thread after thread from the webhooks.
+    Returns False, and does nothing, while this process is already sweeping: if listing the store
+    takes longer than the period, sweeps must not take thread after thread from the webhooks.
     Raises DatabaseUnavailable or StorageUnavailable.
     """
     if not _sweeping.acquire(blocking=False):
-        return
+        return False
     try:
         records = in_batches(store, retention.forget_idempotency)
         in_batches(store, retention.date_undated)
@@ -61,6 +61,7 @@ def sweep(store: Store, objects: Objects, now: datetime) -> None:
         deleted_jobs=deleted,
         idempotency_records=records,
     )
+    return True
 
 
 class Step(Protocol):

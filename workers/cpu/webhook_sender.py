@@ -3,15 +3,18 @@
 import random
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import structlog
+from opentelemetry.trace import SpanKind, StatusCode
 from structlog.contextvars import bound_contextvars
 
-from app import outbound
+from app import outbound, tracing
 from app.domain import webhooks
 from app.domain.webhooks import Outcome, Verdict
+from app.metrics import webhook_seconds, webhook_tries
 from app.objects import Objects
 from app.outbound import Allow
 from app.public.links import Links
@@ -87,18 +90,32 @@ def _try(services: Services, due: Due) -> tuple[UUID, str] | None:
     if delivery is None:
         log.info("stale_message_dropped")
         return None
+    with bound_contextvars(**_about(delivery)):
+        return _begun(services, delivery)
+
+
+def _about(delivery: BegunTry) -> dict[str, Any]:
+    if delivery.job_id is None:
+        return {}
+    return tracing.about(
+        delivery.job_id, delivery.traceparent, fence=delivery.fence, region=delivery.job_region
+    )
+
+
+def _begun(services: Services, delivery: BegunTry) -> tuple[UUID, str] | None:
     tries = delivery.tries - delivery.tries_before
     if tries > len(webhooks.SCHEDULE_S):
         # Every try began, and the last was never recorded: it probably kills its worker.
         result, verdict = TryResult(error="never_recorded"), Verdict(Outcome.GIVEN_UP)
     else:
-        result = _post(services, delivery, ClockSince(delivery.last_tried_at))
+        result = _send(services, delivery)
         verdict = webhooks.decide(result.status, result.retry_after_s, tries, random.random())
     # A test has a caller who waits for it; deleted jobs and revoked keys do not come back.
     once = delivery.job_id is None or result.error in FINAL
     if verdict.outcome is Outcome.RETRY and once:
         verdict = Verdict(Outcome.GIVEN_UP)
     recorded = _record(services, delivery, result, verdict)
+    webhook_tries.labels(verdict.outcome.value).inc()
     log.info(
         "webhook_tried",
         # Only the host: paths and queries of webhook URLs often contain secrets.
@@ -136,7 +153,28 @@ def _record(services: Services, delivery: BegunTry, result: TryResult, verdict: 
     return recorded
 
 
-def _post(services: Services, delivery: BegunTry, clock: ClockSince) -> TryResult:
+def _send(services: Services, delivery: BegunTry) -> TryResult:
+    """One POST, as a span of the job's trace."""
+    assert delivery.last_tried_at is not None
+    about: tracing.Attributes = {"webhook.id": str(delivery.id), "webhook.try": delivery.tries}
+    with tracing.span("webhook", delivery.traceparent, about, SpanKind.CLIENT) as span:
+        with webhook_seconds.time():
+            result = _post(
+                services,
+                delivery,
+                ClockSince(delivery.last_tried_at),
+                tracing.traceparent_of(span),
+            )
+        if result.status is not None:
+            span.set_attribute("http.response.status_code", result.status)
+        if result.error is not None:
+            span.set_status(StatusCode.ERROR, result.error)
+    return result
+
+
+def _post(
+    services: Services, delivery: BegunTry, clock: ClockSince, traceparent: str | None
+) -> TryResult:
     """Build, sign and post. Every failure is a result, so that the retry schedule applies.
 
     Receivers refuse a signature whose time is five minutes off, so it names the database's time:
@@ -156,7 +194,8 @@ def _post(services: Services, delivery: BegunTry, clock: ClockSince) -> TryResul
                 str(delivery.id),
                 int(clock.now().timestamp()),
                 body,
-            ),
+            )
+            | ({} if traceparent is None else {"traceparent": traceparent}),
             timeout_s=webhooks.TIMEOUT_S,
             allow=services.allow,
         )

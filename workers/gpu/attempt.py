@@ -16,10 +16,10 @@ from app.domain.errors import Canceled, DatabaseUnavailable, HandedBack, Superse
 from app.store.clock import ClockSince
 from app.store.job import attempts, slots
 from app.store.job.records import BegunJob
-from app.telemetry import attempts_ended, eta_error, render_seconds
+from app.telemetry import attempts_ended, eta_error
 from stillmotion.errors import StillmotionError
 from workers.engines.base import OnStep, Rendered, RenderSpec
-from workers.gpu import ending
+from workers.gpu import ending, observation
 from workers.gpu.database import autocommit, retry
 from workers.gpu.ending import Clip
 from workers.gpu.lease_keeper import LeaseKeeper
@@ -38,6 +38,7 @@ LIMIT_MARGIN_S = (
 PROGRESS_PAUSE_S = 5.0  # after a Redis error
 
 
+@observation.attempt
 def run(worker: Worker, place: Place, job_id: UUID, fence: int) -> str:
     """Run one attempt and return its outcome, for the log.
 
@@ -52,6 +53,7 @@ def run(worker: Worker, place: Place, job_id: UUID, fence: int) -> str:
         log.info("stale_message_dropped")
         return "stale"
     clock = ClockSince(job.started_at)
+    observation.begun(job, worker)
     worker.presence.begun(job.token)
     waited_s = (job.started_at - job.created_at).total_seconds()
     # A job whose last attempt was lost may have killed its worker. It must not take others along.
@@ -160,7 +162,9 @@ def _animate(attempt: Attempt) -> str:
         worker.objects, key, video, attempt.keeper, since=place.left_gpu_at or monotonic()
     )
     watch.lap("upload")
-    return ending.finish(worker, job, attempt.keeper, Clip(key, len(video), watch.laps))
+    outcome = ending.finish(worker, job, attempt.keeper, Clip(key, len(video), watch.laps))
+    watch.lap("finish")
+    return outcome
 
 
 def _make_video(attempt: Attempt, watch: "_Stopwatch") -> bytes:
@@ -197,7 +201,6 @@ def _make_video(attempt: Attempt, watch: "_Stopwatch") -> bytes:
     rendered = worker.stages.render(place, work, _Patience(attempt))
     watch.lap("wait", place.got_gpu_at)
     watch.lap("render", place.left_gpu_at)
-    render_seconds.inc(watch.laps["render"])
     watch.lap("queue")
     video = engine.encode(rendered, report)
     watch.lap("encode")
@@ -213,6 +216,7 @@ class _Stopwatch:
         """Record the time since the last lap, to `until` or now, as that of `name`."""
         now = monotonic() if until is None else until
         self.laps[name], self._since = round(now - self._since, 4), now
+        observation.stage(name, self.laps[name], now)
 
 
 class _Patience:
@@ -244,6 +248,7 @@ class _Reporter:
         self._paused_until = 0.0
 
     def __call__(self, step: int | None) -> None:
+        observation.step(step)
         if step is not None and monotonic() >= self._paused_until:
             try:
                 job = self._job

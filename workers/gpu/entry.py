@@ -5,14 +5,14 @@ import sys
 
 from celery.signals import worker_shutting_down
 
-from app import internal_port, telemetry
+from app import internal_port, telemetry, tracing
 from app.broker.celery_app import make_celery, run_worker
 from app.config.settings import ConfigError, settings
 from app.internal_port import Checks
 from app.store.startup import check_database
 from app.telemetry import configure_logs
 from stillmotion.errors import StillmotionError
-from workers.gpu import notice
+from workers.gpu import notice, observation
 from workers.gpu.tasks import register
 from workers.gpu.worker import Worker, load_worker
 
@@ -25,6 +25,7 @@ def main() -> None:
         config = settings()
         configure_logs(config.log_level)
         check_database(config)  # before minutes of loading
+        tracing.start(config, "stillmotion-gpu-worker")
         if config.drain_file is not None:
             notice.watch(config.drain_file)
         worker = load_worker(config)
@@ -34,6 +35,7 @@ def main() -> None:
         sys.exit(EX_CONFIG)
     app = make_celery(config, config.region)
     register(app, worker)
+    observation.start(worker)
     worker_shutting_down.connect(lambda **_: drain(worker), weak=False)
     worker.presence.start()
     worker.health.start(worker.presence.look)

@@ -1,6 +1,7 @@
 """Keeps one attempt's lease while work advances, and tells the work when to stop."""
 
 from collections.abc import Callable
+from contextvars import copy_context
 from threading import Event, Thread
 from time import monotonic
 
@@ -40,7 +41,10 @@ class LeaseKeeper:
         self._deadline = None if deadline_s is None else self._begun + deadline_s
         self._stop: type[Canceled] | type[Superseded] | None = None
         self._ended = Event()
-        self._thread = Thread(target=self._run, name="lease-keeper", daemon=True)
+        # Its log lines are about the attempt that makes it.
+        self._thread = Thread(
+            target=copy_context().run, args=(self._run,), name="lease-keeper", daemon=True
+        )
 
     def __enter__(self) -> "LeaseKeeper":
         self._thread.start()

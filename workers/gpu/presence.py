@@ -148,6 +148,15 @@ class Presence:
     def idle(self) -> bool:
         return self.ready and self._task_id is None and self._holding() == 0
 
+    @property
+    def state(self) -> str:
+        """For the metrics: idle, busy, draining or unready. A busy worker may be draining."""
+        if self._draining:
+            return "draining"
+        if not self.ready:
+            return "unready"
+        return "idle" if self.idle else "busy"
+
     def _run(self) -> None:
         while True:
             self._kick.clear()

@@ -6,6 +6,7 @@ belongs to one more thread. Attempts wait for their turns here and nowhere else.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from enum import Enum
 from math import inf
 from threading import Condition
@@ -150,7 +151,9 @@ class Stages:
         """
         if place.asked_at is not None:
             self.foresight.handed_over(self.clock() - place.asked_at)
-        rendering = self._gpu.submit(self._render, place, work, waits)
+        # In the attempt's context: its log lines name the job.
+        within = copy_context().run
+        rendering = self._gpu.submit(within, self._render, place, work, waits)
         while not wait([rendering], CHECK_S).done:
             if place.stage is Stage.PREPARES:
                 try:

@@ -52,7 +52,9 @@ def register(app: Celery, worker: Worker) -> None:
         """Hold the message until the worker may take another; the attempt may go on longer."""
 
         def run(place: Place) -> None:
-            with bound_contextvars(job_id=job_id, fence=fence, worker=worker.name):
+            with bound_contextvars(
+                job_id=job_id, fence=fence, worker=worker.name, region=worker.pool.region
+            ):
                 try:
                     attempt.run(worker, place, UUID(job_id), fence)
                 except DatabaseUnavailable as error:

@@ -12,10 +12,11 @@ from uuid import UUID
 
 import structlog
 
+from app import tracing
 from app.api.models.job_request import Estimate, EstimatedQueue, EstimatedRegion
 from app.api.process.services import Services
 from app.api.request import job_view
-from app.api.request.owned_job import refuse_gone
+from app.api.request.owned_job import note_job, refuse_gone
 from app.api.request.plan import Plan, make_plan
 from app.api.request.submission import Submission
 from app.domain.errors import BadRequest, StorageUnavailable
@@ -52,23 +53,29 @@ def accept(services: Services, submission: Submission) -> Accepted:
     Raises BadRequest for a bad request, Overloaded.
     """
     if (known := _find_earlier(services, submission)) is not None:
-        return Accepted(known, replayed=True)
-    with services.overload.submit(submission.caller.id):
-        return _accept_new(services, submission)
+        accepted = Accepted(known, replayed=True)
+    else:
+        with services.overload.submit(submission.caller.id):
+            accepted = _accept_new(services, submission)
+    note_job(accepted.job)
+    return accepted
 
 
 def _accept_new(services: Services, submission: Submission) -> Accepted:
     plan = make_plan(submission.job_request, services.settings, services.allow, submission.caller)
     job_id = _new_id(services)
     delay_s = _admit(services, plan, job_id)
-    picture = _prepare_picture(services, submission, plan)
+    with tracing.part("prepare picture"):
+        picture = _prepare_picture(services, submission, plan)
     new = _place_in_queue(services, submission.caller, plan, job_id, delay_s)
     if (clip := _sides(plan, picture)) is not None:
         new = replace(new, width=clip.width, height=clip.height)
     # The object before the row: the sweeper removes an orphan, but a hole would fail the job.
-    services.objects.put(new.input_key, picture.data, picture.content_type)
+    with tracing.part("store picture"):
+        services.objects.put(new.input_key, picture.data, picture.content_type)
     try:
-        job = _write(services, submission, new)
+        with tracing.part("write job"):
+            job = _write(services, submission, new)
     except _LostRace:
         winner = _find_earlier(services, submission)
         if winner is None:
@@ -225,6 +232,7 @@ def _place_in_queue(
     done_in_s = job_view.done_in_s(forecast)
     return replace(
         new,
+        traceparent=tracing.current(),
         vstart=stamp.vstart,
         hold_s=delay_s,
         predicted_s=None if done_in_s is None else delay_s + done_in_s,

@@ -5,9 +5,11 @@ from contextlib import suppress
 from typing import TypeVar
 from uuid import UUID
 
+import structlog
 from flask import g
 from sqlalchemy import Connection
 
+from app import tracing
 from app.api.process.services import Services
 from app.domain.errors import BadRequest, StorageUnavailable
 from app.store.job import jobs, retention, slots
@@ -52,8 +54,18 @@ def _known(job_id: str, get: Callable[[UUID], R | None]) -> R:
         job = None
     if job is None:
         raise BadRequest("job_not_found", "No such job.", status=404)
+    note_job(job)
     refuse_gone(job)
     return job
+
+
+def note_job(job: JobRecord) -> None:
+    """Name the job in every further line of this request's log, and in its span."""
+    region = job.region or job.home_region
+    fields = tracing.about(job.id, job.traceparent, fence=job.fence or None, region=region)
+    structlog.contextvars.bind_contextvars(**fields)
+    if "span" in g:
+        g.span.set_attribute("job.id", str(job.id))
 
 
 def refuse_gone(job: OwnJob) -> None:

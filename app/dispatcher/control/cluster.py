@@ -56,12 +56,15 @@ class ClusterCounter:
 
     def _count(self, conn: Connection) -> dict[str, Samples]:
         live, health = cluster.live(conn), cluster.health(conn)
+        webhooks = cluster.webhooks(conn)
         table_age: Samples = {}
         if health.table_age_s is not None:
             table_age = {(): health.table_age_s}
         return {
             "stillmotion_live_jobs": self._live_jobs(live),
             "stillmotion_oldest_waiting_seconds": self._oldest_waiting(live),
+            "stillmotion_webhooks_due": {(): webhooks.due},
+            "stillmotion_oldest_webhook_seconds": {(): webhooks.oldest_s},
             "stillmotion_table_age_seconds": table_age,
             "stillmotion_database_xmin_age": {(): health.xmin_age},
             "stillmotion_database_dead_rows": {

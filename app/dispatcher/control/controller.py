@@ -74,6 +74,7 @@ class Controller:
         self._version = 0
         self._gap_points: float | None = None
         self._session: Connection | None = None
+        self._began = 0.0  # when it became the leader
 
     def run(self, stopping: Event) -> None:
         lead(
@@ -97,11 +98,13 @@ class Controller:
         if session is not self._session:
             self._forget()
             self._session = session
+            self._began = self._clock()
             self._previous = self._last(session)
             self._version = tables.newest_version(session)
         now = self._clock()
         decided = controls.read(session)
         self._read_reports(now)
+        self._show_reports(now)
         load = self.load(now, decided)
         # The version also counts up where the last table could not be read.
         table = replace(self._make(load, now, decided), version=self._version + 1)
@@ -183,6 +186,20 @@ class Controller:
         if served >= 0 and elapsed_s > 0.0 and new.report.ready:
             samples = self._served.setdefault(name, deque(maxlen=SAMPLES))
             samples.append((served / elapsed_s, new.report.busy / new.report.ready))
+
+    def _show_reports(self, now: float) -> None:
+        workers: dict[tuple[str, ...], float] = {}
+        ages: dict[tuple[str, ...], float] = {}
+        for name in self._topology.names:
+            report = self._report(name)
+            ages[name,] = now - (self._began if report is None else report.sent_at)
+            if report is not None and fresh(report, now):
+                workers[name, "ready"], workers[name, "busy"] = report.ready, report.busy
+            else:
+                workers[name, "ready"] = workers[name, "busy"] = 0
+        telemetry.cluster.show(
+            {"stillmotion_region_workers": workers, "stillmotion_report_age_seconds": ages}
+        )
 
     def _report(self, name: str) -> Report | None:
         found = self._reports.get(name)

@@ -2,10 +2,12 @@
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
+from time import monotonic
 from uuid import UUID
 
 import structlog
 
+from app import tracing
 from app.broker.publish import TIMEOUT_S as PUBLISH_TIMEOUT_S
 from app.broker.publish import Publisher, PublishFailed
 from app.config.settings import Settings
@@ -56,6 +58,7 @@ class Committer:
         """
         if not grants:
             return set()
+        began = monotonic()
         with self._store.begin() as tx:
             written = [
                 (grant, placing.place(tx, grant.pool.region, grant.offers(), grant.tokens))
@@ -71,13 +74,15 @@ class Committer:
                 self._count(left_out.pop(attempt.job_id))
                 placed.add(attempt.job_id)
             self._publish(grant.pool, attempts_made)
+            for attempt in attempts_made:
+                _trace(attempt, grant.pool, monotonic() - began)
             for route in left_out.values():
                 route.refused(grant.reason)
         return placed
 
     def _count(self, route: Route) -> None:
         home, region = route.job.request.home, route.pool.region
-        placements.labels(region, str(home != region).lower()).inc()
+        placements.labels(home, region, str(home != region).lower()).inc()
         if route.overflow:
             self._memory.overflowed(home, region)
 
@@ -122,3 +127,16 @@ class Committer:
             log.warning("placements_left_to_reaper", pool=str(pool), error=str(error))
         if sending.exception() is None:
             self._probes.worker_idle(str(pool))  # slow, but it works
+
+
+def _trace(placed: Placed, pool: Pool, took_s: float) -> None:
+    """Note one placement, as a span of its job's trace and in the log."""
+    job_id, fence, region = placed.job_id, placed.fence, pool.region
+    tracing.note(
+        "place",
+        tracing.context_of(placed.traceparent),
+        {"job.id": str(job_id), "job.fence": fence, "stillmotion.region": region},
+        seconds=took_s,
+    )
+    about = tracing.about(job_id, placed.traceparent, fence=fence, region=region)
+    log.info("job_placed", profile=pool.profile, **about)

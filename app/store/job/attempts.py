@@ -265,7 +265,7 @@ def requeue(
                         THEN now() - started_at + make_interval(secs => :delay)
                         ELSE interval '0' END
                 WHERE {where}
-                RETURNING id, profile, region, fence
+                RETURNING id, profile, region, fence, traceparent
             ), closed AS (
                 UPDATE attempts SET
                     ended_at = now(), outcome = :outcome, error_code = :error_code,
@@ -276,7 +276,8 @@ def requeue(
                 WHERE job_id = freed.id AND attempts.fence = freed.fence AND ended_at IS NULL
                 RETURNING job_id, token
             )
-            SELECT id, profile, region, fence, token FROM freed JOIN closed ON job_id = id
+            SELECT id, profile, region, fence, token, traceparent
+            FROM freed JOIN closed ON job_id = id
             """
         ),
         {

@@ -78,6 +78,7 @@ class NewJob:
     home_region: str
     policy: str
     max_queue_s: float
+    traceparent: str | None = None
     width: int | None = None
     height: int | None = None
     motion: float = 1.0
@@ -244,14 +245,14 @@ def end(
                     THEN 'The deadline passed.' ELSE :error_detail END,
                 fence = fence + :bump
             WHERE {where}
-            RETURNING id, owner_id, region, fence, webhook_url, webhook_events, slot
+            RETURNING id, owner_id, region, fence, webhook_url, webhook_events, slot, traceparent
         ), closed AS (
             UPDATE attempts SET
                 ended_at = now(), outcome = :outcome, error_code = :error_code, timings = :timings
             FROM ended
             WHERE job_id = ended.id AND attempts.fence = ended.fence - :bump AND ended_at IS NULL
         ), owed AS ({OWED})
-        SELECT id, region, fence, owner_id, slot FROM ended
+        SELECT id, region, fence, owner_id, slot, traceparent FROM ended
         """
     ).bindparams(bindparam("timings", type_=JSONB(none_as_null=True)))
     output_key, output_bytes = output or (None, None)

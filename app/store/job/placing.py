@@ -47,6 +47,7 @@ class Placed:
     job_id: UUID
     fence: int
     token: str
+    traceparent: str | None
 
 
 @record
@@ -142,12 +143,14 @@ PLACE = text(
     ), placed AS (
         UPDATE jobs SET state = 'starting', fence = fence + 1, region = :target, placed_at = now()
         FROM numbered WHERE jobs.id = numbered.id AND {NO_WAIT}
-        RETURNING jobs.id, fence, offer, n
+        RETURNING jobs.id, fence, offer, n, traceparent
+    ), made AS (
+        INSERT INTO attempts (job_id, fence, region, token, hops)
+        SELECT id, fence, :target, (CAST(:tokens AS text[]))[n], :hops -> CAST(offer - 1 AS int)
+        FROM placed
+        RETURNING job_id, fence, token
     )
-    INSERT INTO attempts (job_id, fence, region, token, hops)
-    SELECT id, fence, :target, (CAST(:tokens AS text[]))[n], :hops -> CAST(offer - 1 AS int)
-    FROM placed
-    RETURNING job_id, fence, token
+    SELECT job_id, made.fence, token, traceparent FROM made JOIN placed ON placed.id = job_id
     """
 ).bindparams(bindparam("ids", type_=ARRAY(Uuid)), bindparam("hops", type_=JSONB))
 

@@ -21,6 +21,7 @@ class JobRecord:
     owner_id: UUID
     state: str
     created_at: datetime
+    traceparent: str | None
 
     profile: str
     prompt: str
@@ -144,6 +145,8 @@ class AttemptRef(Protocol):
     def region(self) -> str | None: ...
     @property
     def fence(self) -> int: ...
+    @property
+    def traceparent(self) -> str | None: ...
 
 
 @record
@@ -155,6 +158,7 @@ class EndedJob:
     fence: int
     owner_id: UUID
     slot: bool | None
+    traceparent: str | None
 
 
 @record
@@ -166,6 +170,7 @@ class RequeuedJob:
     region: str
     fence: int
     token: str
+    traceparent: str | None
 
 
 @record

@@ -1,8 +1,8 @@
-"""Figures of the whole deployment for metrics, in two statements that stay cheap.
+"""Figures of the whole deployment for metrics, in three statements that stay cheap.
 
 Plan: `_LIVE` walks ix_jobs_queue_deadline and ix_jobs_attempt_until, which have one entry for each
-live job, up to COUNTED; `_HEALTH` reads the newest entry of pk_routing_tables and Postgres's own
-views.
+live job, up to COUNTED; `_WEBHOOKS` walks as much of ix_webhook_deliveries_due; `_HEALTH` reads the
+newest entry of pk_routing_tables and Postgres's own views.
 """
 
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 
 from app.store.models import WAITING_SQL
 from app.store.record import record
+from app.store.webhooks.models import OPEN_SQL
 
 COUNTED = 100_000  # more live jobs of a kind are reported as this many
 
@@ -55,6 +56,24 @@ class LiveJobs(NamedTuple):
     oldest_s: float | None  # since the submit of the oldest that waits; None: none does
 
 
+# Walks ix_webhook_deliveries_due. A try that is under way is due when its lease ends.
+_WEBHOOKS = text(
+    f"""
+    SELECT count(*), coalesce(CAST(extract(epoch FROM now() - min(next_at)) AS float8), 0)
+    FROM (SELECT next_at FROM webhook_deliveries WHERE {OPEN_SQL} AND next_at <= now()
+          ORDER BY next_at LIMIT :most) AS due
+    """
+)
+
+
+@record
+class Webhooks:
+    """Deliveries that could be tried now."""
+
+    due: int
+    oldest_s: float  # since it came due; 0: there is none
+
+
 @record
 class Health:
     """How the database is. Ages in seconds and in transactions."""
@@ -67,6 +86,11 @@ class Health:
 def live(tx: Connection) -> list[LiveJobs]:
     """The live jobs by profile, region, state and priority."""
     return [LiveJobs(*row) for row in tx.execute(_LIVE, {"most": COUNTED})]
+
+
+def webhooks(tx: Connection) -> Webhooks:
+    """The deliveries that wait for nobody but us."""
+    return Webhooks(*tx.execute(_WEBHOOKS, {"most": COUNTED}).one())
 
 
 def health(tx: Connection) -> Health:

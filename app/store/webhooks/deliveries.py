@@ -197,8 +197,9 @@ def begin(tx: Connection, due: Due) -> BegunTry | None:
             SELECT {delivery_columns("begun")}, secret.version AS secret_version,
                 coalesce(secret.previous_until > now(), false) AS previous_signs,
                 (SELECT revoked_at IS NOT NULL FROM api_keys WHERE id = begun.owner_id)
-                    AS key_revoked
-            FROM begun
+                    AS key_revoked,
+                jobs.traceparent, jobs.region, jobs.fence
+            FROM begun LEFT JOIN jobs ON jobs.id = begun.job_id
             JOIN LATERAL (
                 SELECT webhook_secret_version, webhook_previous_until FROM api_keys
                 WHERE api_keys.id = begun.owner_id AND begun.endpoint_id IS NULL

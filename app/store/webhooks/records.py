@@ -77,6 +77,10 @@ class BegunTry(DeliveryRecord):
     secret_version: int
     previous_signs: bool  # the previous secret still signs, too
     key_revoked: bool
+    # Of the job whose end is announced; None for a test.
+    traceparent: str | None
+    job_region: str | None
+    fence: int | None
 
 
 @record
