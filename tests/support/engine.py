@@ -5,6 +5,7 @@ builds what changed.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -22,6 +23,14 @@ BASE = "debian:bookworm-slim"  # the name that infra/docker/Dockerfile asks for
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 # As the image of that name is made: no manuals, no translations.
 LEFT_OUT = ("man", "info", "groff", "lintian", "linda", "locale", "doc")
+RECIPE = (
+    "--variant=minbase",
+    "--include=ca-certificates,usr-is-merged",  # the second instead of usrmerge, which needs Perl
+    "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+    '--aptopt=Apt::Install-Recommends "false"',
+    *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in LEFT_OUT),
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+)
 BUILD_CACHE = {"builder": {"gc": {"enabled": True, "defaultKeepStorage": "8GB"}}}
 
 
@@ -61,31 +70,20 @@ class Engine:
 
     def make_base(self) -> None:
         """Make the base image under its pinned name, unless it is there: no registry is asked."""
-        if self.run("images", "-q", BASE).stdout.strip():
+        made = f"base:{hashlib.sha256(' '.join(RECIPE).encode()).hexdigest()[:12]}"
+        if self.run("images", "-q", made).stdout.strip():
             return
         with tempfile.TemporaryDirectory() as folder:
             tar, pip = Path(folder, "base.tar"), Path(folder, "pip.conf")
             pip.write_text(f"[global]\ncert = {CA_BUNDLE}\n")
-            left_out = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in LEFT_OUT]
-            kept = "--dpkgopt=path-include=/usr/share/doc/*/copyright"
             # A build inside trusts whom this machine trusts.
             hooks = [f"copy-in {pip} /etc", f"copy-in {CA_BUNDLE} {Path(CA_BUNDLE).parent}"]
+            hooks = [f"--customize-hook={hook}" for hook in hooks]
             subprocess.run(
-                [
-                    "mmdebstrap",
-                    "--variant=minbase",
-                    '--aptopt=Apt::Install-Recommends "false"',
-                    "--include=ca-certificates",
-                    *left_out,
-                    kept,
-                    *(f"--customize-hook={hook}" for hook in hooks),
-                    "bookworm",
-                    tar,
-                ],
-                check=True,
-                capture_output=True,
+                ["mmdebstrap", *RECIPE, *hooks, "bookworm", tar], check=True, capture_output=True
             )
             self.run("import", tar, BASE)
+            self.run("tag", BASE, made)
 
 
 def missing() -> str:

@@ -3,7 +3,7 @@ Scales a pool by its waiting and running jobs. dict: of (the workload), keda, pr
 
 Scale-in picks any pod. It gets SIGTERM, finishes its jobs and ends: the workload's grace period is
 longer than an attempt may take. Without fresh figures of the leader the query has no value, which
-is an error (ignoreNullValues), and `fallback` decides: it is no reason to remove workers.
+is an error (ignoreNullValues), not 0, and the pool gets `fallback` workers.
 */}}
 {{- define "stillmotion.scaler" -}}
 {{- $root := .of.root -}}
