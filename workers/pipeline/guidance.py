@@ -10,8 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from workers.pipeline.denoiser import MotionDenoiser, OnePass, join
-from workers.pipeline.loader import Sampling
+from workers.pipeline.denoiser import join
+from workers.pipeline.layered_denoiser import LayeredDenoiser
+from workers.pipeline.loader import Network, Sampling
 from workers.pipeline.sampler import time_of
 from workers.pipeline.text import PAD
 
@@ -24,13 +25,14 @@ class ClipDenoiser:
 
     def __init__(
         self,
-        network: MotionDenoiser,
-        picture: Tensor,  # (B, 3, p, p) in [-1, 1]
+        network: Network,
+        picture: Tensor,  # (B, 3, p, p) in [-1, 1]; layered: (B, 4, p, p), the matte last
         tokens: Tensor,  # (B, L, PIECES)
         sampling: Sampling,
         run: RunPass | None = None,  # a graph of OnePass; default: the network itself
     ):
-        self.run = run if run is not None else OnePass(network.unet, repeat=True)
+        self.run = run if run is not None else network.one_pass(repeat=True)
+        self.network = network
         self.dtype = network.unet.conv_in.weight.dtype
         self.sampling = sampling
         self.passes = GUIDED_PASSES if sampling.guided else 1
@@ -52,6 +54,17 @@ class ClipDenoiser:
         guided = uncond + by_picture * (image - uncond) + by_text * (image_text - image)
         return rescale(guided, image_text, self.sampling.rescale)
 
+    def softness(self) -> Tensor:
+        """The probability that background and subject are soft, (B, 2, h, w) float32.
+
+        Only of a layered network.
+        """
+        assert isinstance(self.network, LayeredDenoiser)
+        # The last of the passes knows picture and prompt.
+        rows = slice(len(self.context) * (self.passes - 1) // self.passes, None)
+        logits = self.network.softness(self.static_features[rows], self.pooled_text[rows])
+        return logits.float().sigmoid()
+
     def velocity(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, float, float]:
         """Return v, its input, and the shares of signal and noise in that input.
 
@@ -69,11 +82,13 @@ def rescale(guided: Tensor, image_text: Tensor, share: float) -> Tensor:
     """Bring a guided prediction back to the strength of the pass with all conditions.
 
     Lin et al. 2023 (arXiv:2305.08891, section 3.4), but with the root mean square instead of the
-    standard deviation: the mean of a motion is a pan, which is part of its strength.
+    standard deviation: the mean of a motion is a pan, which is part of its strength. Each layer,
+    two channels, by itself.
     """
     if share == 0:
         return guided
-    over = (1, 2, 3, 4)
-    strength = image_text.square().mean(over, keepdim=True).sqrt()
-    too_strong = guided.square().mean(over, keepdim=True).sqrt().clamp(min=1e-6)
-    return guided * (share * strength / too_strong + 1 - share)
+    layered, reference = (x.unflatten(1, (-1, 2)) for x in (guided, image_text))
+    over = (2, 3, 4, 5)
+    strength = reference.square().mean(over, keepdim=True).sqrt()
+    too_strong = layered.square().mean(over, keepdim=True).sqrt().clamp(min=1e-6)
+    return (layered * (share * strength / too_strong + 1 - share)).flatten(1, 2)

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from workers.pipeline.denoiser import DenoiserConfig, MotionDenoiser
 from workers.pipeline.errors import CheckpointError
+from workers.pipeline.layered_denoiser import LayeredDenoiser
 
 CONFIG_FILE = "config.json"
 TEACHER, STUDENT = "teacher", "student"
 # Modules that were renamed after checkpoints had been published: the name in the file, and today's.
 RENAMED = {"see.": "picture_encoder."}
+Network = MotionDenoiser | LayeredDenoiser
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class ModelConfig:
     vocabulary: list[str]  # the words of the training captions
     motion_scale: float  # half sides per unit of the network's displacements
     sampling: dict[str, Sampling] = field(default_factory=dict)  # by network
+    # The same of a layered motion: camera, body, what is soft in background and subject.
+    layer_scales: tuple[float, ...] = ()
 
 
 def save_config(directory: Path, config: ModelConfig) -> None:
@@ -68,18 +72,24 @@ def load_config(directory: Path) -> ModelConfig:
         network = fields.pop("network")
         network = DenoiserConfig(**{**network, "channels": tuple(network["channels"])})
         sampling = {name: Sampling(**given) for name, given in fields.pop("sampling").items()}
-        return ModelConfig(network=network, sampling=sampling, **fields)
+        scales = tuple(fields.pop("layer_scales", ()))
+        return ModelConfig(network=network, sampling=sampling, layer_scales=scales, **fields)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}.") from error
 
 
+def network_of(config: DenoiserConfig) -> Network:
+    """A network of this shape, untrained. Raises ValueError if there is none."""
+    return LayeredDenoiser(config) if config.layers else MotionDenoiser(config)
+
+
 def load_network(
     directory: Path, name: str, config: ModelConfig, dtype: torch.dtype, device: str
-) -> MotionDenoiser:
+) -> Network:
     """Read <name>.safetensors. Raises CheckpointError, which names the file and the key."""
     file = directory / f"{name}.safetensors"
     try:
-        network = MotionDenoiser(config.network)
+        network = network_of(config.network)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(
             f"{directory / CONFIG_FILE} does not describe a network: {error}."

@@ -15,8 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from workers.pipeline.denoiser import MotionDenoiser
-from workers.pipeline.loader import ModelConfig, save_config, save_weights, with_current_names
+from workers.pipeline.loader import (
+    ModelConfig,
+    Network,
+    save_config,
+    save_weights,
+    with_current_names,
+)
 
 LOG_COLUMNS = ["step", "loss", "grad_norm", "learning_rate", "wall_s"]
 
@@ -71,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, steps: int, batch: int, lr
     add("--ema", type=float, default=0.999)
     add("--grad-clip", type=float, default=1.0)
     add("--log-every", type=int, default=10)
+    add("--probe-every", type=int, default=200)
 
 
 def device() -> torch.device:
@@ -80,15 +86,17 @@ def device() -> torch.device:
 
 def optimise(
     args: argparse.Namespace,
-    network: MotionDenoiser,
+    network: Network,
     config: ModelConfig,
     name: str,
     loss_of: Callable[[int, torch.Generator], Tensor],
+    probe: Callable[[int, dict[str, Tensor]], None] | None = None,
 ) -> State:
     """Minimise loss_of(step, draw), whose randomness must come only from its two arguments.
 
     Writes <out>/state.pt (everything needed to go on) and <out>/model/ (the averaged weights as
     `name`) every --save-minutes, at SIGTERM, SIGINT and at the end. Returns the state saved last.
+    `probe` gets the step and the averaged weights after every --probe-every steps.
     """
     place = next(network.parameters()).device
     optimizer = torch.optim.AdamW(network.parameters(), lr=args.lr, weight_decay=0.01)
@@ -144,6 +152,8 @@ def optimise(
             print(
                 f"step {step:6d}  loss {mean:.4f}  grad {grad_norm:.3f}  {wall_s:.0f} s", flush=True
             )
+        if probe is not None and step % args.probe_every == 0:
+            probe(step, ema)
         if stopped or now - start > args.minutes * 60:
             break
         if now - saved > args.save_minutes * 60:

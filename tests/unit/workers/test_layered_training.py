@@ -1,0 +1,178 @@
+"""Training on layers: no loss for an oracle, unbiased strengths, and exact resumption."""
+
+import csv
+
+import pytest
+import torch
+
+from workers.pipeline.affine import to_fields
+from workers.pipeline.layered_denoiser import LayeredDenoiser
+from workers.pipeline.loader import TEACHER, Sampling, load_config, load_network
+from workers.pipeline.noise import LayeredNoise
+from workers.pipeline.text import Tokeniser
+from workers.training.layered import probe, train
+from workers.training.layered.sample import sample_motions
+from workers.training.layered.scenes import make_batch
+from workers.training.layered.train import (
+    LAYER_SCALES,
+    layered_loss,
+    network_config,
+    parse_args,
+    state_of,
+)
+
+TOY = network_config(toy=True)
+
+
+def arguments(out, steps, *more):
+    options = ["--out", str(out), "--toy", "--batch", "2", "--motions", "2", "--threads", "1"]
+    options += ["--log-every", "1", "--warmup-steps", "4", "--steps", str(steps)]
+    return parse_args([*options, *more])
+
+
+def batch(pictures=4, motions=2, seed=0, mislabelled=0.0):
+    tokenise = Tokeniser(TOY.caption_length, TOY.buckets)
+    return make_batch(seed, 0, pictures, motions, tokenise, None, mislabelled=mislabelled)
+
+
+def test_a_resumed_run_takes_the_steps_of_an_uninterrupted_one(tmp_path):
+    whole = train.train(arguments(tmp_path / "whole", 4))
+    train.train(arguments(tmp_path / "parts", 4, "--minutes", "0"))  # one step, then saved
+    parts = train.train(arguments(tmp_path / "parts", 4, "--resume"))
+    assert [row[:4] for row in parts["log"]] == [row[:4] for row in whole["log"]]
+    for name in ("network", "ema"):
+        for key, value in whole[name].items():
+            assert torch.equal(value, parts[name][key]), key
+    config = load_config(tmp_path / "whole/model")
+    assert config.network == TOY and config.layer_scales == LAYER_SCALES
+    load_network(tmp_path / "whole/model", TEACHER, config, torch.float32, "cpu")
+
+
+def test_the_loss_falls(tmp_path):
+    noise, unseen = LayeredNoise(TOY.frames, TOY.grid), batch(8, 4, seed=9)
+
+    def loss(weights):
+        network = LayeredDenoiser(TOY)
+        network.load_state_dict(weights)
+        with torch.no_grad():
+            return layered_loss(network, noise, unseen, torch.Generator().manual_seed(1))[0].item()
+
+    options = ("--lr", "5e-3", "--motions", "8")
+    before = train.train(arguments(tmp_path / "short", 1, *options))["network"]
+    after = train.train(arguments(tmp_path / "long", 25, *options))["network"]
+    assert loss(after) < 0.9 * loss(before)
+
+
+def test_states_have_the_units_of_the_network():
+    given = batch()
+    affine, soft = state_of(given, LAYER_SCALES)
+    assert affine.shape == (8, 4, 8, 16, 16) and soft.shape == (4, 4, 8, 16, 16)
+    camera = to_fields(given.camera, 16) / LAYER_SCALES[0]
+    assert torch.allclose(affine[:, :2], camera, atol=1e-6)
+    assert torch.allclose(soft[:, 2:], given.soft[:, 1] / LAYER_SCALES[3], atol=1e-6)
+
+
+def test_scales_give_the_data_about_unit_variance():
+    affine, soft = state_of(batch(64, 4), LAYER_SCALES)
+    for part in (affine[:, :2], affine[:, 2:], soft[:, :2], soft[:, 2:]):
+        assert 0.5 < part.square().mean().sqrt() < 2
+
+
+class Oracle(torch.nn.Module):
+    """Says v of everything, knowing the truth; `share` of the camera's."""
+
+    def __init__(self, given, share=1.0):
+        super().__init__()
+        self.affine, self.soft = state_of(given, LAYER_SCALES)
+        self.affine[:, :2] *= share
+        self.masks = given.masks
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.unet = self.of_soft
+
+    def static_features(self, picture):
+        return torch.zeros(len(picture), 11, 16, 16)
+
+    def text(self, tokens):
+        return torch.zeros(len(tokens), 1, 16), torch.zeros(len(tokens), 16)
+
+    def softness(self, static, pooled):
+        return (self.masks * 2 - 1) * 50
+
+    @staticmethod
+    def v(noisy, x0, angle):
+        angle = angle[:, None, None, None, None]
+        epsilon = (noisy - angle.cos() * x0) / angle.sin()
+        return angle.cos() * epsilon - angle.sin() * x0
+
+    def paths(self, noisy, time, static, context, pooled):
+        return self.v(noisy, self.affine, time * torch.pi / 2)
+
+    def of_soft(self, sample, time, *_, **__):
+        return (self.v(sample[:, 4:8], self.soft, time / 1000 * torch.pi / 2),)
+
+
+def test_an_oracle_has_no_loss_but_where_areas_are_half_soft():
+    given = batch()
+    noise = LayeredNoise(TOY.frames, TOY.grid)
+    _, parts = layered_loss(Oracle(given), noise, given, torch.Generator().manual_seed(0))
+    assert max(parts["camera"], parts["body"], parts["soft"]) < 1e-4
+    _, weak = layered_loss(Oracle(given, 0.5), noise, given, torch.Generator().manual_seed(0))
+    assert weak["camera"] > 0.01
+
+
+def test_the_best_prediction_is_not_weaker_than_the_motion():
+    """Captions that are sometimes wrong make a prediction weaker by as often as they are, and no
+    more: weights that follow the truth would shrink it by far more."""
+    given = batch(32, 4, mislabelled=0.0)
+    wrong = torch.zeros(len(given.camera), dtype=torch.bool)
+    wrong[::10] = True
+    given.camera[wrong] = 0  # one in ten stands still although its caption moves the camera
+    noise = LayeredNoise(TOY.frames, TOY.grid)
+    losses = {}
+    for share in (0.5, 0.8, 0.9, 1.0):
+        oracle = Oracle(batch(32, 4), share)
+        draw = torch.Generator().manual_seed(0)
+        losses[share] = layered_loss(oracle, noise, given, draw)[1]["camera"]
+    assert min(losses, key=losses.get) == 0.9
+
+
+def test_a_probe_writes_a_row_of_figures(tmp_path):
+    torch.manual_seed(0)
+    network = LayeredDenoiser(TOY)
+    probing = probe.Probe(tmp_path, train.model_config(toy=True), None, count=6)
+    probing.note({"camera": 1.0, "body": 2.0, "soft": 3.0, "where": 4.0})
+    probing(200, network.state_dict())
+    with (tmp_path / "probes.csv").open() as file:
+        [row] = csv.DictReader(file)
+    assert list(row) == probe.COLUMNS
+    assert (row["step"], float(row["body"])) == ("200", 2.0)
+    assert 0.3 < float(row["error_ratio"]) < 5
+
+
+def test_the_truth_has_no_error_in_a_probe():
+    scenes = probe.unseen_scenes(None, 12)
+    truths = [
+        next(m for free, m in probe.possible_motions(scene) if free == scene.free)
+        for scene in scenes
+    ]
+    errors, strengths = probe.compare(truths, scenes)
+    assert errors.max() < 1e-3
+    moving = [scene.kind.camera != "still" for scene in scenes]
+    assert strengths[moving] == pytest.approx(1, abs=1e-4)
+
+
+def test_samples_follow_from_their_seed():
+    torch.manual_seed(0)
+    network = LayeredDenoiser(TOY).eval()
+    noise = LayeredNoise(TOY.frames, TOY.grid)
+    tokenise = Tokeniser(TOY.caption_length, TOY.buckets)
+    scenes = probe.unseen_scenes(None, 3)
+
+    def motions(seed, guided):
+        sampling = Sampling(2, guided, 1, picture_scale=1.5, text_scale=2.0, rescale=0.5)
+        given = (network, noise, tokenise, LAYER_SCALES, scenes, sampling, seed)
+        return torch.stack([motion.camera for motion in sample_motions(*given)])
+
+    for guided in (False, True):
+        assert torch.equal(motions(1, guided), motions(1, guided))
+        assert not torch.equal(motions(1, guided), motions(2, guided))

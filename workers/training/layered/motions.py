@@ -1,0 +1,266 @@
+"""What a motion means for a picture: how its camera, its subject and what is soft really move.
+
+Words leave some things open: whether a swing begins to the left, which way a spin turns or a ripple
+runs. The truth draws them, so that clips of different seeds differ.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workers.pipeline.affine import around, compose, from_origin, inverse, to_fields
+from workers.pipeline.grid import place
+from workers.pipeline.layer_state import centre_of, has_subject
+from workers.training.captions import Motion
+from workers.training.scenes import (
+    AMOUNT,
+    CAMERA_AMPLITUDE,
+    FRAMES,
+    GRID,
+    OBJECT_AMPLITUDE,
+    PARALLAX,
+)
+
+SUBJECT, BACKGROUND = "subject", "background"
+SOFT = ("sway", "ripple")  # what a background does without moving as a whole
+FOLIAGE_AMPLITUDE = 0.06  # half sides
+STEEPEST_SWAY = 0.22  # of a subject that is small: its top moves so far, in its own heights
+BEND = 0.4  # share of a sway that bends: the upper half moves more than the lower
+WAVELENGTH = 0.9  # half sides, 7 cells: shorter ripples bend straight lines into zigzags
+TIME = (torch.arange(FRAMES) + 1) / FRAMES
+SWING = torch.sin(2 * math.pi * TIME)  # there, back, to the other side, back
+ROUND = (1 - torch.cos(2 * math.pi * TIME)) / 2  # there and back
+_X, _Y = place(GRID)
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """What the words leave open, each 1 or -1."""
+
+    swing: int = 1  # which way a sway, a bob or a spin begins, and where a wave stands
+    travel: int = 1  # which way a wave runs
+    camera_x: int = 1  # which way a handheld camera begins
+    camera_y: int = 1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What of a picture decides how it moves."""
+
+    matte: Tensor  # (g, g) in [0, 1]
+    bottom: float  # y of the subject's lowest point, in half sides
+    height: float  # of the subject
+    water: Tensor  # (g, g): where it is water, 0 to 1
+    foliage: Tensor  # (g, g)
+
+    @cached_property
+    def has_subject(self) -> bool:
+        return bool(has_subject(self.matte))
+
+    @cached_property
+    def centre(self) -> Tensor:
+        return centre_of(self.matte)
+
+    @cached_property
+    def subject_area(self) -> Tensor:
+        """(g, g): 1 on the subject, fading out around it."""
+        padded = torch.nn.functional.pad(self.matte[None, None], (1, 1, 1, 1), mode="replicate")
+        return (2 * torch.nn.functional.avg_pool2d(padded, 3, 1)[0, 0]).clamp(max=1)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """How a picture moves, in half sides. `body` is relative to the camera, around the subject's
+    centre; soft fields lie on the picture at time 0."""
+
+    camera: Tensor  # (T, 2, 3)
+    body: Tensor  # (T, 2, 3)
+    soft: Tensor  # (2, 2, T, g, g)
+    masks: Tensor  # (2, g, g): where background and subject are soft
+
+    def energies(self) -> Tensor:
+        """The mean squares of camera, body, and what is soft in background and subject, (4,)."""
+        affine = to_fields(torch.stack([self.camera, self.body]), GRID)
+        return torch.cat(
+            [affine.square().mean((1, 2, 3, 4)), self.soft.square().mean((1, 2, 3, 4))]
+        )
+
+
+def freedoms(kind: Motion) -> list[Freedom]:
+    """Every way in which a motion may happen."""
+    swing = (1, -1) if kind.object in ("sway", "bob", "spin", "ripple") else (1,)
+    travel = (1, -1) if kind.object == "ripple" or is_background_sway(kind) else (1,)
+    camera = (1, -1) if kind.camera == "handheld" else (1,)
+    return [Freedom(*each) for each in product(swing, travel, camera, camera)]
+
+
+def is_background_sway(kind: Motion) -> bool:
+    """Whether foliage may sway: not if the subject is named."""
+    return kind.object == "sway" and kind.target != SUBJECT
+
+
+def target_of(kind: Motion, stage: Stage) -> str:
+    """What an object motion moves in this picture."""
+    if kind.object == "still":
+        return ""
+    if not stage.has_subject:
+        return BACKGROUND
+    return kind.target or SUBJECT
+
+
+def truth_of(kind: Motion, stage: Stage, amount: float, free: Freedom) -> Truth:
+    """How a picture moves; `amount` multiplies all amplitudes."""
+    target = target_of(kind, stage)
+    camera = camera_path(kind.camera, amount, free)
+    in_front = camera_path(kind.camera, amount, free, nearer=1 + PARALLAX)
+    still = torch.zeros(FRAMES, 2, 3)
+    own = still
+    if target == SUBJECT:
+        own = body_path(kind.object, stage, amount, free)
+    elif target == BACKGROUND and kind.object not in SOFT:
+        middle = Stage(torch.zeros_like(stage.matte), 1.0, 2.0, stage.water, stage.foliage)
+        camera = compose(camera, body_path(kind.object, middle, amount, free))
+    body = still
+    if stage.has_subject:
+        absolute = compose(in_front, own)
+        body = around(compose(inverse(camera), absolute), stage.centre)
+    masks = torch.zeros(2, GRID, GRID)
+    soft = torch.zeros(2, 2, FRAMES, GRID, GRID)
+    if kind.object in SOFT and target:
+        layer = (BACKGROUND, SUBJECT).index(target)
+        masks[layer] = stage.subject_area if target == SUBJECT else _background_area(kind, stage)
+        field = _soft_field(kind.object, target, stage, amount, free)
+        soft[layer] = field * masks[layer]
+    return Truth(camera, body, soft, masks)
+
+
+def camera_path(name: str, amount: float, free: Freedom, nearer: float = 1.0) -> Tensor:
+    """The camera's path, (T, 2, 3); of things that are `nearer` than the background, too."""
+    a = CAMERA_AMPLITUDE[name] * amount
+    if name in ("rotate left", "rotate right"):  # a turn of the picture: distance plays no role
+        return _turn(a if name == "rotate left" else -a, TIME)
+    a *= nearer
+    if name == "handheld":  # once around a small ellipse
+        return _shift(a * free.camera_x * SWING, 1.2 * a * free.camera_y * ROUND)
+    if name in ("zoom in", "zoom out"):
+        return _grow(-a if name == "zoom in" else a, TIME)
+    dx, dy = {
+        "still": (0, 0),
+        "pan left": (-1, 0),
+        "pan right": (1, 0),
+        "tilt up": (0, -1),
+        "tilt down": (0, 1),
+    }[name]
+    return _shift(a * dx * TIME, a * dy * TIME)
+
+
+def body_path(name: str, stage: Stage, amount: float, free: Freedom) -> Tensor:
+    """The path of a body by itself, (T, 2, 3)."""
+    a = OBJECT_AMPLITUDE[name] * amount
+    if name == "sway":  # rooted at its lowest point
+        steep = min(a, STEEPEST_SWAY * stage.height * amount) / max(stage.height, 1e-3)
+        path = torch.zeros(FRAMES, 2, 3)
+        path[:, 0, 1] = steep * free.swing * SWING
+        path[:, 0, 2] = -stage.bottom * path[:, 0, 1]
+        return path
+    if name == "bob":
+        return _shift(0 * TIME, a * free.swing * SWING)
+    if name == "spin":
+        return _about(_turn(-a * free.swing, TIME), stage.centre)
+    if name == "pulse":
+        return _about(_grow(-a, ROUND), stage.centre)
+    if name in ("drift left", "drift right"):
+        return _shift(a * TIME * (1 if name == "drift left" else -1), 0 * TIME)
+    return torch.zeros(FRAMES, 2, 3)
+
+
+def _soft_field(name: str, target: str, stage: Stage, amount: float, free: Freedom) -> Tensor:
+    """(2, T, g, g) before its mask."""
+    if name == "ripple":
+        return amount * wave(free)
+    if target == BACKGROUND:
+        return amount * gusts(free)
+    # A stem bends like a parabola: what is left of it without the straight part, which moves the
+    # body, and without a shift of its root.
+    steep = body_path("sway", stage, amount, free)[:, 0, 1]
+    height = max(stage.height, 1e-3)
+    lean = ((stage.bottom - _Y) / height).clamp(0, 1.2)
+    across = -BEND * steep[:, None, None] * height * (lean**2 - lean)
+    return torch.stack([across, torch.zeros_like(across)])
+
+
+def wave(free: Freedom) -> Tensor:
+    """A wave that swells from nothing over the first third of the clip, (2, T, g, g)."""
+    t = TIME[:, None, None]
+    phase = 2 * math.pi * (free.travel * _X / WAVELENGTH - 1.25 * t + 0.25 * _Y)
+    swell = free.swing * OBJECT_AMPLITUDE["ripple"] * (3 * t).clamp(max=1)
+    return torch.stack([0.5 * swell * phase.cos(), swell * phase.sin()])
+
+
+def gusts(free: Freedom) -> Tensor:
+    """Leaves in the wind, (2, T, g, g): a swing that comes to each place a little later."""
+    t = TIME[:, None, None]
+    lag = 1.2 * free.travel * _X + 0.5 * _Y
+    swing = (2 * math.pi * t - lag).sin() + lag.sin()
+    along = -FOLIAGE_AMPLITUDE * free.swing * swing
+    return torch.stack([along, 0.2 * along])
+
+
+def _background_area(kind: Motion, stage: Stage) -> Tensor:
+    """Where the background is soft: water ripples and foliage sways; else all that could."""
+    area = stage.water if kind.object == "ripple" else stage.foliage
+    if area.mean() < 0.02:
+        area = (0.5 + _Y / 0.4).clamp(0, 1) if kind.object == "ripple" else torch.ones_like(_Y)
+    return area
+
+
+def _shift(x: Tensor, y: Tensor) -> Tensor:
+    path = torch.zeros(FRAMES, 2, 3)
+    path[:, 0, 2], path[:, 1, 2] = x, y
+    return path
+
+
+def _turn(angle: float, course: Tensor) -> Tensor:
+    path = torch.zeros(FRAMES, 2, 3)
+    path[:, 0, 1], path[:, 1, 0] = -angle * course, angle * course
+    return path
+
+
+def _grow(by: float, course: Tensor) -> Tensor:
+    path = torch.zeros(FRAMES, 2, 3)
+    path[:, 0, 0] = path[:, 1, 1] = by * course
+    return path
+
+
+def _about(path: Tensor, centre: Tensor) -> Tensor:
+    """A turn or a zoom around a centre instead of the middle."""
+    return from_origin(path, centre)
+
+
+def stage_of(matte: np.ndarray, water: np.ndarray, foliage: np.ndarray) -> Stage:
+    """The stage of a picture whose matte, water and foliage are (p, p) arrays."""
+    rows = np.flatnonzero(matte.max(1) > 0.5)
+    top, bottom = (rows[0], rows[-1] + 1) if len(rows) else (0, 0)
+    side = len(matte)
+    return Stage(
+        matte=cells(matte),
+        bottom=float(2 * bottom / side - 1),
+        height=float(2 * (bottom - top) / side),
+        water=cells(water),
+        foliage=cells(foliage),
+    )
+
+
+def cells(area: np.ndarray) -> Tensor:
+    """Means over the cells of the motion grid, (p, p) -> (g, g)."""
+    step = len(area) // GRID
+    return torch.from_numpy(area.reshape(GRID, step, GRID, step).mean((1, 3)).astype(np.float32))
+
+
+def draw_amount(kind: Motion, rng: np.random.Generator) -> float:
+    return float(AMOUNT[kind.strength] * rng.uniform(0.92, 1.08))
