@@ -13,7 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.pipeline.affine import around, compose, from_origin, inverse, to_fields
+from workers.pipeline.affine import (
+    around,
+    compose,
+    displacements,
+    from_origin,
+    inverse,
+    to_fields,
+)
 from workers.pipeline.grid import place
 from workers.pipeline.layer_state import centre_of, has_subject
 from workers.training.captions import Motion
@@ -163,11 +170,8 @@ def body_path(name: str, stage: Stage, amount: float, free: Freedom) -> Tensor:
     """The path of a body by itself, (T, 2, 3)."""
     a = OBJECT_AMPLITUDE[name] * amount
     if name == "sway":  # rooted at its lowest point
-        steep = min(a, STEEPEST_SWAY * stage.height * amount) / max(stage.height, 1e-3)
-        path = torch.zeros(FRAMES, 2, 3)
-        path[:, 0, 1] = steep * free.swing * SWING
-        path[:, 0, 2] = -stage.bottom * path[:, 0, 1]
-        return path
+        steep = free.swing * SWING * _steepest(stage, amount)
+        return displacements(_sheared(steep, stage.bottom))
     if name == "bob":
         return _shift(0 * TIME, a * free.swing * SWING)
     if name == "spin":
@@ -179,6 +183,19 @@ def body_path(name: str, stage: Stage, amount: float, free: Freedom) -> Tensor:
     return torch.zeros(FRAMES, 2, 3)
 
 
+def _steepest(stage: Stage, amount: float) -> float:
+    """How far the top of a swaying subject moves, in its own heights."""
+    top = min(OBJECT_AMPLITUDE["sway"], STEEPEST_SWAY * stage.height)
+    return amount * top / max(stage.height, 1e-3)
+
+
+def _sheared(steep: Tensor, root: float) -> Tensor:
+    """Maps that keep the line y = root where it is, (T, 2, 3)."""
+    mapped = torch.eye(2, 3).repeat(FRAMES, 1, 1)
+    mapped[:, 0, 1], mapped[:, 0, 2] = steep, -root * steep
+    return mapped
+
+
 def _soft_field(name: str, target: str, stage: Stage, amount: float, free: Freedom) -> Tensor:
     """(2, T, g, g) before its mask."""
     if name == "ripple":
@@ -187,7 +204,7 @@ def _soft_field(name: str, target: str, stage: Stage, amount: float, free: Freed
         return amount * gusts(free)
     # A stem bends like a parabola: what is left of it without the straight part, which moves the
     # body, and without a shift of its root.
-    steep = body_path("sway", stage, amount, free)[:, 0, 1]
+    steep = free.swing * SWING * _steepest(stage, amount)
     height = max(stage.height, 1e-3)
     lean = ((stage.bottom - _Y) / height).clamp(0, 1.2)
     across = -BEND * steep[:, None, None] * height * (lean**2 - lean)

@@ -66,7 +66,7 @@ class Probe:
         network.load_state_dict(weights)
         motions = self._sample(network.eval())
         errors, strengths = compare(motions, self.scenes)
-        means = {k: float(np.mean([n[k] for n in self.noted] or [np.nan])) for k in PARTS}
+        means = {k: np.mean([n[k] for n in self.noted if k in n] or [np.nan]) for k in PARTS}
         self.noted = []
         asked = np.array([scene.kind.strength for scene in self.scenes])
         camera = np.array([scene.kind.camera != "still" for scene in self.scenes])

@@ -95,13 +95,17 @@ def layered_loss(
     batch: Batch,
     draw: torch.Generator,
     scales: tuple[float, ...] = LAYER_SCALES,
+    *,
+    with_soft: bool = True,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Squared errors of x0 at random noise levels, and the parts they are the sum of."""
+    """Squared errors of x0 at random noise levels, and the parts they are the sum of.
+
+    Without the soft part the UNet, which costs most, is neither run nor trained.
+    """
     place = next(network.parameters()).device
     affine, soft = (x.to(place) for x in state_of(batch, scales))
     rows, pictures = len(affine), len(soft)
     motions = rows // pictures
-    first = torch.arange(pictures, device=place) * motions
     sigma = (torch.randn(rows, generator=draw) * NOISE_STD + NOISE_MEAN).exp()
     angle = torch.atan(sigma).to(place)
     time = angle * (2 / math.pi)
@@ -120,27 +124,31 @@ def layered_loss(
     cos, sin = angle.cos()[clip], angle.sin()[clip]
     epsilon = noise.affine(rows, draw)
     noisy, target = cos * affine + sin * epsilon, cos * epsilon - sin * affine
-    soft_epsilon = noise.residual(pictures, draw)
-    soft_noisy = cos[first] * soft + sin[first] * soft_epsilon
-    soft_target = cos[first] * soft_epsilon - sin[first] * soft
     with fast(place):
         static = network.static_features(picture)
         each = static.repeat_interleave(motions, 0)
         context, pooled = network.text(tokens)
         v = network.paths(noisy, time, each, context, pooled).float()
         logits = network.softness(each, pooled).float()
-        estimate = (cos * noisy - sin * v.detach())[first]
-        known = static.float()[:, :, None].expand(-1, -1, noisy.shape[2], -1, -1)
-        sample = torch.cat([estimate, soft_noisy, known], 1)
-        soft_v = OnePass.of(
-            network.unet, sample, time[first], context[first], pooled[first]
-        ).float()
     # sin * error of v is the error of x0: with little noise left, little is left to learn.
     camera, body = path_errors(sin * (v - target), energy[:, :2], there)
-    bend = soft_error(noise, sin[first] * (soft_v - soft_target), energy[first, 2:])
     where = F.binary_cross_entropy_with_logits(logits, batch.masks.to(place))
-    parts = {"camera": camera, "body": body, "soft": bend, "where": where}
-    whole = camera + body + bend + SOFTNESS_SHARE * where
+    parts = {"camera": camera, "body": body, "where": where}
+    whole = camera + body + SOFTNESS_SHARE * where
+    if with_soft:
+        first = torch.arange(pictures, device=place) * motions
+        epsilon = noise.residual(pictures, draw)
+        soft_noisy = cos[first] * soft + sin[first] * epsilon
+        soft_target = cos[first] * epsilon - sin[first] * soft
+        estimate = (cos * noisy - sin * v.detach())[first]
+        known = static[:, :, None].expand(-1, -1, noisy.shape[2], -1, -1)
+        with fast(place):
+            sample = torch.cat([estimate, soft_noisy, known.float()], 1)
+            soft_v = OnePass.of(
+                network.unet, sample, time[first], context[first], pooled[first]
+            ).float()
+        parts["soft"] = soft_error(noise, sin[first] * (soft_v - soft_target), energy[first, 2:])
+        whole = whole + parts["soft"]
     return whole, {name: part.item() for name, part in parts.items()}
 
 
@@ -169,6 +177,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_arguments(parser, steps=6000, batch=16, lr=6e-4)
     add = parser.add_argument
     add("--motions", type=int, default=4, help="motions of each picture; --batch counts pictures")
+    add("--soft-every", type=int, default=2, help="steps of which one trains what is soft")
     add("--photos", type=Path, help="a folder that prepare.py wrote")
     add("--toy", action="store_true", help="a tiny network, to try the code")
     add("--init", type=Path, help="start from the teacher of a model directory, layered or not")
@@ -197,7 +206,8 @@ def train(args: argparse.Namespace) -> State:
 
     def loss_of(step: int, draw: torch.Generator) -> Tensor:
         batch = make_batch(args.seed, step, args.batch, args.motions, tokenise, training)
-        loss, parts = layered_loss(network, noise, batch, draw)
+        with_soft = step % args.soft_every == 0
+        loss, parts = layered_loss(network, noise, batch, draw, with_soft=with_soft)
         probe.note(parts)
         return loss
 
