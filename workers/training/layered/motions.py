@@ -13,14 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.pipeline.affine import (
-    around,
-    compose,
-    displacements,
-    from_origin,
-    inverse,
-    to_fields,
-)
+from workers.pipeline.affine import basis, displacements
 from workers.pipeline.grid import place
 from workers.pipeline.layer_state import centre_of, has_subject
 from workers.training.captions import Motion
@@ -39,10 +32,12 @@ FOLIAGE_AMPLITUDE = 0.06  # half sides
 STEEPEST_SWAY = 0.22  # of a subject that is small: its top moves so far, in its own heights
 BEND = 0.4  # share of a sway that bends: the upper half moves more than the lower
 WAVELENGTH = 0.9  # half sides, 7 cells: shorter ripples bend straight lines into zigzags
-TIME = (torch.arange(FRAMES) + 1) / FRAMES
-SWING = torch.sin(2 * math.pi * TIME)  # there, back, to the other side, back
-ROUND = (1 - torch.cos(2 * math.pi * TIME)) / 2  # there and back
+TIME = (np.arange(FRAMES, dtype=np.float32) + 1) / FRAMES
+SWING = np.sin(2 * math.pi * TIME)  # there, back, to the other side, back
+ROUND = (1 - np.cos(2 * math.pi * TIME)) / 2  # there and back
+REST = np.tile(np.eye(2, 3, dtype=np.float32), (FRAMES, 1, 1))
 _X, _Y = place(GRID)
+_MODES = basis(GRID).square().mean((1, 2))  # what a coefficient adds to a field's mean square
 
 
 @dataclass(frozen=True)
@@ -92,10 +87,8 @@ class Truth:
 
     def energies(self) -> Tensor:
         """The mean squares of camera, body, and what is soft in background and subject, (4,)."""
-        affine = to_fields(torch.stack([self.camera, self.body]), GRID)
-        return torch.cat(
-            [affine.square().mean((1, 2, 3, 4)), self.soft.square().mean((1, 2, 3, 4))]
-        )
+        paths = torch.stack([self.camera, self.body]).square().mean((1, 2)) @ _MODES
+        return torch.cat([paths, self.soft.square().mean((1, 2, 3, 4))])
 
 
 def freedoms(kind: Motion) -> list[Freedom]:
@@ -120,34 +113,39 @@ def target_of(kind: Motion, stage: Stage) -> str:
     return kind.target or SUBJECT
 
 
-def truth_of(kind: Motion, stage: Stage, amount: float, free: Freedom) -> Truth:
-    """How a picture moves; `amount` multiplies all amplitudes."""
+def truth_of(
+    kind: Motion, stage: Stage, amount: float, free: Freedom, *, with_soft: bool = True
+) -> Truth:
+    """How a picture moves; `amount` multiplies all amplitudes.
+
+    Without the soft part, whose fields cost most of the time, they are zero; masks are not.
+    """
     target = target_of(kind, stage)
-    camera = camera_path(kind.camera, amount, free)
-    in_front = camera_path(kind.camera, amount, free, nearer=1 + PARALLAX)
-    still = torch.zeros(FRAMES, 2, 3)
-    own = still
+    camera = camera_maps(kind.camera, amount, free)
+    own = REST
     if target == SUBJECT:
-        own = body_path(kind.object, stage, amount, free)
+        own = body_maps(kind.object, stage, amount, free)
     elif target == BACKGROUND and kind.object not in SOFT:
-        middle = Stage(torch.zeros_like(stage.matte), 1.0, 2.0, stage.water, stage.foliage)
-        camera = compose(camera, body_path(kind.object, middle, amount, free))
-    body = still
+        camera = _then(camera, body_maps(kind.object, None, amount, free))
+    body = REST
     if stage.has_subject:
-        absolute = compose(in_front, own)
-        body = around(compose(inverse(camera), absolute), stage.centre)
+        in_front = camera_maps(kind.camera, amount, free, nearer=1 + PARALLAX)
+        relative = _then(_inverse(camera), _then(in_front, own))
+        body = _about(relative, -stage.centre.numpy())
+    paths = displacements(torch.from_numpy(np.stack([camera, body])))
     masks = torch.zeros(2, GRID, GRID)
     soft = torch.zeros(2, 2, FRAMES, GRID, GRID)
     if kind.object in SOFT and target:
         layer = (BACKGROUND, SUBJECT).index(target)
         masks[layer] = stage.subject_area if target == SUBJECT else _background_area(kind, stage)
-        field = _soft_field(kind.object, target, stage, amount, free)
-        soft[layer] = field * masks[layer]
-    return Truth(camera, body, soft, masks)
+        if with_soft:
+            field = _soft_field(kind.object, target, stage, amount, free)
+            soft[layer] = field * masks[layer]
+    return Truth(paths[0], paths[1], soft, masks)
 
 
-def camera_path(name: str, amount: float, free: Freedom, nearer: float = 1.0) -> Tensor:
-    """The camera's path, (T, 2, 3); of things that are `nearer` than the background, too."""
+def camera_maps(name: str, amount: float, free: Freedom, nearer: float = 1.0) -> np.ndarray:
+    """Where a camera samples, (T, 2, 3); of things that are `nearer` than the background, too."""
     a = CAMERA_AMPLITUDE[name] * amount
     if name in ("rotate left", "rotate right"):  # a turn of the picture: distance plays no role
         return _turn(a if name == "rotate left" else -a, TIME)
@@ -166,34 +164,30 @@ def camera_path(name: str, amount: float, free: Freedom, nearer: float = 1.0) ->
     return _shift(a * dx * TIME, a * dy * TIME)
 
 
-def body_path(name: str, stage: Stage, amount: float, free: Freedom) -> Tensor:
-    """The path of a body by itself, (T, 2, 3)."""
+def body_maps(name: str, stage: Stage | None, amount: float, free: Freedom) -> np.ndarray:
+    """Where a body by itself is sampled, (T, 2, 3): a subject, or the whole picture."""
     a = OBJECT_AMPLITUDE[name] * amount
-    if name == "sway":  # rooted at its lowest point
+    centre = np.zeros(2, np.float32) if stage is None else stage.centre.numpy()
+    if name == "sway" and stage is not None:  # rooted at its lowest point
         steep = free.swing * SWING * _steepest(stage, amount)
-        return displacements(_sheared(steep, stage.bottom))
+        maps = REST.copy()
+        maps[:, 0, 1], maps[:, 0, 2] = steep, -stage.bottom * steep
+        return maps
     if name == "bob":
         return _shift(0 * TIME, a * free.swing * SWING)
     if name == "spin":
-        return _about(_turn(-a * free.swing, TIME), stage.centre)
+        return _about(_turn(-a * free.swing, TIME), centre)
     if name == "pulse":
-        return _about(_grow(-a, ROUND), stage.centre)
+        return _about(_grow(-a, ROUND), centre)
     if name in ("drift left", "drift right"):
         return _shift(a * TIME * (1 if name == "drift left" else -1), 0 * TIME)
-    return torch.zeros(FRAMES, 2, 3)
+    return REST
 
 
 def _steepest(stage: Stage, amount: float) -> float:
     """How far the top of a swaying subject moves, in its own heights."""
     top = min(OBJECT_AMPLITUDE["sway"], STEEPEST_SWAY * stage.height)
     return amount * top / max(stage.height, 1e-3)
-
-
-def _sheared(steep: Tensor, root: float) -> Tensor:
-    """Maps that keep the line y = root where it is, (T, 2, 3)."""
-    mapped = torch.eye(2, 3).repeat(FRAMES, 1, 1)
-    mapped[:, 0, 1], mapped[:, 0, 2] = steep, -root * steep
-    return mapped
 
 
 def _soft_field(name: str, target: str, stage: Stage, amount: float, free: Freedom) -> Tensor:
@@ -204,7 +198,7 @@ def _soft_field(name: str, target: str, stage: Stage, amount: float, free: Freed
         return amount * gusts(free)
     # A stem bends like a parabola: what is left of it without the straight part, which moves the
     # body, and without a shift of its root.
-    steep = free.swing * SWING * _steepest(stage, amount)
+    steep = torch.from_numpy(free.swing * SWING * _steepest(stage, amount))
     height = max(stage.height, 1e-3)
     lean = ((stage.bottom - _Y) / height).clamp(0, 1.2)
     across = -BEND * steep[:, None, None] * height * (lean**2 - lean)
@@ -213,7 +207,7 @@ def _soft_field(name: str, target: str, stage: Stage, amount: float, free: Freed
 
 def wave(free: Freedom) -> Tensor:
     """A wave that swells from nothing over the first third of the clip, (2, T, g, g)."""
-    t = TIME[:, None, None]
+    t = torch.from_numpy(TIME)[:, None, None]
     phase = 2 * math.pi * (free.travel * _X / WAVELENGTH - 1.25 * t + 0.25 * _Y)
     swell = free.swing * OBJECT_AMPLITUDE["ripple"] * (3 * t).clamp(max=1)
     return torch.stack([0.5 * swell * phase.cos(), swell * phase.sin()])
@@ -221,7 +215,7 @@ def wave(free: Freedom) -> Tensor:
 
 def gusts(free: Freedom) -> Tensor:
     """Leaves in the wind, (2, T, g, g): a swing that comes to each place a little later."""
-    t = TIME[:, None, None]
+    t = torch.from_numpy(TIME)[:, None, None]
     lag = 1.2 * free.travel * _X + 0.5 * _Y
     swing = (2 * math.pi * t - lag).sin() + lag.sin()
     along = -FOLIAGE_AMPLITUDE * free.swing * swing
@@ -236,27 +230,42 @@ def _background_area(kind: Motion, stage: Stage) -> Tensor:
     return area
 
 
-def _shift(x: Tensor, y: Tensor) -> Tensor:
-    path = torch.zeros(FRAMES, 2, 3)
-    path[:, 0, 2], path[:, 1, 2] = x, y
-    return path
+def _shift(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    maps = REST.copy()
+    maps[:, 0, 2], maps[:, 1, 2] = x, y
+    return maps
 
 
-def _turn(angle: float, course: Tensor) -> Tensor:
-    path = torch.zeros(FRAMES, 2, 3)
-    path[:, 0, 1], path[:, 1, 0] = -angle * course, angle * course
-    return path
+def _turn(angle: float, course: np.ndarray) -> np.ndarray:
+    maps = REST.copy()
+    cos, sin = np.cos(angle * course), np.sin(angle * course)
+    maps[:, 0, 0], maps[:, 0, 1], maps[:, 1, 0], maps[:, 1, 1] = cos, -sin, sin, cos
+    return maps
 
 
-def _grow(by: float, course: Tensor) -> Tensor:
-    path = torch.zeros(FRAMES, 2, 3)
-    path[:, 0, 0] = path[:, 1, 1] = by * course
-    return path
+def _grow(by: float, course: np.ndarray) -> np.ndarray:
+    maps = REST.copy()
+    maps[:, 0, 0] = maps[:, 1, 1] = 1 + by * course
+    return maps
 
 
-def _about(path: Tensor, centre: Tensor) -> Tensor:
-    """A turn or a zoom around a centre instead of the middle."""
-    return from_origin(path, centre)
+def _then(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """Sample where `inner` does from where `outer` does."""
+    through = inner[:, :, :2] @ outer
+    through[:, :, 2] += inner[:, :, 2]
+    return through
+
+
+def _inverse(maps: np.ndarray) -> np.ndarray:
+    back = np.linalg.inv(maps[:, :, :2])
+    return np.concatenate([back, -back @ maps[:, :, 2:]], 2)
+
+
+def _about(maps: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """The same around a centre instead of the middle."""
+    moved = maps.copy()
+    moved[:, :, 2] += centre - maps[:, :, :2] @ centre
+    return moved
 
 
 def stage_of(matte: np.ndarray, water: np.ndarray, foliage: np.ndarray) -> Stage:

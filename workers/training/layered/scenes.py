@@ -161,7 +161,8 @@ def make_batch(
         there.append(stage.has_subject)
         for m in range(motions):
             scene = _scene(picture, stage, (seed, number, m), None)
-            truth, words = scene.truth, scene.prompt
+            words = scene.prompt
+            truth = truth_of(scene.kind, stage, scene.amount, scene.free, with_soft=m == 0)
             if rng.random() < mislabelled:
                 told = draw_kind(rng)
                 words = prompt(told, rng)
