@@ -172,10 +172,11 @@ def test_soft_motion_is_at_rest_at_the_start(thing):
 def test_strength_words_scale_every_motion():
     for kind in (("pan left", "still"), ("still", "drift left"), ("zoom out", "still")):
         weak, strong = (
-            truth_of(Motion(*kind, "normal"), stage(), a, Freedom()) for a in (0.6, 1.5)
+            motion_of(truth_of(Motion(*kind, "normal"), stage(), a, Freedom()), stage())
+            for a in (0.6, 1.5)
         )
-        for a, b in ((weak.camera, strong.camera), (weak.body, strong.body)):
-            assert torch.allclose(2.5 * a, b, atol=1e-2 * b.abs().max().item() + 1e-6)
+        assert torch.allclose(2.5 * weak.camera, strong.camera, atol=1e-5)
+        assert torch.allclose(2.5 * weak.body, strong.body, atol=1e-5)
 
 
 def test_words_leave_directions_open(many):

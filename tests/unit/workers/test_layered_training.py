@@ -73,7 +73,7 @@ def test_states_have_the_units_of_the_network():
 
 
 def test_scales_give_the_data_about_unit_variance():
-    affine, soft = state_of(batch(64, 4), LAYER_SCALES)
+    affine, soft = state_of(batch(48, 4), LAYER_SCALES)
     for part in (affine[:, :2], affine[:, 2:], soft[:, :2], soft[:, 2:]):
         assert 0.5 < part.square().mean().sqrt() < 2
 
@@ -123,14 +123,14 @@ def test_an_oracle_has_no_loss_but_where_areas_are_half_soft():
 def test_the_best_prediction_is_not_weaker_than_the_motion():
     """Captions that are sometimes wrong make a prediction weaker by as often as they are, and no
     more: weights that follow the truth would shrink it by far more."""
-    given = batch(32, 4, mislabelled=0.0)
+    given = batch(20, 4)
     wrong = torch.zeros(len(given.camera), dtype=torch.bool)
     wrong[::10] = True
     given.camera[wrong] = 0  # one in ten stands still although its caption moves the camera
     noise = LayeredNoise(TOY.frames, TOY.grid)
     losses = {}
     for share in (0.5, 0.8, 0.9, 1.0):
-        oracle = Oracle(batch(32, 4), share)
+        oracle = Oracle(batch(20, 4), share)
         draw = torch.Generator().manual_seed(0)
         losses[share] = layered_loss(oracle, noise, given, draw)[1]["camera"]
     assert min(losses, key=losses.get) == 0.9
@@ -139,7 +139,7 @@ def test_the_best_prediction_is_not_weaker_than_the_motion():
 def test_a_probe_writes_a_row_of_figures(tmp_path):
     torch.manual_seed(0)
     network = LayeredDenoiser(TOY)
-    probing = probe.Probe(tmp_path, train.model_config(toy=True), None, count=6)
+    probing = probe.Probe(tmp_path, train.model_config(toy=True), None, count=3)
     probing.note({"camera": 1.0, "body": 2.0, "soft": 3.0, "where": 4.0})
     probing(200, network.state_dict())
     with (tmp_path / "probes.csv").open() as file:
@@ -150,7 +150,7 @@ def test_a_probe_writes_a_row_of_figures(tmp_path):
 
 
 def test_the_truth_has_no_error_in_a_probe():
-    scenes = probe.unseen_scenes(None, 12)
+    scenes = probe.unseen_scenes(None, 8)
     truths = [
         next(m for free, m in probe.possible_motions(scene) if free == scene.free)
         for scene in scenes

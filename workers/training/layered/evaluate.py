@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.pipeline.animation import SHIPPED
+from workers.pipeline.animation import SHIPPED, pick_dtype
 from workers.pipeline.guidance import GUIDED_PASSES
 from workers.pipeline.layered_denoiser import LayeredDenoiser
 from workers.pipeline.layers import LayeredMotion
@@ -212,7 +212,8 @@ class Model:
         known = frozenset(self.config.vocabulary)
         self.tokenise = Tokeniser(shape.caption_length, shape.buckets, known)
 
-    def network(self, name: str, dtype: torch.dtype = torch.bfloat16) -> LayeredDenoiser:
+    def network(self, name: str) -> LayeredDenoiser:
+        dtype = pick_dtype("auto", "cpu")
         loaded = load_network(self.directory, name, self.config, dtype, "cpu")
         assert isinstance(loaded, LayeredDenoiser)
         return loaded

@@ -1,0 +1,82 @@
+"""Distillation in layers: the target is exact where it is known, and tiny runs resume and load."""
+
+import copy
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+
+from workers.pipeline.attention import share_context
+from workers.pipeline.layered_denoiser import LayeredDenoiser
+from workers.pipeline.loader import STUDENT, Sampling, load_config, load_network
+from workers.pipeline.noise import LayeredNoise
+from workers.pipeline.text import Tokeniser
+from workers.training.layered import distill
+from workers.training.layered.scenes import make_batch
+from workers.training.layered.train import network_config, parse_args, train
+
+UNGUIDED = Sampling(steps=32, guided=False, order=1)
+TOY = network_config(toy=True)
+
+
+def parts():
+    torch.manual_seed(0)
+    teacher = LayeredDenoiser(TOY).requires_grad_(False)
+    for layer in (teacher.unet.conv_out, teacher.paths.out):  # an untrained output is near zero
+        torch.nn.init.normal_(layer.weight, std=0.1)
+    student = copy.deepcopy(teacher).requires_grad_(True)
+    share_context(teacher.unet)
+    tokenise = Tokeniser(TOY.caption_length, TOY.buckets)
+    batch = make_batch(5, 0, 2, 1, tokenise, None)
+    return student, teacher, batch
+
+
+def loss(student, teacher, batch, guidance, seed=0, **options):
+    noise = LayeredNoise(TOY.frames, TOY.grid)
+    draw = torch.Generator().manual_seed(seed)
+    return distill.distillation_loss(student, teacher, guidance, noise, batch, draw, **options)
+
+
+@pytest.mark.parametrize("own_path", [0.0, 1.0])
+def test_one_substep_without_guidance_leaves_only_the_gate_to_learn(monkeypatch, own_path):
+    # Two ways through one network round differently in bf16.
+    monkeypatch.setattr(distill, "fast", lambda place: nullcontext())
+    # The gate's cross-entropy with itself is its entropy, which is not zero.
+    monkeypatch.setattr(distill, "SOFTNESS_SHARE", 0.0)
+    student, teacher, batch = parts()
+    options = {"steps": 4, "teacher_steps": 4, "own_path": own_path}
+    for seed in range(3):
+        assert loss(student, teacher, batch, UNGUIDED, seed, **options).item() < 1e-7
+    guided = replace(UNGUIDED, guided=True, text_scale=3.0)
+    assert loss(student, teacher, batch, guided, **options).item() > 1e-5
+    with pytest.raises(ValueError, match="7 steps do not divide"):
+        loss(student, teacher, batch, UNGUIDED, steps=7)
+
+
+def test_gradients_reach_the_student_alone():
+    student, teacher, batch = parts()
+    guided = replace(UNGUIDED, guided=True, text_scale=3.0)
+    loss(student, teacher, batch, guided, steps=4, teacher_steps=8).backward()
+    for layer in (student.unet.conv_in, student.paths.moment, student.softness.first):
+        assert layer.weight.grad.abs().max() > 0
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_distillation_resumes_exactly_and_its_student_loads(tmp_path):
+    few = ["--batch", "2", "--steps", "2", "--log-every", "1", "--threads", "1"]
+    teacher = ["--out", str(tmp_path / "teacher"), "--toy", "--motions", "2", *few]
+    train(parse_args([*teacher, "--steps", "1"]))
+
+    def options(out, *more):
+        given = ["--teacher", str(tmp_path / "teacher/model"), "--out", str(tmp_path / out)]
+        return distill.parse_args([*given, *few, *more])
+
+    whole = distill.distil(options("whole"))
+    distill.distil(options("parts", "--minutes", "0"))
+    parted = distill.distil(options("parts", "--resume"))
+    for key, value in whole["ema"].items():
+        assert torch.equal(value, parted["ema"][key]), key
+    config = load_config(tmp_path / "whole/model")
+    assert config.sampling[STUDENT].steps == 4 and not config.sampling[STUDENT].guided
+    load_network(tmp_path / "whole/model", STUDENT, config, torch.float32, "cpu")
