@@ -55,6 +55,7 @@ EXCEPTIONS = {
     Place(OPERATING, "Restore", 0): "tests/faults/test_restore.py runs it, after a real restore",
     Place(MODEL, "Train it", 0): "takes hours; test_training.py does it with a tiny model",
     Place(MODEL, "Train it", 1): "takes minutes; test_evaluate.py does it with a tiny model",
+    Place(MODEL, "The next model: layers", 0): "takes hours; test_layered_training.py has it tiny",
 }
 
 BLOCKS = {

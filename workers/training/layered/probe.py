@@ -76,7 +76,7 @@ class Probe:
             **means,
             "error_px": errors.mean(),
             "error_ratio": errors.mean() / self.sheet_px.mean(),
-            "error_camera_px": errors[only].mean(),
+            "error_camera_px": errors[only].mean() if only.any() else np.nan,
             **{
                 f"camera_{name}": np.nanmedian(strengths[camera & (asked == name)])
                 for name in STRENGTH
