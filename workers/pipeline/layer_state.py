@@ -60,7 +60,8 @@ def layered_motion(state: Tensor, matte: Tensor, probability: Tensor) -> Layered
     and subject are soft.
     """
     camera = to_path(state[CAMERA])
-    soft = state[SOFT].unflatten(0, (SOFT_LAYERS, 2)) * gate(probability)[:, None, None]
+    layers = state[SOFT].reshape(SOFT_LAYERS, 2, *state.shape[1:])
+    soft = layers * gate(probability)[:, None, None]
     if not has_subject(matte):
         soft = torch.stack([soft[0], torch.zeros_like(soft[1])])
         return LayeredMotion(camera, camera, torch.stack([carried(soft[0], camera), soft[1]]))

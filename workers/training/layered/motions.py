@@ -251,7 +251,7 @@ def _grow(by: float, course: np.ndarray) -> np.ndarray:
 
 def _then(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
     """Sample where `inner` does from where `outer` does."""
-    through = inner[:, :, :2] @ outer
+    through: np.ndarray = inner[:, :, :2] @ outer
     through[:, :, 2] += inner[:, :, 2]
     return through
 

@@ -66,7 +66,8 @@ def letterboxed(picture: Picture, rng: np.random.Generator) -> Picture:
     at = first + np.minimum(at, 2 * width - 1 - at)
 
     def mirrored(part: np.ndarray) -> np.ndarray:
-        return np.take(part, at, axis=axis - 3)
+        taken: np.ndarray = np.take(part, at, axis=axis - 3)
+        return taken
 
     inside = np.zeros(PICTURE, np.float32)
     inside[first:last] = 1

@@ -93,7 +93,8 @@ def _foliage(horizon: float, rng: np.random.Generator) -> np.ndarray:
         level = np.hypot((_X - cx) / rng.uniform(0.2, 0.6), (_Y - cy) / rng.uniform(0.2, 0.5))
         area = np.maximum(area, smoothstep((1.1 - level) / 0.3))
     ragged = texture(rng, 1.0)[0]
-    return np.clip(area * (1 + 0.6 * ragged), 0, 1) * (area > 0.1)
+    leafy: np.ndarray = np.clip(area * (1 + 0.6 * ragged), 0, 1) * (area > 0.1)
+    return leafy
 
 
 def _water(rng: np.random.Generator) -> np.ndarray:
@@ -106,14 +107,16 @@ def _water(rng: np.random.Generator) -> np.ndarray:
     lines = np.stack(
         [np.interp(np.linspace(0, 5, PICTURE), np.arange(6), line) for line in stretched]
     )
-    return colour + rng.uniform(0.02, 0.1) * lines + texture(rng, 0.03)
+    water: np.ndarray = colour + rng.uniform(0.02, 0.1) * lines + texture(rng, 0.03)
+    return water
 
 
 def _leaves(rng: np.random.Generator) -> np.ndarray:
     colour = np.array([[[0.25]], [[0.4]], [[0.15]]]) * rng.uniform(0.5, 1.8)
     colour = colour + rng.normal(0, 0.06, (3, 1, 1))
     fine = rng.standard_normal((1, PICTURE, PICTURE)) * rng.uniform(0.04, 0.12)
-    return colour + fine + texture(rng, 0.08)
+    leaves: np.ndarray = colour + fine + texture(rng, 0.08)
+    return leaves
 
 
 def _tint(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
@@ -123,7 +126,8 @@ def _tint(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
 
 def _slope(rng: np.random.Generator) -> np.ndarray:
     slope = rng.standard_normal((2, 3, 1, 1)) * 0.1
-    return slope[0] * _X + slope[1] * _Y
+    plane: np.ndarray = slope[0] * _X + slope[1] * _Y
+    return plane
 
 
 def _contrasting(behind: np.ndarray, rng: np.random.Generator) -> np.ndarray:
