@@ -15,12 +15,14 @@ from app.config.settings import ConfigError, settings
 from app.objects import objects_for
 from app.outbound import parse_allow
 from app.pictures.undumpable import hide_from_own_user
+from app.store.startup import check_database
 from app.telemetry import configure_logs
 
 try:
     own = settings()
     # Read and open these first, so that a mistake in them is reported in one sentence.
     own.topology, objects_for(own), parse_allow(own.outbound_allow), safety.load(own.safety_check)
+    check_database(own)
     # Here, not in a worker: while gunicorn replaces one worker by another, both answer on it.
     internal_listener = internal_port.listen(own)
 except (ConfigError, ValueError) as error:

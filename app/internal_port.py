@@ -14,7 +14,7 @@ from socketserver import TCPServer, ThreadingMixIn
 from threading import BoundedSemaphore, Thread
 from typing import Any, Literal
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from app.config.settings import ConfigError, Settings
 from stillmotion.errors import StillmotionError
@@ -61,20 +61,16 @@ def _always() -> bool:
     return True
 
 
-def _nothing() -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Checks:
-    """What a process says about itself. `refresh` updates gauges before they are read.
+    """What a process says about itself. `metrics`: those of its kind of process.
 
     A process that is not `alive` should be restarted; one that is not ready should get no work.
     """
 
     ready: Callable[[], Readiness]
+    metrics: CollectorRegistry
     alive: Callable[[], bool] = _always
-    refresh: Callable[[], None] = _nothing
 
 
 class Server(ThreadingMixIn, TCPServer):
@@ -130,8 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
                 body = {"status": found.status, "parts": dict(found.parts)}
                 self._send_json(503 if found.status == "unavailable" else 200, body)
             case "/metrics":
-                checks.refresh()
-                self._send(200, CONTENT_TYPE_LATEST, generate_latest())
+                self._send(200, CONTENT_TYPE_LATEST, generate_latest(checks.metrics))
             case _:
                 self._send_json(404, {"detail": "Here are /healthz, /readyz and /metrics."})
 

@@ -18,7 +18,9 @@ if context.config.config_file_name is not None:
 
 
 def run() -> None:
-    engine = create_engine(settings().sqlalchemy_url)
+    # `stillmotion migrate` knows the URL; alembic's own command reads the server's settings.
+    url = context.config.attributes.get("database_url") or settings().sqlalchemy_direct_url
+    engine = create_engine(url)
     with engine.connect() as connection:
         _wait_for_others(connection)
         try:

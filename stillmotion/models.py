@@ -70,6 +70,7 @@ class Queue(ApiModel):
     position: int  # jobs ahead of this one
     wait_seconds: float | None  # until it is expected to start; None: unknown
     waiting_for: str  # worker, backoff, key_concurrency
+    workers: int | None = None  # that serve the model; 0: it waits until one starts; None: unknown
 
 
 class Output(ApiModel):
@@ -115,6 +116,10 @@ class PromptUnderstood(ApiModel):
     excluded: list[str]  # motions that the prompt refuses
     ignored: list[str]  # words without effect
     ambient: bool  # the prompt asks for no known motion
+    # The rest is missing in what an older server says.
+    target: str | None = None  # what alone the object motion moves: "subject" or "background"
+    unsupported: list[str] = []  # what it asks for that no motion model makes, such as "blink"
+    hint: str | None = None  # a sentence that says so
 
 
 class Job(ApiModel):
@@ -164,6 +169,7 @@ class EstimatedRegion(ApiModel):
 class EstimatedQueue(ApiModel):
     position: int | None  # None: too many to count
     wait_seconds: float | None
+    workers: int | None = None  # as in Queue
 
 
 class Estimate(ApiModel):
@@ -219,6 +225,7 @@ class QueueEvent(Event):
     position: int
     wait_seconds: float | None
     waiting_for: str
+    workers: int | None = None  # as in Queue
     eta_seconds: float | None
 
 
@@ -304,15 +311,28 @@ class Limits(ApiModel):
     default: int
 
 
+class FrameLimits(Limits):
+    multiple: int = 1  # a clip has multiple * k + plus frames
+    plus: int = 0
+
+
+class Size(ApiModel):
+    width: int
+    height: int
+
+
 class Model(ApiModel):
     id: str
     default: bool
     licence: str
+    licence_limits: str | None = None  # what the licence forbids, in words
     steps: int
     passes: int
-    frames: Limits
+    frames: FrameLimits
     fps: Limits
     size: Limits
+    sizes: list[Size] | None = None  # all that it renders; None: any, in the picture's shape
+    options: list[str] | None = None  # of prompt, motion, loop: what it uses; None: an older server
 
 
 class RegionLoad(ApiModel):

@@ -20,6 +20,7 @@ from app.store import keys
 from app.store.session import Store
 from scripts.stack import Services
 from tests.support import services
+from tests.support.pgbouncer import pgbouncer, role_with_timeouts
 from tests.support.receiver import Receiver
 
 # Tests set the variables they need; a developer's shell must not interfere.
@@ -159,3 +160,17 @@ def receiver():
     receiver = Receiver()
     yield receiver
     receiver.close()
+
+
+@pytest.fixture
+def role(database_url):
+    """The role of the tests' database has the timeouts that a pooler cannot ask for."""
+    with role_with_timeouts(database_url):
+        yield
+
+
+@pytest.fixture
+def pooled(role, change, database_url):
+    """Settings of a deployment behind a PgBouncer with four connections."""
+    with pgbouncer(database_url) as url:
+        yield change(database_url=url, database_direct_url=database_url)

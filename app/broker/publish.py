@@ -16,6 +16,7 @@ from app.domain.job.messages import RENDER, task_id
 from app.domain.routing.topology import Pool
 
 TIMEOUT_S = 2.0  # of connecting, and of each answer
+MAX_CAUSE_CHARS = 200
 # Consumers need longer waits; they must not make a publisher of other regions' messages wait.
 BOUNDED = {
     "redis": {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S},
@@ -83,7 +84,10 @@ class Publisher:
                         )
             except Exception as error:  # kombu's transports raise what their drivers raise
                 self._drop(broker)
-                raise PublishFailed(f"The broker did not take a message for {queue}.") from error
+                cause = f"{type(error).__name__}: {error}"[:MAX_CAUSE_CHARS]
+                raise PublishFailed(
+                    f"The broker did not take a message for {queue} ({cause})."
+                ) from error
 
     def close(self) -> None:
         for broker in list(self._open):

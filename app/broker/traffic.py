@@ -1,5 +1,8 @@
 """Reports, routing table and controls in the regions' Redis.
 
+During an upgrade two releases read each other's JSON. Readers ignore fields that they do not know,
+and a field that is added gets a default, here as in app.domain.routing.
+
 All of it may be lost: reports are made again within seconds, and the table and the controls are
 copies of rows in Postgres.
 
@@ -8,7 +11,7 @@ Every function raises redis.RedisError.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, cast
 
 import redis
@@ -62,8 +65,13 @@ class RegionReport:
                 pinned=float(values["pinned"]),
             )
             classes = {str(name): float(rate) for name, rate in raw["classes"].items()}
-            totals = Totals(**{name: count(number) for name, number in raw["totals"].items()})
-            return cls(report, totals, bool(raw["measured"]), classes)
+            totals = {each.name: raw["totals"].get(each.name, 0) for each in fields(Totals)}
+            return cls(
+                report,
+                Totals(**{name: count(number) for name, number in totals.items()}),
+                bool(raw["measured"]),
+                classes,
+            )
         except UNREADABLE as error:
             raise ReportRefused(
                 "unreadable", f"This is no report: {type(error).__name__}."

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import click
 
-from app.cli.database import open_store
+from app.cli.database import database_option, open_store
 from app.cli.failures import ServerGroup
 from app.config.settings import Settings
 from app.store import keys
@@ -36,15 +36,6 @@ SETTING_OF = {
 @click.group("keys", cls=ServerGroup)
 def api_keys() -> None:
     """Create, list and revoke API keys, in the server's database."""
-
-
-database_option = click.option(
-    "--database-url",
-    envvar="DATABASE_URL",
-    show_envvar=True,
-    required=True,
-    help="The server's Postgres.",
-)
 
 
 class _Limit(click.ParamType[int | str]):

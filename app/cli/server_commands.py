@@ -6,6 +6,7 @@ import click
 
 COMMANDS = {
     "stillmotion keys": "app.cli.keys:api_keys",
+    "stillmotion migrate": "app.cli.migrate:migrate",
     "stillmotion plan": "app.cli.plan:plan",
     "stillmotion provenance": "app.cli.provenance:provenance",
     "stillmotion reconcile": "app.cli.reconcile:reconcile",

@@ -1,14 +1,15 @@
 """Settings: the only reader of the environment."""
 
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.config import regions_file
-from app.config.profiles_file import PROFILES
+from app.config.profiles_file import profiles_in
 from app.config.regions_file import RegionsFileError
 from app.config.secret import check_secret
 from app.domain.job.profiles import DEFAULT_PROFILE, Profile
@@ -27,16 +28,66 @@ class ConfigError(Exception):
     """Invalid configuration, in one sentence for the operator. Exit status 78 (EX_CONFIG)."""
 
 
-class Settings(BaseSettings):
+class ModelSettings(BaseSettings):
+    """What engines read, and the commands that work on models alone. All have defaults."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+
+    # A directory of profile files of your own, in addition to the profiles that ship.
+    model_profiles: Path | None = None
+    model_profile: str = DEFAULT_PROFILE  # for a GPU worker
+    model_dir: Path | None = None  # default: the weights that ship with the package
+    model_dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    # How a worker runs the network. See workers/pipeline/compile.py.
+    model_graph: Literal["eager", "torchscript", "compile"] = "torchscript"
+    # What finds a picture's subject: u2netp (packaged), another of rembg's names, an ONNX file with
+    # or without "#sha256=..." behind it, or none. See workers/pipeline/matte.py.
+    matte_model: str = "u2netp"
+    # Denoising steps of new jobs for MODEL_PROFILE; 0 takes the profile's own number. The student
+    # is distilled for that number; others are for the teacher, which ran 32 steps when distilled.
+    model_steps: Annotated[int, Field(ge=0, le=32)] = 0
+    noop_step_s: Annotated[float, Field(ge=0)] = 0.0  # the noop profile's time per step
+    noop_warm_up_s: Annotated[float, Field(ge=0)] = 0.0
+
+    @field_validator("model_profiles")
+    @classmethod
+    def readable_profiles(cls, value: Path | None) -> Path | None:
+        try:
+            profiles_in(value)
+        except OSError as error:
+            raise ValueError(f"cannot read {error.filename}: {error.strerror}") from None
+        return value
+
+    @field_validator("model_profile")
+    @classmethod
+    def known_profile(cls, value: str, others: ValidationInfo) -> str:
+        if "model_profiles" in others.data:  # or else it is wrong itself, which is reported
+            known = profiles_in(others.data["model_profiles"])
+            if value not in known:
+                raise ValueError(f"unknown profile {value!r}; known: {', '.join(known)}")
+        return value
+
+    @property
+    def profiles(self) -> Mapping[str, Profile]:
+        """Every profile by its name: those that ship and those of MODEL_PROFILES."""
+        return profiles_in(self.model_profiles)
+
+    def steps_of(self, profile: Profile) -> int:
+        """Denoising steps of a new job."""
+        own = self.model_steps == 0 or profile.name != self.model_profile
+        return profile.steps if own else self.model_steps
+
+
+class Settings(ModelSettings):
     """Everything an operator may want to change, with its default.
 
     The environment variables are the field names in capitals. Only DATABASE_URL, REDIS_URL,
     OBJECTS_URL and SECRET_KEY have no default.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
-
     database_url: str
+    # Postgres itself, where DATABASE_URL is a PgBouncer in transaction mode.
+    database_direct_url: str = ""
     redis_url: str  # for regions without one of their own
     objects_url: str
     # Signs object URLs and sessions and derives webhook secrets, so a guessable one would open all.
@@ -61,16 +112,6 @@ class Settings(BaseSettings):
     outbound_allow: str = ""  # "host:port,...": exceptions to the SSRF guard
 
     served_profiles: Annotated[tuple[str, ...], NoDecode] = (DEFAULT_PROFILE,)  # for the API
-    model_profile: str = DEFAULT_PROFILE  # for a GPU worker
-    model_dir: Path | None = None  # default: the weights that ship with the package
-    model_dtype: Literal["auto", "bf16", "fp32"] = "auto"
-    # How a worker runs the network. See workers/pipeline/compile.py.
-    model_graph: Literal["eager", "torchscript", "compile"] = "torchscript"
-    # Denoising steps of new jobs for MODEL_PROFILE; 0 takes the profile's own number. The student
-    # is distilled for that number; others are for the teacher, which ran 32 steps when distilled.
-    model_steps: Annotated[int, Field(ge=0, le=32)] = 0
-    noop_step_s: Annotated[float, Field(ge=0)] = 0.0  # the noop profile's time per step
-    noop_warm_up_s: Annotated[float, Field(ge=0)] = 0.0
     ready_file: Path | None = None  # touched by a worker once it is warm
 
     # Content credentials: workers sign clips if both paths are set and `provenance` is on.
@@ -139,12 +180,11 @@ class Settings(BaseSettings):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
 
-    @field_validator("served_profiles", "model_profile")
+    @field_validator("served_profiles")
     @classmethod
-    def known_profile(cls, value: tuple[str, ...] | str) -> tuple[str, ...] | str:
-        for name in (value,) if isinstance(value, str) else value:
-            if name not in PROFILES:
-                raise ValueError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
+    def known_profiles(cls, value: tuple[str, ...], others: ValidationInfo) -> tuple[str, ...]:
+        for name in value:
+            cls.known_profile(name, others)
         return value
 
     @field_validator("secret_key", "previous_secret_key")
@@ -173,11 +213,6 @@ class Settings(BaseSettings):
         """The key that signs, then the one that is accepted too while it is being replaced."""
         return tuple(key for key in (self.secret_key, self.previous_secret_key) if key)
 
-    def steps_of(self, profile: Profile) -> int:
-        """Denoising steps of a new job."""
-        own = self.model_steps == 0 or profile.name != self.model_profile
-        return profile.steps if own else self.model_steps
-
     def redis_of(self, region: str) -> str:
         """The URL of a region's Redis. A job's row may still name a region that was removed."""
         own = self.topology[region].redis_url if region in self.topology else ""
@@ -191,10 +226,12 @@ class Settings(BaseSettings):
     @property
     def sqlalchemy_url(self) -> str:
         """The database URL with psycopg 3 as its driver."""
-        for scheme in ("postgresql://", "postgres://"):
-            if self.database_url.startswith(scheme):
-                return "postgresql+psycopg://" + self.database_url.removeprefix(scheme)
-        return self.database_url
+        return _with_driver(self.database_url)
+
+    @property
+    def sqlalchemy_direct_url(self) -> str:
+        """The same without a pooler in between."""
+        return _with_driver(self.database_direct_url or self.database_url)
 
     @cached_property
     def topology(self) -> Topology:
@@ -205,6 +242,13 @@ class Settings(BaseSettings):
         if self.region not in topology:
             raise ConfigError(f"REGION {self.region!r} is not in {self.regions_file}.")
         return topology
+
+
+def _with_driver(url: str) -> str:
+    for scheme in ("postgresql://", "postgres://"):
+        if url.startswith(scheme):
+            return "postgresql+psycopg://" + url.removeprefix(scheme)
+    return url
 
 
 def load_regions(path: Path) -> Topology:
@@ -220,8 +264,20 @@ def load_regions(path: Path) -> Topology:
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """This process's settings, read once. Raises ConfigError."""
+    return _read(Settings)
+
+
+def model_settings() -> ModelSettings:
+    """The settings of models alone. Raises ConfigError."""
+    return _read(ModelSettings)
+
+
+S = TypeVar("S", bound=ModelSettings)
+
+
+def _read(kind: type[S]) -> S:
     try:
-        return Settings()  # type: ignore[call-arg]  # the environment fills them
+        return kind()  # the environment fills it
     except ValidationError as error:
         lines = []
         for item in error.errors(include_input=False, include_url=False):

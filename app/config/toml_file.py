@@ -58,13 +58,31 @@ class TomlFile:
         except tomllib.TOMLDecodeError as wrong:
             raise error([self._not_toml(str(wrong))]) from None
 
-    def check(self, table: type[T]) -> T:
-        """The file's content as a `table`. Raises `error`."""
+    def check(self, table: type[T], *, within: str = "", apart: str = "") -> T:
+        """The file's content as a `table`. Raises `error`.
+
+        `within`: only the sub-table of this name. `apart`: without this one, which somebody else
+        checks.
+        """
+        content: Any = self._tables
+        if within:
+            content = content.get(within, {})
+        elif isinstance(content.get(apart), dict):
+            content = {name: value for name, value in content.items() if name != apart}
         try:
-            return table.model_validate(self._tables)
+            return table.model_validate(content)
         except ValidationError as wrong:
-            found = [(_sentence(item), item["loc"]) for item in wrong.errors(include_url=False)]
-            self.refuse(found)
+            above = (within,) if within else ()
+            errors = wrong.errors(include_url=False)
+            self.refuse([(_sentence(item), (*above, *item["loc"])) for item in errors])
+
+    def get(self, key: str) -> object:
+        """A value as it stands in the file; None if it does not."""
+        return self._tables.get(key)
+
+    def line_of(self, *where: str | int) -> int:
+        """The line of a value, or else of the innermost existing table around it."""
+        return _Lines(self._text, self._tables).of(where)
 
     def refuse(self, found: list[tuple[str, Where]]) -> NoReturn:
         """Raise `error` for sentences about the values at these places."""
@@ -81,7 +99,8 @@ class TomlFile:
 
 def _sentence(item: Any) -> str:
     """A pydantic error, reworded for a TOML file."""
-    key = item["loc"][-1]
+    # An item of a list goes by the list's name.
+    key = next((key for key in reversed(item["loc"]) if isinstance(key, str)), "this")
     if item["type"] == "extra_forbidden":
         return f"unknown key {key!r}"
     if item["type"] == "missing":

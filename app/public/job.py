@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from app.domain.prompt.motions import CameraMotion, ObjectMotion, Strength
+from app.domain.prompt.motions import CameraMotion, ObjectMotion, Strength, Target
+from app.domain.prompt.wishes import Wish
 from app.public.response_model import Identified, ResponseModel, may_lack
 from stillmotion.signatures import WebhookEvent
 from stillmotion.states import JobState, Policy
@@ -41,6 +42,9 @@ class Queue(ResponseModel):
     wait_seconds: float | None
     """Expected time until the job starts; null if unknown."""
     waiting_for: WaitingFor
+    workers: int | None
+    """Workers that serve the model where the job may run. 0: it waits until one starts; null:
+    unknown."""
 
 
 class Output(ResponseModel):
@@ -97,8 +101,16 @@ class PromptUnderstood(ResponseModel):
     object: ObjectMotion | None
     strength: Strength | None
     """Null if the clip is still or ambient."""
+    target: Target | None
+    """What alone the object motion moves. Null if it moves both, or the model cannot tell them
+    apart."""
     excluded: list[CameraMotion | ObjectMotion]
     """Motions that the prompt refuses, as in "no zoom"."""
+    unsupported: list[Wish]
+    """What the prompt asks for that no motion model makes, such as "she blinks". It changes
+    nothing in the clip."""
+    hint: str | None
+    """A sentence for people that says so; null if `unsupported` is empty."""
     ignored: list[str]
     """Words that have no effect, as written; function words such as "the" are left out."""
     ambient: bool

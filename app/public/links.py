@@ -1,11 +1,14 @@
-"""The URLs in a job's public form."""
+"""What a job's public form needs besides its record: URLs, and which models there are."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Self
 from uuid import UUID
 
+from app.config.profiles_file import PROFILES
 from app.config.settings import Settings
+from app.domain.job.profiles import Profile
 from app.objects import Objects
 from app.public.job import Output, Urls
 from app.store.clock import DatabaseClock
@@ -18,10 +21,12 @@ class Links:
     objects: Objects
     signed_url_s: int
     clock: DatabaseClock
+    profiles: Mapping[str, Profile] = field(default_factory=lambda: PROFILES)
 
     @classmethod
     def of(cls, settings: Settings, objects: Objects, clock: DatabaseClock) -> Self:
-        return cls(settings.public_url.rstrip("/"), objects, settings.signed_url_s, clock)
+        url = settings.public_url.rstrip("/")
+        return cls(url, objects, settings.signed_url_s, clock, settings.profiles)
 
     def output(self, job: JobRecord) -> Output | None:
         """A freshly signed link to a job's clip; None if the job has no clip."""

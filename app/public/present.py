@@ -1,10 +1,12 @@
 """Turns a job's record into its public form: the API and the webhook sender both use this."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from app.config.profiles_file import PROFILES
+from app.domain.job.profiles import Profile
 from app.domain.prompt.reading import understand
+from app.domain.prompt.wishes import hint
 from app.public.job import (
     Attempt,
     Job,
@@ -53,7 +55,7 @@ def present_job(
         retention_seconds=job.retention_s,
         model=job.profile,
         prompt=job.prompt,
-        prompt_understood=present_understood(job.profile, job.prompt),
+        prompt_understood=present_understood(job.profile, job.prompt, links.profiles),
         seed=job.seed,
         frames=job.frames,
         fps=job.fps,
@@ -84,18 +86,31 @@ def present_job(
     )
 
 
-def present_understood(model: str, prompt: str) -> PromptUnderstood | None:
+def present_understood(
+    model: str, prompt: str, profiles: Mapping[str, Profile] = PROFILES
+) -> PromptUnderstood | None:
     """What a model understands of a prompt. None if it takes free text, or is gone by now."""
-    profile = PROFILES.get(model)
-    understood = None if profile is None else understand(profile.grammar, prompt)
+    profile = profiles.get(model)
+    return None if profile is None else understood_by(profile, prompt)
+
+
+def understood_by(profile: Profile, prompt: str) -> PromptUnderstood | None:
+    """What a profile's engine understands of a prompt. None if it takes free text."""
+    understood = understand(profile.grammar, prompt)
     if understood is None:
         return None
+    ignored = understood.ignored
+    if profile.targets:  # otherwise these words have no effect either
+        ignored = tuple(word for word in ignored if word not in understood.target_words)
     return PromptUnderstood(
         camera=understood.camera,
         object=understood.object,
         strength=understood.strength,
+        target=understood.target if profile.targets else None,
         excluded=list(understood.excluded),
-        ignored=list(understood.ignored),
+        unsupported=list(understood.unsupported),
+        hint=hint(understood.unsupported),
+        ignored=list(ignored),
         ambient=understood.ambient,
     )
 

@@ -4,7 +4,7 @@ A trigger in the migrations forbids leaving a terminal state and every other ill
 SQLAlchemy cannot declare triggers.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     SmallInteger,
-    desc,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -26,10 +25,17 @@ from stillmotion.states import TERMINAL, JobState
 TERMINAL_SQL = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
 STATES_SQL = ", ".join(f"'{state}'" for state in JobState)
 # A job that may be placed now: no backoff runs, and it is not waiting for a slot. The predicate of
-# ix_jobs_fair, so a statement that walks that index must contain this text.
-WAITING_SQL = "state = 'queued' AND not_before IS NULL AND slot IS NOT FALSE"
+# ix_jobs_queue, so a statement that walks that index must contain this text. No other index of live
+# jobs has `'' || state`, so the planner cannot take one of those for empty and sort all of it.
+WAITING_SQL = "'' || state = 'queued' AND not_before IS NULL AND slot IS NOT FALSE"
+# `state` in a form that no index has. A statement that finds jobs by their ids compares this:
+# otherwise the planner may take a partial index on live jobs for empty, because it was when
+# statistics were last gathered, and walk all of it for every job. Decision 70.
+STATE_BY_ID = "state || ''"
 # A live job of a key with a concurrency limit: it holds a slot or waits for one.
 LIMITED_SQL = f"slot IS NOT NULL AND state NOT IN ({TERMINAL_SQL})"
+# A job that a release without retention has ended.
+UNDATED_SQL = "finished_at IS NOT NULL AND expires_at IS NULL AND purged_at IS NULL"
 
 
 class ApiKeyRow(Base):
@@ -185,10 +191,10 @@ class JobRow(Base):
     # Seconds from the end; 0 after the client deleted a live job.
     retention_s: Mapped[int] = mapped_column(server_default=text("2592000"))
     # The end plus retention_s. After it clients get 410, and housekeeping purges the job. NULL
-    # until the end.
+    # until the end; where an earlier release ended the job, until housekeeping has seen it.
     expires_at: Mapped[datetime | None]
     # When the row became a tombstone: picture, clip and the client's texts are gone, and what usage
-    # and idempotency need stays. NULL: not purged.
+    # and idempotency need stays. The row is deleted once they need it no more. NULL: not purged.
     purged_at: Mapped[datetime | None]
 
     __table_args__ = (
@@ -218,7 +224,7 @@ class JobRow(Base):
         # Placing: equality on the first two columns, then the order in which jobs are taken
         # (app/store/job/queue.py).
         Index(
-            "ix_jobs_fair",
+            "ix_jobs_queue",
             "profile",
             "next_region",
             "priority",
@@ -228,7 +234,7 @@ class JobRow(Base):
         ),
         # The same walk, over jobs that may leave their home: overflow.
         Index(
-            "ix_jobs_fair_movable",
+            "ix_jobs_queue_movable",
             "profile",
             "next_region",
             "priority",
@@ -243,7 +249,7 @@ class JobRow(Base):
         ),
         # Reaping.
         Index("ix_jobs_placed_at", "placed_at", postgresql_where=text("state = 'starting'")),
-        Index("ix_jobs_lease_until", "lease_until", postgresql_where=text("state = 'processing'")),
+        # No index has `lease_until` or `step`: so a renewal changes no index (a HOT update).
         Index(
             "ix_jobs_attempt_until", "attempt_until", postgresql_where=text("state = 'processing'")
         ),
@@ -283,7 +289,17 @@ class JobRow(Base):
             "ix_jobs_failed", "finished_at", postgresql_where=text("state IN ('expired', 'failed')")
         ),
         # Listing one owner's jobs, newest first: ids grow with time.
-        Index("ix_jobs_owner", "owner_id", desc("id")),
+        Index("ix_jobs_kept", "owner_id", "id", postgresql_where=text("purged_at IS NULL")),
+        Index(
+            "ix_jobs_owner_state",
+            "owner_id",
+            "state",
+            "id",
+            postgresql_where=text("purged_at IS NULL"),
+        ),
+        # Housekeeping: tombstones to delete, and ended jobs without a date to expire at.
+        Index("ix_jobs_purged_at", "purged_at", postgresql_where=text("purged_at IS NOT NULL")),
+        Index("ix_jobs_undated", "id", postgresql_where=text(UNDATED_SQL)),
     )
 
 
@@ -313,6 +329,9 @@ class AttemptRow(Base):
     outcome: Mapped[str | None]
     error_code: Mapped[str | None]
     timings: Mapped[dict[str, Any] | None]  # stage -> seconds, as the worker measured them
+    # Of the worker that began it. NULL: none did, or one of a release that did not note them.
+    model_version: Mapped[str | None]
+    release: Mapped[str | None]
 
 
 class FairTagRow(Base):
@@ -332,10 +351,53 @@ class IdempotencyRow(Base):
     """One idempotency key of one owner, and the job that it stands for."""
 
     __tablename__ = "idempotency_records"
-    __table_args__ = (Index("ix_idempotency_records_created_at", "created_at"),)
+    __table_args__ = (
+        Index("ix_idempotency_records_created_at", "created_at"),
+        # Deleting a job looks here for its records.
+        Index("ix_idempotency_records_job_id", "job_id"),
+    )
 
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"), primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[bytes]  # SHA-256 of the request
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class JobLabelRow(Base):
+    """One label of one job, for lists by label: job/labels.py. A trigger on `jobs` writes it."""
+
+    __tablename__ = "job_labels"
+    __table_args__ = (Index("ix_job_labels_job_id", "job_id"),)
+
+    owner_id: Mapped[UUID] = mapped_column(primary_key=True)
+    label: Mapped[bytes] = mapped_column(primary_key=True)  # the start of a hash: labels.digest
+    # Without a foreign key: its check would lock the job's row for every label.
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+
+
+class UsageDayRow(Base):
+    """What an owner's jobs of one day and profile came to, of those that have been added up."""
+
+    __tablename__ = "usage_days"
+
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id"), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)  # of the submit, UTC
+    profile: Mapped[str] = mapped_column(primary_key=True)
+    jobs: Mapped[int] = mapped_column(BigInteger)
+    succeeded: Mapped[int] = mapped_column(BigInteger)
+    failed: Mapped[int] = mapped_column(BigInteger)
+    canceled: Mapped[int] = mapped_column(BigInteger)
+    expired: Mapped[int] = mapped_column(BigInteger)
+    cost_units: Mapped[float]
+    gpu_seconds: Mapped[float]
+
+
+class UsageRollUpRow(Base):
+    """One row: up to when ended jobs have been added to `usage_days`."""
+
+    __tablename__ = "usage_roll_up"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    ended_until: Mapped[datetime]

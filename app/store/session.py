@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Self
 
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.config.settings import Settings
 from app.domain.errors import DatabaseUnavailable
 from app.store.bounded import BoundedConnection
 
@@ -21,11 +23,18 @@ class Store:
     """A bounded pool of connections to one Postgres.
 
     `timeout_s` bounds each of: connecting, waiting for a pooled connection, waiting for a lock, one
-    statement.
+    statement. `pooled`: a PgBouncer in transaction mode is in between. It passes on no settings of
+    a session, so the role must have these timeouts, and every transaction may get another server
+    process, which does not know what was prepared in the last.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10, timeout_s: float = 5.0):
+    def __init__(
+        self, url: str, *, pool_size: int = 10, timeout_s: float = 5.0, pooled: bool = False
+    ):
         milliseconds = int(timeout_s * 1000)
+        own: dict[str, Any] = {"options": session_options(timeout_s)}
+        if pooled:
+            own = {"prepare_threshold": None}
         self.engine = create_engine(
             url,
             pool_size=pool_size,
@@ -34,8 +43,7 @@ class Store:
             # A server that vanished must not hold a thread for TCP's two hours.
             connect_args={
                 "connect_timeout": max(1, round(timeout_s)),
-                "options": f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
-                " -c idle_in_transaction_session_timeout=30000",
+                **own,
                 "tcp_user_timeout": milliseconds,
                 "keepalives_idle": 10,
                 "keepalives_interval": 5,
@@ -51,6 +59,25 @@ class Store:
             ),
         )
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @classmethod
+    def of(cls, config: Settings, *, pool_size: int) -> Self:
+        """The database of a process, through its pooler if it has one."""
+        return cls(
+            config.sqlalchemy_url,
+            pool_size=pool_size,
+            timeout_s=config.database_timeout_s,
+            pooled=bool(config.database_direct_url),
+        )
+
+    @classmethod
+    def direct(cls, config: Settings, *, pool_size: int) -> Self:
+        """The database without a pooler, for sessions that hold locks and settings."""
+        return cls(
+            config.sqlalchemy_direct_url,
+            pool_size=pool_size,
+            timeout_s=config.database_timeout_s,
+        )
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -83,6 +110,15 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def session_options(timeout_s: float) -> str:
+    """What a session without a pooler asks for; the last one shows that it was heard."""
+    milliseconds = int(timeout_s * 1000)
+    return (
+        f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
+        " -c idle_in_transaction_session_timeout=30000 -c stillmotion.direct=on"
+    )
 
 
 @contextmanager

@@ -21,6 +21,7 @@ BENCHMARKS = (
     "model",
     "overload",
     "pipeline",
+    "scale",
     "soak",
     "traffic",
 )

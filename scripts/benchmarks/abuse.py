@@ -12,9 +12,11 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import repeat
+from multiprocessing import get_context
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from app.store.session import Store
 from scripts.benchmarks import abuse_attacks as attacks
 from scripts.benchmarks.abuse_attacks import Attack
 from scripts.benchmarks.abuse_pictures import many_scans
-from scripts.benchmarks.abuse_watch import p99_ms, peak_rss, probe, submit
+from scripts.benchmarks.abuse_watch import p99_ms, peak_rss, probe_p99_ms, submit
 from scripts.benchmarks.client import Client
 from scripts.benchmarks.figures import Figure
 from scripts.benchmarks.harness.webhook_log import WebhookLog
@@ -75,13 +77,12 @@ class Site:
 
     def healthz(self, attack: Attack, duration_s: float) -> Health:
         urls = [self.stack.url, *filter(None, [self.internal_url])]
-        with attack, ThreadPoolExecutor() as pool:
-            time.sleep(GRIP_S)
-            waits = [
-                pool.submit(p99_ms, probe(url), per_s=PROBES_PER_S, duration_s=duration_s)
-                for url in urls
-            ]
-            return Health(*[wait.result() for wait in waits])
+        with ProcessPoolExecutor(len(urls), mp_context=get_context("spawn")) as pool:
+            list(pool.map(probe_p99_ms, urls, repeat(PROBES_PER_S), repeat(0.1)))  # starts them
+            with attack:
+                time.sleep(GRIP_S)
+                waits = pool.map(probe_p99_ms, urls, repeat(PROBES_PER_S), repeat(duration_s))
+                return Health(*waits)
 
     def calm(self) -> None:
         """Start the API anew, so that one attack's rest is not measured with the next."""

@@ -44,6 +44,11 @@ def p99_ms(call: Callable[[], None], *, per_s: float, duration_s: float) -> floa
     return 1000 * percentile(np.array(took), 0.99)
 
 
+def probe_p99_ms(url: str, per_s: float, duration_s: float) -> float:
+    """As p99_ms, of /healthz. Runs in a process of its own, away from the attack's threads."""
+    return p99_ms(probe(url), per_s=per_s, duration_s=duration_s)
+
+
 def probe(url: str) -> Callable[[], None]:
     """A call of /healthz on a connection of its own, as load balancers make it."""
     netloc = urlsplit(url).netloc

@@ -7,7 +7,7 @@ ones, takes messages off the queues, and begins and finishes their attempts in b
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -143,7 +143,7 @@ def measure(stack: Stack, settings: Settings, count: int, *, claim_rounds: int) 
     regions = settings.topology.names
     claims = claim_ms(settings.redis_of(regions[0]), claim_rounds)
     with closing(Store(settings.sqlalchemy_url, pool_size=2, timeout_s=60.0)) as store:
-        ids = list(_submit(store, list(islice(cycle(regions), count))))
+        ids = list(insert_waiting(store, list(islice(cycle(regions), count))))
         pools = [StubPool(Pool(name, "noop"), settings.redis_of(name), store) for name in regions]
         with Watch(stack, WORKERS * len(pools)) as watch:
             _consume(pools, count)
@@ -178,7 +178,7 @@ def _consume(pools: list[StubPool], count: int) -> None:
             time.sleep(REST_S)
 
 
-def _submit(store: Store, homes: list[str]) -> Iterator[UUID]:
+def insert_waiting(store: Store, homes: Iterable[str], profile: str = "noop") -> Iterator[UUID]:
     """Insert waiting jobs, one per entry of `homes`, in one transaction."""
     with store.begin() as tx:
         owner = tx.execute(text("SELECT id FROM api_keys LIMIT 1")).scalar_one()
@@ -186,7 +186,7 @@ def _submit(store: Store, homes: list[str]) -> Iterator[UUID]:
             job = NewJob(
                 id=uuid7(time.time_ns() // 1_000_000, secrets.randbits(74)),
                 owner_id=owner,
-                profile="noop",
+                profile=profile,
                 prompt="",
                 seed=1,
                 frames=8,

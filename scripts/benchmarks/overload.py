@@ -1,8 +1,8 @@
 """The API at twice the rate that it can take: what it still accepts, how soon, and its memory.
 
 The knee comes from `--knee`, or from a short ramp of `scripts/bench load`. The service then gets
-the knee's rate for a while and twice that rate for `--minutes`, in an open loop. Everything is as
-in `load.py`.
+the knee's rate for a while and twice that rate for `--minutes`, in an open loop. All the while
+20,000 jobs wait for a model that no worker serves. Everything else is as in `load.py`.
 
     scripts/bench overload --minutes 5 --knee 40 --json overload.json
 """
@@ -10,14 +10,19 @@ in `load.py`.
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import numpy as np
 
+from app.config.settings import Settings
+from app.store.session import Store
 from scripts.benchmarks.fault_clients import Api
 from scripts.benchmarks.figures import Figure
 from scripts.benchmarks.load import DISPATCHERS, FIRST_RATE, REGIONS, WORKERS, Load, climb, knee
 from scripts.benchmarks.load_clients import CONNECTIONS, arrivals, percentile
+from scripts.benchmarks.load_placements import insert_waiting
 from scripts.benchmarks.processes import rss_mb
 from scripts.stack import Stack, StackError
 
@@ -26,6 +31,8 @@ FACTOR = 2.0
 KNEE_S = 30.0  # at the knee, before the overload
 WARM_S = 10.0  # from then on memory is compared
 RAMP_S = 5.0
+WAITING, QUICK_WAITING = 20_000, 1_000
+UNSERVED = "motion-small-teacher"
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,11 @@ def run(
         regions=REGIONS,
         processes=("api", *DISPATCHERS, *WORKERS, "cpu", "cpu:eu-west"),
         valkeys=True,
-        env={"MODEL_PROFILE": "noop", "SERVED_PROFILES": "noop"},
+        env={"MODEL_PROFILE": "noop", "SERVED_PROFILES": f"noop,{UNSERVED}"},
     ) as stack:
         load = Load(stack, None, RAMP_S)
         load.step(FIRST_RATE, 3.0)  # warms caches and connections
+        _wait_in_line(stack, QUICK_WAITING if quick else WAITING)
         rate = knee_rate or _ramp(load)
         at_knee = hold(stack, rate, 10.0 if quick else KNEE_S)
         _say(f"knee, {rate:.1f} jobs/s: {at_knee}")
@@ -107,6 +115,13 @@ def hold(stack: Stack, rate: float, duration_s: float) -> Held:
         rss_growth_mb=rss_mb(stack.pid("api")) - before_mb,
         **answers,
     )
+
+
+def _wait_in_line(stack: Stack, count: int) -> None:
+    settings = Settings.model_construct(database_url=stack.env["DATABASE_URL"])
+    with closing(Store(settings.sqlalchemy_url, pool_size=1)) as store:
+        for _ in insert_waiting(store, islice(cycle(REGIONS), count), UNSERVED):
+            pass
 
 
 def _ramp(load: Load) -> float:

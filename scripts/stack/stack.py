@@ -244,8 +244,8 @@ class Stack:
         self.close()
 
     def _migrate(self) -> None:
-        alembic = ["-m", "alembic", "-c", "migrations/alembic.ini", "upgrade", "head"]
-        code, _ = self._supervisor.run(self._python("migrate", alembic), timeout_s=120)
+        migrate = ["-m", "stillmotion.cli", "migrate"]
+        code, _ = self._supervisor.run(self._python("migrate", migrate), timeout_s=120)
         if code != 0:
             raise StackError(f"The migration failed: {self._supervisor.last_line('migrate')}")
 

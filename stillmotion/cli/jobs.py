@@ -79,6 +79,8 @@ def animate(
         return ExitStatus.INTERRUPTED
     if prompt and job.prompt_understood is not None:
         click.echo(f"understood: {line_of(job.prompt_understood)}", err=True)
+        if job.prompt_understood.hint:
+            click.echo(job.prompt_understood.hint, err=True)
     try:
         with progress_of(job) as show:
             job = client.wait(job, lambda now: show(Snapshot.of(now)), timeout)
@@ -174,7 +176,9 @@ def _lines(job: "Job") -> list[tuple[str, object]]:
 
 def _understood(job: "Job") -> list[tuple[str, object]]:
     found = job.prompt_understood
-    return [] if found is None else [("motion", line_of(found))]
+    if found is None:
+        return []
+    return [("motion", line_of(found)), *([("note", found.hint)] if found.hint else [])]
 
 
 @jobs.command("watch", epilog=HELP)

@@ -21,11 +21,13 @@ class Snapshot:
     step: int
     steps: int
     ahead: int | None = None
+    workers: int | None = None  # that serve its model
 
     @classmethod
     def of(cls, job: "Job") -> "Snapshot":
         ahead = None if job.queue is None else job.queue.position
-        return cls(str(job.state), job.progress.step, job.progress.steps, ahead)
+        workers = None if job.queue is None else job.queue.workers
+        return cls(str(job.state), job.progress.step, job.progress.steps, ahead, workers)
 
     def after(self, event: "Event") -> "Snapshot":
         match event:
@@ -35,12 +37,14 @@ class Snapshot:
                 return Snapshot(str(state), 0, self.steps)
             case stillmotion.ProgressEvent(step=step, steps=steps):
                 return replace(self, step=step, steps=steps)
-            case stillmotion.QueueEvent(position=position):
-                return replace(self, ahead=position)
+            case stillmotion.QueueEvent(position=position, workers=workers):
+                return replace(self, ahead=position, workers=workers)
         return self
 
     @property
     def note(self) -> str:
+        if self.workers == 0:
+            return "no worker serves its model now"
         if self.ahead is not None:
             return f"{self.ahead} ahead" if self.ahead else "next"
         return f"step {self.step} of {self.steps}" if self.step else ""

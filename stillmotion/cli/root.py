@@ -24,6 +24,7 @@ def cli() -> None:
 for command in (animate, jobs, webhooks, regions, workers, audit, completion):
     cli.add_command(command)
 cli.add_server_command("keys", "Create, list and revoke API keys, in the server's database.")
+cli.add_server_command("migrate", "Bring the database's schema to this release.")
 cli.add_server_command("plan", "Plan the GPUs per region for a forecast.")
 cli.add_server_command("reconcile", "After a restore: expire jobs whose clip is missing.")
 cli.add_server_command("provenance", "Print the content credentials (C2PA) of a clip.")

@@ -9,8 +9,8 @@ IGNORED = 8  # words shown; a story has hundreds
 
 
 def line_of(found: "PromptUnderstood") -> str:
-    """For example "sway, pan left, gentle; ignored: helmet"."""
-    if found.ambient and found.ignored and not found.excluded:
+    """For example "sway of the subject, pan left, gentle; ignored: helmet"."""
+    if found.ambient and found.ignored and not (found.excluded or found.unsupported):
         return "no motion words known: ambient"
     motion = "ambient" if found.ambient else _named(found)
     if not found.ignored:
@@ -20,7 +20,8 @@ def line_of(found: "PromptUnderstood") -> str:
 
 
 def _named(found: "PromptUnderstood") -> str:
-    moving = [motion for motion in (found.object, found.camera) if motion not in (None, "still")]
+    thing = f"{found.object} of the {found.target}" if found.target else found.object
+    moving = [motion for motion in (thing, found.camera) if motion not in (None, "still")]
     if not moving:
         return "still"
     strength = [] if found.strength in (None, "normal") else [found.strength]

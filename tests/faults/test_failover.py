@@ -1,11 +1,13 @@
-"""Postgres fails over to a standby that lacks the last commits which did not wait for it."""
+"""Postgres and Valkey fail over to copies that lack what was written last."""
 
 import psycopg
 import pytest
+import redis
 
 from app.store.session import Store
 from scripts.benchmarks.harness.valve import Valve
 from scripts.stack.data import DataDir
+from scripts.stack.programs import VALKEY
 from tests.support import services
 from tests.support.fleet import fleet as make_fleet
 from tests.support.fleet import wait_for
@@ -64,4 +66,46 @@ def test_a_failover_takes_back_no_answer_and_doubles_nothing(primary, standby, c
         ends = sorted(end for worker in workers for end in worker.outcomes(job_id))
         assert ends.count("succeeded") == 1
     store.close()
+    path.close()
+
+
+@pytest.fixture
+def valkeys(tmp_path):
+    """A primary and its replica: the process of the first, both URLs."""
+    ports = services.free_port(), services.free_port()
+    binary = VALKEY.find(DataDir(None))
+    common = ["--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    first = [binary, *common, "--port", str(ports[0])]
+    second = [binary, *common, "--port", str(ports[1]), "--replicaof", "127.0.0.1", str(ports[0])]
+    urls = [f"redis://127.0.0.1:{port}/0" for port in ports]
+    with services.process(first) as primary, services.process(second):
+        with redis.Redis.from_url(urls[1]) as replica:
+            services.wait_until(lambda: replica.info("replication")["master_link_status"] == "up")
+        yield primary, *urls
+
+
+def test_a_replica_that_lacks_the_last_claims_and_messages_loses_no_job(
+    valkeys, store, change, tmp_path
+):
+    """The replica shows workers as idle that render, and no message of the jobs just placed."""
+    primary, primary_url, replica_url = valkeys
+    path = Valve(primary_url)
+    with make_fleet(change(redis_url=path.through), store, tmp_path) as fleet:
+        fleet.dispatcher()
+        workers = [fleet.worker(noop_step_s=0.5).wait_ready() for _ in range(2)]
+        fleet.wait(fleet.submit(steps=1), "succeeded")
+        with redis.Redis.from_url(replica_url) as client:
+            client.replicaof("NO", "ONE")  # from here on it knows nothing of what follows
+        jobs = [fleet.submit(steps=6) for _ in range(8)]
+        for job_id in jobs[:2]:
+            fleet.wait(job_id, "processing")
+        primary.kill()
+        path.lead_to(replica_url)
+        path.cut()
+        ended = [fleet.wait(job_id, "succeeded", timeout_s=90) for job_id in jobs]
+        stored = {info.key for info in fleet.objects.list("outputs/")}
+        assert {job.output_key for job in ended} < stored and len(stored) == len(jobs) + 1
+        for job_id in jobs:
+            ends = [end for worker in workers for end in worker.outcomes(job_id)]
+            assert ends.count("succeeded") == 1
     path.close()

@@ -46,13 +46,18 @@ OPERATING = "docs/guides/operating.md"
 REGIONS = "docs/guides/regions.md"
 PROVENANCE = "docs/guides/provenance.md"
 MODEL = "docs/guides/model.md"
+MODELS = "docs/guides/models.md"
 
 EXCEPTIONS = {
     Place(README, "Try it", 0): "test_demo.py runs scripts/demo; scripts/test runs this very test",
     Place(README, "Use it", 0): "tests/support/wheel.py installs the wheel with pip",
     Place(WEBHOOKS, "Test it on your machine", 0): "test_demo.py runs scripts/demo --serve",
     Place(OPERATING, "Processes", 0): "needs a package index; test_requirements.py holds the file",
+    Place(OPERATING, "PgBouncer", 0): "tests/integration/test_pooler.py runs it",
     Place(OPERATING, "Restore", 0): "tests/faults/test_restore.py runs it, after a real restore",
+    **dict.fromkeys(
+        documents.blocks(MODELS), "tests/e2e/test_models_guide.py runs it, or says why not"
+    ),
     Place(MODEL, "Train it", 0): "takes hours; test_training.py does it with a tiny model",
     Place(MODEL, "Train it", 1): "takes minutes; test_evaluate.py does it with a tiny model",
     Place(MODEL, "The next model: layers", 0): "takes hours; test_layered_training.py has it tiny",
@@ -103,7 +108,7 @@ def test_every_example_is_run_or_has_a_reason_not_to_be():
 
 def test_what_a_prompt_says():
     """The prompt stands above the block, in the text."""
-    understood = present_understood("motion-small", "the helmet gently sways, pan left")
+    understood = present_understood("motion-small", "the helmet gently sways, pan left, she blinks")
     assert json.loads(UNDERSTOOD) == understood.model_dump(mode="json")
 
 

@@ -17,8 +17,15 @@ def fleet(settings, store, tmp_path):
         yield fleet
 
 
-@pytest.mark.parametrize("kind", ["dispatcher", "worker", "cpu_worker"])
-def test_every_process_says_that_it_is_alive_and_ready_and_has_metrics(fleet, kind):
+@pytest.mark.parametrize(
+    ("kind", "own", "foreign"),
+    [
+        ("dispatcher", "placements", "attempts_ended"),
+        ("worker", "attempts_ended", "controller_leading"),
+        ("cpu_worker", "messages_dropped", "submits"),
+    ],
+)
+def test_every_process_says_that_it_is_alive_and_ready_and_has_metrics(fleet, kind, own, foreign):
     port = services.free_port()
     getattr(fleet, kind)(internal_port=port)
     url = f"http://127.0.0.1:{port}"
@@ -29,7 +36,9 @@ def test_every_process_says_that_it_is_alive_and_ready_and_has_metrics(fleet, ki
     assert set(ready["parts"].values()) == {"ok"}
     metrics = httpx.get(f"{url}/metrics")
     assert metrics.headers["Content-Type"].startswith("text/plain")
-    assert "stillmotion_attempts_ended_total" in metrics.text
+    assert f"stillmotion_{own}_total" in metrics.text
+    assert f"stillmotion_{foreign}" not in metrics.text, "a metric that this process never writes"
+    assert "_created" not in metrics.text
     assert httpx.head(f"{url}/healthz").status_code == 200
     assert httpx.get(f"{url}/").status_code == 404
     assert httpx.post(f"{url}/healthz").status_code == 501
@@ -46,7 +55,7 @@ def test_a_process_without_its_database_is_alive_but_not_ready(fleet):
     assert ready.json()["parts"]["database"] == "database_unavailable"
 
 
-def test_the_api_s_port_has_live_jobs_and_its_public_one_has_no_metrics(change):
+def test_the_api_s_port_has_metrics_and_its_public_one_has_none(change):
     config = change(
         public_url=f"http://127.0.0.1:{services.free_port()}", internal_port=services.free_port()
     )
@@ -54,7 +63,7 @@ def test_the_api_s_port_has_live_jobs_and_its_public_one_has_no_metrics(change):
         internal = f"http://127.0.0.1:{config.internal_port}"
         assert httpx.get(f"{internal}/healthz").json() == {"status": "ok"}
         assert httpx.get(f"{internal}/readyz").json() == httpx.get(f"{url}/readyz").json()
-        assert "stillmotion_live_jobs{" in httpx.get(f"{internal}/metrics").text
+        assert "stillmotion_submit_seconds" in httpx.get(f"{internal}/metrics").text
         assert httpx.get(f"{url}/metrics").status_code == 404
 
 

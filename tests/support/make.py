@@ -3,17 +3,18 @@
 import secrets
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, insert, select, text
 
 from app.domain.job.state import uuid7
 from app.store import keys
 from app.store.job import attempts, jobs, placing
 from app.store.job.jobs import NewJob
 from app.store.job.placing import Offer, Placed
-from app.store.job.records import BegunJob
+from app.store.job.records import COLUMNS, BegunJob
 from app.store.models import AttemptRow
 from app.store.session import Store
 from stillmotion.states import Policy
@@ -74,6 +75,50 @@ def backdate(store: Store, job_id: UUID, column: str, seconds: float = 1.0) -> N
             text(f"UPDATE jobs SET {column} = now() - make_interval(secs => :s) WHERE id = :id"),
             {"s": seconds, "id": job_id},
         )
+
+
+def ended(store: Store, owner_id: UUID, *, age_s: float = 3600.0, **changes: object) -> UUID:
+    """A job that was submitted `age_s` ago and ended a second later, as rows without a history.
+
+    `changes`: columns of `jobs`.
+    """
+    at = datetime.now(UTC) - timedelta(seconds=age_s)
+    new = new_job(owner_id)
+    values = {
+        **{
+            name: value
+            for name, value in vars(new).items()
+            if name in COLUMNS and value is not None
+        },
+        "id": uuid7(int(at.timestamp() * 1000), secrets.randbits(74)),
+        "state": "succeeded",
+        "created_at": at,
+        "next_region": new.home_region,
+        "queue_deadline": at + timedelta(minutes=15),
+        "finished_at": at + timedelta(seconds=1),
+        "expires_at": at + timedelta(days=30),
+    } | changes
+    if values["state"] == "succeeded":
+        values |= {"fence": 1, "begun": 1, "region": "us-east", "output_key": "outputs/any.mp4"}
+    if values["state"] == "failed":
+        values |= {"error_code": "render_failed"}
+    with store.begin() as tx:
+        tx.execute(insert(jobs.jobs).values(values))
+        if values["state"] == "succeeded":
+            tx.execute(
+                insert(AttemptRow.__table__).values(
+                    job_id=values["id"],
+                    fence=1,
+                    region="us-east",
+                    token="t",
+                    placed_at=at,
+                    begun_at=at,
+                    worker="w",
+                    ended_at=values["finished_at"],
+                    outcome="succeeded",
+                )
+            )
+    return values["id"]
 
 
 def place(

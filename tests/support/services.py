@@ -103,11 +103,9 @@ def environment(settings: Settings) -> dict[str, str]:
 
 def migrate(database_url: str) -> None:
     """Migrate a database to the latest schema with the operator's command."""
-    given = {"DATABASE_URL": database_url, "REDIS_URL": "redis://127.0.0.1:1/0"}
-    given |= {"OBJECTS_URL": "file:///nowhere", "SECRET_KEY": SECRET_KEY}
     subprocess.run(
-        [sys.executable, "-m", "alembic", "-c", ROOT / "migrations/alembic.ini", "upgrade", "head"],
-        env=os.environ | given,
+        [sys.executable, "-m", "stillmotion.cli", "migrate"],
+        env=os.environ | {"DATABASE_URL": database_url},
         cwd=ROOT,
         check=True,
         capture_output=True,

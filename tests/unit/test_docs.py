@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app import telemetry
 from tests.support import documents
 from tests.support.services import ROOT
 
@@ -121,6 +122,37 @@ def test_every_log_event_is_in_the_table():
     gone = sorted(set(table) - events.keys())
     assert not missing, f"log events that {LOG_TABLE} lacks:{_lines(missing)}"
     assert not gone, f"log events in {LOG_TABLE} that no code writes:{_lines(gone)}"
+
+
+KINDS = {
+    "API": telemetry.API,
+    "dispatcher": telemetry.DISPATCHER,
+    "GPU worker": telemetry.GPU_WORKER,
+    "CPU worker": telemetry.CPU_WORKER,
+}
+
+
+def _metrics() -> dict[str, str]:
+    """Every metric of ours, and the processes that show it as the table says it."""
+    found: dict[str, list[str]] = {}
+    for kind, registry in KINDS.items():
+        for family in registry.collect():
+            if family.name.startswith("stillmotion_"):
+                name = family.name + ("_total" if family.type == "counter" else "")
+                found.setdefault(name, []).append(kind)
+    of = {name: "all" if len(kinds) == 4 else ", ".join(kinds) for name, kinds in found.items()}
+    return of | dict.fromkeys(telemetry.CLUSTER, "leader")
+
+
+def test_every_metric_is_in_the_table_with_its_process():
+    _, _, section = documents.read(LOG_TABLE).partition("## Metrics\n")
+    table, _, _ = section.partition("\n## ")
+    listed = {
+        name: of.strip()
+        for names, of in re.findall(r"^\| (`.+?`) \| (.+?) \|", table, re.MULTILINE)
+        for name in re.findall(r"`(.+?)`", names)
+    }
+    assert listed == _metrics()
 
 
 def _lines(items: list[str]) -> str:

@@ -9,13 +9,14 @@ import pytest
 from app.config import profiles_file
 from app.config.profiles_file import ENGINES, PROFILES, ProfilesFileError
 from app.config.settings import ConfigError
-from app.domain.job.profiles import DEFAULT_PROFILE
+from app.domain.job.profiles import DEFAULT_PROFILE, Option
 from app.domain.prompt.reading import Grammar
 from tests.support import services
 from workers.engines.registry import load_engine
 
 SHIPPED = sorted(ENGINES.glob("*/profiles/*.toml"))
 WHOLE = (ENGINES / "motion/profiles/motion-small.toml").read_text()
+WHOLE = WHOLE.replace('"layered-motion-words"\ntargets = true', '"motion-words"')
 
 
 @pytest.fixture
@@ -51,11 +52,21 @@ def test_a_file_declares_every_field(write):
 
 
 def test_only_a_profile_that_names_a_grammar_has_one(write):
-    assert PROFILES["motion-small"].grammar is Grammar.MOTION_WORDS
-    assert PROFILES["motion-small-teacher"].grammar is Grammar.MOTION_WORDS
+    assert PROFILES["motion-small"].grammar is Grammar.LAYERED_MOTION_WORDS
+    assert PROFILES["motion-small-teacher"].grammar is Grammar.LAYERED_MOTION_WORDS
     assert PROFILES["noop"].grammar is None
     free = profiles_file.read(write(WHOLE.replace('grammar = "motion-words"\n', "")))
     assert free.grammar is None
+
+
+def test_a_profile_may_move_what_a_prompt_names(write):
+    assert PROFILES["motion-small"].targets and not PROFILES["noop"].targets
+    layered = WHOLE.replace('"motion-words"', '"layered-motion-words"\ntargets = true')
+    profile = profiles_file.read(write(layered))
+    assert (profile.grammar, profile.targets) == (Grammar.LAYERED_MOTION_WORDS, True)
+    free = WHOLE.replace('grammar = "motion-words"', "targets = true")
+    with pytest.raises(ProfilesFileError, match="targets needs a grammar"):
+        profiles_file.read(write(free))
 
 
 def test_an_engine_without_a_model_needs_no_network(write):
@@ -73,6 +84,7 @@ def test_an_engine_without_a_model_needs_no_network(write):
         ('"motion-small"', '"Motion Small"', "name", "name must match pattern"),
         ('engine = "motion"', 'engine = "../evil"', "engine", "engine must match pattern"),
         ('"motion-words"', '"magic"', "grammar", "grammar must be 'motion-words'"),
+        ('"motion-words"', '"layered-motion-words"', "grammar", "needs targets = true"),
         ('"Apache-2.0"', '""', "licence", "licence must have at least 1 character"),
         ("max_fps = 30", "max_fps = 7", "max_fps", "max_fps must be at least min_fps, 8"),
         ("default_size = 512", "default_size = 9", "default_size", "must be 64 to 1024"),
@@ -88,6 +100,64 @@ def test_every_mistake_is_reported_with_its_line(write, old, new, start, sentenc
     assert [str(p).startswith(f"{path}:{line_of(start)}: ") for p in problems] == [True]
 
 
+SIZES = WHOLE.replace(
+    "min_size = 64\nmax_size = 1024\ndefault_size = 512",
+    """
+sizes = ["832x480", "480x832", "1280x720"]
+default_size = 832
+frames_multiple = 8""",
+)
+
+
+def test_a_model_may_render_a_few_sizes_and_numbers_of_frames(write):
+    text = SIZES.replace('grammar = "motion-words"', 'honours = ["prompt", "loop"]')
+    profile = profiles_file.read(write(text))
+    assert profile.sizes == ((832, 480), (480, 832), (1280, 720))
+    assert (profile.min_size, profile.default_size, profile.max_size) == (832, 832, 1280)
+    assert profile.takes_frames(48) and not profile.takes_frames(49)
+    assert profile.honours == {Option.PROMPT, Option.LOOP}
+    assert profiles_file.read(write(WHOLE)).honours == set(Option)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "start", "sentence"),
+    [
+        ('"480x832"', '"480"', "sizes", "sizes '480' is not WIDTHxHEIGHT"),
+        ('"480x832"', '"481x832"', "sizes", "sizes '481x832' must have two even sides"),
+        ('"480x832"', "480", "sizes", "sizes must be a text such as '832x480'"),
+        ("default_size = 832", "default_size = 1000", "default_size", "of a size: 832, 1280"),
+        (
+            "default_size = 832",
+            "default_size = 832\nmax_size = 9",
+            "max_size",
+            "follows from sizes",
+        ),
+        ("frames_multiple = 8", "frames_multiple = 7", "min_frames", "min_frames must be 7k"),
+        ("steps = 4", 'steps = 4\nhonours = ["sound"]', "honours", "must be 'prompt', 'motion' or"),
+    ],
+)
+def test_every_mistake_in_sizes_has_its_line(write, old, new, start, sentence):
+    text = SIZES.replace(old, new)
+    with pytest.raises(ProfilesFileError, match=r"mine\.toml") as refused:
+        profiles_file.read(write(text))
+    line = next(n for n, line in enumerate(text.splitlines(), 1) if line.startswith(start))
+    assert [p.line for p in refused.value.problems if sentence in p.sentence] == [line]
+
+
+def test_a_table_of_the_engines_own_is_left_to_the_engine(write):
+    own = profiles_file.read(write(f"{WHOLE}\n[motion]\nanything = 1\n"))
+    assert own.has_model
+    with pytest.raises(ProfilesFileError, match="unknown key 'diffusers'"):
+        profiles_file.read(write(f"{WHOLE}\n[diffusers]\nanything = 1\n"))
+
+
+def test_profiles_of_a_directory_join_those_that_ship(write, tmp_path):
+    write(WHOLE.replace('"motion-small"', '"mine"'))
+    (tmp_path / "notes.txt").write_text("no profile")
+    assert list(profiles_file.profiles_in(tmp_path)) == sorted([*PROFILES, "mine"])
+    assert profiles_file.profiles_in(None) is PROFILES
+
+
 def test_a_missing_key_is_named(write):
     with pytest.raises(ProfilesFileError, match=r"mine.toml:1: the key 'licence' is missing\."):
         profiles_file.read(write(WHOLE.replace('licence = "Apache-2.0"\n', "")))
@@ -96,7 +166,7 @@ def test_a_missing_key_is_named(write):
 def test_two_profiles_with_one_name_are_refused(write):
     paths = [write(WHOLE, "a.toml"), write(WHOLE, "b.toml")]
     with pytest.raises(
-        ProfilesFileError, match=r"b.toml:1: .*a.toml already declares .*'motion-small'"
+        ProfilesFileError, match=r"b.toml:2: .*a.toml already declares .*'motion-small'"
     ):
         profiles_file.read_all(paths)
 

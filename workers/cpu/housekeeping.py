@@ -1,5 +1,5 @@
 """Removes data that has expired: pictures and clips of expired jobs, old uploads, unreferenced
-objects, old idempotency records.
+objects, old idempotency records; and a day later the rows of those jobs.
 
 Unreferenced objects come from submits that died between storage and database, and from attempts
 that lost their job after the upload.
@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice
 from threading import Lock
+from typing import Protocol
 from uuid import UUID
 
 import structlog
+from sqlalchemy import Connection
 
 from app.objects import Objects
 from app.store.job import retention
@@ -21,6 +23,7 @@ from app.store.session import Store
 log = structlog.get_logger(__name__)
 
 BATCH = 500
+MOST = 100_000  # rows of one kind in one sweep; the next goes on
 UPLOADS = "uploads/"  # uploads/<owner>/<upload>, written by clients
 # Far longer than a submit takes from object to row, or an attempt from upload to Finish.
 UNREFERENCED_S = 86_400
@@ -43,23 +46,39 @@ def sweep(store: Store, objects: Objects, now: datetime) -> None:
     if not _sweeping.acquire(blocking=False):
         return
     try:
-        records = forget_idempotency(store)
+        records = in_batches(store, retention.forget_idempotency)
+        in_batches(store, retention.date_undated)
         expired = purge_expired(store, objects)
+        deleted = in_batches(store, retention.delete_tombstones)
+        in_batches(store, retention.delete_tests)
         removed = remove_unreferenced(store, objects, now)
     finally:
         _sweeping.release()
-    log.info("sweep_done", objects=removed, expired_jobs=expired, idempotency_records=records)
+    log.info(
+        "sweep_done",
+        objects=removed,
+        expired_jobs=expired,
+        deleted_jobs=deleted,
+        idempotency_records=records,
+    )
 
 
-def forget_idempotency(store: Store) -> int:
-    """Delete all expired idempotency records, in short transactions. Returns how many."""
+class Step(Protocol):
+    """One short transaction; returns how many rows it worked on, at most `limit`."""
+
+    def __call__(self, tx: Connection, *, limit: int) -> int: ...
+
+
+def in_batches(store: Store, step: Step) -> int:
+    """Repeat `step` until nothing is left to do, or MOST rows are done. Returns how many."""
     total = 0
-    while True:
+    while total < MOST:
         with store.autocommit() as conn:
-            forgotten = retention.forget_idempotency(conn, limit=BATCH)
-        total += forgotten
-        if forgotten < BATCH:
-            return total
+            done = step(conn, limit=BATCH)
+        total += done
+        if done < BATCH:
+            break
+    return total
 
 
 def purge_expired(store: Store, objects: Objects) -> int:

@@ -1,40 +1,9 @@
 """The GPU worker: `python -m workers.gpu`. One process per GPU, one job at a time."""
 
-import sys
-
-from celery.signals import worker_shutting_down
-
-from app import internal_port
-from app.broker.celery_app import make_celery, run_worker
-from app.config.settings import ConfigError, settings
-from app.internal_port import Checks
-from app.telemetry import configure_logs
-from stillmotion.errors import StillmotionError
-from workers.gpu.tasks import register
-from workers.gpu.worker import load_worker
-
-EX_CONFIG = 78  # sysexits.h
-
-
-def main() -> None:
-    """Run the worker. Exits with 78 if it is misconfigured."""
-    try:
-        config = settings()
-        configure_logs(config.log_level)
-        worker = load_worker(config)
-        internal_port.start(config, Checks(ready=worker.ready))
-    except (ConfigError, StillmotionError) as error:
-        print(f"workers.gpu: {error}", file=sys.stderr)
-        sys.exit(EX_CONFIG)
-    app = make_celery(config, config.region)
-    register(app, worker)
-    worker_shutting_down.connect(lambda **_: worker.presence.drain(), weak=False)
-    worker.presence.start()
-    worker.health.start(worker.presence.look)
-    # The pool is `threads` with one thread: the main thread keeps answering remote control and
-    # broker heartbeats while that thread renders.
-    run_worker(app, worker.name, [worker.pool.queue], threads=1, log_level=config.log_level)
-
+from app.starting import exit_on_sigterm
 
 if __name__ == "__main__":
+    exit_on_sigterm()
+    from workers.gpu.entry import main  # imports for a second, then loads the model
+
     main()

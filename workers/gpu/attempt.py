@@ -124,6 +124,7 @@ def _begin(worker: Worker, job_id: UUID, fence: int, lease: str) -> BegunJob | N
             attempt_limit_s=worker.profile.attempt_limit_s,
             lease_token=lease,
             region=worker.pool.region,
+            model_version=worker.engine.version,
         ),
     )
 

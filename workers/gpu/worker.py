@@ -12,7 +12,6 @@ from celery.worker import state
 from app import safety
 from app.broker.celery_app import node_name
 from app.broker.connections import RegionRedis
-from app.config.profiles_file import PROFILES
 from app.config.settings import Settings
 from app.domain.errors import StorageUnavailable
 from app.domain.job.profiles import Profile
@@ -65,13 +64,13 @@ def load_worker(config: Settings) -> Worker:
     """Load and warm up the profile, then connect. Raises StillmotionError, ConfigError."""
     # Connects on first use, but rejects an unknown region before minutes of loading.
     client = RegionRedis(config).of(config.region)
-    profile = PROFILES[config.model_profile]
+    profile = config.profiles[config.model_profile]
     engine = load_engine(profile, config)
     credentials = provenance.load(config, profile, engine.version)
     engine.warm_up()
     pool = Pool(config.region, profile.name)
     name = node_name(f"gpu-{config.region}")
-    store = Store(config.sqlalchemy_url, pool_size=4, timeout_s=config.database_timeout_s)
+    store = Store.of(config, pool_size=4)
     objects = objects_for(config)
     health = Health(store, objects, name)
     return Worker(

@@ -21,7 +21,7 @@ from app.telemetry import clips_signed
 log = structlog.get_logger(__name__)
 
 MP4 = "video/mp4"
-# IPTC's terms. A profile without a network computes its clip instead of generating it.
+# IPTC's terms. A profile without a model computes its clip instead of generating it.
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 GENERATED, COMPUTED = f"{SOURCE_TYPES}trainedAlgorithmicMedia", f"{SOURCE_TYPES}algorithmicMedia"
 
@@ -47,7 +47,7 @@ def load(config: Settings, profile: Profile, model_version: str) -> "Credentials
         _read("PROVENANCE_KEY", config.provenance_key),
         model=profile.name,
         model_version=model_version,
-        source_type=GENERATED if profile.network else COMPUTED,
+        source_type=GENERATED if profile.has_model else COMPUTED,
     )
     try:
         sample = files("workers.engines.noop").joinpath("noop.mp4").read_bytes()

@@ -10,14 +10,18 @@ import copy
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from workers.pipeline.asked import STILL, Asked, without_target
 from workers.pipeline.attention import share_context
 from workers.pipeline.compile import build_graph
+from workers.pipeline.composite import Composite
+from workers.pipeline.decompose import decompose
 from workers.pipeline.denoiser import MotionDenoiser, OnePass, join
 from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory
 from workers.pipeline.guidance import GUIDED_PASSES, ClipDenoiser
@@ -29,10 +33,11 @@ from workers.pipeline.loader import (
     load_config,
     load_network,
 )
-from workers.pipeline.motion import Warp, picture_in_square
+from workers.pipeline.matte import PACKAGED, load_matte
 from workers.pipeline.noise import MotionNoise
-from workers.pipeline.picture import Picture
+from workers.pipeline.picture import Picture, matte_in_square, picture_in_square
 from workers.pipeline.sampler import DPMSolver, sigmas_for
+from workers.pipeline.subjects import Subjects, digest
 from workers.pipeline.text import Tokeniser
 
 log = logging.getLogger(__name__)
@@ -40,9 +45,9 @@ log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent.parent / "weights" / "motion-small"
 MIN_FRAMES, MAX_FRAMES = 8, 96
 MIN_MOTION, MAX_MOTION = 0.0, 2.0
-# Replaces a prompt without words: a zoom of 8 % bends nothing that is straight.
+# Replace a prompt without words: a zoom of 8 % bends nothing that is straight.
 DEFAULT_PROMPT = "slow zoom in"
-DEFAULT_STRENGTH = 0.5
+AMBIENT = Asked(camera="zoom in", amount=0.42)
 
 
 def pick_dtype(name: str, device: str) -> torch.dtype:
@@ -75,10 +80,19 @@ class Animation:
     """One loaded network of a model. Renders one clip at a time, in any thread."""
 
     def __init__(
-        self, network: MotionDenoiser, config: ModelConfig, sampling: Sampling, graph: str = "eager"
+        self,
+        network: MotionDenoiser,
+        config: ModelConfig,
+        sampling: Sampling,
+        graph: str = "eager",
+        subjects: Subjects | None = None,
     ):
-        """`graph`: how the network runs; see compile.py. The context is shared in every case."""
+        """`graph`: how the network runs; see compile.py. The context is shared in every case.
+
+        `subjects`: finds what stands in front of a picture's background; None: nothing does.
+        """
         self.network = network
+        self.subjects = subjects or Subjects(None)
         self.config = config
         self.sampling = sampling
         self.version = config.version
@@ -99,10 +113,11 @@ class Animation:
         network: str = STUDENT,
         dtype: str = "auto",
         graph: str = "eager",
+        matte: str = PACKAGED,
     ) -> "Animation":
         """Load one network of a model directory; default: the shipped model.
 
-        Raises CheckpointError.
+        `matte`: the matte model; see load_matte. Raises CheckpointError, MatteError.
         """
         directory = model_dir or SHIPPED
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -113,7 +128,8 @@ class Animation:
             )
         with translate_oom():
             loaded = load_network(directory, network, config, pick_dtype(dtype, device), device)
-        return cls(loaded, config, sampling, graph)
+            subjects = Subjects(load_matte(matte))
+        return cls(loaded, config, sampling, graph, subjects)
 
     def warm_up(self) -> None:
         """Render one small clip with motion of the served shape, so that the first job does not
@@ -142,7 +158,7 @@ class Animation:
         from it stops the work. The returned iterator makes `frames` frames of the picture's shape,
         one at a time; the first is the picture itself. `strength` multiplies all motion. With
         `loop` the motion returns to its start, so that the clip repeats without a jump. With `yuv`
-        frames are YUV 4:2:0, see Warp. The same arguments give the same frames.
+        frames are YUV 4:2:0, see Composite. The same arguments give the same frames.
 
         Raises NumericalError, OutOfMemory; ValueError for arguments out of range.
         """
@@ -155,9 +171,49 @@ class Animation:
         if not MIN_MOTION <= strength <= MAX_MOTION:
             raise ValueError(f"strength must be {MIN_MOTION} to {MAX_MOTION}, not {strength}")
         with translate_oom():
-            motion = self.denoise(image, prompt, seed, steps or self.sampling.steps, on_step)
-            warp = Warp(picture, motion * strength, frames, loop=loop, yuv=yuv)
-        return self._frames(warp)
+            found = self.subjects.start(image)  # next to the denoiser, whose steps are small
+            sheet = self.denoise(image, prompt, seed, steps or self.sampling.steps, on_step)
+            clip = self.composite(
+                picture, prompt, sheet, found.result(), frames, strength, loop, yuv
+            )
+        return self._frames(clip)
+
+    def composite(
+        self,
+        picture: Picture,
+        prompt: str,
+        sheet: Tensor,
+        matte: np.ndarray | None,
+        frames: int,
+        strength: float = 1.0,
+        loop: bool = False,
+        yuv: bool = False,
+    ) -> Composite:
+        """The frames of a clip, from its denoised motion and the matte of its subject."""
+        height, width = picture.pixels.shape[:2]
+        cells = sheet.shape[-1]
+        if matte is None:
+            covered = torch.zeros(cells, cells)
+        else:
+            covered = matte_in_square(matte, height, width, cells)
+        asked = Asked.read(prompt) if self.tokenise(prompt).any() else AMBIENT
+        motion = decompose(sheet, covered, asked, (height, width))
+        if motion.rests and asked is not None and asked.object != STILL:
+            # Nothing in this picture can move as asked; a still clip would look like a fault.
+            motion = decompose(sheet, covered, AMBIENT, (height, width))
+        motion = motion.scaled(strength)
+        plates = partial(self.subjects.plates, digest(picture.pixels), matte=matte)
+        return Composite(
+            picture,
+            motion,
+            frames,
+            matte=matte,
+            make_plates=lambda source, ground, body, yuv: plates(
+                source, ground=ground, body=body, yuv=yuv
+            ),
+            loop=loop,
+            yuv=yuv,
+        )
 
     def denoise(
         self,
@@ -167,23 +223,23 @@ class Animation:
         steps: int,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """Sample the motion of a clip, (2, T, g, g) float32 in half sides (see motion.py).
+        """Sample the motion of a clip, one sheet: (2, T, g, g) float32 in half sides.
 
         Raises NumericalError if values are not finite even in fp32.
         """
         picture = picture_in_square(image, self.config.network.picture)[None]
-        tokens, strength = self.tokenise(prompt), 1.0
+        tokens = self.tokenise(without_target(prompt))
         if not tokens.any():
-            tokens, strength = self.tokenise(DEFAULT_PROMPT), DEFAULT_STRENGTH
+            tokens = self.tokenise(DEFAULT_PROMPT)
         noise = self.noise.draw(1, torch.Generator().manual_seed(seed % 2**63))
         try:
-            return strength * self.sample(picture, tokens[None], noise, steps, on_step)[0]
+            return self.sample(picture, tokens[None], noise, steps, on_step)[0]
         except NumericalError as error:
             if self.network.unet.dtype == torch.float32:
                 raise
             log.warning("retrying_in_fp32 error=%s", error)
             careful = Animation(copy.deepcopy(self.network).float(), self.config, self.sampling)
-            return strength * careful.sample(picture, tokens[None], noise, steps, on_step)[0]
+            return careful.sample(picture, tokens[None], noise, steps, on_step)[0]
 
     @torch.inference_mode()
     def sample(
@@ -230,6 +286,6 @@ class Animation:
         return (join(noise.to(dtype), features), time, *self.network.text(tokens))
 
     @staticmethod
-    def _frames(warp: Warp) -> Iterator[np.ndarray]:
+    def _frames(clip: Composite) -> Iterator[np.ndarray]:
         with translate_oom():
-            yield from warp
+            yield from clip

@@ -15,3 +15,7 @@ class NumericalError(PipelineError):
 
 class OutOfMemory(PipelineError):
     """The device ran out of memory. Another worker, or this one later, may succeed."""
+
+
+class MatteError(PipelineError):
+    """The matte model cannot be used; the message is for the operator."""

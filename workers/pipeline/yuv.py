@@ -28,8 +28,18 @@ def to_yuv420(picture: np.ndarray) -> tuple[Tensor, Tensor]:
     height, width = picture.shape[:2]
     pixels = F.pad(pixels[None], (0, width % 2, 0, height % 2), mode="replicate")[0]
     luma, *colour = torch.einsum("kc,chw->khw", _BT709, pixels)
-    # One sample lies between two rows and on the left column, whose neighbours count by half.
-    beside = F.pad(torch.stack(colour)[None], (1, 1, 0, 0), mode="replicate")
+    return (luma[None] + 16).round(), (_at_chroma(torch.stack(colour)) + 128).round()
+
+
+def subsampled(plane: np.ndarray) -> np.ndarray:
+    """A plane (H, W) of even sides, such as a matte, at the places of the chroma samples."""
+    sampled: np.ndarray = _at_chroma(torch.from_numpy(plane)[None])[0].numpy()
+    return sampled
+
+
+def _at_chroma(planes: Tensor) -> Tensor:
+    """(C, H, W) -> (C, H / 2, W / 2): a sample lies between two rows and on the left column, whose
+    neighbours count by half."""
+    beside = F.pad(planes[None], (1, 1, 0, 0), mode="replicate")
     rows = beside.unfold(2, 2, 2).mean(-1)
-    chroma = (rows[..., :-2:2] + 2 * rows[..., 1:-1:2] + rows[..., 2::2])[0] / 4
-    return (luma[None] + 16).round(), (chroma + 128).round()
+    return (rows[..., :-2:2] + 2 * rows[..., 1:-1:2] + rows[..., 2::2])[0] / 4

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from app.domain.prompt.reading import Grammar, understand
 from workers.pipeline.animation import Animation
-from workers.pipeline.borders import keep_inside
 from workers.pipeline.grid import extent
 
 SIDE = 256
@@ -58,7 +58,9 @@ def contact_sheets(animation: Animation, out: Path, count: int | None) -> list[s
         picture = load(name)
         motion = animation.denoise(picture, prompt, 0, animation.sampling.steps)
         figures.append(no_reference(motion, *picture.shape[:2]))
-        frames = list(animation.animate(picture, prompt, seed=0, frames=FRAMES))
+        plain = understand(Grammar.LAYERED_MOTION_WORDS, prompt)
+        words = prompt if plain is None else plain.plain
+        frames = list(animation.animate(picture, words, seed=0, frames=FRAMES))
         chosen = [frames[round(share * (FRAMES - 1))] for share in SHARES]
         rows.append(_row(chosen, f"{name}: {prompt or '(no prompt)'}"))
     out.mkdir(parents=True, exist_ok=True)
@@ -70,9 +72,8 @@ def contact_sheets(animation: Animation, out: Path, count: int | None) -> list[s
 
 
 def no_reference(motion: torch.Tensor, height: int, width: int) -> dict[str, float]:
-    """Figures of one motion, (2, T, g, g) in half sides, on a picture of this shape."""
-    path = torch.cat([torch.zeros_like(motion[:, :1]), motion], 1)
-    u = keep_inside(path, height, width).numpy()  # (2, T + 1, g, g)
+    """Figures of one denoised motion, (2, T, g, g) in half sides, on a picture of this shape."""
+    u = torch.cat([torch.zeros_like(motion[:, :1]), motion], 1).numpy()  # (2, T + 1, g, g)
     cell = 2 / u.shape[-1]
     du_dx, dv_dy = np.diff(u[0], axis=2) / cell, np.diff(u[1], axis=1) / cell
     stretch = [d - d.mean((1, 2), keepdims=True) for d in (du_dx, dv_dy)]

@@ -124,6 +124,8 @@ class EstimatedQueue(ResponseModel):
     position: int | None
     """Number of jobs that would be in front; null if there are too many to count."""
     wait_seconds: float | None
+    workers: int | None
+    """As in `Job`."""
 
 
 class Estimate(ResponseModel):

@@ -23,7 +23,6 @@ from app.api.openapi.codes import CODES
 from app.api.openapi.examples import EXAMPLES
 from app.api.openapi.operation import Operation, ResponseSpec
 from app.api.openapi.shared import JsonSchema
-from app.config.profiles_file import PROFILES
 from app.config.settings import Settings
 from app.domain.webhooks import GONE
 from app.public.webhook_message import JobMessage, TestMessage
@@ -338,7 +337,7 @@ def _codes(rule: Rule, method: str, operation: Operation) -> set[str]:
 
 def _served(settings: Settings) -> dict[Any, JsonSchema]:
     """The values that fields may have in this deployment, by their `x-served` mark."""
-    profiles = [PROFILES[name] for name in settings.served_profiles]
+    profiles = [settings.profiles[name] for name in settings.served_profiles]
     numbers = {
         field: {
             "minimum": min(getattr(profile, f"min_{field}") for profile in profiles),

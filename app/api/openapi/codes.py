@@ -75,6 +75,7 @@ CODES: dict[str, tuple[int, str]] = {
     "url_expired": (403, "The URL has expired; ask for a new one."),
     # The service. The same request may succeed later.
     "too_busy": (429, "A job would wait too long; see Retry-After."),
+    "too_many_submits": (503, "More jobs are being submitted right now than can be taken."),
     "region_drained": (503, "Every region allowed for the job is drained."),
     "internal_error": (
         500,

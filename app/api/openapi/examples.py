@@ -136,7 +136,7 @@ _INSTANCES: list[BaseModel] = [
         region=EstimatedRegion(
             home="us-east", policy=Policy.RING, allowed=None, predicted="us-east"
         ),
-        queue=EstimatedQueue(position=3, wait_seconds=6.1),
+        queue=EstimatedQueue(position=3, wait_seconds=6.1, workers=4),
         eta_seconds=10.3,
         cost_units=1.0,
     ),

@@ -40,6 +40,7 @@ DELIVERY_CODES = ("delivery_not_found",)
 SUBMIT_CODES = (
     "rate_limited",
     "too_busy",
+    "too_many_submits",
     "region_drained",
     "invalid_idempotency_key",
     "idempotency_key_reused",

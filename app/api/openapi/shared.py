@@ -113,6 +113,11 @@ RESPONSE_HEADERS: dict[str, JsonSchema] = {
         "required": True,
     },
     "Location": {"description": "Its URL.", "schema": {"type": "string"}},
+    "Stillmotion-Notice": {
+        "description": "What the client should know of a job that was accepted, such as that no"
+        " worker serves its model right now.",
+        "schema": {"type": "string"},
+    },
     "Retry-After": {
         "description": "Seconds to wait before asking again.",
         "schema": {"type": "integer", "minimum": 1},

@@ -1,11 +1,12 @@
 """Predicts when a job will be done, from its queue position, the workers and recent jobs."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
 from threading import Lock
 
+from app.broker.claims import PoolState
 from app.domain.job.eta import begins_in_s, left_s
 from app.domain.job.service_time import ServiceTimes, learn
 from app.domain.routing.topology import Pool, Topology
@@ -27,6 +28,7 @@ class View:
     """A profile's workers at the time `at` (monotonic). Durations in seconds."""
 
     at: float
+    ready: Mapping[str, int | None]  # region -> workers, busy ones too; None: unknown
     idle: Mapping[str, int]  # region -> idle workers
     busy: Mapping[str, list[Running]]  # region -> what each busy worker works on
     times: ServiceTimes | None  # None: no job of the profile has succeeded yet
@@ -50,12 +52,12 @@ class Forecast:
 
 
 class Forecaster:
-    """Forecasts for one process. `idle` counts a pool's idle workers; None: unknown."""
+    """Forecasts for one process. `look` counts a pool's workers; None: unknown."""
 
-    def __init__(self, store: Store, topology: Topology, idle: Callable[[Pool], int | None]):
+    def __init__(self, store: Store, topology: Topology, look: Callable[[Pool], PoolState | None]):
         self._store = store
         self._topology = topology
-        self._idle = idle
+        self._look_at = look
         self._known: dict[str, _Known] = {}
 
     def queued(
@@ -111,6 +113,14 @@ class Forecaster:
             return Forecast(0.0, service_s)
         return Forecast(0.0, left_s(elapsed_s, service_s, step, job.steps))
 
+    def workers(self, profile: str, regions: Iterable[str]) -> int | None:
+        """How many workers serve the profile in these regions; None if that is not known.
+
+        Raises DatabaseUnavailable.
+        """
+        ready = [self.view(profile).ready.get(name) for name in regions]
+        return sum(each or 0 for each in ready) if any(ready) or None not in ready else None
+
     def view(self, profile: str) -> View:
         """The workers of a profile, refreshed unless the last look was a moment ago."""
         known = self._known.setdefault(profile, _Known())
@@ -134,8 +144,10 @@ class Forecaster:
             if now >= known.times_at:
                 known.times = learn(service_times.recent(conn, profile))
                 known.times_at = now + SERVICE_EVERY_S
-        idle = {name: self._idle(Pool(name, profile)) or 0 for name in self._topology.names}
-        return View(now, idle, busy, known.times)
+        seen = {name: self._look_at(Pool(name, profile)) for name in self._topology.names}
+        ready = {name: None if pool is None else pool.ready for name, pool in seen.items()}
+        idle = {name: 0 if pool is None else pool.free for name, pool in seen.items()}
+        return View(now, ready, idle, busy, known.times)
 
 
 def _each_s(times: ServiceTimes, jobs: Backlog, region: str, otherwise_s: float) -> float:

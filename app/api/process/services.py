@@ -16,8 +16,9 @@ from app.api.process.forecast import Forecaster
 from app.api.process.gate import Gate
 from app.api.process.hub import Hub
 from app.api.process.key_cache import KeyCache
+from app.api.process.overload import OverloadControl
 from app.broker import progress
-from app.broker.claims import Claims
+from app.broker.claims import Claims, PoolState
 from app.broker.connections import JOB_QUEUED, WEBHOOK_DUE, RegionRedis, send_wake
 from app.config.settings import ConfigError, Settings
 from app.domain.routing.topology import Pool
@@ -44,11 +45,7 @@ class Services:
     def __init__(self, settings: Settings):
         self.settings = settings
         self.topology = settings.topology
-        self.store = Store(
-            settings.sqlalchemy_url,
-            pool_size=settings.database_pool_size,
-            timeout_s=settings.database_timeout_s,
-        )
+        self.store = Store.of(settings, pool_size=settings.database_pool_size)
         self.clock = DatabaseClock(self.store)
         self.objects = objects_for(settings, self.clock)
         self.keys = KeyCache(self.store)
@@ -60,11 +57,12 @@ class Services:
         self.picture_memory = ByteBudget(max(PICTURE_BYTES, settings.max_upload_mb * 1_000_000))
         self.redis = RegionRedis(settings)
         self.traffic = Traffic(settings, self.store, self.redis, clock=self.clock)
-        self.forecaster = Forecaster(self.store, self.topology, self.idle)
+        self.forecaster = Forecaster(self.store, self.topology, self.look)
         self.admission = Admission(settings, self.store, self.redis, self.traffic, self.forecaster)
         self.links = Links.of(settings, self.objects, self.clock)
         self.safety = safety.load(settings.safety_check)
         self.gate = Gate(settings.api_threads, settings.api_waiters, settings.api_receivers)
+        self.overload = OverloadControl()
         self.hub = Hub(self.store, self.redis, self.clock)
         self._resting: dict[str, float] = {}
 
@@ -82,11 +80,11 @@ class Services:
             return None
         return self.hint(job.region, lambda client: progress.read(client, job.id, job.fence))
 
-    def idle(self, pool: Pool) -> int | None:
-        """Number of idle workers that may take jobs, if the pool's Redis responds."""
+    def look(self, pool: Pool) -> PoolState | None:
+        """The workers that may take jobs, if the pool's Redis responds."""
         if pool.region in self.traffic.current().controls.drained:
-            return 0
-        return self.hint(pool.region, lambda client: Claims(client).look(pool).free)
+            return PoolState(0, 0, 0, 0)
+        return self.hint(pool.region, lambda client: Claims(client).look(pool))
 
     def changed(self, region: str, job_id: UUID) -> None:
         """Notify everyone waiting for a job that it changed; they also poll."""

@@ -5,6 +5,7 @@ that refusing is what stays cheap for an overloaded service.
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 from uuid import UUID
@@ -19,6 +20,7 @@ from app.api.request.plan import Plan, make_plan
 from app.api.request.submission import Submission
 from app.domain.errors import BadRequest, StorageUnavailable
 from app.domain.job.clip_size import ClipSize, clip_size
+from app.domain.job.served_sizes import nearest_size
 from app.domain.job.state import uuid7
 from app.domain.routing.candidates import RoutingRequest
 from app.pictures.normaliser import Picture
@@ -51,6 +53,11 @@ def accept(services: Services, submission: Submission) -> Accepted:
     """
     if (known := _find_earlier(services, submission)) is not None:
         return Accepted(known, replayed=True)
+    with services.overload.submit(submission.caller.id):
+        return _accept_new(services, submission)
+
+
+def _accept_new(services: Services, submission: Submission) -> Accepted:
     plan = make_plan(submission.job_request, services.settings, services.allow, submission.caller)
     job_id = _new_id(services)
     delay_s = _admit(services, plan, job_id)
@@ -75,7 +82,8 @@ def estimate(services: Services, submission: Submission) -> Estimate:
     """What `accept` would lead to. Stores nothing. Raises as `accept` does."""
     plan = make_plan(submission.job_request, services.settings, services.allow, submission.caller)
     _admit(services, plan, _new_id(services), dry_run=True)
-    _prepare_picture(services, submission, plan)
+    with services.overload.submit(submission.caller.id):
+        _prepare_picture(services, submission, plan)
     asked, profile, caller = plan.job_request, plan.profile.name, submission.caller
     with services.store.autocommit() as conn:
         ahead = fair.peek(
@@ -97,7 +105,7 @@ def estimate(services: Services, submission: Submission) -> Estimate:
     return Estimate(
         object="estimate",
         model=profile,
-        prompt_understood=present_understood(profile, asked.prompt),
+        prompt_understood=present_understood(profile, asked.prompt, services.settings.profiles),
         region=EstimatedRegion(
             home=plan.region,
             policy=asked.policy,
@@ -107,6 +115,7 @@ def estimate(services: Services, submission: Submission) -> Estimate:
         queue=EstimatedQueue(
             position=position,
             wait_seconds=None if forecast is None else round(forecast.begins_s, 3),
+            workers=services.forecaster.workers(profile, _open_regions(services, plan)),
         ),
         eta_seconds=None if forecast is None else round(forecast.done_s, 3),
         cost_units=round(plan.cost, 4),
@@ -161,14 +170,14 @@ def _prepare_picture(services: Services, submission: Submission, plan: Plan) -> 
 def _normalise(services: Services, submission: Submission, plan: Plan) -> Picture:
     source = submission.picture
     with source.load(services, submission.caller.id) as data:
-        # To the model's largest size, not this job's: most pictures then need no scaling, which is
+        # To what the model may need, not this job: most pictures then need no scaling, which is
         # two thirds of the work, and the worker scales anyway.
         try:
             # Aside: decoding is another process's work, and may wait for others' pictures.
             with services.gate.aside(services.gate.waiting, submission.caller.id):
                 return services.normaliser.normalise(
                     data,
-                    max_side=plan.profile.max_size,
+                    max_side=plan.profile.picture_side,
                     key=submission.caller.id,
                     background=plan.job_request.background_rgb,
                 )
@@ -180,10 +189,11 @@ def _normalise(services: Services, submission: Submission, plan: Plan) -> Pictur
 
 
 def _sides(plan: Plan, picture: Picture) -> ClipSize | None:
-    """The size of the clip. None for a profile without a model: its clips have their own."""
-    if not plan.profile.network:
-        return None
-    return clip_size(picture.width, picture.height, plan.size)
+    """The size of the clip. None if only the engine knows it."""
+    profile = plan.profile
+    if profile.sizes:
+        return nearest_size(picture.width, picture.height, plan.size, profile.sizes)
+    return clip_size(picture.width, picture.height, plan.size) if profile.network else None
 
 
 def _place_in_queue(
@@ -255,6 +265,13 @@ def _discard(services: Services, key: str) -> None:
         services.objects.delete(key)
     except StorageUnavailable as error:
         log.warning("picture_orphaned", key=key, error=error.detail)  # the sweeper removes it
+
+
+def _open_regions(services: Services, plan: Plan) -> Sequence[str]:
+    if not plan.movable:
+        return [plan.region]
+    allowed = plan.job_request.allowed_regions
+    return services.topology.names if allowed is None else allowed
 
 
 def _predicted_region(services: Services, plan: Plan) -> str:

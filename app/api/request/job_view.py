@@ -1,5 +1,6 @@
 """A job as its owner sees it right now: its record, plus its queue position and its progress."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from math import ceil
 from typing import Protocol
@@ -54,8 +55,16 @@ def queue_place(services: Services, job: JobRecord) -> tuple[Queue, float | None
         )
     wait_s = None if forecast is None else round(forecast.begins_s, 3)
     position = ahead.jobs + (0 if limited is None else limited.ahead.jobs)
-    queue = Queue(position=position, wait_seconds=wait_s, waiting_for=waits)
+    workers = services.forecaster.workers(job.profile, open_regions(services, job))
+    queue = Queue(position=position, wait_seconds=wait_s, waiting_for=waits, workers=workers)
     return queue, done_in_s(forecast)
+
+
+def open_regions(services: Services, job: JobRecord) -> Sequence[str]:
+    """The regions in which a job may run."""
+    if job.policy == Policy.STRICT:
+        return [job.home_region]
+    return services.topology.names if job.allowed_regions is None else job.allowed_regions
 
 
 class Waiting(Protocol):

@@ -101,7 +101,7 @@ def remove(services: Services, job_id: str) -> tuple[JobRecord, bool]:
 
 def _cancel(services: Services, tx: Connection, job: JobRecord) -> JobRecord:
     after = jobs.cancel(tx, job.id, owner_id=job.owner_id)
-    if after is None:  # cannot happen: rows of jobs are never removed
+    if after is None:  # cannot happen: a job's row stays for a day after it has become a tombstone
         raise BadRequest("job_not_found", "No such job.", status=404)
     if after.slot is not None and JobState(after.state).terminal:
         slots.grant(tx, after.owner_id, services.settings.key_concurrency or None)

@@ -87,14 +87,14 @@ class PictureSource:
                 with room.hold(self._size_of_upload(services.objects, key, max_bytes)):
                     yield services.objects.get(key)
             case str():
-                picture = self._fetch(self.content, services, max_bytes)
+                picture = self._fetch(self.content, services, owner_id, max_bytes)
                 with closing(picture), room.hold(picture.size):
                     yield picture.read()
 
-    def _fetch(self, url: str, services: Services, max_bytes: int) -> PictureFile:
+    def _fetch(self, url: str, services: Services, owner_id: UUID, max_bytes: int) -> PictureFile:
         picture = PictureFile(max_bytes, self.pointer)
         try:
-            with fetching():
+            with services.overload.paused(owner_id), fetching():
                 data = fetch(
                     url, max_bytes=max_bytes, timeout_s=FETCH_TIMEOUT_S, allow=services.allow
                 )

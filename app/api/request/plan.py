@@ -6,11 +6,10 @@ from uuid import UUID
 from app.api.models.base import Invalid
 from app.api.models.job_request import JobRequest
 from app.api.models.problem import FieldError
-from app.config.profiles_file import PROFILES
 from app.config.settings import Settings
 from app.domain.errors import BadRequest
 from app.domain.job.cost import cost_units
-from app.domain.job.profiles import Profile
+from app.domain.job.profiles import Profile, refusals
 from app.outbound import Allow, vet_url
 from app.store.job.jobs import NewJob
 from app.store.keys import ApiKey
@@ -107,18 +106,18 @@ def make_plan(asked: JobRequest, settings: Settings, allow: Allow, caller: ApiKe
     name = settings.served_profiles[0] if asked.model is None else asked.model
     if name not in settings.served_profiles:
         raise Invalid([FieldError("unknown_model", "/model", "No such model."), *errors])
-    profile = PROFILES[name]
-    numbers = {
-        "frames": (asked.frames, profile.min_frames, profile.max_frames, profile.default_frames),
-        "fps": (asked.fps, profile.min_fps, profile.max_fps, profile.default_fps),
-        "size": (asked.size, profile.min_size, profile.max_size, profile.default_size),
+    profile = settings.profiles[name]
+    chosen = {
+        "frames": profile.default_frames if asked.frames is None else asked.frames,
+        "fps": profile.default_fps if asked.fps is None else asked.fps,
+        "size": profile.default_size if asked.size is None else asked.size,
     }
-    chosen = {}
-    for field, (value, least, most, default) in numbers.items():
-        chosen[field] = default if value is None else value
-        if not least <= chosen[field] <= most:
-            detail = f"{field}: {name} takes {least} to {most}."
-            errors.append(FieldError("invalid_field", f"/{field}", detail))
+    errors += [
+        FieldError("invalid_field", f"/{field}", f"{field}: {sentence}")
+        for field, sentence in refusals(
+            profile, **chosen, prompt=asked.prompt, motion=asked.motion, loop=asked.loop
+        )
+    ]
     if errors:
         raise Invalid(errors)
     return Plan(

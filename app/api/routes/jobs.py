@@ -13,8 +13,8 @@ from app.domain.errors import BadRequest
 from app.public.job import Job
 from app.public.present import present_job
 from app.public.timeline import Timeline, timeline_of
-from app.store.job import jobs
-from app.store.job.jobs import Filter
+from app.store.job import lists
+from app.store.job.lists import Filter
 from stillmotion.states import JobState
 
 bp = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
@@ -46,7 +46,7 @@ def list_jobs() -> Result:
         labels=query.metadata,
     )
     with services.store.autocommit() as conn:
-        found = jobs.page(conn, g.api_key.id, limit=query.limit + 1, only=only)
+        found = lists.page(conn, g.api_key.id, limit=query.limit + 1, only=only)
     return JobPage.cut([present_job(job, services.links) for job in found], query.limit)
 
 

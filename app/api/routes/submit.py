@@ -14,6 +14,7 @@ from app.api.process.services import Services, get_services
 from app.api.request import auth, job_view, rate_limit
 from app.api.request.acceptance import Accepted, accept, estimate
 from app.api.request.submission import preferred_wait_s, read_submission
+from app.domain.errors import DatabaseUnavailable
 from app.public.job import Job
 from app.public.present import present_job
 from app.store.job import jobs
@@ -44,6 +45,7 @@ bp.before_request(auth.require_jobs)
                 "Idempotency-Replayed",
                 "Preference-Applied",
                 "Preference-Refused",
+                "Stillmotion-Notice",
             ),
             leads_to=("show_job", "show_timeline", "cancel_job", "delete_job", "open_video"),
         ),
@@ -86,9 +88,19 @@ def _respond(services: Services, accepted: Accepted) -> Result:
             shown = job_view.view_job(services, waited)
             return shown, 200 if shown.terminal else 202, headers | job_view.poll_hint(shown)
         headers["Preference-Refused"] = "wait"
+    if not accepted.replayed and _nobody_serves(services, job):
+        headers["Stillmotion-Notice"] = f"no worker serves {job.profile} now; the job waits for one"
     # No queue position: a replay must show the same, and the next poll shows it anyway.
     shown = present_job(job, services.links)
     return shown, 202, headers | job_view.poll_hint(shown, job.predicted_s)
+
+
+def _nobody_serves(services: Services, job: JobRecord) -> bool:
+    regions = job_view.open_regions(services, job)
+    try:
+        return services.forecaster.workers(job.profile, regions) == 0
+    except DatabaseUnavailable:  # the job is accepted all the same
+        return False
 
 
 def _wait(services: Services, job: JobRecord, seconds: int) -> WholeJob | None:

@@ -24,8 +24,8 @@ def show_usage() -> Result:
     query = parse_query(UsageQuery, request.query_string, lambda given: {"end": today} | given)
     since = datetime.combine(query.first_day, time(), UTC)
     before = datetime.combine(query.end, time(), UTC) + timedelta(days=1)
-    with services.store.autocommit() as conn:
-        days = usage.by_day(conn, g.api_key.id, since=since, before=before)
+    with services.store.begin() as tx:
+        days = usage.by_day(tx, g.api_key.id, since=since, before=before)
     return Usage(
         object="usage",
         start=query.first_day,

@@ -45,11 +45,12 @@ from app.api.request.submission import (
     read_idempotency_key,
     unsupported,
 )
-from app.config.profiles_file import PROFILES
 from app.config.settings import Settings
+from app.domain.job.profiles import Profile
+from app.domain.job.served_sizes import longest_sides
 from app.public.present import step_of
-from app.store.job import jobs
-from app.store.job.jobs import Filter
+from app.store.job import lists
+from app.store.job.lists import Filter
 from app.store.job.records import JobRecord
 from stillmotion.states import JobState
 
@@ -104,7 +105,7 @@ def list_videos() -> Result:
     services = get_services()
     query = parse_query(VideoQuery, request.query_string)
     with services.store.autocommit() as conn:
-        found = jobs.page(
+        found = lists.page(
             conn,
             g.api_key.id,
             limit=query.limit + 1,
@@ -203,7 +204,7 @@ def _job_request(form: VideoForm, settings: Settings) -> JobRequest:
     model can fill is filled as far as possible.
     """
     frames = fps = size = None
-    profile = PROFILES.get(form.model or settings.served_profiles[0])
+    profile = settings.profiles.get(form.model or settings.served_profiles[0])
     if profile is not None and form.seconds is not None:
         seconds = max(1, int(form.seconds))
         fps = min(profile.default_fps, profile.max_frames // seconds)
@@ -211,11 +212,18 @@ def _job_request(form: VideoForm, settings: Settings) -> JobRequest:
             most = profile.max_frames // profile.min_fps
             detail = f"seconds: {profile.name} makes at most {most}."
             raise Invalid([FieldError("invalid_field", "/seconds", detail)])
-        frames = max(profile.min_frames, seconds * fps)
+        frames = profile.nearest_frames(seconds * fps)
     if profile is not None and form.size is not None:
         longest = max(int(side) for side in form.size.split("x"))
-        size = min(longest, profile.max_size)
+        size = _largest_within(profile, longest)
     return JobRequest(prompt=form.prompt, model=form.model, frames=frames, fps=fps, size=size)
+
+
+def _largest_within(profile: Profile, longest: int) -> int:
+    """The model's largest size that fits into a box; the box's own if none does."""
+    if not profile.sizes:
+        return min(longest, profile.max_size)
+    return max((side for side in longest_sides(profile.sizes) if side <= longest), default=longest)
 
 
 def _present(services: Services, job: JobRecord) -> Video:

@@ -58,6 +58,7 @@ class Controller:
         self._regions = regions
         self._name = name
         self._clock = clock or DatabaseClock(store)
+        self.leads = Event()  # set while this dispatcher leads
         self._forget()
 
     def _forget(self) -> None:
@@ -80,6 +81,7 @@ class Controller:
             self._name,
             self._turn,
             stopping,
+            leads=self.leads,
             idle_s=max(IDLE_LEAST_S, IDLE_PERIODS * self._config.controller_period_s),
         )
 
@@ -127,7 +129,7 @@ class Controller:
         if table.changed:
             log.info("table_changed", version=table.version, shares=table.shares)
         self._previous, self._version = table, table.version
-        telemetry.table_version.set(table.version)
+        telemetry.cluster.show({"stillmotion_table_version": {(): table.version}})
         self._copy_out(table, decided)
         self._audit(table, load)
         return table
@@ -286,5 +288,9 @@ class Controller:
         found = audit.gap_of(table, load, self._topology)
         if found is not None:
             self._gap_points = found.in_region_points
-            telemetry.optimality_gap.set(found.in_region_points)
-            telemetry.rtt_ratio.set(found.rtt_ratio)
+            telemetry.cluster.show(
+                {
+                    "stillmotion_optimality_gap_points": {(): found.in_region_points},
+                    "stillmotion_optimality_rtt_ratio": {(): found.rtt_ratio},
+                }
+            )

@@ -23,9 +23,11 @@ def lead(
     work: Callable[[Connection], float],
     stopping: Event,
     *,
+    leads: Event,
     idle_s: float,
 ) -> None:
     """Call `work(session)` again and again while `name` leads, until `stopping` is set.
+    `leads` is set meanwhile.
 
     `work` returns the seconds to its next turn. In between it keeps the session alive: a leader
     that is silent for `idle_s` loses the lead, a dead one at once.
@@ -41,6 +43,7 @@ def lead(
                     return
                 log.info("lead_taken", name=name)
                 leading.set(1)
+                leads.set()
                 while not stopping.is_set():
                     pause_s = work(session)
                     while pause_s > 0.0 and not stopping.wait(min(WATCH_S, pause_s)):
@@ -51,3 +54,4 @@ def lead(
             stopping.wait(CANDIDATE_S)
         finally:
             leading.set(0)
+            leads.clear()

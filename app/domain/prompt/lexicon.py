@@ -1,170 +1,90 @@
-"""The words of the motion grammar: every form of a word leads to one entry.
+"""Which entries a word leads to, in the language that its neighbours are in.
 
-An entry is a plain string, such as "zoom" for "zooms" and "zooming". Words that are not here have
-no meaning to the grammar.
+No setting names the language. A form that several languages know, such as "no" (Portuguese for
+"in the") or "die", is read in the one that knows most of the words between two punctuation marks.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
-def _forms(verb: str) -> list[str]:
-    """A regular verb's forms: "pan" -> pan, pans, panning, panned."""
-    if verb.endswith("e"):
-        return [verb, f"{verb}s", f"{verb[:-1]}ing", f"{verb}d"]
-    if verb.endswith("y") and verb[-2] not in "aeiou":
-        return [verb, f"{verb[:-1]}ies", f"{verb}ing", f"{verb[:-1]}ied"]
-    third = f"{verb}es" if verb.endswith(("sh", "ch", "s", "x", "o")) else f"{verb}s"
-    short = len(verb) <= 4 and verb[-1] in "bpnmt" and verb[-2] in "aiou"
-    if short and verb[-3:-2] not in "aeiou":
-        return [verb, third, f"{verb}{verb[-1]}ing", f"{verb}{verb[-1]}ed"]
-    return [verb, third, f"{verb}ing", f"{verb}ed"]
+from app.domain.prompt.languages.english import ENGLISH, FALSE_FRIENDS
+from app.domain.prompt.languages.french import FRENCH
+from app.domain.prompt.languages.german import COMPOUNDS, GERMAN
+from app.domain.prompt.languages.portuguese import PORTUGUESE
+from app.domain.prompt.languages.spanish import SPANISH
+from app.domain.prompt.languages.table import Table
 
-
-# Verbs that mean the same: entry -> verbs, and after "/" forms that no rule gives.
-_VERBS = {
-    "zoom": "zoom",
-    "pan": "pan truck / tracking panning",
-    "glide": "glide slide / slid",
-    "look": "look",
-    "track": "track",
-    "tilt": "tilt",
-    "crane": "crane",
-    "rotate": "rotate / rotation rotations",
-    "roll": "roll tumble",
-    "turn": "turn / turns",
-    "push": "push",
-    "pull": "pull",
-    "dolly": "dolly",
-    "move": "move come get step / motion motions movement movements came got",
-    "go": "go / went gone",
-    "retreat": "retreat / backs backing backed",
-    "approach": "approach",
-    "rise": "rise ascend / rose risen",
-    "sink": "sink descend / sank sunk",
-    "fall": "fall / fell fallen",
-    "shake": "shake wobble tremble jitter / shaky wobbly jittery unsteady shook shaken",
-    "sway": "sway flutter rustle swing / swung",
-    "wave": "wave / wavy",
-    "bend": "bend / bent",
-    "blow": "blow / blew blown",
-    "rock": "rock",
-    "bob": "bob bounce hop hover jump leap / leapt",
-    "float": "float",
-    "ripple": "ripple shimmer undulate flow",
-    "spin": "spin twirl whirl revolve gyrate pirouette / spun",
-    "pulse": "pulse pulsate breathe throb swell expand inflate / swollen heartbeat heartbeats",
-    "contract": "contract",
-    "grow": "grow / grew grown",
-    "shrink": "shrink / shrank shrunk",
-    "beat": "beat",
-    "puff": "puff",
-    "drift": "drift",
-    "fly": "fly walk sail travel run swim / flew flown ran swam traveling traveled",
-    "freeze": "freeze / froze",
-    "stop": "stop avoid",
+# A tie goes to the first.
+TABLES: Sequence[Table] = (ENGLISH, SPANISH, PORTUGUESE, FRENCH, GERMAN)
+FOREIGN = TABLES[1:]
+PHRASES: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    words: entries for table in reversed(FOREIGN) for words, entries in table.phrases.items()
 }
-# Other words: entry -> all its forms.
-_WORDS = {
-    "left": "left leftward leftwards",
-    "right": "right rightward rightwards",
-    "up": "up upward upwards",
-    "down": "down downward downwards",
-    "in": "in into inward inwards",
-    "out": "out outward outwards",
-    "back": "back backward backwards",
-    "away": "away further farther",
-    "closer": "closer nearer",
-    "clockwise": "clockwise",
-    "anticlockwise": "anticlockwise counterclockwise",
-    "around": "around round",
-    "camera": "camera cameras shot shots view picture image frame footage lens video pov",
-    "handheld": "handheld",
-    "wind": "wind winds windy breeze breezes breezy",
-    "water": "water lake river surface",
-    "sea": "sea ocean",
-    "flag": "flag flags",
-    "nothing": "nothing",
-    "still": "still static frozen motionless stationary fixed locked tripod",
-    "ambient": "ambient alive",
-    "not": "no not without never dont doesnt didnt isnt arent wont shouldnt cant cannot mustnt",
-    "nor": "nor neither",
-    "or": "or",
-    "and": "and",
-    "but": "but while then yet just only instead",
-    "gentle": "gentle gently slow slowly slightly subtle subtly soft softly light lightly calm"
-    " calmly mild mildly",
-    "strong": "strong strongly fast quick quickly wild wildly dramatic dramatically violent"
-    " violently heavy heavily powerful powerfully rapid rapidly hard",
-}
-# Several entries or words in a row -> one entry; "" for none.
-_IDIOMS = {
-    "up and down": "up-down",
-    "in and out": "in-out",
-    "side to side": "side-to-side",
-    "back and forth": "side-to-side",
-    "to and fro": "side-to-side",
-    "rise and fall": "bob",
-    "fall and rise": "bob",
-    "around and around": "spin",
-    "grow and shrink": "pulse",
-    "pulse and shrink": "pulse",
-    "pulse and contract": "pulse",
-    "grow bigger and smaller": "pulse",
-    "heart beat": "pulse",
-    "beat like a heart": "pulse",
-    "puff up": "pulse",
-    "hand held": "handheld",
-    "held by hand": "handheld",
-    "counter clockwise": "anticlockwise",
-    "anti clockwise": "anticlockwise",
-    "around itself": "around",
-    "a little": "gentle",
-    "a bit": "gentle",
-    "very much": "strong",
-    "a lot": "strong",
-    "ambient move": "ambient",
-    "gentle living move": "ambient",
-    "bring it to life": "ambient",
-    "bring this to life": "ambient",
-    "move to life": "ambient",
-    "animate this": "ambient",
-    "animate it": "ambient",
-    "nothing move": "still",
-    "do not": "not",
-    "does not": "not",
-    "not but": "but",  # "not only", "not just"
-    "still life": "",
-    "stop motion": "",  # a technique
-}
+LONGEST_PHRASE = max(map(len, PHRASES))
+IDIOMS = ENGLISH.phrases  # of words and of entries
+LONGEST_IDIOM = max(map(len, IDIOMS))
+_SHORTEST_COMPOUND, _LONGEST_COMPOUND = 6, 40
+_FEWEST_GUESTS = 2
+_SHORTEST_GUEST = 3  # letters of a word that is read in another language than its neighbours
+_LOANS = frozenset(["zoom", "pan", "tilt", "dolly", "video"])
 
 
-def _entries() -> dict[str, str]:
-    found = {}
-    for entry, words in _VERBS.items():
-        regular, _, irregular = words.partition("/")
-        for form in [form for verb in regular.split() for form in _forms(verb)]:
-            found[form] = entry
-        found |= dict.fromkeys(irregular.split(), entry)
-    for entry, forms in _WORDS.items():
-        found |= dict.fromkeys(forms.split(), entry)
+def counts(words: Iterable[str]) -> list[float]:
+    """How many of the words each table knows.
+
+    Words of every film set count for none. False friends count half for English, and whole if it
+    knows other words.
+    """
+    found, friends = [0.0] * len(TABLES), 0
+    for word in words:
+        if word in _LOANS:
+            continue
+        for n, table in enumerate(TABLES):
+            found[n] += table.knows(word)
+        friends += word in FALSE_FRIENDS and not ENGLISH.knows(word)
+    found[0] += friends if found[0] else friends / 2
     return found
 
 
-ENTRIES = _entries()
-IDIOMS = {tuple(idiom.split()): entry for idiom, entry in _IDIOMS.items()}
-LONGEST_IDIOM = max(map(len, IDIOMS))
+def language_of(words: Sequence[str], prompt: Sequence[float]) -> Table:
+    """The language that knows most of the words, or else of the prompt, whose counts these are."""
+    here = counts(words)
+    return max(zip(here, prompt, TABLES, strict=True), key=lambda each: each[:2])[2]
 
-# Words that carry no meaning of their own. They are never listed as ignored.
-_FUNCTION_WORDS = """
-    a an the of it its itself is are was be been being this that these those i my your his
-    her their our me you he she they we us with to from on at by for as into onto over off
-    through across towards toward under above behind like so very really quite some any
-    there here do does did will would should could can has have had make makes let lets
-    please stay stays keep keeps remain remains hold holds completely entirely much in out
-    up down back and or nor but while then yet just only instead
-"""
-# Words that describe the clip, not a thing in it.
-_STYLE_WORDS = """
-    cinematic beautiful smooth smoothly epic realistic vintage please high quality 4k 8k hd
-    animate animated animation loop looping seamless nice big small tiny huge
-"""
-FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
-STYLE_WORDS = frozenset(_STYLE_WORDS.split())
+
+def guests_of(language: Table, words: Sequence[str]) -> Sequence[Table]:
+    """Further languages of the words: English in any, others in English if they know two more."""
+    if language is not ENGLISH:
+        return (ENGLISH,)
+    unknown = [word for word in words if not (ENGLISH.knows(word) or word in FALSE_FRIENDS)]
+    return [table for table in FOREIGN if sum(map(table.knows, unknown)) >= _FEWEST_GUESTS]
+
+
+def look_up(word: str, language: Table, guests: Sequence[Table]) -> tuple[tuple[str, ...], Table]:
+    """The entries of a word, and the table that has it: a guest if `language` has none.
+
+    Without entries the word has no meaning to the grammar.
+    """
+    if language.knows(word) or word in FALSE_FRIENDS:
+        return language.entries.get(word, ()), language
+    for table in guests if len(word) >= _SHORTEST_GUEST else ():
+        if word in table.entries:
+            return table.entries[word], table
+    return _compound(word), language
+
+
+@lru_cache(maxsize=1024)
+def _compound(word: str) -> tuple[str, ...]:
+    """The entries of a German compound: "Kameraschwenk" is camera and pan."""
+    if not _SHORTEST_COMPOUND <= len(word) <= _LONGEST_COMPOUND:
+        return ()
+    for end in range(len(word) - 3, 1, -1):
+        first = COMPOUNDS.get(word[:end])
+        if first is None:
+            continue
+        for rest in (word[end:], word[end:].removeprefix("s"), word[end:].removeprefix("zu")):
+            if rest in GERMAN.entries:
+                return tuple(first.split()) + GERMAN.entries[rest]
+            if rest in _LOANS:
+                return tuple(first.split()) + ENGLISH.entries[rest]
+    return ()

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from app.domain.prompt.wishes import Wish
+
 
 class CameraMotion(StrEnum):
     STILL = "still"
@@ -34,6 +36,13 @@ class Strength(StrEnum):
     STRONG = "strong"
 
 
+class Target(StrEnum):
+    """What an object motion is to move."""
+
+    SUBJECT = "subject"
+    BACKGROUND = "background"
+
+
 Motion = CameraMotion | ObjectMotion
 
 _ADVERBS = {Strength.GENTLE: "gently ", Strength.STRONG: "strongly "}
@@ -46,8 +55,12 @@ class Understood:
     camera: CameraMotion | None = None
     object: ObjectMotion | None = None
     strength: Strength | None = None
+    target: Target | None = None  # of the object motion; None also if there is none
     excluded: tuple[Motion, ...] = ()  # what the prompt refuses, such as "no zoom"
+    unsupported: tuple[Wish, ...] = ()  # what no model makes, such as "she blinks"
     ignored: tuple[str, ...] = ()  # words without effect, as written, each once
+    target_words: tuple[str, ...] = ()  # those of `ignored` that only say what the target is
+    layered: bool = False  # whether the plain words name the target
 
     @property
     def ambient(self) -> bool:
@@ -58,15 +71,17 @@ class Understood:
     def plain(self) -> str:
         """The same motion in the plainest words, the only ones that the model gets.
 
-        Empty if ambient, so that such a prompt gives the clip of an empty one.
+        Empty if ambient, so that such a prompt gives the clip of an empty one. For example "gently
+        sway, pan left"; if layered, "gently subject sway, pan left".
         """
         if self.ambient:
             return ""
-        moving = [
-            str(motion)
-            for motion in (self.object, self.camera)
-            if motion not in (None, CameraMotion.STILL, ObjectMotion.STILL)
-        ]
+        moving = []
+        if self.object not in (None, ObjectMotion.STILL):
+            target = f"{self.target} " if self.layered and self.target else ""
+            moving.append(f"{target}{self.object}")
+        if self.camera not in (None, CameraMotion.STILL):
+            moving.append(str(self.camera))
         if not moving:
             return "still"
         adverb = "" if self.strength is None else _ADVERBS.get(self.strength, "")

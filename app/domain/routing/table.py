@@ -66,7 +66,8 @@ class Table:
         """Raises TableRefused if this is not a table's JSON."""
         try:
             raw = json.loads(text)
-            return cls(**{name: _CHECKED[name](value) for name, value in raw.items()})
+            # A newer release may write more fields, and an older one fewer.
+            return cls(**{name: read(raw[name]) for name, read in _CHECKED.items() if name in raw})
         except UNREADABLE as error:
             raise TableRefused(
                 "unreadable", f"This is no routing table: {type(error).__name__}."

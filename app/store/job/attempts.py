@@ -3,7 +3,8 @@
 Begin matches the fence of a placement. Later calls match the fence and the lease token that the
 worker drew at random: a crash of the database may take back placements and begins and then hand out
 their fence again, but it cannot repeat a token. If no row matches, somebody else owns the job now.
-All times are the database's. Plan: every statement here finds its job through pk_jobs.
+All times are the database's. Plan: every statement here finds its job through pk_jobs, however old
+the statistics are (STATE_BY_ID).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,9 @@ from app.domain.job.state import MAX_BEGUN, Event, move
 from app.store.job.jobs import end
 from app.store.job.queue import head_sql
 from app.store.job.records import BegunJob, RequeuedJob, columns
+from app.store.models import STATE_BY_ID
 from app.store.session import NO_WAIT
+from stillmotion import __version__
 from stillmotion.errors import StillmotionError
 from stillmotion.states import JobState
 
@@ -30,7 +33,7 @@ def take_back(tx: Connection, job_id: UUID, fence: int, token: str, reason: str)
     return bool(
         requeue(
             tx,
-            """id = :id AND fence = :fence AND state = 'starting' AND EXISTS (
+            f"""id = :id AND fence = :fence AND {STATE_BY_ID} = 'starting' AND EXISTS (
                 SELECT FROM attempts AS a
                 WHERE a.job_id = jobs.id AND a.fence = jobs.fence AND a.token = :token)""",
             {"id": job_id, "fence": fence, "token": token},
@@ -49,6 +52,7 @@ def begin(
     attempt_limit_s: float,
     lease_token: str,
     region: str,
+    model_version: str | None = None,
 ) -> BegunJob | None:
     """Take the lease of the placement that `fence` names. None: it is stale, drop the message.
 
@@ -57,6 +61,7 @@ def begin(
     restarts the attempt's clocks and does not count again.
     `region`: the worker's. After a crash took a placement back, its message must not begin a later
     placement that got the same fence in another region.
+    `model_version`: of what will render; noted in the attempt with this release.
     """
     row = tx.execute(
         text(
@@ -69,13 +74,14 @@ def begin(
                     lease_token = :lease_token,
                     attempt_until = now() + make_interval(secs => :attempt_limit)
                 WHERE id = :id AND fence = :fence AND (
-                    (state = 'starting' AND NOT cancel_requested AND begun < {MAX_BEGUN}
+                    ({STATE_BY_ID} = 'starting' AND NOT cancel_requested AND begun < {MAX_BEGUN}
                      AND region = :region AND (deadline IS NULL OR deadline > now()))
-                    OR (state = 'processing' AND lease_token = :lease_token)
+                    OR ({STATE_BY_ID} = 'processing' AND lease_token = :lease_token)
                   ) AND {NO_WAIT}
                 RETURNING *
             ), noted AS (
-                UPDATE attempts SET begun_at = now(), worker = :worker FROM begun
+                UPDATE attempts SET begun_at = now(), worker = :worker,
+                    model_version = :model_version, release = :release FROM begun
                 WHERE job_id = begun.id AND attempts.fence = begun.fence
                 RETURNING job_id, token
             )
@@ -94,12 +100,16 @@ def begin(
             "lease_token": lease_token,
             "region": region,
             "attempt_limit": attempt_limit_s,
+            "model_version": model_version,
+            "release": __version__,
         },
     ).one_or_none()
     return None if row is None else BegunJob(*row)
 
 
-OWNED = "id = :id AND fence = :fence AND lease_token = :lease_token AND state = 'processing'"
+OWNED = (
+    f"id = :id AND fence = :fence AND lease_token = :lease_token AND {STATE_BY_ID} = 'processing'"
+)
 
 
 def renew(tx: Connection, job_id: UUID, fence: int, *, step: int, lease_token: str) -> bool | None:

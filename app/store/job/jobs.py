@@ -1,8 +1,7 @@
-"""Jobs: submit, look up, list, cancel, and the one function that ends them."""
+"""Jobs: submit, look up, cancel, and the one function that ends them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -17,14 +16,12 @@ from sqlalchemy import (
     bindparam,
     func,
     literal_column,
-    or_,
     select,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from app.domain.job.state import first_id
 from app.store.job.queue import Backlog, backlog_sql
 from app.store.job.records import (
     COLUMNS,
@@ -51,9 +48,6 @@ OWN = and_(jobs.c.id == bindparam("job_id"), jobs.c.owner_id == bindparam("owner
 GET = select(jobs, EXPIRED).where(OWN)
 GET_WHOLE = select(jobs, EXPIRED, ATTEMPTS).where(OWN)
 READ_WHOLE = READ.add_columns(EXPIRED, ATTEMPTS)
-KEPT = and_(
-    jobs.c.purged_at.is_(None), or_(jobs.c.expires_at.is_(None), jobs.c.expires_at > func.now())
-)
 # As strong as the lock of an UPDATE and no stronger, so inserts that refer to the job do not wait.
 LOCK = text("SELECT state FROM jobs WHERE id = :job_id AND owner_id = :owner FOR NO KEY UPDATE")
 REQUEST_STOP = text("UPDATE jobs SET cancel_requested = true WHERE id = :job_id")
@@ -182,52 +176,10 @@ def read_whole(tx: Connection, job_id: UUID) -> WholeJob | None:
     return None if row is None else WholeJob(*row)
 
 
-# An id is drawn before the picture is decoded, so it is older than its row, by far less than this.
-ID_SLACK = timedelta(hours=1)
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which of an owner's jobs to list."""
-
-    cursor: UUID | None = None  # the last job of the previous page
-    state: str | None = None
-    created_from: datetime | None = None  # included
-    created_before: datetime | None = None  # not included
-    labels: Mapping[str, str] = field(default_factory=dict)  # all of these
-
-
-def page(
-    tx: Connection, owner_id: UUID, *, limit: int, only: Filter, newest_first: bool = True
-) -> Sequence[JobRecord]:
-    """At most `limit` of the owner's jobs by age, without expired ones. Plan: ix_jobs_owner."""
-    query = (
-        select(jobs)
-        .where(jobs.c.owner_id == owner_id, KEPT)
-        .order_by(jobs.c.id.desc() if newest_first else jobs.c.id)
-        .limit(limit)
-    )
-    if only.cursor is not None:
-        beyond = jobs.c.id < only.cursor if newest_first else jobs.c.id > only.cursor
-        query = query.where(beyond)
-    # Ids begin with their time, so a bound on them shortens the walk along ix_jobs_owner.
-    if only.created_from is not None:
-        since = first_id(only.created_from - ID_SLACK)
-        query = query.where(jobs.c.created_at >= only.created_from, jobs.c.id >= since)
-    if only.created_before is not None:
-        until = first_id(only.created_before + ID_SLACK)
-        query = query.where(jobs.c.created_at < only.created_before, jobs.c.id < until)
-    if only.state is not None:
-        query = query.where(jobs.c.state == only.state)
-    if only.labels:
-        query = query.where(jobs.c.metadata.contains(dict(only.labels)))
-    return [JobRecord(*row) for row in tx.execute(query)]
-
-
 def ahead(tx: Connection, job: JobRecord) -> Backlog:
     """The jobs that wait for a worker and are taken before this one, at most AHEAD_LIMIT.
 
-    Plan: a walk along ix_jobs_fair from the head of the queue to this job.
+    Plan: a walk along ix_jobs_queue from the head of the queue to this job.
     """
     count, cost = tx.execute(
         AHEAD,
@@ -249,20 +201,6 @@ def poll_versions(tx: Connection, job_ids: Collection[UUID]) -> Sequence[JobVers
         "SELECT id, state, fence, step, region, next_region FROM jobs WHERE id = ANY(:ids)"
     ).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
     return [JobVersion(*row) for row in tx.execute(found, {"ids": list(job_ids)})]
-
-
-def count_by_state(tx: Connection) -> dict[tuple[str, str, str], int]:
-    """Live jobs by (profile, region, state); for metrics."""
-    rows = tx.execute(
-        text(
-            """
-            SELECT profile, coalesce(CASE WHEN state = 'queued' THEN next_region END, region),
-                   state, count(*)
-            FROM jobs WHERE state IN ('queued', 'starting', 'processing') GROUP BY 1, 2, 3
-            """
-        )
-    )
-    return {(profile, region, state): count for profile, region, state, count in rows}
 
 
 def end(

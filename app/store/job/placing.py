@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from app.domain.routing.candidates import RoutingRequest
 from app.store.job.queue import TAKEN_ORDER
-from app.store.models import WAITING_SQL
+from app.store.models import STATE_BY_ID, WAITING_SQL
 from app.store.record import record
 from app.store.session import NO_WAIT
 from stillmotion.states import Policy
@@ -67,7 +67,7 @@ class _Head:
         return self.priority, self.vstart, self.id  # TAKEN_ORDER
 
 
-# One walk for each region along the start of ix_jobs_fair, or of ix_jobs_fair_movable for MOVABLE.
+# One walk for each region along the start of ix_jobs_queue; MOVABLE: of ix_jobs_queue_movable.
 _HEADS = f"""
     SELECT head.* FROM unnest(:regions) AS r(name), LATERAL (
         SELECT id, home_region, next_region, policy, allowed_regions, priority, vstart, begun
@@ -126,10 +126,7 @@ def peek(
     return list(merge(*queues.values(), key=lambda job: (job.priority, job.job_id)))
 
 
-# No index has the expression `state || ''`, so the planner must look each job up by its primary
-# key. With statistics from a minute ago it may take the queue for empty, and with WAITING_SQL it
-# then walks the whole queue for every job.
-WAITING_BY_ID_SQL = WAITING_SQL.replace("state =", "state || '' =")
+WAITING_BY_ID_SQL = WAITING_SQL.replace("'' || state", STATE_BY_ID)
 # MATERIALIZED and LATERAL lock one offered job after the other, and stop at :most: jobs beyond it
 # stay unlocked for other dispatchers.
 PLACE = text(

@@ -13,7 +13,7 @@ from app.domain.job.state import MAX_BEGUN, Event, move
 from app.store.job.attempts import requeue
 from app.store.job.jobs import end
 from app.store.job.records import AttemptRef, EndedJob, LostJob, OverdueAttempt, RequeuedJob
-from app.store.models import TERMINAL_SQL
+from app.store.models import STATE_BY_ID, TERMINAL_SQL
 from stillmotion.states import JobState
 
 REAP_BATCH = 500
@@ -110,37 +110,35 @@ def rehome(tx: Connection, regions: Collection[str], fallback: str) -> int:
 def reap_lost(tx: Connection) -> dict[JobState, Sequence[AttemptRef]]:
     """Take jobs back from workers that stopped renewing or exceeded the attempt's limit.
 
-    Returns the attempts by their job's new state.
+    Returns the attempts by their job's new state. Plan: ix_jobs_attempt_until, which has one entry
+    for each busy worker. An index on `lease_until` would be written at every renewal.
     """
-    lost: list[LostJob] = []
-    # One walk over each partial index; an OR over both columns would read the whole table.
-    for column in ("lease_until", "attempt_until"):
-        rows = tx.execute(
-            text(
-                f"""
-                SELECT id, begun, cancel_requested FROM jobs
-                WHERE state = 'processing' AND {column} < now()
-                ORDER BY {column} LIMIT :most FOR UPDATE SKIP LOCKED
-                """
-            ),
-            {"most": REAP_BATCH},
-        )
-        lost += [LostJob(*row) for row in rows]
-    return _take_from_workers(tx, lost)
+    rows = tx.execute(
+        text(
+            """
+            SELECT id, begun, cancel_requested FROM jobs
+            WHERE state = 'processing' AND (lease_until < now() OR attempt_until < now())
+            ORDER BY attempt_until LIMIT :most FOR UPDATE SKIP LOCKED
+            """
+        ),
+        {"most": REAP_BATCH},
+    )
+    return _take_from_workers(tx, [LostJob(*row) for row in rows])
 
 
 # The last renewal, or the begin, was more than OVERDUE_S ago.
 _LEFT_S = LEASE_S - OVERDUE_S
-_OVERDUE = f"state = 'processing' AND lease_until < now() + interval '{_LEFT_S} seconds'"
+_OVERDUE = f"lease_until < now() + interval '{_LEFT_S} seconds'"
 
 
 def overdue(conn: Connection) -> Sequence[OverdueAttempt]:
-    """The attempts whose worker should have renewed by now; walks ix_jobs_lease_until."""
+    """The attempts whose worker should have renewed by now. Plan: as for `reap_lost`."""
     rows = conn.execute(
         text(
             f"""
             SELECT late.id, late.fence, late.lease_token, late.region, late.profile, a.worker
-            FROM (SELECT * FROM jobs WHERE {_OVERDUE} ORDER BY lease_until LIMIT :most) AS late
+            FROM (SELECT * FROM jobs WHERE state = 'processing' AND {_OVERDUE}
+                  ORDER BY attempt_until LIMIT :most) AS late
             JOIN attempts AS a ON a.job_id = late.id AND a.fence = late.fence
             WHERE a.worker IS NOT NULL
             """
@@ -161,7 +159,7 @@ def reap_silent(
         text(
             f"""
             SELECT id, begun, cancel_requested FROM jobs
-            WHERE {_OVERDUE} AND (id, fence) IN (
+            WHERE {STATE_BY_ID} = 'processing' AND {_OVERDUE} AND (id, fence) IN (
                 SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:fences AS integer[])))
             FOR UPDATE SKIP LOCKED
             """
@@ -180,7 +178,7 @@ def _take_from_workers(
         event = Event.CANCEL if job.cancel_requested else Event.LOSE
         after = move(JobState.PROCESSING, event, begun=job.begun)
         by_state.setdefault(after, []).append(job.id)
-    these = "id = ANY(:ids) AND state = 'processing'"
+    these = f"id = ANY(:ids) AND {STATE_BY_ID} = 'processing'"
     taken: dict[JobState, Sequence[AttemptRef]] = {}
     for after, ids in by_state.items():
         if after is JobState.QUEUED:

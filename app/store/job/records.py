@@ -105,6 +105,8 @@ class AttemptJson(TypedDict):
     outcome: str | None
     error_code: str | None
     timings: dict[str, float] | None
+    model_version: str | None
+    release: str | None
 
 
 @record

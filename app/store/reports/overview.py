@@ -1,7 +1,7 @@
 """What operators watch, in statements that stay cheap however long the queue is.
 
-Plan: each walks one partial index up to its limit: ix_jobs_queue_deadline, ix_jobs_lease_until,
-ix_jobs_finished_at or ix_jobs_failed.
+Plan: each walks one partial index up to its limit: ix_jobs_queue_deadline,
+ix_jobs_attempt_until, ix_jobs_finished_at or ix_jobs_failed.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _LIVE = text(
          FROM jobs WHERE state IN ('queued', 'starting') ORDER BY queue_deadline LIMIT :most)
         UNION ALL
         (SELECT state, region FROM jobs WHERE state = 'processing'
-         ORDER BY lease_until LIMIT :most)
+         ORDER BY attempt_until LIMIT :most)
     ) AS live GROUP BY 1, 2
     """
 )

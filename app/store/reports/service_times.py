@@ -12,7 +12,7 @@ from app.domain.job.service_time import Sample
 
 SAMPLES = 64  # the last successes of a profile
 
-# Walks ix_jobs_lease_until and ix_jobs_placed_at, which have one entry for each busy worker.
+# Walks ix_jobs_attempt_until and ix_jobs_placed_at, which have one entry for each busy worker.
 BUSY = text(
     """
     SELECT region, cost, extract(epoch FROM now() - started_at) FROM jobs

@@ -35,6 +35,16 @@ def lead(session: Connection, *, idle_s: float) -> bool:
     )
 
 
+def has_leader(tx: Connection) -> bool:
+    """Whether any dispatcher of this database leads now."""
+    held = text(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        " AND classid = 0 AND objid = :key AND database ="
+        " (SELECT oid FROM pg_database WHERE datname = current_database()))"
+    )
+    return bool(tx.execute(held, {"key": LEADER_LOCK}).scalar_one())
+
+
 def still_leads(session: Connection) -> None:
     """Keep the session alive. Raises if it is lost."""
     session.execute(text("SELECT 1"))

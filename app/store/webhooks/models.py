@@ -67,6 +67,8 @@ class DeliveryRow(Base):
         ),
         # Listing one owner's deliveries, newest first.
         Index("ix_webhook_deliveries_owner", "owner_id", desc("created_at"), desc("id")),
+        # Tests of endpoints, which go with no job.
+        Index("ix_webhook_deliveries_tests", "created_at", postgresql_where=text("job_id IS NULL")),
         Index(
             "ix_webhook_deliveries_endpoint_id",
             "endpoint_id",

@@ -5,12 +5,14 @@ import { reached } from "./connection.js";
 import { $, el } from "./dom.js";
 
 const EXAMPLES = ["gentle waves", "slow zoom in", "leaves sway in a breeze", "pan to the left", "handheld, soft ripple"];
-const FIELDS = ["image", "prompt", "motion", "seed", "model", "region", "policy"];
+const FIELDS = ["image", "prompt", "motion", "seed", "model", "size", "region", "policy"];
+const OPTIONS = ["prompt", "motion", "loop"]; // some models have no use for them
 const UPLOAD_MS = 120000;
 
 let picture = null; // the chosen File
 let pictureUrl = "";
 let submitting = false;
+let models = []; // what the deployment serves
 
 /** `submitted(job, pictureUrl)` is called with every accepted job. */
 export function start(submitted) {
@@ -19,6 +21,7 @@ export function start(submitted) {
       el("button", { type: "button", textContent: text, onclick: () => add(text) })),
   );
   $("motion").addEventListener("input", showMotion);
+  $("model").addEventListener("change", fitModel);
   $("pick").addEventListener("click", () => $("image").click());
   $("image").addEventListener("change", () => { choose($("image").files[0]); $("image").value = ""; });
   takeDrops();
@@ -40,7 +43,8 @@ export function start(submitted) {
 
 /** Fill the choices with what this deployment has. */
 export async function fillChoices() {
-  const [regions, models] = await Promise.all([listOf("/v1/regions"), listOf("/v1/models")]);
+  const [regions, served] = await Promise.all([listOf("/v1/regions"), listOf("/v1/models")]);
+  models = served;
   $("region").replaceChildren(
     ...regions.map((region) =>
       el("option", {
@@ -53,6 +57,35 @@ export async function fillChoices() {
     ...models.map((model) => el("option", { value: model.id, textContent: model.id, selected: model.default })),
   );
   $("model-field").hidden = models.length < 2;
+  fitModel();
+}
+
+/** Offer what the chosen model makes use of, and say what it makes. */
+function fitModel() {
+  const model = chosen();
+  for (const option of OPTIONS) $(`${option}-field`).hidden = !uses(option);
+  const sides = [...new Set((model?.sizes ?? []).map(({ width, height }) => Math.max(width, height)))];
+  $("size").replaceChildren(
+    ...sides.sort((a, b) => a - b).map((side) =>
+      el("option", { value: side, textContent: `${side} pixels`, selected: side === model.size.default })),
+  );
+  $("size-field").hidden = sides.length < 2;
+  $("model-facts").textContent = model?.sizes ? facts(model) : "";
+  $("model-facts").hidden = !model?.sizes;
+}
+
+function chosen() {
+  return models.find(({ id }) => id === $("model").value);
+}
+
+function uses(option) {
+  return chosen()?.options?.includes(option) ?? true;
+}
+
+function facts({ id, frames, fps, sizes }) {
+  const shapes = sizes.map(({ width, height }) => `${width}×${height}`);
+  const all = shapes.length < 2 ? shapes[0] : `${shapes.slice(0, -1).join(", ")} or ${shapes.at(-1)}`;
+  return `${id} makes ${frames.default} frames, ${fps.default} a second, of ${all}. Your picture is cropped to the nearest shape.`;
 }
 
 async function listOf(path) {
@@ -155,11 +188,11 @@ async function submit(submitted) {
 function formData() {
   const form = new FormData();
   form.set("image", picture, "picture");
-  form.set("motion", $("motion").value);
-  form.set("loop", String($("loop").checked));
-  for (const name of ["prompt", "seed", "region", "policy", "model"]) {
+  if (uses("motion")) form.set("motion", $("motion").value);
+  if (uses("loop")) form.set("loop", String($("loop").checked));
+  for (const name of ["prompt", "seed", "region", "policy", "model", "size"]) {
     const value = $(name).value.trim();
-    if (value) form.set(name, value);
+    if (value && (name !== "prompt" || uses("prompt"))) form.set(name, value);
   }
   return form;
 }
@@ -193,7 +226,7 @@ function explain(error) {
     return fault("form", error.message + wait);
   }
   const first = FIELDS.find((field) => seen.includes(field));
-  if (["seed", "model", "region", "policy"].includes(first)) $("more").open = true;
+  if (["seed", "model", "size", "region", "policy"].includes(first)) $("more").open = true;
   (first === "image" ? $("pick") : $(first)).focus();
 }
 

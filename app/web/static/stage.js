@@ -94,7 +94,7 @@ function text(job) {
 const join = (...parts) => parts.filter(Boolean).join(" · ");
 
 function waits(queue) {
-  const why = WAITS[queue?.waiting_for];
+  const why = queue?.workers === 0 ? "No worker serves this model now" : WAITS[queue?.waiting_for];
   if (!why) return [ahead(queue?.position)];
   return [why, queue.position > 0 ? ahead(queue.position) : ""];
 }
@@ -145,6 +145,7 @@ function facts(job) {
   const rows = [
     ["Prompt", job.prompt || "none"],
     ...(job.prompt_understood ? [["Understood", understood(job.prompt_understood)]] : []),
+    ...(job.prompt_understood?.hint ? [["Not possible", job.prompt_understood.hint]] : []),
     ["Motion", `${job.motion}×${job.loop ? ", loop" : ""}`],
     ["Seed", job.seed],
     ["Region", job.region.current && job.region.current !== job.region.home ? `${job.region.home} → ${job.region.current}` : job.region.home],

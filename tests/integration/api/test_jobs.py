@@ -52,15 +52,20 @@ def finish(store, placed, key="outputs/clip.mp4", size=3):
 
 
 def test_a_job_says_what_of_its_prompt_counts(api, photo):
-    job = calls.submit(api, photo, prompt="Slowly pan left, the helmet sways, no zoom").get_json()
+    prompt = "Slowly pan left, the helmet sways, no zoom, she blinks"
+    job = calls.submit(api, photo, prompt=prompt).get_json()
     expected = {
         "camera": "pan left",
         "object": "sway",
         "strength": "gentle",
+        "target": None,
         "excluded": ["zoom in", "zoom out"],
+        "unsupported": ["blink"],
+        "hint": "This model cannot make faces blink.",
         "ignored": ["helmet"],
         "ambient": False,
     }
+    assert job["prompt"] == prompt
     assert job["prompt_understood"] == expected
     assert api.get(f"/v1/jobs/{job['id']}").get_json()["prompt_understood"] == expected
     listed = api.get("/v1/jobs").get_json()["data"]
@@ -68,11 +73,12 @@ def test_a_job_says_what_of_its_prompt_counts(api, photo):
 
 
 def test_unknown_words_are_ambient_and_a_model_of_free_text_says_nothing(api, photo):
-    found = calls.submit(api, photo, prompt="asdf 波").get_json()["prompt_understood"]
-    nothing = dict.fromkeys(("camera", "object", "strength"))
-    assert found == nothing | {"excluded": [], "ignored": ["asdf", "波"], "ambient": True}
+    found = calls.submit(api, photo, prompt="asdf 馬").get_json()["prompt_understood"]
+    nothing = dict.fromkeys(("camera", "object", "strength", "target", "hint"))
+    nothing |= {"excluded": [], "unsupported": [], "ambient": True}
+    assert found == nothing | {"ignored": ["asdf", "馬"]}
     found = calls.submit(api, photo).get_json()["prompt_understood"]
-    assert found == nothing | {"excluded": [], "ignored": [], "ambient": True}
+    assert found == nothing | {"ignored": []}
     free = calls.submit(api, photo, prompt="waves", model="noop").get_json()
     assert free["prompt_understood"] is None
 

@@ -125,3 +125,21 @@ def test_without_a_finished_job_nothing_is_claimed(api, photo, client):
     job = calls.submit(api, photo, **SMALL).get_json()
     assert job["metrics"]["predicted"] is None
     assert shown(api, job)["eta_seconds"] is None
+
+
+def test_a_submit_says_that_no_worker_serves_its_model(api, photo, client):
+    sent = calls.submit(api, photo, **SMALL)
+    assert sent.headers["Stillmotion-Notice"] == "no worker serves noop now; the job waits for one"
+    assert shown(api, sent.get_json())["queue"]["workers"] == 0
+    dry = {"image": (io.BytesIO(photo), "a.jpg"), **SMALL}
+    assert api.post("/v1/jobs?dry_run=1", data=dry).get_json()["queue"]["workers"] == 0
+
+
+def test_a_submit_says_nothing_if_a_worker_serves_its_model(api, photo, client):
+    idle(client, 2)
+    sent = calls.submit(api, photo, **SMALL)
+    assert "Stillmotion-Notice" not in sent.headers
+    assert shown(api, sent.get_json())["queue"]["workers"] == 2
+    elsewhere = calls.submit(api, photo, **SMALL, region="eu-west", policy="strict")
+    assert shown(api, elsewhere.get_json())["queue"]["workers"] == 0
+    assert "no worker serves noop" in elsewhere.headers["Stillmotion-Notice"]

@@ -94,7 +94,7 @@ def test_a_dry_run_estimates_and_stores_nothing(
     assert estimate["object"] == "estimate"
     assert estimate["region"]["home"] == "us-east"
     assert estimate["region"]["predicted"] == "us-west", "the only idle worker is there"
-    assert estimate["queue"] == {"position": 0, "wait_seconds": 0.0}
+    assert estimate["queue"] == {"position": 0, "wait_seconds": 0.0, "workers": 1}
     assert estimate["eta_seconds"] == pytest.approx(3, abs=0.01)
     assert estimate["cost_units"] > 0
     assert calls.rows_in(store) == rows
@@ -107,9 +107,10 @@ def test_a_dry_run_says_what_of_the_prompt_would_count(api, photo):
         data = {"image": (io.BytesIO(photo), "a.jpg"), **fields}
         return api.post("/v1/jobs?dry_run=1", data=data).get_json()["prompt_understood"]
 
-    found = understood(prompt="the bird flies, zoom out", model="motion-small")
+    found = understood(prompt="la mujer sonríe, zoom hacia atrás, asdf", model="motion-small")
     assert (found["camera"], found["object"], found["ambient"]) == ("zoom out", None, False)
-    assert found["ignored"] == ["bird", "flies"]
+    assert (found["unsupported"], found["ignored"]) == (["smile"], ["asdf"])
+    assert found["hint"] == "This model cannot make faces smile or cry."
     assert understood(prompt="zoom out", model="noop") is None
 
 

@@ -52,6 +52,7 @@ def test_animate_takes_an_output_and_every_option(worker, store, photo_file, tmp
         ("gently pan left, the helmet sways", "sway, pan left, gentle; ignored: helmet"),
         ("asdf qwer", "no motion words known: ambient"),
         ("nothing moves", "still"),
+        ("she blinks, schwenk nach links", "pan left"),
         ("", None),
     ],
 )
@@ -61,6 +62,7 @@ def test_animate_says_on_stderr_what_of_the_prompt_counts(worker, photo_file, ca
     out, err = capsys.readouterr()
     said = [each for each in err.splitlines() if each.startswith("understood: ")]
     assert said == ([] if line is None else [f"understood: {line}"])
+    assert ("This model cannot make faces blink." in err) == ("blinks" in prompt)
     understood = json.loads(out)["job"]["prompt_understood"]
     assert understood["ambient"] == (prompt in ("", "asdf qwer"))
 

@@ -110,4 +110,4 @@ def test_a_database_without_our_tables_is_a_configuration_error(database_url, st
     empty = database_url.rpartition("/")[0] + "/empty"
     arguments = ["keys", "create", "--name", "x", "--database-url", empty]
     assert cli.run(arguments) == ExitStatus.CONFIG
-    assert "alembic upgrade head" in capsys.readouterr().err
+    assert "stillmotion migrate" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 import time
 
 import pytest
-from prometheus_client import REGISTRY
 from sqlalchemy import insert
 
 from app.broker import traffic
@@ -18,9 +17,11 @@ from app.store import keys
 from app.store.traffic import controls, tables
 from app.store.traffic.demand import SETTLE_S
 from app.store.traffic.models import RoutingTableRow
+from app.telemetry import DISPATCHER
 from tests.support.deployment import NAMES, report
 
 CEILING = ceiling(20) * 20 / 4.0  # jobs/s of one of the deployment's regions
+value = DISPATCHER.get_sample_value
 WARM = {"demand": 1.08 * CEILING, "busy": 14}  # slightly too much: the near ring suffices
 
 
@@ -36,7 +37,7 @@ def controller(deployment):
 
 
 def refusals(metric, **labels):
-    return REGISTRY.get_sample_value(f"stillmotion_{metric}_refused_total", labels) or 0.0
+    return value(f"stillmotion_{metric}_refused_total", labels) or 0.0
 
 
 def decide(deployment, setting, subject, value):
@@ -56,7 +57,7 @@ def test_a_hot_home_sheds_to_its_near_ring_and_the_table_is_kept_and_copied(
     assert Table.from_json(traffic.read(deployment.client, []).table) == made
     deployment.reports(home=WARM)
     assert controller.cycle(session).version == made.version + 1
-    assert REGISTRY.get_sample_value("stillmotion_optimality_gap_points") == pytest.approx(0, abs=3)
+    assert value("stillmotion_optimality_gap_points") == pytest.approx(0, abs=3)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from app.dispatcher.reaper import Reaper
 from app.domain.job.lease import BEGIN_WITHIN_S
 from app.domain.routing.pacing import PROBE_BASE_S
 from app.domain.routing.topology import Pool
-from app.store.job import jobs, placing
+from app.store.job import placing
+from app.store.reports import overview
 from app.traffic import Traffic
 from tests.support import make, services
 
@@ -86,9 +87,9 @@ def test_no_more_jobs_are_placed_than_workers_are_idle(store, owner, claims, mak
     with connect(settings.redis_url, 2.0) as client:
         assert queued(client, EAST) == queued(client, WEST) == 1
     with store.autocommit() as conn:
-        live = jobs.count_by_state(conn)
-    assert sum(n for (_, _, state), n in live.items() if state == "starting") == 2
-    assert sum(n for (_, _, state), n in live.items() if state == "queued") == 3
+        live = overview.live(conn)
+    assert sum(n for (state, _), n in live.items() if state == "starting") == 2
+    assert sum(n for (state, _), n in live.items() if state == "queued") == 3
 
 
 def test_the_head_of_a_long_queue_is_read_again_only_when_it_runs_low(

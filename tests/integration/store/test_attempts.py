@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from app.domain.errors import DatabaseUnavailable, Permanent, Transient
 from app.store.job import attempts, jobs, reaping
 from app.store.session import Store
+from stillmotion import __version__
 from stillmotion.states import JobState
 from tests.support import make
 from tests.support.proxy import Proxy
@@ -400,3 +401,21 @@ def test_the_schema_forbids_impossible_rows(store, owner, change):
     job_id = make.submit(store, owner)
     with pytest.raises(IntegrityError), store.begin() as tx:
         tx.execute(text(f"UPDATE jobs SET {change} WHERE id = :id"), {"id": job_id})
+
+
+def test_an_attempt_says_which_model_and_which_release_made_it(store, owner):
+    make.submit(store, owner)
+    [placed] = place(store)
+    with store.autocommit() as conn:
+        attempts.begin(
+            conn,
+            placed.job_id,
+            placed.fence,
+            worker="w",
+            attempt_limit_s=60.0,
+            lease_token=make.LEASE,
+            region="us-east",
+            model_version="motion-small-3",
+        )
+    [attempt] = make.attempts_of(store, placed.job_id)
+    assert (attempt.model_version, attempt.release) == ("motion-small-3", __version__)

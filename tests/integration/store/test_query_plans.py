@@ -1,14 +1,13 @@
 """Placing and reaping 20,000 waiting jobs walks indexes in order and discards few rows."""
 
-import json
-
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from app.store.job import fair, jobs, placing, reaping, retention
 from app.store.job.placing import Offer
-from app.store.reports import service_times
+from app.store.reports import cluster, service_times
 from tests.support import make
+from tests.support.plans import nodes, plans
 
 WAITING = 20_000
 QUEUE = {"profile": "noop", "region": "us-east", "priority": 1}
@@ -61,40 +60,12 @@ def crowd(store):
     return owner, first
 
 
-def plans(store, work):
-    """The executed plans of the statements that `work` sends; everything is rolled back."""
-    sent = []
-
-    def note(connection, cursor, statement, parameters, context, many):
-        sent.append((statement, parameters))
-
-    with store.engine.connect() as connection:
-        event.listen(connection, "before_cursor_execute", note)
-        try:
-            work(connection)
-        finally:
-            connection.rollback()
-        event.remove(connection, "before_cursor_execute", note)
-        for statement, parameters in sent:
-            explained = connection.exec_driver_sql(
-                f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters
-            ).scalar_one()
-            connection.rollback()
-            yield (json.loads(explained) if isinstance(explained, str) else explained)[0]["Plan"]
-
-
 def peek(tx):
     return placing.peek(tx, "noop", ["us-east", "eu-west"], open_regions=["us-west"], limit=64)
 
 
 def offers(tx):
     return [Offer(job.job_id) for job in peek(tx)]
-
-
-def nodes(plan):
-    yield plan
-    for child in plan.get("Plans", []):
-        yield from nodes(child)
 
 
 @pytest.mark.parametrize(
@@ -104,10 +75,12 @@ def nodes(plan):
         ("place", lambda tx: placing.place(tx, "eu-west", offers(tx), ["t"] * 64)),
         ("reap unbegun", reaping.reap_unbegun),
         ("reap lost", reaping.reap_lost),
+        ("overdue", reaping.overdue),
         ("reap deadlines", reaping.reap_deadlines),
         ("next deadline", reaping.next_deadline_s),
         ("release", reaping.release),
         ("stamp", lambda tx: fair.stamp(tx, keys_of(tx), **QUEUE, cost=1.0)),
+        ("cluster", cluster.live),
         ("busy", lambda tx: service_times.busy(tx, "noop")),
         ("purge", lambda tx: retention.purge_expired(tx, limit=10)),
     ],

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from uuid import uuid4
 
@@ -14,7 +14,8 @@ from sqlalchemy import text
 from app.dispatcher.deliveries import POLL_S, DeliveryLoop
 from app.domain.job.messages import HOUSEKEEPING_QUEUE, SWEEP
 from app.objects import open_objects
-from app.store.job import attempts, jobs
+from app.store.job import attempts, jobs, retention
+from app.store.reports import usage
 from tests.support import make, services
 from tests.support.cpu_worker import cpu_worker
 from workers.cpu import housekeeping
@@ -99,7 +100,7 @@ def test_a_sweep_forgets_idempotency_keys_after_a_day(store, owner):
                 ),
                 {"h": age, "k": key},
             )
-    assert housekeeping.forget_idempotency(store) == 1
+    assert housekeeping.in_batches(store, retention.forget_idempotency) == 1
     with store.autocommit() as conn:
         assert jobs.find_by_key(conn, owner, "old") is None
         assert jobs.find_by_key(conn, owner, "young") is not None
@@ -118,3 +119,63 @@ def test_two_dispatchers_ask_for_one_sweep(store, publisher, client):
         thread.join(10)
     assert client.llen(HOUSEKEEPING_QUEUE) == 1
     assert json.loads(client.lindex(HOUSEKEEPING_QUEUE, 0))["headers"]["task"] == SWEEP
+
+
+def test_a_job_that_an_earlier_release_ended_expires_too(store, owner, objects, objects_dir):
+    old = make.ended(store, owner, age_s=31 * 86_400, expires_at=None)
+    young = make.ended(store, owner, age_s=29 * 86_400, expires_at=None)
+    housekeeping.sweep(store, objects, datetime.now(UTC))
+    assert make.read(store, old).purged_at is not None
+    kept = make.read(store, young)
+    assert kept.purged_at is None
+    assert kept.expires_at == kept.finished_at + timedelta(seconds=kept.retention_s)
+
+
+def test_rows_go_a_day_after_their_content(store, owner, objects, objects_dir):
+    """Until then a request with their idempotency key must find them."""
+    hours = {"old": 25, "young": 23}
+    ids = {}
+    for name, ago in hours.items():
+        purged = datetime.now(UTC) - timedelta(hours=ago)
+        ids[name] = make.ended(store, owner, age_s=40 * 86_400, purged_at=purged)
+        with store.begin() as tx:
+            tx.execute(
+                text(
+                    "INSERT INTO webhook_deliveries (job_id, owner_id, event, url, given_up_at)"
+                    " VALUES (:job, :owner, 'job.succeeded', 'https://example.org/', now())"
+                ),
+                {"job": ids[name], "owner": owner},
+            )
+            tx.execute(
+                text(
+                    "INSERT INTO idempotency_records (owner_id, key, fingerprint, job_id)"
+                    " VALUES (:owner, :key, '', :job)"
+                ),
+                {"job": ids[name], "owner": owner, "key": name},
+            )
+    with store.begin() as tx:
+        usage.roll_up(tx)
+    housekeeping.sweep(store, objects, datetime.now(UTC))
+    assert make.read(store, ids["old"]) is None
+    assert make.read(store, ids["young"]) is not None
+    for table in ("attempts", "webhook_deliveries", "idempotency_records"):
+        with store.autocommit() as conn:
+            left = conn.execute(text(f"SELECT job_id FROM {table}")).scalars().all()
+        assert left == [ids["young"]], table
+
+
+def test_old_tests_of_endpoints_go(store, owner, objects, objects_dir):
+    with store.begin() as tx:
+        for days in (31, 29):
+            tx.execute(
+                text(
+                    "INSERT INTO webhook_deliveries"
+                    " (owner_id, event, url, created_at, delivered_at)"
+                    " VALUES (:owner, 'test', 'https://example.org/',"
+                    " now() - make_interval(days => :days), now())"
+                ),
+                {"owner": owner, "days": days},
+            )
+    housekeeping.sweep(store, objects, datetime.now(UTC))
+    with store.autocommit() as conn:
+        assert conn.execute(text("SELECT count(*) FROM webhook_deliveries")).scalar_one() == 1

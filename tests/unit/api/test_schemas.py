@@ -51,6 +51,8 @@ def row(**changes):
         "loop": False,
         "fps": 8,
         "size": 64,
+        "width": 64,
+        "height": 48,
         "steps": 4,
         "priority": 1,
         "home_region": "us-east",

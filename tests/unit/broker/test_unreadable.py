@@ -8,7 +8,6 @@ from contextlib import suppress
 from uuid import uuid4
 
 import pytest
-from prometheus_client import REGISTRY
 
 from app.broker import dropped, progress
 from app.broker.traffic import RegionReport
@@ -16,6 +15,7 @@ from app.domain.job.messages import DELIVER, RENDER, SWEEP, Unreadable, read_arg
 from app.domain.routing.controls import Controls
 from app.domain.routing.load import ReportRefused, accept, fresh
 from app.domain.routing.table import Table, TableRefused
+from app.telemetry import API
 from tests.support.deployment import report
 
 ODD = [
@@ -102,7 +102,7 @@ def test_a_sweep_takes_nothing_and_other_tasks_are_unknown():
 
 def count(where):
     labels = {"where": where}
-    return REGISTRY.get_sample_value("stillmotion_messages_dropped_total", labels) or 0.0
+    return API.get_sample_value("stillmotion_messages_dropped_total", labels) or 0.0
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,31 @@ def test_a_region_without_its_own_services_uses_the_deployments(tmp_path):
     ]
 
 
+def test_a_directory_of_profiles_adds_to_those_that_ship(monkeypatch, tmp_path):
+    text = STUDENT.source.read_text().replace('"motion-small"', '"mine"')
+    (tmp_path / "mine.toml").write_text(text)
+    found = read_environment(monkeypatch, model_profiles=str(tmp_path), served_profiles="noop,mine")
+    assert found.served_profiles == ("noop", "mine")
+    assert found.profiles["mine"].steps == STUDENT.steps
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name = 1", r"^MODEL_PROFILES: .*/mine\.toml:1: name must be"),
+        ('name = "motion-small"', r"^MODEL_PROFILES: .*/mine\.toml:1: .*engine"),
+        (None, r"^MODEL_PROFILES: cannot read .*: No such file"),
+    ],
+)
+def test_a_wrong_directory_of_profiles_is_one_sentence(monkeypatch, tmp_path, text, sentence):
+    folder = tmp_path / "models"
+    if text is not None:
+        folder.mkdir()
+        (folder / "mine.toml").write_text(text)
+    with pytest.raises(ConfigError, match=sentence):
+        read_environment(monkeypatch, model_profiles=str(folder), model_profile="mine")
+
+
 def test_a_region_missing_from_the_file_is_refused(tmp_path):
     (tmp_path / "regions.toml").write_text(REGIONS)
     lost = Settings(**NEEDED, region="dd", regions_file=tmp_path / "regions.toml")

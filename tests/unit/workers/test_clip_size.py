@@ -5,13 +5,13 @@ import io
 import av
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from app.domain.job.clip_size import clip_size, shown_box
+from tests.support.layered import affine_clip, still
 from workers.engines.motion.engine import load_picture
 from workers.media.encode import encode_mp4
-from workers.pipeline.motion import Warp
+from workers.pipeline.composite import Composite
 from workers.pipeline.picture import SHARPEST
 
 SHAPES = [(1024, 768), (768, 1024), (1024, 682), (1024, 128), (128, 1024), (1000, 998), (66, 64)]
@@ -47,8 +47,7 @@ def test_an_odd_picture_that_is_not_shrunk_gets_one_more_pixel():
 @pytest.mark.parametrize(("width", "height"), [(120, 80), (80, 128), (128, 16), (66, 64)])
 def test_the_mp4_has_the_size_that_the_api_tells(width, height, size):
     picture = load_picture(jpeg(width, height), size)
-    motion = np.zeros((2, 8, 16, 16), np.float32)
-    frames = Warp(picture, torch.from_numpy(motion), 8, yuv=True)
+    frames = Composite(picture, still(), 8, yuv=True)
     with av.open(io.BytesIO(encode_mp4(frames, 24))) as file:
         context = file.streams.video[0].codec_context
         assert (context.width, context.height) == clip_size(width, height, size)
@@ -58,13 +57,9 @@ def test_a_zoomed_frame_has_the_detail_of_the_stored_picture():
     """Stripes too fine for the clip: visible once a zoom in has made them larger."""
     stored = jpeg(512, 512, detail=True)
     picture = load_picture(stored, 256)
-    line = (np.arange(16) + 0.5) / 8 - 1
-    zoom = np.stack([-np.broadcast_to(line, (16, 16)), -np.broadcast_to(line[:, None], (16, 16))])
-    motion = torch.from_numpy(
-        (zoom[:, None] * np.linspace(0, 1, 9)[1:, None, None] * 0.3).astype("f4")
-    )
-    sharp = list(Warp(picture, motion, 8))
-    soft = list(Warp(picture.pixels, motion, 8))
+    motion = affine_clip(growth=-0.3)
+    sharp = list(Composite(picture, motion, 8))
+    soft = list(Composite(picture.pixels, motion, 8))
     assert np.array_equal(sharp[0], picture.pixels) and np.array_equal(sharp[0], soft[0])
     detail = [np.abs(np.diff(last.astype(int), axis=1)).mean() for last in (sharp[-1], soft[-1])]
     assert detail[0] > 1.3 * detail[1]

@@ -16,7 +16,6 @@ from app.domain.job.profiles import DEFAULT_PROFILE
 from tests.support.tiny_model import write_model
 from workers.pipeline.animation import SHIPPED, Animation, translate_oom
 from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory, PipelineError
-from workers.pipeline.guard import split
 from workers.pipeline.guidance import ClipDenoiser, rescale
 from workers.pipeline.loader import (
     STUDENT,
@@ -27,7 +26,6 @@ from workers.pipeline.loader import (
     save_config,
     save_weights,
 )
-from workers.pipeline.motion import path_of, zoom_of
 
 PLAIN = Sampling(steps=2, guided=False, order=1)
 
@@ -57,7 +55,7 @@ def photo():
     return np.ascontiguousarray(data.coffee()[::2, ::2])  # (200, 300, 3)
 
 
-def clip(animation, picture, prompt="sway", seed=1, frames=8, **options):
+def clip(animation, picture, prompt="ripple", seed=1, frames=8, **options):
     return list(animation.animate(picture, prompt, seed=seed, frames=frames, **options))
 
 
@@ -134,7 +132,8 @@ def test_strength_multiplies_the_motion(tiny, photo):
 def test_a_loop_ends_where_it_begins(tiny, photo):
     frames = [frame.astype(float) for frame in clip(tiny, photo, frames=24, loop=True)]
     steps = [np.abs(a - b).mean() for a, b in zip(frames, [*frames[1:], frames[0]], strict=True)]
-    assert steps[-1] <= np.median(steps)  # the last frame leads to the first without a jump
+    # The last frame leads to the first without a jump, as slowly as the first to the second.
+    assert steps[-1] == pytest.approx(steps[0], rel=0.05) and steps[-1] < max(steps)
     # There and back: frame 12 - k is frame 12 + k.
     assert all(np.abs(frames[12 - k] - frames[12 + k]).max() <= 1 for k in (3, 8, 11))
     straight = clip(tiny, photo, frames=24)
@@ -170,7 +169,10 @@ def test_values_that_are_not_finite_never_become_frames(tiny_dir, photo):
 
 def test_an_overflow_in_bf16_is_retried_in_fp32(tiny_dir, photo, caplog):
     animation = Animation.load(tiny_dir, dtype="bf16")
-    expected = clip(Animation(animation.network.float(), animation.config, PLAIN), photo)
+    plain = Animation(
+        animation.network.float(), animation.config, PLAIN, subjects=animation.subjects
+    )
+    expected = clip(plain, photo)
 
     calls = []
     animation = Animation.load(tiny_dir, dtype="bf16")
@@ -357,6 +359,17 @@ def test_an_unknown_dtype_is_refused():
         Animation.load(dtype="fp8")
 
 
+def test_a_picture_without_a_subject_still_moves_a_little(shipped):
+    bricks = np.repeat(data.brick()[::4, ::4, None], 3, 2)
+    assert shipped.subjects.find(bricks) is None
+    spun, ambient = (clip(shipped, bricks, prompt) for prompt in ("subject spin", ""))
+    assert (
+        np.abs(spun[-1].astype(int) - ambient[-1]).mean()
+        < 1
+        < np.abs(spun[-1].astype(int) - bricks).mean()
+    )
+
+
 def test_the_shipped_model_is_small_and_says_what_it_is(shipped):
     assert sum(file.stat().st_size for file in SHIPPED.glob("*.safetensors")) <= 25_000_000
     assert shipped.version
@@ -364,16 +377,6 @@ def test_the_shipped_model_is_small_and_says_what_it_is(shipped):
     assert not shipped.sampling.guided
     assert (SHIPPED / "README.md").exists()
     shipped.warm_up()
-
-
-def test_ambient_motion_is_a_mild_zoom_and_hardly_bends(shipped, photo):
-    for seed in (0, 1):
-        path = path_of(shipped.denoise(photo, "", seed, 4), *photo.shape[:2])
-        _, _, rest = split(path, *photo.shape[:2])
-        assert 1.04 < zoom_of(path, *photo.shape[:2]) < 1.12
-        assert rest.norm(dim=0).mean((1, 2)).max() * 256 < 3, "pixels of 512, on average"
-    before = shipped.denoise(photo, "ambient motion", 0, 4)
-    assert split(before, *photo.shape[:2])[2].norm(dim=0).mean((1, 2)).max() * 256 > 4
 
 
 @pytest.mark.parametrize("network", [STUDENT, TEACHER])

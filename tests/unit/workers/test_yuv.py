@@ -5,11 +5,12 @@ import io
 import av
 import numpy as np
 import pytest
-import torch
 from skimage import data
 
+from tests.support.layered import affine_clip
+from tests.support.layered import still as still_motion
 from workers.media.encode import encode_mp4
-from workers.pipeline.motion import Warp
+from workers.pipeline.composite import Composite
 from workers.pipeline.yuv import LEFT, to_yuv420
 
 
@@ -49,7 +50,7 @@ def centred(picture):
 
 
 def still(picture):
-    return list(Warp(picture, torch.zeros(2, 8, 16, 16), 8, yuv=True))
+    return list(Composite(picture, still_motion(), 8, yuv=True))
 
 
 def discs():
@@ -77,9 +78,8 @@ def test_left_siting_gains_in_red_and_blue(picture, gain_db):
 def test_chroma_moves_along_with_luma():
     """A pan by whole pixels: frames keep the colours of the picture, shifted."""
     picture = discs()
-    motion = torch.zeros(2, 8, 16, 16)
-    motion[0] = torch.arange(1, 9)[:, None, None] / 8 * (32 / 96)  # 32 px; the sides are flat
-    last = decoded(encode_mp4(Warp(picture, motion, 9, yuv=True), 24))[8]
+    motion = affine_clip(x=32 / 96)
+    last = decoded(encode_mp4(Composite(picture, motion, 9, yuv=True), 24))[8]
     at_rest = decoded(encode_mp4(still(picture), 24))[0]
     moved, wanted = psnr(last[:, :160], picture[:, 32:]), psnr(at_rest, picture)
     assert (moved > wanted - 2).all(), (moved, wanted)

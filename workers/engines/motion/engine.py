@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from app.config.settings import Settings
+from app.config.settings import ModelSettings
 from app.domain.errors import Permanent, RenderFailed
 from app.domain.job.clip_size import clip_size, shown_box
 from app.domain.job.profiles import Profile
@@ -17,22 +17,32 @@ from workers.engines.base import OnStep, RenderSpec
 from workers.media.decode import report_frames
 from workers.media.encode import encode_mp4
 from workers.pipeline.animation import Animation
-from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory, PipelineError
+from workers.pipeline.errors import (
+    CheckpointError,
+    MatteError,
+    NumericalError,
+    OutOfMemory,
+    PipelineError,
+)
 from workers.pipeline.picture import Picture
 
 
-def load(profile: Profile, config: Settings) -> "MotionEngine":
+def load(profile: Profile, config: ModelSettings) -> "MotionEngine":
     """Load the profile's network. Raises StillmotionError."""
-    return MotionEngine(profile, config.model_dir, config.model_dtype, config.model_graph)
+    return MotionEngine(
+        profile, config.model_dir, config.model_dtype, config.model_graph, config.matte_model
+    )
 
 
 class MotionEngine:
-    """A motion model: denoise displacement fields, warp the picture, encode."""
+    """A motion model: denoise motion, move the picture's layers, encode."""
 
-    def __init__(self, profile: Profile, model_dir: Path | None, dtype: str, graph: str):
+    def __init__(
+        self, profile: Profile, model_dir: Path | None, dtype: str, graph: str, matte: str
+    ):
         with translate_pipeline_errors():
             self._animation = Animation.load(
-                model_dir, network=profile.network, dtype=dtype, graph=graph
+                model_dir, network=profile.network, dtype=dtype, graph=graph, matte=matte
             )
         self._grammar = profile.grammar
         self.version = self._animation.version
@@ -83,6 +93,8 @@ def translate_pipeline_errors() -> Iterator[None]:
         yield
     except CheckpointError as error:
         raise Permanent(str(error), code="checkpoint_unusable") from error
+    except MatteError as error:
+        raise Permanent(str(error), code="matte_unusable") from error
     except NumericalError as error:
         raise RenderFailed(str(error), code="numerical_error") from error
     except OutOfMemory as error:

@@ -3,12 +3,12 @@
 from importlib.resources import files
 from time import sleep
 
-from app.config.settings import Settings
+from app.config.settings import ModelSettings
 from app.domain.job.profiles import Profile
 from workers.engines.base import OnStep, RenderSpec
 
 
-def load(profile: Profile, config: Settings) -> "NoopEngine":
+def load(profile: Profile, config: ModelSettings) -> "NoopEngine":
     return NoopEngine(config.noop_step_s, config.noop_warm_up_s)
 
 

@@ -1,0 +1,137 @@
+"""Puts a dispatcher together and runs it."""
+
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from threading import Event, Thread
+
+import structlog
+
+from app import internal_port, telemetry
+from app.broker.celery_app import node_name
+from app.broker.connections import POOL_IDLE, TRAFFIC_CHANGED, WEBHOOK_DUE, RegionRedis, listen
+from app.broker.publish import Publisher
+from app.config.settings import ConfigError, settings
+from app.dispatcher.control.cluster import ClusterCounter
+from app.dispatcher.control.controller import Controller
+from app.dispatcher.control.reports import Reporter
+from app.dispatcher.deliveries import DeliveryLoop
+from app.dispatcher.placement.loop import Placer
+from app.dispatcher.reaper import Reaper
+from app.dispatcher.usage import UsageLoop
+from app.internal_port import Checks, readiness
+from app.store.clock import DatabaseClock
+from app.store.session import Store
+from app.store.startup import check_database
+from app.telemetry import configure_logs
+from app.traffic import Traffic
+
+log = structlog.get_logger(__name__)
+
+EX_CONFIG, EX_SOFTWARE = 78, 70  # sysexits.h
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT. A broken thread ends the process: half a dispatcher is worse."""
+    try:
+        config = settings()
+        topology = config.topology
+        check_database(config)
+    except ConfigError as error:
+        print(f"app.dispatcher: {error}", file=sys.stderr)
+        return EX_CONFIG
+    configure_logs(config.log_level)
+    stopping, broken = Event(), Event()
+    # One connection for each thread below, and the leader's, whose session holds a lock.
+    store = Store.of(config, pool_size=9)
+    leaders_store = Store.direct(config, pool_size=1)
+    regions = RegionRedis(config)
+    try:
+        internal_port.start(config, _checks(store, regions))
+    except ConfigError as error:
+        print(f"app.dispatcher: {error}", file=sys.stderr)
+        return EX_CONFIG
+    publisher = Publisher(config)
+    clock = DatabaseClock(store)
+    traffic = Traffic(config, store, regions, clock=clock)
+    placer = Placer(config, store, publisher, traffic, wall=clock)
+    controller = Controller(config, leaders_store, regions, node_name("dispatcher"), clock=clock)
+    counter = ClusterCounter(config, store, telemetry.cluster, leads=controller.leads.is_set)
+    reporter = Reporter(config, store, regions, clock=clock)
+    reaper = Reaper(
+        store,
+        regions,
+        placer.kick,
+        key_concurrency=config.key_concurrency,
+        region=config.region,
+        known=topology.names,
+    )
+    deliveries = DeliveryLoop(
+        store, publisher, regions.of(config.region), per_owner=config.webhooks_in_flight
+    )
+
+    def heard(message: str, first: bool) -> None:
+        if message.startswith(POOL_IDLE):
+            placer.pool_idle(message.removeprefix(POOL_IDLE), act=first)
+        elif message == TRAFFIC_CHANGED:
+            traffic.look_now()
+        elif not first:
+            return
+        elif message == WEBHOOK_DUE:
+            deliveries.kick()
+        else:
+            placer.kick()
+
+    def guarded(work: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                work()
+            except Exception:
+                log.exception("dispatcher_thread_broke")
+                broken.set()
+                stopping.set()
+                placer.kick()
+
+        return run
+
+    def stop(*_: object) -> None:
+        stopping.set()
+        placer.kick()
+        deliveries.kick()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    work: dict[str, Callable[[], None]] = {
+        "reaper": partial(reaper.run, stopping),
+        "deliveries": partial(deliveries.run, stopping),
+        "reporter": partial(reporter.run, stopping),
+        "controller": partial(controller.run, stopping),
+        "cluster": partial(counter.run, stopping),
+        "usage": partial(UsageLoop(store, leads=controller.leads.is_set).run, stopping),
+    }
+    for index, client in enumerate(regions.urls().values()):
+        work[f"wake-{index}"] = partial(listen, client, heard, stopping)
+    threads = [Thread(target=guarded(body), name=name, daemon=True) for name, body in work.items()]
+    for thread in threads:
+        thread.start()
+    log.info("dispatcher_started", regions=topology.names, profiles=config.served_profiles)
+    guarded(partial(placer.run, stopping))()
+    for thread in threads:
+        thread.join(timeout=3.0)
+    traffic.close()
+    publisher.close()
+    store.close()
+    leaders_store.close()
+    return EX_SOFTWARE if broken.is_set() else 0
+
+
+def _checks(store: Store, regions: RegionRedis) -> Checks:
+    clients = regions.urls()
+    return Checks(
+        ready=lambda: readiness(
+            {"database": store.check},
+            {"redis": lambda: [client.ping() for client in clients.values()]},
+        ),
+        metrics=telemetry.DISPATCHER,
+    )

@@ -1,0 +1,1 @@
+"""Commands for who serves models: `python -m workers.models`."""

@@ -1,0 +1,282 @@
+"""From layers and their motion to frames: each layer sampled, the subject laid over the background.
+
+Affine layers are sampled by OpenCV's affine warp, bending ones by its remap; both bicubic.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from workers.pipeline.grid import extent, grid_weights
+from workers.pipeline.layers import BACKGROUND, SUBJECT, LayeredMotion, maps, zoom_of
+from workers.pipeline.picture import Picture
+from workers.pipeline.plates import Plane, Plates, Reach, _split
+
+MakePlates = Callable[[np.ndarray, Reach, Reach, bool], Plates]
+# What OpenCV samples, bicubic, beyond a position, and what may be lost by rounding; in samples.
+SAMPLED = 3
+APART = 1.3
+RIM_POINTS = 17  # along each edge, where it is checked how far a motion looks beyond
+
+
+class Composite:
+    """Frames of one picture under a layered motion, made one at a time."""
+
+    def __init__(
+        self,
+        picture: np.ndarray | Picture,
+        motion: LayeredMotion,
+        frames: int,
+        *,
+        matte: np.ndarray | None = None,
+        make_plates: MakePlates | None = None,
+        loop: bool = False,
+        yuv: bool = False,
+    ):
+        """picture (H, W, 3) uint8, or a Picture that may hold more pixels.
+
+        matte: of its subject, at any size; None: the camera moves the picture in one piece, and the
+        body's motion counts for nothing. make_plates: takes the picture apart instead of
+        Plates.of, for a caller that keeps plates.
+
+        The motion is first limited to what the picture bears (see LayeredMotion.limited). With
+        `loop` it goes there and back, slowing down at both ends. With `yuv` frames are (H * 3 / 2,
+        W) uint8, YUV 4:2:0: Y, below it U, then V; an odd side gets a copy of its last samples.
+        """
+        if not isinstance(picture, Picture):
+            picture = Picture(picture)
+        self.yuv = yuv
+        self.first = [samples for samples, _, _ in _split(_padded(picture.pixels, yuv), yuv)]
+        self.shape = _padded(picture.pixels, yuv).shape[:2]
+        if loop:  # the frame after the last is frame 0 again
+            shares = (1 - torch.cos(torch.arange(frames) * (2 * math.pi / frames))) / 2
+        else:
+            shares = torch.linspace(0, 1, frames)
+        self.motion = motion.dense().limited(*picture.pixels.shape[:2]).at(shares)
+        self.camera = maps(self.motion.camera).double().numpy()
+        self.body = maps(self.motion.body).double().numpy()
+        soft = self.motion.soft
+        self.bends = [bool(layer.any()) for layer in soft]
+        zooms = [zoom_of(self.motion.camera)]
+        if matte is not None:
+            zooms.append(zoom_of(self.motion.body))
+        source = picture.magnified(max(zooms))
+        apart = 0.0 if matte is None else self._apart(matte)
+        ground = Reach.of(*self._reach(self.camera, soft[BACKGROUND]), apart)
+        body = Reach.of(*self._reach(self.body, soft[SUBJECT]))
+        if make_plates is None:
+            plates = Plates.of(source, matte, ground, body, yuv=yuv)
+        else:
+            plates = make_plates(source, ground, body, yuv)
+        self.background = [
+            _Sampler(plane, shape, source_shape, bends=self.bends[BACKGROUND], cells=motion.cells)
+            for plane, shape, source_shape in zip(
+                plates.background, self._sizes(), plates.sizes, strict=True
+            )
+        ]
+        self.subject = [
+            _Sampler(plane, shape, source_shape, bends=self.bends[SUBJECT], cells=motion.cells)
+            for plane, shape, source_shape in zip(
+                plates.subject, self._sizes(), plates.sizes, strict=False
+            )
+        ]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        # The picture itself, bit for bit: sampling at rest might round.
+        yield self._joined(self.first)
+        for frame in range(1, len(self.camera)):
+            now = slice(frame, frame + 1)
+            motion = self.motion
+            rests = LayeredMotion(
+                motion.camera[now], motion.body[now], motion.soft[:, :, now]
+            ).rests
+            yield self._joined(self.first if rests else self._frame(frame))
+
+    def _frame(self, frame: int) -> list[np.ndarray]:
+        planes = []
+        moves = self._moves(frame)
+        for index, background in enumerate(self.background):
+            out = background.whole(self.camera[frame], moves[BACKGROUND])
+            if self.subject:
+                self.subject[index].lay_over(out, self.body[frame], moves[SUBJECT])
+            planes.append(out)
+        return planes
+
+    def _moves(self, frame: int) -> list[np.ndarray | None]:
+        return [
+            field[:, frame].numpy() if bends else None
+            for field, bends in zip(self.motion.soft, self.bends, strict=True)
+        ]
+
+    def _sizes(self) -> list[tuple[int, int]]:
+        return [(part.shape[0], part.shape[1]) for part in self.first]
+
+    def _joined(self, planes: list[np.ndarray]) -> np.ndarray:
+        if not self.yuv:
+            return planes[0].copy()
+        luma, chroma = planes
+        flat = [luma.reshape(-1), chroma[..., 0].reshape(-1), chroma[..., 1].reshape(-1)]
+        return np.concatenate(flat).reshape(-1, luma.shape[1])
+
+    def _reach(self, path: np.ndarray, soft: Tensor) -> list[float]:
+        """How far a layer is seen beyond the picture's left, top, right and bottom edge."""
+        ex, ey = extent(*self.shape)
+        at = _displaced(path, np.linspace(-ex, ex, RIM_POINTS), np.linspace(-ey, ey, RIM_POINTS))
+        if soft.any():
+            bend = soft.abs().amax((1, 2, 3)).double().numpy()[:, None, None, None]
+            at = np.stack([at - bend, at + bend])
+        else:
+            at = at[None]
+        low, high = at.min((0, 2, 3, 4)), at.max((0, 2, 3, 4))
+        return [-low[0] - ex, -low[1] - ey, high[0] - ex, high[1] - ey]
+
+    def _apart(self, matte: np.ndarray) -> float:
+        """How far the subject moves away from what it covers at rest."""
+        ex, ey = extent(*self.shape)
+        inside = matte > 0.05
+        xs, ys = (
+            (np.array([line[0], line[-1] + 1]) * 2 / size - 1) * half
+            for line, size, half in (
+                (np.flatnonzero(inside.any(0)), matte.shape[1], ex),
+                (np.flatnonzero(inside.any(1)), matte.shape[0], ey),
+            )
+        )
+        steps = (self.motion.body - self.motion.camera).double().numpy()
+        away = float(np.linalg.norm(_displaced(steps, xs, ys), axis=0).max())
+        bend = self.motion.soft[SUBJECT] - self.motion.soft[BACKGROUND]
+        # A zoomed layer shows less of itself on the same length.
+        return float(APART * (away + bend.norm(dim=0).amax().item()))
+
+
+def _displaced(path: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+    """Affine maps or displacements (n, 2, 3) at a grid of points: (2, n, ys, xs)."""
+    x, y = np.meshgrid(xs, ys)
+    at: np.ndarray = np.einsum("nck,kij->cnij", path, np.stack([x, y, np.ones_like(x)]))
+    return at
+
+
+def _padded(pixels: np.ndarray, yuv: bool) -> np.ndarray:
+    if not yuv:
+        return pixels
+    height, width = pixels.shape[:2]
+    return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+class _Sampler:
+    """One plane of a layer, sampled at the places of a frame's samples."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        shape: tuple[int, int],
+        source: tuple[int, int],
+        *,
+        bends: bool,
+        cells: int,
+    ):
+        """shape: height and width of the frame; source: of the picture within the plane."""
+        self.samples = plane.samples
+        self.shape = shape
+        ex, ey = extent(*shape)
+        # From samples of the frame to half sides, and from half sides to samples of the plane.
+        self.to_half = np.array(
+            [
+                [2 * ex / shape[1], 0, ((0.5 + plane.sited) * 2 / shape[1] - 1) * ex],
+                [0, 2 * ey / shape[0], (1 / shape[0] - 1) * ey],
+                [0, 0, 1],
+            ]
+        )
+        scale = (source[1] / (2 * ex), source[0] / (2 * ey))
+        self.from_half = np.array(
+            [
+                [scale[0], 0, source[1] / 2 - 0.5 - plane.sited + plane.left],
+                [0, scale[1], source[0] / 2 - 0.5 + plane.top],
+                [0, 0, 1],
+            ]
+        )
+        self.at_rest = self.from_half @ self.to_half
+        if bends:
+            ys = self.to_half[1, 1] * np.arange(shape[0]) + self.to_half[1, 2]
+            xs = self.to_half[0, 0] * np.arange(shape[1]) + self.to_half[0, 2]
+            rows, columns = (
+                grid_weights(torch.from_numpy(line).float(), cells).numpy() for line in (ys, xs)
+            )
+            self.rows = rows * np.float32(scale[1])
+            self.rows_for_x = rows * np.float32(scale[0])
+            self.columns = np.ascontiguousarray(columns.T)
+
+    def whole(self, layer_map: np.ndarray, move: np.ndarray | None) -> np.ndarray:
+        """A frame of the layer, (h, w, C) uint8."""
+        height, width = self.shape
+        region = (0, 0, width, height)
+        return self._sampled(layer_map, move, region, cv2.BORDER_REPLICATE)
+
+    def lay_over(self, frame: np.ndarray, layer_map: np.ndarray, move: np.ndarray | None) -> None:
+        """Lay the layer, whose last channel is its alpha, over a frame (h, w, C)."""
+        region = self._region(layer_map, move)
+        left, top, right, bottom = region
+        if right <= left or bottom <= top:
+            return
+        *colours, alpha = cv2.split(self._sampled(layer_map, move, region, cv2.BORDER_CONSTANT))
+        part = frame[top:bottom, left:right]
+        clear = cv2.bitwise_not(alpha)
+        for channel, colour in enumerate(colours):
+            behind = np.ascontiguousarray(part[..., channel])
+            part[..., channel] = cv2.add(colour, cv2.multiply(behind, clear, scale=1 / 255))
+
+    def _sampled(
+        self,
+        layer_map: np.ndarray,
+        move: np.ndarray | None,
+        region: tuple[int, int, int, int],
+        border: int,
+    ) -> np.ndarray:
+        left, top, right, bottom = region
+        whole = self.from_half @ np.vstack([layer_map, [0, 0, 1]]) @ self.to_half
+        matrix = whole[:2].copy()
+        matrix[:, 2] += whole[:2, :2] @ (left, top)
+        size = (right - left, bottom - top)
+        if move is None:
+            out = cv2.warpAffine(
+                self.samples,
+                matrix,
+                size,
+                flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+                borderMode=border,
+            )
+        else:
+            columns = self.columns[:, left:right]
+            x = self.rows_for_x[top:bottom] @ move[0] @ columns
+            y = self.rows[top:bottom] @ move[1] @ columns
+            across = np.arange(size[0], dtype=np.float64)
+            down = np.arange(size[1], dtype=np.float64)[:, None]
+            x += (matrix[0, 0] * across + matrix[0, 1] * down + matrix[0, 2]).astype(np.float32)
+            y += (matrix[1, 0] * across + matrix[1, 1] * down + matrix[1, 2]).astype(np.float32)
+            out = cv2.remap(self.samples, x, y, cv2.INTER_CUBIC, borderMode=border)
+        return out.reshape(*out.shape[:2], -1)
+
+    def _region(self, layer_map: np.ndarray, move: np.ndarray | None) -> tuple[int, int, int, int]:
+        """Where in the frame the layer may be seen: left, top, right, bottom."""
+        height, width = self.samples.shape[:2]
+        back = np.linalg.inv(self.from_half @ np.vstack([layer_map, [0, 0, 1]]) @ self.to_half)
+        corners = np.array(
+            [[x, y, 1] for x in (-SAMPLED, width + SAMPLED) for y in (-SAMPLED, height + SAMPLED)]
+        )
+        at = corners @ back[:2].T  # (4, 2)
+        further = np.zeros(2)
+        if move is not None:
+            longest = np.abs(move).max((1, 2)) * 1.5  # a bent edge, in a zoomed layer
+            further = longest / (self.to_half[0, 0], self.to_half[1, 1])
+        low = np.floor(at.min(0) - further).astype(int)
+        high = np.ceil(at.max(0) + further).astype(int) + 1
+        rows, columns = self.shape
+        return (
+            max(0, int(low[0])),
+            max(0, int(low[1])),
+            min(columns, int(high[0])),
+            min(rows, int(high[1])),
+        )

@@ -1,0 +1,332 @@
+"""Fills holes in a picture with what fits: pieces of the picture itself, never a mirror image.
+
+Space-time completion (Wexler, Shechtman and Irani 2007, doi:10.1109/TPAMI.2007.60) on one picture:
+each small patch that touches the hole looks for its nearest neighbour among the known patches, the
+neighbours vote for the colours of the hole, and so on, from coarse to fine. The last neighbours say
+from where the pixels of the full picture are copied, so what is filled is as sharp as the rest.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CELLS = 96  # of the fine level, along the longest side; the coarse one has half as many
+COARSE_ROUNDS, FINE_ROUNDS = 5, 2
+COARSE_RADIUS, FINE_RADIUS = 2, 3  # of a patch, in cells
+PAIRS = 4_000_000  # patches compared at a time, which bounds memory
+LEAST_KNOWN = 12  # patches; with fewer, the fill is smooth
+FADE = 0.85  # how much less a cell of the hole counts in a patch than one that is nearer to known
+BLOCK = 3  # cells along a side of what is copied from one place
+SHORT = 4  # the power of a fade between two blocks: higher is shorter
+TINT = 60.0  # grey levels by which a copied piece may be tinted, at most
+_AROUND = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
+# Where a patch looks for a better place: (how far its neighbour is, rows, columns), 0: itself.
+_TRIES = [
+    *((2, *step) for step in _AROUND),
+    *((0, *step) for step in _AROUND[:4]),
+    *((1, *step) for step in _AROUND),
+]
+
+
+def fill(pixels: np.ndarray, hole: np.ndarray, unused: np.ndarray | None = None) -> np.ndarray:
+    """The picture (H, W, 3) uint8 with its hole, (H, W) bool, filled.
+
+    unused (H, W) bool: neither known nor to be filled; what it holds then is undefined.
+    """
+    if not hole.any():
+        return pixels
+    known = ~hole if unused is None else ~(hole | unused)
+    if not known.any():
+        return np.full_like(pixels, 128)
+    step = max(1, round(max(hole.shape) / CELLS))
+    fine = _Level.of(pixels, known, hole, step)
+    coarse = _Level.of(pixels, known, hole, 2 * step)
+    coarse.colour = _smooth(coarse.colour, coarse.known)
+    rough = coarse.search_all(COARSE_RADIUS, COARSE_ROUNDS)
+    start = F.interpolate(coarse.colour, scale_factor=2, mode="bilinear")
+    start = start[..., : fine.known.shape[0], : fine.known.shape[1]]
+    fine.colour = torch.where(fine.known, fine.colour, start)
+    sources = None if rough is None else fine.search_near(rough, FINE_RADIUS, FINE_ROUNDS)
+    out = pixels.copy()
+    rows, columns = hole.nonzero()
+    if sources is None:
+        smooth = fine.colour[0].permute(1, 2, 0).numpy()
+        out[rows, columns] = _upsampled(smooth, step)[rows, columns].round().clip(0, 255)
+        return out
+    copied = _copied(pixels, rows, columns, step, sources)
+    # The copies' details, with the colours that the patches agreed on.
+    whole = np.zeros((*hole.shape, 3), np.float32)
+    whole[rows, columns] = copied
+    level = _Level.of(whole, hole, hole, step)
+    tinted = torch.from_numpy(level.share > 0.3)
+    tint = _smooth((fine.colour - level.colour) * tinted, tinted).clamp(-TINT, TINT)
+    tint_pixels = _upsampled(tint[0].permute(1, 2, 0).numpy(), step)[rows, columns]
+    out[rows, columns] = (copied + tint_pixels).round().clip(0, 255)
+    return out
+
+
+def _upsampled(cells: np.ndarray, step: int) -> np.ndarray:
+    size = (cells.shape[1] * step, cells.shape[0] * step)
+    wide: np.ndarray = cv2.resize(cells, size, interpolation=cv2.INTER_LINEAR)
+    return wide
+
+
+@dataclass
+class _Level:
+    """The picture in cells of some pixels."""
+
+    colour: Tensor  # (1, 3, h, w) float32
+    known: Tensor  # (h, w) bool: all of the cell's pixels are
+    target: Tensor  # (h, w) bool: some of them are to be filled
+    share: np.ndarray  # (h, w) float32: of the cell's pixels that are known
+
+    @classmethod
+    def of(cls, pixels: np.ndarray, known: np.ndarray, hole: np.ndarray, step: int) -> "_Level":
+        height, width = known.shape
+        pad = ((0, -height % step), (0, -width % step))
+        weight = np.pad(known.astype(np.float32), pad)
+        # What is padded takes no part; it must not make its cells unknown.
+        inside = np.pad(np.ones_like(known, np.float32), pad)
+        colour = np.pad(pixels.astype(np.float32), (*pad, (0, 0))) * weight[..., None]
+        size = (weight.shape[1] // step, weight.shape[0] // step)
+        share = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+        whole = cv2.resize(inside, size, interpolation=cv2.INTER_AREA)
+        mean = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
+        mean = mean / np.maximum(share, 1e-6)[..., None]
+        asked = cv2.resize(np.pad(hole.astype(np.float32), pad), size, interpolation=cv2.INTER_AREA)
+        return cls(
+            torch.from_numpy(mean).permute(2, 0, 1)[None],
+            torch.from_numpy(share >= whole - 1e-4) & torch.from_numpy(whole > 0),
+            torch.from_numpy(asked > 0),
+            share,
+        )
+
+    def search_all(self, radius: int, rounds: int) -> Tensor | None:
+        """Fill the target in place; every known patch is compared.
+
+        Returns the cell that each cell takes its patch from, (h, w) indices, -1 outside the
+        target; None if too little is known.
+        """
+        sources = _erode(self.known, radius).flatten().nonzero().flatten()
+        if len(sources) < LEAST_KNOWN:
+            return None
+        queries = _dilate(self.target, radius).flatten().nonzero().flatten()
+        trust = _patches(self._trust(), radius).T.contiguous()  # (h w, k)
+        for _ in range(rounds):
+            found, distance = self._nearest(queries, sources, trust, radius)
+            self._vote(queries, found, distance, trust, radius)
+        places = torch.full((self.known.numel(),), -1)
+        places[queries] = found
+        return places.view(self.known.shape)
+
+    def search_near(self, rough: Tensor, radius: int, rounds: int) -> Tensor | None:
+        """Fill the target in place, from the places that the coarser level found.
+
+        Patches try the places of their neighbours (Barnes et al. 2009,
+        doi:10.1145/1531326.1531330), so that what is copied hangs together. Returns where each cell
+        of the target (and its neighbours) takes its pixels from: (h, w, 2) offsets in rows and
+        columns of cells, NaN elsewhere. None if too little is known.
+        """
+        width = self.known.shape[1]
+        usable = _erode(self.known, radius)
+        if usable.sum() < LEAST_KNOWN:
+            return None
+        queries = _dilate(self.target, radius).flatten().nonzero().flatten()
+        rows, columns = queries // width, queries % width
+        above = rough[rows // 2, columns // 2]
+        coarse_width = rough.shape[1]
+        found_rows = 2 * (above // coarse_width) + rows % 2
+        found_columns = 2 * (above % coarse_width) + columns % 2
+        place = torch.stack([found_rows, found_columns], 1)
+        # A cell without a place above starts from the nearest usable ones in reading order.
+        lost = (above < 0) | ~_inside(place, usable)
+        spare = usable.flatten().nonzero().flatten()
+        other = spare[torch.searchsorted(spare, queries[lost]).clamp(max=len(spare) - 1)]
+        place[lost] = torch.stack([other // width, other % width], 1)
+        own = torch.stack([rows, columns], 1)
+        trust = _patches(self._trust(), radius).T.contiguous()
+        for _ in range(rounds):
+            place, distance = self._improved(place, own, queries, usable, trust, radius)
+            found = place[:, 0] * width + place[:, 1]
+            mean, covered = self._vote(queries, found, distance, trust, radius)
+        self._joined(mean, covered)
+        offsets = torch.full((*self.known.shape, 2), torch.nan)
+        offsets[rows, columns] = (place - own).float()
+        return offsets
+
+    def _improved(
+        self,
+        place: Tensor,
+        own: Tensor,
+        queries: Tensor,
+        usable: Tensor,
+        trust: Tensor,
+        radius: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Better places (n, 2) for the patches at `own` (n, 2), and their distances."""
+        height, width = self.known.shape
+        patches = _patches(self.colour, radius).T.contiguous()  # (h w, 3 k)
+        asked, weight = patches[queries].view(len(own), 3, -1), trust[queries]
+        total = weight.sum(1)
+
+        def cost(candidates: Tensor) -> Tensor:
+            there = patches[candidates[:, 0] * width + candidates[:, 1]].view_as(asked)
+            return ((there - asked).square().sum(1) * weight).sum(1) / total
+
+        order = torch.full((height, width), -1)
+        order[own[:, 0], own[:, 1]] = torch.arange(len(own))
+        padded = F.pad(order, (2, 2, 2, 2), value=-1)
+        best = cost(place)
+        for reach, row, column in _TRIES:
+            step = torch.tensor([row, column])
+            if reach:  # what a neighbour found
+                step = reach * step
+                beside = padded[own[:, 0] + 2 + step[0], own[:, 1] + 2 + step[1]]
+                there = place[beside.clamp(min=0)] - step
+                candidates = torch.where((beside >= 0)[:, None], there, place)
+            else:  # one cell further
+                candidates = place + step
+            candidates = torch.where(_inside(candidates, usable)[:, None], candidates, place)
+            distance = cost(candidates)
+            better = distance < best
+            place = torch.where(better[:, None], candidates, place)
+            best = torch.where(better, distance, best)
+        return place, best
+
+    def _trust(self) -> Tensor:
+        """How much each cell counts in a patch, (1, 1, h, w): less, the deeper in the hole."""
+        away = cv2.distanceTransform(
+            (~self.known).numpy().astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_3
+        )
+        return torch.from_numpy(FADE**away).clamp(min=0.05)[None, None]
+
+    def _nearest(
+        self, queries: Tensor, sources: Tensor, trust: Tensor, radius: int
+    ) -> tuple[Tensor, Tensor]:
+        """The nearest known patch of each query, as an index of cells, and its distance."""
+        patches = _patches(self.colour, radius).T.contiguous()  # (h w, 3 k)
+        known = patches[sources]
+        squares = known.view(len(sources), 3, -1).square().sum(1)  # (m, k)
+        nearest, distance = [], []
+        for part in torch.split(queries, max(1, PAIRS // len(sources))):
+            weight = trust[part]  # (n, k)
+            asked = patches[part]
+            weighted = (asked.view(len(part), 3, -1) * weight[:, None]).flatten(1)
+            # sum w (q - s)^2 without its constant part, sum w q^2
+            cost = torch.addmm(weight @ squares.T, weighted, known.T, alpha=-2)
+            least = cost.min(1)
+            nearest.append(sources[least.indices])
+            whole = least.values + (weighted * asked).sum(1)
+            distance.append(whole.clamp(min=0) / weight.sum(1))
+        return torch.cat(nearest), torch.cat(distance)
+
+    def _vote(
+        self, queries: Tensor, found: Tensor, distance: Tensor, trust: Tensor, radius: int
+    ) -> tuple[Tensor, Tensor]:
+        """Replace the colours of the target by the mean of what the patches over it propose.
+
+        Returns that mean for all cells, (1, 3, h, w), and where there is one, (h, w).
+        """
+        patches = _patches(self.colour, radius)
+        spread = distance.quantile(0.75).clamp(min=1.0)
+        # A patch on the rim knows more than one deep in the hole.
+        weight = (-distance / spread).exp() * trust[queries, trust.shape[1] // 2] + 1e-6
+        proposed = torch.zeros_like(patches)
+        proposed[:, queries] = patches[:, found] * weight
+        count = torch.zeros(patches.shape[0] // 3, patches.shape[1])
+        count[:, queries] = weight
+        size = tuple(self.known.shape)
+        side = 2 * radius + 1
+        total = F.fold(proposed[None], size, side, padding=radius)
+        votes = F.fold(count[None], size, side, padding=radius)
+        mean, covered = total / votes.clamp(min=1e-9), votes[0, 0] > 0
+        self.colour = torch.where(self.target & ~self.known & covered, mean, self.colour)
+        return mean, covered
+
+    def _joined(self, mean: Tensor, covered: Tensor) -> None:
+        """Make the colours of the target go on from those around it.
+
+        What the patches propose misses the known colours at the rim of the hole. That difference
+        is continued smoothly into the hole and added, as in membrane cloning (Farbman et al. 2009,
+        doi:10.1145/1531326.1531373).
+        """
+        rim = self.known & covered
+        missed = _smooth((self.colour - mean) * rim, rim)
+        inside = self.target & ~self.known & covered
+        self.colour = torch.where(inside, (mean + missed).clamp(0, 255), self.colour)
+
+
+def _copied(
+    pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray, step: int, offsets: Tensor
+) -> np.ndarray:
+    """The pixels at (rows, columns), copied from where their blocks point; (n, 3) float32.
+
+    Between blocks that point to different places, the copies fade into each other.
+    """
+    first = min(BLOCK // 2, *(side - 1 for side in offsets.shape[:2]))
+    cells = offsets[first::BLOCK, first::BLOCK].numpy()
+    height, width = cells.shape[:2]
+    y, x = (((line + 0.5) / step - 0.5 - first) / BLOCK for line in (rows, columns))
+    top, left = np.floor(y).astype(int), np.floor(x).astype(int)
+    down, right = y - top, x - left
+    total = np.zeros((len(rows), 3), np.float32)
+    weights = np.zeros((len(rows), 1), np.float32)
+    for row, share_y in ((top, 1 - down), (top + 1, down)):
+        for column, share_x in ((left, 1 - right), (left + 1, right)):
+            at = (row.clip(0, height - 1), column.clip(0, width - 1))
+            offset = cells[at]
+            usable = ~np.isnan(offset[:, 0])
+            # A short fade: two textures on top of each other look soft.
+            weight = np.where(usable, (share_y * share_x) ** SHORT, 0)[:, None]
+            weight = (weight + 1e-9 * usable[:, None]).astype(np.float32)
+            moved = np.nan_to_num(offset).astype(int) * step
+            from_y = (rows + moved[:, 0]).clip(0, pixels.shape[0] - 1)
+            from_x = (columns + moved[:, 1]).clip(0, pixels.shape[1] - 1)
+            total += weight * pixels[from_y, from_x]
+            weights += weight
+    mean: np.ndarray = total / np.maximum(weights, 1e-12)
+    return mean
+
+
+def _inside(places: Tensor, usable: Tensor) -> Tensor:
+    """Which places (n, 2) are in the picture and usable."""
+    height, width = usable.shape
+    rows, columns = places[:, 0], places[:, 1]
+    within = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    return within & usable[rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
+
+
+def _patches(x: Tensor, radius: int) -> Tensor:
+    """The patch around each cell: (1, c, h, w) -> (c k, h w)."""
+    padded = F.pad(x, (radius,) * 4, mode="replicate")
+    return F.unfold(padded, 2 * radius + 1)[0]
+
+
+def _erode(mask: Tensor, radius: int) -> Tensor:
+    """Cells whose whole patch is in the mask; the picture's own edge is not."""
+    padded = F.pad(mask.float(), (radius,) * 4)[None, None]
+    return -F.max_pool2d(-padded, 2 * radius + 1, 1)[0, 0] > 0.5
+
+
+def _dilate(mask: Tensor, radius: int) -> Tensor:
+    return F.max_pool2d(mask.float()[None, None], 2 * radius + 1, 1, radius)[0, 0] > 0.5
+
+
+def _smooth(colour: Tensor, known: Tensor) -> Tensor:
+    """Known cells as they are, the others a smooth continuation: pull and push, Gortler 1996."""
+    weight = known.float()[None, None]
+    levels = [(colour * weight, weight)]
+    while max(levels[-1][1].shape[2:]) > 1:
+        parts = (F.avg_pool2d(part, 2, ceil_mode=True) for part in levels[-1])
+        levels.append((next(parts), next(parts)))
+    total, weight = levels.pop()
+    mean = total / weight.clamp(min=1e-9)
+    for total, weight in reversed(levels):
+        wider = F.interpolate(mean, size=total.shape[2:], mode="bilinear")
+        own = total / weight.clamp(min=1e-9)
+        mean = own + (wider - own) * (1 - weight.clamp(max=1))
+    return torch.where(known, colour, mean)
