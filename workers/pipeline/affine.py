@@ -4,6 +4,8 @@ A path is (..., T, 2, 3): at each moment a displacement in half sides, u(x) = A 
 turns given in the small (see `layers.maps`). On the grid it is a field (..., 2, T, g, g).
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -20,14 +22,21 @@ def basis(cells: int) -> Tensor:
     return torch.cat([centres, torch.ones_like(centres[:1])])
 
 
+@cache
+def basis_like(cells: int, place: torch.device, dtype: torch.dtype) -> Tensor:
+    """`basis`, made once: on a GPU, a copy in every step would wait for the steps before."""
+    with torch.inference_mode(False):
+        return basis(cells).to(place, dtype)
+
+
 def to_fields(path: Tensor, cells: int) -> Tensor:
     """(..., T, 2, 3) -> (..., 2, T, g, g), channel 0 along x."""
-    return torch.einsum("...tck,kyx->...ctyx", path, basis(cells).to(path))
+    return torch.einsum("...tck,kyx->...ctyx", path, basis_like(cells, path.device, path.dtype))
 
 
 def to_path(fields: Tensor) -> Tensor:
     """The path nearest to fields (..., 2, T, g, g) in least squares, (..., T, 2, 3)."""
-    modes = basis(fields.shape[-1]).to(fields)
+    modes = basis_like(fields.shape[-1], fields.device, fields.dtype)
     modes = modes / modes.square().sum((1, 2), keepdim=True)
     return torch.einsum("...ctyx,kyx->...tck", fields, modes)
 

@@ -39,6 +39,8 @@ OBJECT = {
 # the background is what was asked to move.
 SOFT = frozenset({"ripple", "sway"})
 SOFT_BACKGROUND = SOFT | {"drift left", "drift right"}
+# When the camera moves along or inwards, near things move so much more than far ones.
+PARALLAX = 0.15
 SUBJECT, BACKGROUND = TARGETS = ("subject", "background")
 AMOUNT = {"gently ": 0.6, "slow ": 0.6, "strongly ": 1.5}
 

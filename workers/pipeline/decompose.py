@@ -14,6 +14,7 @@ from workers.pipeline.asked import (
     BACKGROUND,
     CAMERA,
     OBJECT,
+    PARALLAX,
     SOFT,
     SOFT_BACKGROUND,
     STILL,
@@ -27,8 +28,6 @@ from workers.pipeline.asked import (
 from workers.pipeline.grid import extent, place
 from workers.pipeline.layers import LayeredMotion, displaced
 
-# When the camera moves along or inwards, near things move more than far ones.
-PARALLAX = 0.15
 LEAST_CELLS = 1.5  # a smaller subject has no motion of its own
 FIT_ROUNDS = 6
 FIT_FLOOR = 1e-3  # half sides; closer to the fit, all cells count alike

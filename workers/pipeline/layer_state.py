@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workers.pipeline.affine import compose, from_origin, to_path
+from workers.pipeline.affine import basis_like, compose, from_origin, to_path
+from workers.pipeline.asked import Asked
+from workers.pipeline.asked_only import camera_only, carried_body, moves_subject, soft_layers
 from workers.pipeline.grid import place
 from workers.pipeline.layers import LayeredMotion, maps
 
@@ -36,7 +38,8 @@ def has_subject(matte: Tensor) -> Tensor:
 def centre_of(matte: Tensor) -> Tensor:
     """The centres of the subjects in mattes (..., g, g), in half sides, (..., 2), or the middle."""
     weight = matte.sum((-2, -1)).clamp(min=1e-6)
-    at = torch.einsum("...yx,cyx->...c", matte, place(matte.shape[-1]).to(matte))
+    xy = basis_like(matte.shape[-1], matte.device, matte.dtype)[:2]
+    at = torch.einsum("...yx,cyx->...c", matte, xy)
     return torch.where(has_subject(matte)[..., None], at / weight[..., None], 0.0)
 
 
@@ -53,19 +56,33 @@ def gate(probability: Tensor) -> Tensor:
     return t * t * (3 - 2 * t)
 
 
-def layered_motion(state: Tensor, matte: Tensor, probability: Tensor) -> LayeredMotion:
+def open_gate(probability: Tensor, asked: Asked | None) -> Tensor:
+    """How much of the soft fields remains, (2, g, g), in the layers that may bend."""
+    may = torch.tensor(soft_layers(asked), device=probability.device)
+    return gate(probability) * may[:, None, None]
+
+
+def layered_motion(
+    state: Tensor, matte: Tensor, probability: Tensor, asked: Asked | None = None
+) -> LayeredMotion:
     """The motion of one clip.
 
     state (8, T, g, g) in half sides; matte (g, g) in [0, 1]; probability (2, g, g) that background
-    and subject are soft.
+    and subject are soft. asked: what the prompt wants, and nothing else moves; None: unknown, so
+    all motion is kept as it is.
     """
     camera = to_path(state[CAMERA])
+    if asked is not None:
+        camera = camera_only(camera, asked)
     layers = state[SOFT].reshape(SOFT_LAYERS, 2, *state.shape[1:])
-    soft = layers * gate(probability)[:, None, None]
+    soft = layers * open_gate(probability, asked)[:, None, None]
     if not has_subject(matte):
         soft = torch.stack([soft[0], torch.zeros_like(soft[1])])
         return LayeredMotion(camera, camera, torch.stack([carried(soft[0], camera), soft[1]]))
-    body = compose(camera, from_origin(to_path(state[BODY]), centre_of(matte)))
+    if asked is None or moves_subject(asked):
+        body = compose(camera, from_origin(to_path(state[BODY]), centre_of(matte)))
+    else:
+        body = carried_body(camera, asked)
     moved = [carried(field, path) for field, path in zip(soft, (camera, body), strict=True)]
     return LayeredMotion(camera, body, torch.stack(moved))
 

@@ -82,6 +82,19 @@ class LayeredPass(nn.Module):
         return torch.cat([v, soft], 1)
 
 
+class RigidPass(nn.Module):
+    """A pass for clips in which nothing bends: the UNet, which costs most, does not run."""
+
+    def __init__(self, network: LayeredDenoiser):
+        super().__init__()
+        self.paths = network.paths
+
+    def forward(self, sample: Tensor, time: Tensor, context: Tensor, pooled_text: Tensor) -> Tensor:
+        noisy, static = sample[:, AFFINE], sample[:, CHANNELS:, 0]
+        v = self.paths(noisy, time, static, context, pooled_text)
+        return torch.cat([v, torch.zeros_like(sample[:, SOFT])], 1)
+
+
 class PathDenoiser(nn.Module):
     """Denoise the affine channels of a state: a transformer over moments, words and the picture.
 

@@ -38,7 +38,8 @@ class MotionNoise:
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Noise for `count` clips, (count, 2, T, g, g). Drawn on the generator's device."""
-        white = torch.randn((count, 2, *self.strength.shape), generator=generator)
+        shape = (count, 2, *self.strength.shape)
+        white = torch.randn(shape, generator=generator, device=generator.device)
         x = white.to(self.strength.device) * self.strength
         x = self.space.T @ x @ self.space
         return torch.einsum("kt,bckyx->bctyx", self.time, x)
@@ -72,7 +73,8 @@ class LayeredNoise:
 
     def affine(self, count: int, generator: torch.Generator) -> Tensor:
         """Noise for camera and body, (count, 4, T, g, g)."""
-        white = torch.randn((count, AFFINE_LAYERS, self.frames, 2, 3), generator=generator)
+        shape = (count, AFFINE_LAYERS, self.frames, 2, 3)
+        white = torch.randn(shape, generator=generator, device=generator.device)
         white = white.to(self.unit.device) * self.strength[:, None, None]
         path = torch.einsum("kt,blkcm->bltcm", self.soft.time, white) * self.unit
         return to_fields(path, self.grid).flatten(1, 2)

@@ -5,16 +5,18 @@ import csv
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import clip_grad_norm_
 
+from workers.pipeline.animation import pick_dtype
 from workers.pipeline.loader import (
     ModelConfig,
     Network,
@@ -22,6 +24,8 @@ from workers.pipeline.loader import (
     save_weights,
     with_current_names,
 )
+from workers.training.layered.batches import batches
+from workers.training.layered.scenes import Batch
 
 LOG_COLUMNS = ["step", "loss", "grad_norm", "learning_rate", "wall_s"]
 
@@ -38,13 +42,18 @@ class State(TypedDict):
     config: dict[str, Any]
 
 
-def learning_rate(step: int, args: argparse.Namespace) -> float:
-    """Warm-up, constant, then down to zero over the last part of the steps.
+def progress(step: int, seconds: float, args: argparse.Namespace) -> float:
+    """How much of a run is over, 0 to 1: of its steps or of --finish-minutes."""
+    return float(max(step / args.steps, seconds / (60 * args.finish_minutes)))
+
+
+def learning_rate(step: int, done: float, args: argparse.Namespace) -> float:
+    """Warm-up, constant, then down to zero over the last part of the run.
 
     Constant in the middle so that a run can be ended earlier or later than planned by resuming
     it with another --steps (Hägele et al. 2024, arXiv:2405.18392).
     """
-    down = (args.steps - step) / (args.steps * args.decay_share)
+    down = (1 - done) / args.decay_share
     rate: float = args.lr * min(1.0, (step + 1) / args.warmup_steps, max(down, 0.0))
     return rate
 
@@ -53,8 +62,8 @@ def learning_rate(step: int, args: argparse.Namespace) -> float:
 def average(ema: dict[str, Tensor], network: torch.nn.Module, step: int, decay: float) -> None:
     """Update an exponential moving average, short at first because weights then change fast."""
     decay = min(decay, (1 + step) / (10 + step))
-    for key, value in network.state_dict().items():
-        ema[key].lerp_(value, 1 - decay)
+    now = network.state_dict()
+    torch._foreach_lerp_(list(ema.values()), [now[key] for key in ema], 1 - decay)
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, steps: int, batch: int, lr: float) -> None:
@@ -64,9 +73,16 @@ def add_arguments(parser: argparse.ArgumentParser, *, steps: int, batch: int, lr
     add("--resume", action="store_true", help="go on from <out>/state.pt")
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=2, help="CPU threads")
+    add("--processes", type=int, default=0, help="that make scenes; 0: this one does")
     # How long
     add("--steps", type=int, default=steps)
     add("--minutes", type=float, default=math.inf, help="save and stop after this time")
+    add(
+        "--finish-minutes",
+        type=float,
+        default=math.inf,
+        help="end the run, with the rate at zero, after this time or after --steps",
+    )
     add("--save-minutes", type=float, default=5.0)
     # How
     add("--batch", type=int, default=batch)
@@ -84,22 +100,42 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@contextmanager
+def fast(place: torch.device) -> Iterator[None]:
+    """bf16 if the hardware supports it, and attention kernels with a quick backward pass.
+
+    For temporal attention's sequences of 8 tokens, the fused CPU kernel's backward pass takes as
+    long as everything else together; the plain one does not.
+    """
+    # Emulated bf16 is ten times slower than fp32.
+    able = pick_dtype("auto", place.type) == torch.bfloat16
+    kernels = sdpa_kernel(SDPBackend.MATH) if place.type == "cpu" else nullcontext()
+    with kernels, torch.autocast(place.type, torch.bfloat16, enabled=able):
+        yield
+
+
 def optimise(
     args: argparse.Namespace,
     network: Network,
     config: ModelConfig,
     name: str,
-    loss_of: Callable[[int, torch.Generator], Tensor],
+    loss_of: Callable[[Batch, int, torch.Generator], Tensor],
+    make: Callable[[int], Batch],
     probe: Callable[[int, dict[str, Tensor]], None] | None = None,
 ) -> State:
-    """Minimise loss_of(step, draw), whose randomness must come only from its two arguments.
+    """Minimise loss_of(batch, step, draw), whose randomness must come only from its arguments.
+
+    make(step) gives a step's batch; `draw` is on the network's device. Nothing here waits for a
+    GPU but the log.
 
     Writes <out>/state.pt (everything needed to go on) and <out>/model/ (the averaged weights as
     `name`) every --save-minutes, at SIGTERM, SIGINT and at the end. Returns the state saved last.
     `probe` gets the step and the averaged weights after every --probe-every steps.
     """
     place = next(network.parameters()).device
-    optimizer = torch.optim.AdamW(network.parameters(), lr=args.lr, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=args.lr, weight_decay=0.01, fused=place.type == "cuda"
+    )
     ema = {key: value.clone() for key, value in network.state_dict().items()}
     step, wall_before, log = 0, 0.0, list[list[float]]()
     if args.resume:
@@ -115,7 +151,9 @@ def optimise(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.append(True))
     start = saved = time.monotonic()
-    running: list[float] = []
+    running: list[Tensor] = []
+    draw = torch.Generator(place)
+    made = batches(make, step, args.steps, args.processes)
 
     def save_now() -> State:
         state = State(
@@ -131,20 +169,24 @@ def optimise(
         return state
 
     while step < args.steps:
+        done = progress(step, wall_before + time.monotonic() - start, args)
+        if done >= 1:
+            break
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args)
-        loss = loss_of(step, torch.Generator().manual_seed(args.seed * 1_000_003 + step))
+            group["lr"] = learning_rate(step, done, args)
+        batch = next(made).to(place)
+        loss = loss_of(batch, step, draw.manual_seed(args.seed * 1_000_003 + step))
         loss.backward()  # type: ignore[no-untyped-call]
         grad_norm = clip_grad_norm_(network.parameters(), args.grad_clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         average(ema, network, step, args.ema)
-        running.append(loss.item())
+        running.append(loss.detach())
         step += 1
         now = time.monotonic()
         if step % args.log_every == 0 or step == args.steps:
             wall_s = wall_before + now - start
-            mean, lr = float(np.mean(running)), learning_rate(step - 1, args)
+            mean, lr = torch.stack(running).mean().item(), optimizer.param_groups[0]["lr"]
             log.append(
                 [step, round(mean, 5), round(float(grad_norm), 4), round(lr, 7), round(wall_s, 1)]
             )

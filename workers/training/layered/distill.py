@@ -3,10 +3,14 @@
     python -m workers.training.layered.distill --teacher runs/motion/model --photos photos \\
         --out runs/student
 
-As workers/training/distill.py describes it, for states in layers (layer_state.py): from one of the
-student's noise levels the teacher takes its DDIM steps, with guidance, to the student's next level,
-and the student's target is the x0 with which one step arrives there, too. Where anything is soft is
-no denoising; the student keeps to what the teacher says of it.
+The student starts as a copy of the teacher and is sampled with DDIM at every (32 / steps)-th of the
+teacher's 32 noise levels. From such a level the teacher takes its own DDIM steps, with full
+guidance, to the student's next level. The student's target is the x0 with which one DDIM step
+arrives there, too (Meng et al. 2022, arXiv:2210.03142, both stages in one; Salimans & Ho 2022,
+arXiv:2202.00512, for the inverted step). With some probability the starting point lies on the
+student's own path instead of on noised data, so that it learns to correct its own errors ("backward
+distillation", Kohler et al. 2024, arXiv:2405.05224). Where anything is soft is no denoising; the
+student keeps to what the teacher says of it.
 """
 
 import argparse
@@ -19,13 +23,12 @@ from torch import Tensor
 
 from workers.pipeline.animation import pick_dtype
 from workers.pipeline.attention import share_context
-from workers.pipeline.guidance import ClipDenoiser
+from workers.pipeline.guidance import ClipDenoiser, RunPass
 from workers.pipeline.layered_denoiser import LayeredDenoiser
 from workers.pipeline.loader import STUDENT, TEACHER, Sampling, load_config, load_network
 from workers.pipeline.noise import LayeredNoise
 from workers.pipeline.sampler import TEACHER_STEPS, DPMSolver, sigmas_for
 from workers.pipeline.text import Tokeniser
-from workers.training.distill import OWN_PATH, land, one_step_target
 from workers.training.layered.photos import PhotoSet
 from workers.training.layered.scenes import Batch, make_batch
 from workers.training.layered.train import (
@@ -36,8 +39,62 @@ from workers.training.layered.train import (
     soft_error,
     state_of,
 )
-from workers.training.run import State, add_arguments, device, optimise
-from workers.training.train import fast
+from workers.training.run import State, add_arguments, device, fast, optimise
+
+OWN_PATH = 0.3  # share of the batches that start on the student's own path
+
+
+def one_step_target(x: Tensor, landed: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """The x0 with which one DDIM step from noise ratio `start` to `end` takes x to `landed`.
+
+    x and landed are signal + sigma * noise; DDIM is landed = r x + (1 - r) x0, r = end / start.
+    """
+    ratio = (end / start).item()
+    return (landed - ratio * x) / (1 - ratio)
+
+
+@torch.no_grad()
+def land(denoise: ClipDenoiser, x: Tensor, levels: Tensor, first: int, substeps: int) -> Tensor:
+    """Where the teacher arrives: `substeps` DDIM steps from levels[first]."""
+    return DPMSolver(levels[first : first + substeps + 1], order=1).sample(denoise, x)
+
+
+class Recorded:
+    """A pass that a GPU records once and then replays, for inputs of one set of shapes.
+
+    The teacher takes eight passes a step, of so many small kernels that starting them would take
+    most of the time.
+    """
+
+    def __init__(self, run: RunPass):
+        self._run = run
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: list[Tensor] = []
+        self._out = torch.empty(0)
+
+    @torch.no_grad()
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        if not inputs[0].is_cuda:
+            return self._run(*inputs)
+        if self._graph is None:
+            self._record(inputs)
+        for own, given in zip(self._inputs, inputs, strict=True):
+            own.copy_(given)
+        assert self._graph is not None
+        self._graph.replay()
+        return self._out.clone()
+
+    def _record(self, inputs: tuple[Tensor, ...]) -> None:
+        self._inputs = [x.clone(memory_format=torch.contiguous_format) for x in inputs]
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # the first runs choose and load kernels
+            for _ in range(3):
+                self._run(*self._inputs)
+        torch.cuda.current_stream().wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._out = self._run(*self._inputs)
 
 
 def distillation_loss(
@@ -52,20 +109,21 @@ def distillation_loss(
     teacher_steps: int = TEACHER_STEPS,
     own_path: float = OWN_PATH,
     scales: tuple[float, ...] = LAYER_SCALES,
+    run: RunPass | None = None,
 ) -> Tensor:
     """Squared error of the student's x0 against the target, measured as in training.
 
     The batch has one motion for each picture. `teacher` must share its context; `guidance` is how
-    it is sampled. All scenes of a batch start at the same noise level. Raises ValueError if
-    `steps` does not divide `teacher_steps`.
+    it is sampled, `run` its pass. All scenes of a batch start at the same noise level. `draw` is a
+    generator on the CPU. Raises ValueError if `steps` does not divide `teacher_steps`.
     """
     if teacher_steps % steps:
         raise ValueError(f"{steps} steps do not divide the teacher's {teacher_steps}")
     place = next(student.parameters()).device
-    motion = torch.cat(state_of(batch, scales), 1).to(place)
-    picture, tokens = batch.picture.to(place), batch.tokens.to(place)
-    energy = batch.energies.to(place) / torch.tensor(scales, device=place) ** 2
-    there = batch.has_subject.to(place)
+    batch = batch.to(place)
+    motion = torch.cat(state_of(batch, scales), 1)
+    picture, tokens, there = batch.picture, batch.tokens, batch.has_subject
+    energy = torch.stack([batch.energies[:, i] / s**2 for i, s in enumerate(scales)], 1)
     levels = sigmas_for("log-snr", teacher_steps)
     substeps = teacher_steps // steps
     own = levels[::substeps]
@@ -82,7 +140,7 @@ def distillation_loss(
             x = motion + own[k].item() * epsilon
         with torch.no_grad():
             guided = ClipDenoiser(
-                teacher, picture, tokens, guidance, teacher.one_pass(repeat=False)
+                teacher, picture, tokens, guidance, run or teacher.one_pass(repeat=False)
             )
             landed = land(guided, x, levels, k * substeps, substeps)
             target = one_step_target(x, landed, own[k], own[k + 1])
@@ -140,13 +198,20 @@ def distil(args: argparse.Namespace) -> State:
     # Neither the teacher's training nor an evaluation uses these scenes.
     series = args.seed + 1
 
-    def loss_of(step: int, draw: torch.Generator) -> Tensor:
-        batch = make_batch(series, step, args.batch, 1, tokenise, photos, mislabelled=0.0)
+    run = Recorded(teacher.one_pass(repeat=False))
+
+    def make(step: int) -> Batch:
+        return make_batch(series, step, args.batch, 1, tokenise, photos, mislabelled=0.0)
+
+    def loss_of(batch: Batch, step: int, draw: torch.Generator) -> Tensor:
+        # Which level a step is about decides what it runs: a GPU need not be asked for that.
+        here = torch.Generator().manual_seed(draw.initial_seed())
+        steps = args.student_steps
         return distillation_loss(
-            student, teacher, guidance, noise, batch, draw, steps=args.student_steps
+            student, teacher, guidance, noise, batch, here, steps=steps, run=run
         )
 
-    return optimise(args, student, config, STUDENT, loss_of)
+    return optimise(args, student, config, STUDENT, loss_of, make)
 
 
 if __name__ == "__main__":

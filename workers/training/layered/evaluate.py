@@ -9,6 +9,7 @@ that its words allow.
 """
 
 import argparse
+import multiprocessing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -33,7 +34,6 @@ from workers.pipeline.loader import (
 from workers.pipeline.noise import LayeredNoise
 from workers.pipeline.text import Tokeniser
 from workers.training.captions import Motion
-from workers.training.evaluate import interval
 from workers.training.layered.flow import motion_of, visible_flow
 from workers.training.layered.motions import (
     BACKGROUND,
@@ -55,6 +55,7 @@ from workers.training.layered.prompts import plain, prompt
 from workers.training.layered.sample import sample_motions
 from workers.training.layered.scenes import Scene
 from workers.training.phrases import CAMERA, OBJECT, STRENGTH
+from workers.training.run import device
 
 SEED = 20_261_126
 FOUND_POINTS = 16  # places along each side at which motions are compared with the vocabulary
@@ -147,23 +148,50 @@ def likeness(flow: Tensor, others: Tensor, matte: Tensor) -> Tensor:
 
 
 def measure(
-    flows: dict[str, list[Tensor]], strengths: dict[str, np.ndarray], scenes: Sequence[Scene]
+    flows: dict[str, list[Tensor]],
+    strengths: dict[str, np.ndarray],
+    scenes: Sequence[Scene],
+    processes: int = 1,
 ) -> dict[str, Measured]:
     """Compare the flows (2, T, POINTS, POINTS) of several arms with the truth."""
-    found: dict[str, list[Motion]] = {name: [] for name in flows}
-    errors: dict[str, list[float]] = {name: [] for name in flows}
-    for i, scene in enumerate(scenes):
-        names, others = candidates(scene)
-        matte = torch.from_numpy(scene.picture.matte)
-        for name, given in flows.items():
-            small = torch.nn.functional.adaptive_avg_pool2d(given[i], FOUND_POINTS)
-            found[name].append(names[int(likeness(small, others, matte).argmax())])
-            errors[name].append(nearest(given[i], scene)[0])
+    given = [(scene, [flows[name][i].numpy() for name in flows]) for i, scene in enumerate(scenes)]
+    if processes > 1:
+        context = multiprocessing.get_context("fork")
+        with context.Pool(processes, torch.set_num_threads, (1,)) as pool:
+            rows = pool.map(_measure_one, given, chunksize=4)
+    else:
+        rows = [_measure_one(each) for each in given]
     asked = [resolved(scene) for scene in scenes]
     return {
-        name: Measured(found[name], asked, np.array(errors[name]), strengths[name])
-        for name in flows
+        name: Measured(
+            [row[k][0] for row in rows],
+            asked,
+            np.array([row[k][1] for row in rows]),
+            strengths[name],
+        )
+        for k, name in enumerate(flows)
     }
+
+
+def _measure_one(given: tuple[Scene, list[np.ndarray]]) -> list[tuple[Motion, float]]:
+    """What each flow of a scene is nearest to in the vocabulary, and its error."""
+    scene, flows = given
+    names, others = candidates(scene)
+    matte = torch.from_numpy(scene.picture.matte)
+    rows = []
+    for each in flows:
+        flow = torch.from_numpy(each)
+        small = torch.nn.functional.adaptive_avg_pool2d(flow, FOUND_POINTS)
+        found = names[int(likeness(small, others, matte).argmax())]
+        rows.append((found, nearest(flow, scene)[0]))
+    return rows
+
+
+def interval(values: np.ndarray, draws: int = 2000) -> tuple[float, float]:
+    """The 95 % interval of a mean, by bootstrap over scenes."""
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(0, len(values), (draws, len(values)))].mean(1)
+    return float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))
 
 
 def summary(measured: Measured) -> dict[str, float]:
@@ -213,8 +241,8 @@ class Model:
         self.tokenise = Tokeniser(shape.caption_length, shape.buckets, known)
 
     def network(self, name: str) -> LayeredDenoiser:
-        dtype = pick_dtype("auto", "cpu")
-        loaded = load_network(self.directory, name, self.config, dtype, "cpu")
+        place = device().type
+        loaded = load_network(self.directory, name, self.config, pick_dtype("auto", place), place)
         assert isinstance(loaded, LayeredDenoiser)
         return loaded
 
@@ -255,7 +283,12 @@ def arms(model: Model, wanted: Sequence[str]) -> Iterator[Arm]:
 
 
 def run(
-    directory: Path, photos: PhotoSet | None, *, count: int, wanted: Sequence[str] = ()
+    directory: Path,
+    photos: PhotoSet | None,
+    *,
+    count: int,
+    wanted: Sequence[str] = (),
+    processes: int = 1,
 ) -> dict[str, Result]:
     """Measure the arms of a model directory, by name. Raises CheckpointError."""
     model = Model(directory)
@@ -271,7 +304,7 @@ def run(
             visible_flow(motion, torch.from_numpy(scene.picture.matte), POINTS)
             for motion, scene in zip(motions, scenes, strict=True)
         ]
-    measured = measure(flows, strengths, scenes)
+    measured = measure(flows, strengths, scenes, processes)
     return {arm.name: Result(arm, measured[arm.name]) for arm in chosen}
 
 
@@ -337,10 +370,11 @@ def main() -> None:
     add("--count", type=int, default=256)
     add("--arms", nargs="*", default=[], help="only arms whose names begin with one of these")
     add("--threads", type=int, default=2)
+    add("--processes", type=int, default=1, help="that compare motions with the vocabulary")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     photos = PhotoSet.load(args.photos, held_out=True) if args.photos else None
-    results = run(args.model, photos, count=args.count, wanted=args.arms)
+    results = run(args.model, photos, count=args.count, wanted=args.arms, processes=args.processes)
     sheet = sheet_errors(composites(photos, args.count)).mean()
     print(table(results, float(sheet)), flush=True)
     names = list(results)

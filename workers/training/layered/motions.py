@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from workers.pipeline.affine import basis, displacements
+from workers.pipeline.asked import PARALLAX
 from workers.pipeline.grid import place
 from workers.pipeline.layer_state import centre_of, has_subject
 from workers.training.captions import Motion
@@ -23,13 +24,14 @@ from workers.training.scenes import (
     FRAMES,
     GRID,
     OBJECT_AMPLITUDE,
-    PARALLAX,
 )
 
 SUBJECT, BACKGROUND = "subject", "background"
 SOFT = ("sway", "ripple")  # what a background does without moving as a whole
 FOLIAGE_AMPLITUDE = 0.06  # half sides
 STEEPEST_SWAY = 0.22  # of a subject that is small: its top moves so far, in its own heights
+LEAST_AREA = 0.02  # of the picture: less water or foliage is as good as none
+TOUCHES = 0.05  # half sides: a subject that ends nearer to the lower edge is cut by it
 BEND = 0.4  # share of a sway that bends: the upper half moves more than the lower
 WAVELENGTH = 0.9  # half sides, 7 cells: shorter ripples bend straight lines into zigzags
 TIME = (np.arange(FRAMES, dtype=np.float32) + 1) / FRAMES
@@ -59,10 +61,16 @@ class Stage:
     height: float  # of the subject
     water: Tensor  # (g, g): where it is water, 0 to 1
     foliage: Tensor  # (g, g)
+    lower_edge: float = 1.0  # y of the picture's own lower edge
 
     @cached_property
     def has_subject(self) -> bool:
         return bool(has_subject(self.matte))
+
+    @property
+    def rooted(self) -> bool:
+        """Whether the picture's lower edge cuts the subject off: lifted, it would show the cut."""
+        return self.height > 0 and self.bottom > self.lower_edge - TOUCHES
 
     @cached_property
     def centre(self) -> Tensor:
@@ -110,6 +118,8 @@ def target_of(kind: Motion, stage: Stage) -> str:
         return ""
     if not stage.has_subject:
         return BACKGROUND
+    if kind.object == "ripple" and not kind.target and stage.water.mean() >= LEAST_AREA:
+        return BACKGROUND  # where there is water, it is what ripples
     return kind.target or SUBJECT
 
 
@@ -173,11 +183,19 @@ def body_maps(name: str, stage: Stage | None, amount: float, free: Freedom) -> n
         maps = REST.copy()
         maps[:, 0, 1], maps[:, 0, 2] = steep, -stage.bottom * steep
         return maps
+    if name == "bob" and stage is not None and stage.rooted:  # stretches, as breathing does
+        stretch = amount * min(OBJECT_AMPLITUDE["bob"] / stage.height, STEEPEST_SWAY / 2)
+        by = free.swing * SWING * stretch
+        maps = REST.copy()
+        maps[:, 1, 1], maps[:, 1, 2] = 1 - by, stage.bottom * by
+        return maps
     if name == "bob":
         return _shift(0 * TIME, a * free.swing * SWING)
     if name == "spin":
         return _about(_turn(-a * free.swing, TIME), centre)
     if name == "pulse":
+        if stage is not None and stage.rooted:
+            centre = np.array([centre[0], stage.bottom], np.float32)
         return _about(_grow(-a, ROUND), centre)
     if name in ("drift left", "drift right"):
         return _shift(a * TIME * (1 if name == "drift left" else -1), 0 * TIME)
@@ -225,7 +243,7 @@ def gusts(free: Freedom) -> Tensor:
 def _background_area(kind: Motion, stage: Stage) -> Tensor:
     """Where the background is soft: water ripples and foliage sways; else all that could."""
     area = stage.water if kind.object == "ripple" else stage.foliage
-    if area.mean() < 0.02:
+    if area.mean() < LEAST_AREA:
         area = (0.5 + _Y / 0.4).clamp(0, 1) if kind.object == "ripple" else torch.ones_like(_Y)
     return area
 
@@ -268,7 +286,9 @@ def _about(maps: np.ndarray, centre: np.ndarray) -> np.ndarray:
     return moved
 
 
-def stage_of(matte: np.ndarray, water: np.ndarray, foliage: np.ndarray) -> Stage:
+def stage_of(
+    matte: np.ndarray, water: np.ndarray, foliage: np.ndarray, lower_edge: float = 1.0
+) -> Stage:
     """The stage of a picture whose matte, water and foliage are (p, p) arrays."""
     rows = np.flatnonzero(matte.max(1) > 0.5)
     top, bottom = (rows[0], rows[-1] + 1) if len(rows) else (0, 0)
@@ -279,6 +299,7 @@ def stage_of(matte: np.ndarray, water: np.ndarray, foliage: np.ndarray) -> Stage
         height=float(2 * (bottom - top) / side),
         water=cells(water),
         foliage=cells(foliage),
+        lower_edge=lower_edge,
     )
 
 

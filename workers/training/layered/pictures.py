@@ -24,14 +24,15 @@ class Picture:
     matte: np.ndarray
     water: np.ndarray
     foliage: np.ndarray
+    lower_edge: float = 1.0  # y of the picture's own lower edge, in half sides
 
 
 def augmented(picture: Picture, rng: np.random.Generator) -> Picture:
     """Mirrored, coloured and cut differently, with the matte that a network might find."""
     if rng.random() < 0.5:
-        picture = Picture(
-            *(np.ascontiguousarray(part[..., ::-1]) for part in vars(picture).values())
-        )
+        areas = (picture.colours, picture.matte, picture.water, picture.foliage)
+        turned = (np.ascontiguousarray(part[..., ::-1]) for part in areas)
+        picture = Picture(*turned, lower_edge=picture.lower_edge)
     gain = rng.uniform(0.75, 1.25) * rng.uniform(0.9, 1.1, (3, 1, 1))
     colours = (picture.colours - 0.5) * rng.uniform(0.7, 1.2) + 0.5
     colours = np.clip(colours * gain, 0, 1).astype(np.float32)
@@ -77,6 +78,7 @@ def letterboxed(picture: Picture, rng: np.random.Generator) -> Picture:
         picture.matte * inside,
         mirrored(picture.water),
         mirrored(picture.foliage),
+        2 * last / PICTURE - 1 if axis == 1 else 1.0,
     )
 
 

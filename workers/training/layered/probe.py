@@ -28,6 +28,7 @@ from workers.training.layered.prompts import plain
 from workers.training.layered.sample import sample_motions
 from workers.training.layered.scenes import Scene, draw_scene
 from workers.training.phrases import CAMERA, OBJECT, STRENGTH
+from workers.training.run import device
 
 SEED = 20_261_125  # another series than training's
 SCENES = 48
@@ -49,12 +50,12 @@ class Probe:
         self.config = config
         self.photos = photos
         self.count = count
-        self.noted: list[dict[str, float]] = []
+        self.noted: list[dict[str, Tensor]] = []
         self.scenes: list[Scene] = []
         self.sheet_px = np.zeros(0)
 
-    def note(self, parts: dict[str, float]) -> None:
-        """Remember the parts of a step's loss."""
+    def note(self, parts: dict[str, Tensor]) -> None:
+        """Remember the parts of a step's loss, without waiting for them."""
         self.noted.append(parts)
 
     def __call__(self, step: int, weights: dict[str, Tensor]) -> None:
@@ -64,9 +65,9 @@ class Probe:
             self.sheet_px = sheet_errors(self.scenes)
         network = LayeredDenoiser(self.config.network)
         network.load_state_dict(weights)
-        motions = self._sample(network.eval())
+        motions = self._sample(network.to(device()).eval())
         errors, strengths = compare(motions, self.scenes)
-        means = {k: np.mean([n[k] for n in self.noted if k in n] or [np.nan]) for k in PARTS}
+        means = {name: self._mean(name) for name in PARTS}
         self.noted = []
         asked = np.array([scene.kind.strength for scene in self.scenes])
         camera = np.array([scene.kind.camera != "still" for scene in self.scenes])
@@ -90,6 +91,10 @@ class Probe:
                 rows.writeheader()
             rows.writerow({k: v if k == "step" else round(float(v), 4) for k, v in row.items()})
         print(", ".join(f"{k} {float(v):.3g}" for k, v in row.items()), flush=True)
+
+    def _mean(self, part: str) -> float:
+        values = [noted[part].float() for noted in self.noted if part in noted]
+        return torch.stack(values).mean().item() if values else float("nan")
 
     def _sample(self, network: LayeredDenoiser) -> list[LayeredMotion]:
         shape = self.config.network
@@ -125,7 +130,7 @@ def unseen_scenes(photos: PhotoSet | None, count: int, seed: int = SEED) -> list
 
 def sheet_errors(scenes: list[Scene]) -> np.ndarray:
     """The error of the shipped model on every scene, in pixels of a 512 px picture."""
-    sheet = Animation.load(SHIPPED, network=STUDENT)
+    sheet = Animation.load(SHIPPED, network=STUDENT, matte="none")
     if sheet.config.network.layers:
         raise ValueError("the shipped model moves layers: there is no sheet to compare with")
     picture = torch.from_numpy(np.stack([scene.picture.colours for scene in scenes])) * 2 - 1

@@ -5,7 +5,7 @@ and any scene of an evaluation can be made again. A picture is the expensive par
 a batch has several motions for each picture.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -74,6 +74,11 @@ class Batch:
     masks: Tensor  # (P M, 2, g, g)
     energies: Tensor  # (P M, 4): mean squares of the motion that the caption describes
 
+    def to(self, place: torch.device) -> "Batch":
+        """The same on another device."""
+        parts = (getattr(self, field.name) for field in fields(self))
+        return Batch(*(part.to(place, non_blocking=True) for part in parts))
+
 
 def draw_picture(seed: int, number: int, photos: PhotoSet | None, *, real: bool = False) -> Picture:
     """Picture `number` of an endless series; `real`: nothing in it is drawn."""
@@ -81,6 +86,11 @@ def draw_picture(seed: int, number: int, photos: PhotoSet | None, *, real: bool 
     if photos is not None and (real or rng.random() < PHOTOS):
         return augmented(photos.draw(rng, real=real), rng)
     return augmented(procedural.draw(rng), rng)
+
+
+def stage_in(picture: Picture) -> Stage:
+    """What of a picture decides how it moves."""
+    return stage_of(picture.matte, picture.water, picture.foliage, picture.lower_edge)
 
 
 def draw_kind(rng: np.random.Generator, *, soft: float = 0.0) -> Motion:
@@ -117,7 +127,7 @@ def draw_scene(
 ) -> Scene:
     """Scene `number` of a series, with motion `motion` of its picture, or one of kind `kind`."""
     picture = draw_picture(seed, number, photos, real=real)
-    stage = stage_of(picture.matte, picture.water, picture.foliage)
+    stage = stage_in(picture)
     return _scene(picture, stage, (seed, number, motion), kind, held_out)
 
 
@@ -155,7 +165,7 @@ def make_batch(
     for p in range(pictures):
         number = step * pictures + p
         picture = draw_picture(seed, number, photos)
-        stage = stage_of(picture.matte, picture.water, picture.foliage)
+        stage = stage_in(picture)
         colours.append(torch.from_numpy(picture.colours))
         mattes.append(torch.from_numpy(picture.matte) * stage.has_subject)
         there.append(stage.has_subject)

@@ -65,10 +65,9 @@ SOURCES = (
         "hill",
         DEBIAN + "aitzgorri_by_Aitzol_Berasategi.jpg",
         "CC-BY-4.0",
-        held_out=True,
         foliage=(((0, 0.5), (0.55, 0.55), (0.8, 0.45), (1, 0.6), (1, 0.72), (0, 0.62)),),
     ),
-    Source("bridge", DEBIAN + "Bridge_by_Sander_Klootwijk.jpg", "CC-BY-SA-4.0", held_out=True),
+    Source("bridge", DEBIAN + "Bridge_by_Sander_Klootwijk.jpg", "CC-BY-SA-4.0"),
     Source("gravel", "skimage:data/gravel.png", "CC0-1.0"),
     Source("galaxies", "skimage:data/hubble_deep_field.jpg", PUBLIC),
     Source(

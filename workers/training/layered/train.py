@@ -32,10 +32,16 @@ from workers.training.layered.probe import Probe
 from workers.training.layered.prompts import vocabulary
 from workers.training.layered.scenes import Batch, make_batch
 from workers.training.layered.start import start_from
-from workers.training.run import State, add_arguments, device, optimise
-from workers.training.train import DROP_BOTH, DROP_TEXT, NOISE_MEAN, NOISE_STD, WHITENING, fast
+from workers.training.run import State, add_arguments, device, fast, optimise
 
 VERSION = "0.4.0"
+# Log-normal noise ratios (Karras et al. 2022, arXiv:2206.00364, Table 1). High noise decides which
+# motion it becomes, and that is what the network has to learn.
+NOISE_MEAN, NOISE_STD = math.log(4.0), 1.6
+# Errors of what is soft are whitened by a quarter: a swaying flower is a small, fine part of it.
+WHITENING = 0.25
+# The three passes of guidance need the network without text, and without text and picture.
+DROP_BOTH, DROP_TEXT = 0.06, 0.10
 # Standard deviations of all motion of camera, body, and what is soft in background and subject.
 LAYER_SCALES = (0.06, 0.07, 0.014, 0.01)
 # An error is weighted by 1 / (mean square of the motion that the caption describes + this). What
@@ -97,28 +103,28 @@ def layered_loss(
     scales: tuple[float, ...] = LAYER_SCALES,
     *,
     with_soft: bool = True,
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Squared errors of x0 at random noise levels, and the parts they are the sum of.
 
     Without the soft part the UNet, which costs most, is neither run nor trained.
     """
     place = next(network.parameters()).device
-    affine, soft = (x.to(place) for x in state_of(batch, scales))
+    batch = batch.to(place)
+    affine, soft = state_of(batch, scales)
     rows, pictures = len(affine), len(soft)
     motions = rows // pictures
-    sigma = (torch.randn(rows, generator=draw) * NOISE_STD + NOISE_MEAN).exp()
-    angle = torch.atan(sigma).to(place)
+    drawn = torch.randn(rows, generator=draw, device=draw.device)
+    angle = torch.atan((drawn * NOISE_STD + NOISE_MEAN).exp()).to(place)
     time = angle * (2 / math.pi)
     # Pictures are dropped with the texts of all their motions.
-    blind = torch.rand(pictures, generator=draw).to(place) < DROP_BOTH
-    deaf = (torch.rand(rows, generator=draw).to(place) < DROP_TEXT) | blind.repeat_interleave(
-        motions
-    )
-    picture = torch.where(blind[:, None, None, None], 0.0, batch.picture.to(place))
-    tokens = torch.where(deaf[:, None, None], PAD, batch.tokens.to(place))
-    there = batch.has_subject.to(place).repeat_interleave(motions)
-    scale = torch.tensor(scales, device=place)
-    energy = torch.where(deaf[:, None], 1.0, batch.energies.to(place) / scale**2)
+    blind = torch.rand(pictures, generator=draw, device=draw.device).to(place) < DROP_BOTH
+    deaf = torch.rand(rows, generator=draw, device=draw.device).to(place) < DROP_TEXT
+    deaf = deaf | blind.repeat_interleave(motions)
+    picture = torch.where(blind[:, None, None, None], 0.0, batch.picture)
+    tokens = torch.where(deaf[:, None, None], PAD, batch.tokens)
+    there = batch.has_subject.repeat_interleave(motions)
+    energy = torch.stack([batch.energies[:, i] / s**2 for i, s in enumerate(scales)], 1)
+    energy = torch.where(deaf[:, None], 1.0, energy)
 
     clip = (slice(None), None, None, None, None)
     cos, sin = angle.cos()[clip], angle.sin()[clip]
@@ -132,7 +138,7 @@ def layered_loss(
         logits = network.softness(each, pooled).float()
     # sin * error of v is the error of x0: with little noise left, little is left to learn.
     camera, body = path_errors(sin * (v - target), energy[:, :2], there)
-    where = F.binary_cross_entropy_with_logits(logits, batch.masks.to(place))
+    where = F.binary_cross_entropy_with_logits(logits, batch.masks)
     parts = {"camera": camera, "body": body, "where": where}
     whole = camera + body + SOFTNESS_SHARE * where
     if with_soft:
@@ -149,7 +155,7 @@ def layered_loss(
             ).float()
         parts["soft"] = soft_error(noise, sin[first] * (soft_v - soft_target), energy[first, 2:])
         whole = whole + parts["soft"]
-    return whole, {name: part.item() for name, part in parts.items()}
+    return whole, {name: part.detach() for name, part in parts.items()}
 
 
 def path_errors(error: Tensor, energy: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,14 +210,16 @@ def train(args: argparse.Namespace) -> State:
         training, unseen = (PhotoSet.load(args.photos, held_out=side) for side in (False, True))
     probe = Probe(args.out, config, unseen)
 
-    def loss_of(step: int, draw: torch.Generator) -> Tensor:
-        batch = make_batch(args.seed, step, args.batch, args.motions, tokenise, training)
+    def make(step: int) -> Batch:
+        return make_batch(args.seed, step, args.batch, args.motions, tokenise, training)
+
+    def loss_of(batch: Batch, step: int, draw: torch.Generator) -> Tensor:
         with_soft = step % args.soft_every == 0
         loss, parts = layered_loss(network, noise, batch, draw, with_soft=with_soft)
         probe.note(parts)
         return loss
 
-    return optimise(args, network, config, TEACHER, loss_of, probe)
+    return optimise(args, network, config, TEACHER, loss_of, make, probe)
 
 
 if __name__ == "__main__":
