@@ -60,7 +60,6 @@ EXCEPTIONS = {
     ),
     Place(MODEL, "Train it", 0): "takes hours; test_training.py does it with a tiny model",
     Place(MODEL, "Train it", 1): "takes minutes; test_evaluate.py does it with a tiny model",
-    Place(MODEL, "The next model: layers", 0): "takes hours; test_layered_training.py has it tiny",
 }
 
 BLOCKS = {

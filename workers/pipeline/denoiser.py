@@ -1,8 +1,9 @@
-"""The network of motion-small: a small video UNet that denoises motion instead of pixels.
+"""Parts of motion-small's network: its shape, its picture encoder, and its video UNet.
 
-It is diffusers' UNetMotionModel (spatial blocks, temporal attention, text cross-attention) over a
-clip of displacement fields. Features of the picture are concatenated to the input of every frame,
-as in PIA (Zhang et al. 2023, arXiv:2312.13964). Picture and prompt are encoded once per clip.
+The UNet is diffusers' UNetMotionModel (spatial blocks, temporal attention, text cross-attention)
+over a clip of displacement fields. Features of the picture are concatenated to the input of every
+frame, as in PIA (Zhang et al. 2023, arXiv:2312.13964). Picture and prompt are encoded once per
+clip.
 """
 
 from dataclasses import dataclass
@@ -11,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from diffusers.models import UNetMotionModel
 from torch import Tensor, nn
-
-from workers.pipeline.text import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,6 @@ class DenoiserConfig:
     buckets: int = 4096  # of hashed words and runs of letters
     caption_length: int = 16
     text_width: int = 64
-    # Denoises a layered motion (layered_denoiser.py) instead of the motion of one sheet.
-    layers: bool = False
     path_width: int = 128  # of the transformer that denoises what is affine
     path_blocks: int = 4
 
@@ -37,7 +34,7 @@ class DenoiserConfig:
 class PictureEncoder(nn.Module):
     """Encode pictures, (B, C, p, p) -> (B, features, p / 4, p / 4): objects and their outlines."""
 
-    def __init__(self, features: int, channels: int = 3):
+    def __init__(self, features: int, channels: int):
         super().__init__()
         wide = 2 * features
         self.fine = nn.Sequential(  # p / 4
@@ -75,45 +72,6 @@ def places(side: int, like: Tensor) -> Tensor:
     line = (torch.arange(side, device=like.device) + 0.5) / side * 2 - 1
     y, x = torch.meshgrid(line, line, indexing="ij")
     return torch.stack([x, y])[None].to(like.dtype)
-
-
-class MotionDenoiser(nn.Module):
-    """Predict v (Salimans & Ho 2022, arXiv:2202.00512) of a noisy clip of motion fields."""
-
-    def __init__(self, config: DenoiserConfig):
-        super().__init__()
-        if config.picture != 4 * config.grid:
-            raise ValueError(f"a picture of {config.picture} is not 4 x a grid of {config.grid}")
-        self.config = config
-        self.text = TextEncoder(config.buckets, config.caption_length, config.text_width)
-        self.picture_encoder = PictureEncoder(config.features)
-        # Motion, features, x and y.
-        self.unet = video_unet(config, inputs=2 + config.features + 2, outputs=2)
-
-    def forward(self, x: Tensor, time: Tensor, picture: Tensor, tokens: Tensor) -> Tensor:
-        """Encode and denoise.
-
-        x (B, 2, T, h, w) noisy motion; time (B,) float in [0, 1], 1 is pure noise;
-        picture (B, 3, p, p) in [-1, 1], zeros for no picture; tokens (B, L, PIECES).
-        Returns v, shaped as x.
-        """
-        return self.denoise(x, time, self.static_features(picture), *self.text(tokens))
-
-    def static_features(self, picture: Tensor) -> Tensor:
-        """Input channels that are the same in all steps and frames, (B, C, h, w)."""
-        features = self.picture_encoder(picture)
-        place = places(self.config.grid, features).expand(len(features), -1, -1, -1)
-        return torch.cat([features, place], 1)
-
-    def denoise(
-        self, x: Tensor, time: Tensor, static_features: Tensor, context: Tensor, pooled_text: Tensor
-    ) -> Tensor:
-        """One pass. context (B, L, D) and pooled_text (B, D) come from the text encoder."""
-        return OnePass.of(self.unet, join(x, static_features), time, context, pooled_text)
-
-    def one_pass(self, repeat: bool) -> nn.Module:
-        """One pass as a function of tensors only; `repeat` as in OnePass."""
-        return OnePass(self.unet, repeat)
 
 
 def video_unet(config: DenoiserConfig, inputs: int, outputs: int) -> UNetMotionModel:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from workers.pipeline.denoiser import join
 from workers.pipeline.layered_denoiser import LayeredDenoiser
-from workers.pipeline.loader import Network, Sampling
+from workers.pipeline.loader import Sampling
 from workers.pipeline.sampler import time_of
 from workers.pipeline.text import PAD
 
@@ -25,8 +25,8 @@ class ClipDenoiser:
 
     def __init__(
         self,
-        network: Network,
-        picture: Tensor,  # (B, 3, p, p) in [-1, 1]; layered: (B, 4, p, p), the matte last
+        network: LayeredDenoiser,
+        picture: Tensor,  # (B, 4, p, p): colours in [-1, 1], then the matte
         tokens: Tensor,  # (B, L, PIECES)
         sampling: Sampling,
         run: RunPass | None = None,  # a graph of OnePass; default: the network itself
@@ -44,7 +44,7 @@ class ClipDenoiser:
         self.context, self.pooled_text = network.text(tokens)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """x (B, 2, T, h, w) float32 = signal + sigma * noise. Returns x0, float32."""
+        """x (B, 8, T, h, w) float32 = signal + sigma * noise. Returns x0, float32."""
         v, scaled, signal, noise = self.velocity(x, sigma)
         x0 = scaled * signal - v * noise
         if not self.sampling.guided:
@@ -55,11 +55,7 @@ class ClipDenoiser:
         return rescale(guided, image_text, self.sampling.rescale)
 
     def softness(self) -> Tensor:
-        """The probability that background and subject are soft, (B, 2, h, w) float32.
-
-        Only of a layered network.
-        """
-        assert isinstance(self.network, LayeredDenoiser)
+        """The probability that background and subject are soft, (B, 2, h, w) float32."""
         # The last of the passes knows picture and prompt.
         rows = slice(len(self.context) * (self.passes - 1) // self.passes, None)
         logits = self.network.softness(self.static_features[rows], self.pooled_text[rows])

@@ -17,15 +17,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import clip_grad_norm_
 
 from workers.pipeline.animation import pick_dtype
+from workers.pipeline.layered_denoiser import LayeredDenoiser
 from workers.pipeline.loader import (
     ModelConfig,
-    Network,
     save_config,
     save_weights,
-    with_current_names,
 )
-from workers.training.layered.batches import batches
-from workers.training.layered.scenes import Batch
+from workers.training.batches import batches
+from workers.training.scenes import Batch
 
 LOG_COLUMNS = ["step", "loss", "grad_norm", "learning_rate", "wall_s"]
 
@@ -59,10 +58,9 @@ def learning_rate(step: int, done: float, args: argparse.Namespace) -> float:
 
 
 @torch.no_grad()
-def average(ema: dict[str, Tensor], network: torch.nn.Module, step: int, decay: float) -> None:
+def average(ema: dict[str, Tensor], now: dict[str, Tensor], step: int, decay: float) -> None:
     """Update an exponential moving average, short at first because weights then change fast."""
     decay = min(decay, (1 + step) / (10 + step))
-    now = network.state_dict()
     torch._foreach_lerp_(list(ema.values()), [now[key] for key in ema], 1 - decay)
 
 
@@ -116,7 +114,7 @@ def fast(place: torch.device) -> Iterator[None]:
 
 def optimise(
     args: argparse.Namespace,
-    network: Network,
+    network: LayeredDenoiser,
     config: ModelConfig,
     name: str,
     loss_of: Callable[[Batch, int, torch.Generator], Tensor],
@@ -136,13 +134,14 @@ def optimise(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=args.lr, weight_decay=0.01, fused=place.type == "cuda"
     )
-    ema = {key: value.clone() for key, value in network.state_dict().items()}
+    current = network.state_dict()  # the weights themselves, which change in place
+    ema = {key: value.clone() for key, value in current.items()}
     step, wall_before, log = 0, 0.0, list[list[float]]()
     if args.resume:
         state: State = torch.load(args.out / "state.pt", map_location=place, weights_only=True)
-        network.load_state_dict(with_current_names(state["network"]))
+        network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
-        ema = with_current_names(state["ema"])
+        ema = state["ema"]
         step, wall_before, log = state["step"], state["wall_s"], state["log"]
     size = sum(p.numel() for p in network.parameters())
     print(f"{size / 1e6:.2f} M parameters on {place}; {vars(args)}", flush=True)
@@ -180,7 +179,7 @@ def optimise(
         grad_norm = clip_grad_norm_(network.parameters(), args.grad_clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        average(ema, network, step, args.ema)
+        average(ema, current, step, args.ema)
         running.append(loss.detach())
         step += 1
         now = time.monotonic()

@@ -4,15 +4,12 @@ import pytest
 import torch
 
 from workers.pipeline.affine import to_fields, to_path
-from workers.pipeline.animation import SHIPPED
 from workers.pipeline.compile import build_graph
-from workers.pipeline.denoiser import MotionDenoiser
-from workers.pipeline.layer_state import AFFINE
-from workers.pipeline.layered_denoiser import LayeredDenoiser, outline
+from workers.pipeline.layer_state import AFFINE, SOFT
+from workers.pipeline.layered_denoiser import LayeredDenoiser, RigidPass, outline
 from workers.pipeline.loader import TEACHER, load_config, load_network, save_config, save_weights
 from workers.pipeline.text import PIECES
-from workers.training.layered.start import IN, OUT, start_from
-from workers.training.layered.train import model_config, network_config
+from workers.training.train import model_config, network_config
 
 TOY = network_config(toy=True)
 
@@ -59,6 +56,18 @@ def test_its_graph_computes_the_same():
 
 
 @torch.inference_mode()
+def test_paths_are_the_same_without_the_unet():
+    made = network()
+    x, time, picture, tokens = inputs()
+    static = made.static_features(picture)
+    sample = torch.cat([x, static[:, :, None].expand(-1, -1, x.shape[2], -1, -1)], 1)
+    arguments = (sample, time, *made.text(tokens))
+    rigid, whole = RigidPass(made)(*arguments), made.one_pass(repeat=True)(*arguments)
+    assert torch.equal(rigid[:, AFFINE], whole[:, AFFINE])
+    assert not rigid[:, SOFT].any() and rigid.shape == whole.shape
+
+
+@torch.inference_mode()
 def test_softness_is_asked_of_picture_and_prompt():
     made = network()
     _, _, picture, tokens = inputs()
@@ -78,36 +87,10 @@ def test_an_outline_tells_where_the_subject_is():
     assert not outline(0 * matte).any()
 
 
-def test_a_start_from_one_sheet_keeps_what_it_knows():
-    config = load_config(SHIPPED)
-    sheet = load_network(SHIPPED, TEACHER, config, torch.float32, "cpu")
-    made = LayeredDenoiser(network_config(toy=False))
-    start_from(made, sheet.state_dict())
-    weights, given = made.state_dict(), sheet.state_dict()
-    changed = {IN, *OUT, "picture_encoder.fine.0.0.weight"}
-    assert all(torch.equal(weights[key], given[key]) for key in given.keys() - changed)
-    with torch.inference_mode():
-        colours = torch.rand(1, 3, 64, 64) * 2 - 1
-        matte = torch.ones(1, 1, 64, 64)
-        features = made.static_features(torch.cat([colours, matte], 1))[:, :32]
-        assert torch.allclose(features, sheet.static_features(colours)[:, :32], atol=1e-5)
-
-
-def test_a_start_from_a_layered_network_is_a_copy():
-    made, other = network(seed=1), network(seed=2)
-    start_from(made, other.state_dict())
-    for key, value in other.state_dict().items():
-        assert torch.equal(made.state_dict()[key], value), key
-
-
-def test_a_config_says_which_network_a_directory_holds(tmp_path):
+def test_a_saved_network_loads(tmp_path):
     config = model_config(toy=True)
     save_config(tmp_path, config)
     save_weights(tmp_path, TEACHER, network().state_dict())
     assert load_config(tmp_path) == config
     loaded = load_network(tmp_path, TEACHER, load_config(tmp_path), torch.float32, "cpu")
     assert isinstance(loaded, LayeredDenoiser)
-    shipped = load_config(SHIPPED)
-    if not shipped.network.layers:
-        of_sheet = load_network(SHIPPED, TEACHER, shipped, torch.float32, "cpu")
-        assert isinstance(of_sheet, MotionDenoiser)

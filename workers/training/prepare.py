@@ -1,9 +1,9 @@
 """Make the folder of photos that training and evaluation of layered motion use.
 
-    python -m workers.training.layered.prepare --out photos --matte u2netp.onnx [--debian ROOT]
+    python -m workers.training.prepare --out photos [--debian ROOT]
 
 Reads pictures that installed packages ship (scikit-image, matplotlib; scikit-learn if it is there),
-and with --debian those of wallpaper packages that are unpacked below ROOT. Needs onnxruntime. Every
+and with --debian those of wallpaper packages that are unpacked below ROOT. Every
 source, its licence and its side of the split is in sources.py.
 """
 
@@ -16,20 +16,30 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from workers.training.layered.photos import INDEX
-from workers.training.layered.sources import SOURCES, Area, Source
+from workers.pipeline.errors import MatteError
+from workers.pipeline.matte import PACKAGED, MatteModel, load_matte
+from workers.training.photos import INDEX, PhotoSet
+from workers.training.sources import SOURCES, Area, Source
 
 SIDE = 256  # of a stored photo, its shorter one
-NETWORK_SIDE = 320
-MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 CUT = 0.3  # share of the lowest row that a subject covers if it goes on below the picture
 
 
-def prepare(out: Path, matte_model: Path, debian: Path | None) -> list[str]:
-    """Write the folder. Returns the names of the sources that are missing here."""
-    import onnxruntime  # type: ignore[import-not-found,import-untyped,unused-ignore]
+def packaged_photos(folder: Path) -> PhotoSet:
+    """The photos of evaluation, all of which packages ship; makes the folder if it is not there."""
+    if not (folder / INDEX).exists():
+        prepare(folder, PACKAGED, None)
+    return PhotoSet.load(folder, held_out=True)
 
-    session = onnxruntime.InferenceSession(str(matte_model), providers=["CPUExecutionProvider"])
+
+def prepare(out: Path, matte: str, debian: Path | None) -> list[str]:
+    """Write the folder. Returns the names of the sources that are missing here.
+
+    matte: the matte model; see load_matte. Raises MatteError.
+    """
+    model = load_matte(matte)
+    if model is None:
+        raise MatteError("Photos need a matte model to cut their subjects out.")
     out.mkdir(parents=True, exist_ok=True)
     index, missing = [], []
     for source in SOURCES:
@@ -42,7 +52,7 @@ def prepare(out: Path, matte_model: Path, debian: Path | None) -> list[str]:
         image = image.resize(size, Image.Resampling.LANCZOS)
         matte = np.zeros(size[::-1], np.uint8)
         if source.subject:
-            matte = estimated(session, image)
+            matte = estimated(model, image)
         areas = [Image.fromarray(matte), drawn(source.water, size), drawn(source.foliage, size)]
         image.save(out / f"{source.name}.png")
         Image.merge("RGB", areas).save(out / f"{source.name}-areas.png")
@@ -78,14 +88,9 @@ def opened(source: Source, debian: Path | None) -> Image.Image | None:
         return image.convert("RGB")
 
 
-def estimated(session: object, image: Image.Image) -> np.ndarray:
-    """The matte of U2-Net (Qin et al. 2020, arXiv:2005.09007), (h, w) uint8."""
-    small = image.resize((NETWORK_SIDE, NETWORK_SIDE), Image.Resampling.LANCZOS)
-    pixels = np.asarray(small, np.float32)
-    pixels = (pixels / max(pixels.max(), 1) - MEAN) / STD
-    name = session.get_inputs()[0].name  # type: ignore[attr-defined]
-    given = {name: pixels.transpose(2, 0, 1)[None].astype(np.float32)}
-    matte = session.run(None, given)[0][0, 0]  # type: ignore[attr-defined]
+def estimated(model: MatteModel, image: Image.Image) -> np.ndarray:
+    """The matte of a photo that has a subject, stretched to the full range: (h, w) uint8."""
+    matte = model(np.asarray(image))
     matte = (matte - matte.min()) / max(float(matte.max() - matte.min()), 1e-6)
     found = Image.fromarray((matte * 255).astype(np.uint8))
     return np.asarray(found.resize(image.size, Image.Resampling.LANCZOS))
@@ -103,7 +108,7 @@ def drawn(polygons: tuple[Area, ...], size: tuple[int, int]) -> Image.Image:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the folder of photos.")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--matte", type=Path, required=True, help="the file u2netp.onnx")
+    parser.add_argument("--matte", default=PACKAGED, help="a matte model, as MATTE_MODEL")
     parser.add_argument("--debian", type=Path, help="where Debian packages are unpacked, or /")
     args = parser.parse_args()
     for name in prepare(args.out, args.matte, args.debian):

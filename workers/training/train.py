@@ -1,9 +1,9 @@
 """Train the teacher of motion-small on scenes in layers.
 
-    python -m workers.training.layered.prepare --out photos --matte u2netp.onnx
-    python -m workers.training.layered.train --out runs/motion --photos photos
-    python -m workers.training.layered.train --out runs/motion --photos photos --resume
-    python -m workers.training.layered.train --out runs/toy --toy --steps 20    # CPU, seconds
+    python -m workers.training.prepare --out photos
+    python -m workers.training.train --out runs/motion --photos photos
+    python -m workers.training.train --out runs/motion --photos photos --resume
+    python -m workers.training.train --out runs/toy --toy --steps 20    # CPU, seconds
 
 Writes <out>/state.pt (everything needed to continue), <out>/model/ (the averaged weights, ready for
 the pipeline) and <out>/probes.csv (figures of a few scenes that training never draws). Scenes,
@@ -16,6 +16,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,16 +24,16 @@ from torch import Tensor
 from workers.pipeline.affine import to_fields
 from workers.pipeline.denoiser import DenoiserConfig, OnePass
 from workers.pipeline.layered_denoiser import LayeredDenoiser
-from workers.pipeline.loader import TEACHER, ModelConfig, Sampling, load_config, load_network
+from workers.pipeline.loader import TEACHER, ModelConfig, Sampling
 from workers.pipeline.noise import LayeredNoise
 from workers.pipeline.text import PAD, Tokeniser
-from workers.training import scenes as sheet
-from workers.training.layered.photos import PhotoSet
-from workers.training.layered.probe import Probe
-from workers.training.layered.prompts import vocabulary
-from workers.training.layered.scenes import Batch, make_batch
-from workers.training.layered.start import start_from
+from workers.training.motions import FRAMES, GRID
+from workers.training.photos import PhotoSet
+from workers.training.probe import Probe
+from workers.training.prompts import vocabulary
 from workers.training.run import State, add_arguments, device, fast, optimise
+from workers.training.scenes import Batch, make_batch
+from workers.training.start import start_from
 
 VERSION = "0.4.0"
 # Log-normal noise ratios (Karras et al. 2022, arXiv:2206.00364, Table 1). High noise decides which
@@ -59,7 +60,7 @@ SAMPLING = {
 
 def network_config(toy: bool) -> DenoiserConfig:
     """The full network, or one that trains for a test in seconds."""
-    shape = DenoiserConfig(frames=sheet.FRAMES, grid=sheet.GRID, layers=True)
+    shape = DenoiserConfig(frames=FRAMES, grid=GRID)
     if not toy:
         return shape
     return replace(
@@ -81,7 +82,6 @@ def model_config(toy: bool) -> ModelConfig:
         version=VERSION,
         network=network_config(toy),
         vocabulary=vocabulary(),
-        motion_scale=1.0,
         sampling=SAMPLING,
         layer_scales=LAYER_SCALES,
     )
@@ -197,9 +197,8 @@ def train(args: argparse.Namespace) -> State:
     config = model_config(args.toy)
     network = LayeredDenoiser(config.network)
     if args.init is not None:
-        given = load_config(args.init)
-        teacher = load_network(args.init, TEACHER, given, torch.float32, "cpu")
-        start_from(network, teacher.state_dict())
+        weights = safetensors.torch.load_file(args.init / f"{TEACHER}.safetensors")
+        start_from(network, {key: value.float() for key, value in weights.items()})
     network.to(device())
     noise = LayeredNoise(config.network.frames, config.network.grid, device())
     tokenise = Tokeniser(

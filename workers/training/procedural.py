@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from workers.training.layered.pictures import Picture
+from workers.training.pictures import Picture
 from workers.training.scenery import PICTURE, draw_body, grid, smoothstep, texture
 
 HARD = 1.5 / PICTURE  # half of a hard edge's width

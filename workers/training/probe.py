@@ -1,6 +1,6 @@
 """A look at a running training: how well its averaged weights animate a few unseen scenes.
 
-The figures are rough, and compared with those of the shipped model, which moves one sheet.
+The figures are rough: few scenes, eight steps without guidance.
 """
 
 import csv
@@ -14,21 +14,20 @@ import torch
 from torch import Tensor
 
 from workers.pipeline.affine import to_fields
-from workers.pipeline.animation import SHIPPED, Animation
 from workers.pipeline.layered_denoiser import LayeredDenoiser
 from workers.pipeline.layers import LayeredMotion
-from workers.pipeline.loader import STUDENT, ModelConfig, Sampling
+from workers.pipeline.loader import ModelConfig, Sampling
 from workers.pipeline.noise import LayeredNoise
 from workers.pipeline.text import Tokeniser
 from workers.training.captions import Motion
-from workers.training.layered.flow import possible_motions, resized, visible_flow
-from workers.training.layered.motions import BACKGROUND, SOFT, SUBJECT
-from workers.training.layered.photos import PhotoSet
-from workers.training.layered.prompts import plain
-from workers.training.layered.sample import sample_motions
-from workers.training.layered.scenes import Scene, draw_scene
+from workers.training.flow import possible_motions, visible_flow
+from workers.training.motions import BACKGROUND, SOFT, SUBJECT
+from workers.training.photos import PhotoSet
 from workers.training.phrases import CAMERA, OBJECT, STRENGTH
+from workers.training.prompts import plain
 from workers.training.run import device
+from workers.training.sample import sample_motions
+from workers.training.scenes import Scene, draw_scene
 
 SEED = 20_261_125  # another series than training's
 SCENES = 48
@@ -37,7 +36,7 @@ HALF_SIDE_PX = 256  # of a 512 px picture
 SAMPLING = Sampling(steps=8, guided=False, order=1)
 PARTS = ["camera", "body", "soft", "where"]
 STRENGTHS = [f"camera_{name}" for name in STRENGTH]
-COLUMNS = ["step", *PARTS, "error_px", "error_ratio", "error_camera_px", *STRENGTHS]
+COLUMNS = ["step", *PARTS, "error_px", "error_camera_px", *STRENGTHS]
 
 
 class Probe:
@@ -52,7 +51,6 @@ class Probe:
         self.count = count
         self.noted: list[dict[str, Tensor]] = []
         self.scenes: list[Scene] = []
-        self.sheet_px = np.zeros(0)
 
     def note(self, parts: dict[str, Tensor]) -> None:
         """Remember the parts of a step's loss, without waiting for them."""
@@ -62,7 +60,6 @@ class Probe:
         """Append a row of figures; see COLUMNS."""
         if not self.scenes:
             self.scenes = unseen_scenes(self.photos, self.count)
-            self.sheet_px = sheet_errors(self.scenes)
         network = LayeredDenoiser(self.config.network)
         network.load_state_dict(weights)
         motions = self._sample(network.to(device()).eval())
@@ -76,7 +73,6 @@ class Probe:
             "step": step,
             **means,
             "error_px": errors.mean(),
-            "error_ratio": errors.mean() / self.sheet_px.mean(),
             "error_camera_px": errors[only].mean() if only.any() else np.nan,
             **{
                 f"camera_{name}": np.nanmedian(strengths[camera & (asked == name)])
@@ -126,21 +122,6 @@ def unseen_scenes(photos: PhotoSet | None, count: int, seed: int = SEED) -> list
         if scene.stage.has_subject:  # without one, a body has nothing to move
             found.append(replace(scene, prompt=plain(kind)))
     return found
-
-
-def sheet_errors(scenes: list[Scene]) -> np.ndarray:
-    """The error of the shipped model on every scene, in pixels of a 512 px picture."""
-    sheet = Animation.load(SHIPPED, network=STUDENT, matte="none")
-    if sheet.config.network.layers:
-        raise ValueError("the shipped model moves layers: there is no sheet to compare with")
-    picture = torch.from_numpy(np.stack([scene.picture.colours for scene in scenes])) * 2 - 1
-    # It does not know what a target is.
-    words = [plain(replace(scene.kind, target="")) for scene in scenes]
-    tokens = torch.stack([sheet.tokenise(text) for text in words])
-    noise = sheet.noise.draw(len(scenes), torch.Generator().manual_seed(SEED))
-    fields = sheet.sample(picture, tokens, noise, sheet.sampling.steps).cpu().float()
-    flows = [resized(field, POINTS) for field in fields]
-    return np.array([nearest(flow, scene)[0] for flow, scene in zip(flows, scenes, strict=True)])
 
 
 def compare(motions: list[LayeredMotion], scenes: list[Scene]) -> tuple[np.ndarray, np.ndarray]:

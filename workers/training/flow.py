@@ -7,8 +7,8 @@ from torch import Tensor
 from workers.pipeline.affine import compose, from_origin
 from workers.pipeline.layer_state import carried
 from workers.pipeline.layers import BACKGROUND, SUBJECT, LayeredMotion, maps
-from workers.training.layered.motions import Freedom, Stage, Truth, freedoms, truth_of
-from workers.training.layered.scenes import Scene
+from workers.training.motions import Freedom, Stage, Truth, freedoms, truth_of
+from workers.training.scenes import Scene
 
 SEEN = 0.5  # a point of the matte above this shows the subject
 

@@ -1,6 +1,6 @@
 """Distil guidance and steps at once: one pass of the student replaces many of the teacher's.
 
-    python -m workers.training.layered.distill --teacher runs/motion/model --photos photos \\
+    python -m workers.training.distill --teacher runs/motion/model --photos photos \\
         --out runs/student
 
 The student starts as a copy of the teacher and is sampled with DDIM at every (32 / steps)-th of the
@@ -29,9 +29,10 @@ from workers.pipeline.loader import STUDENT, TEACHER, Sampling, load_config, loa
 from workers.pipeline.noise import LayeredNoise
 from workers.pipeline.sampler import TEACHER_STEPS, DPMSolver, sigmas_for
 from workers.pipeline.text import Tokeniser
-from workers.training.layered.photos import PhotoSet
-from workers.training.layered.scenes import Batch, make_batch
-from workers.training.layered.train import (
+from workers.training.photos import PhotoSet
+from workers.training.run import State, add_arguments, device, fast, optimise
+from workers.training.scenes import Batch, make_batch
+from workers.training.train import (
     LAYER_SCALES,
     SAMPLING,
     SOFTNESS_SHARE,
@@ -39,7 +40,6 @@ from workers.training.layered.train import (
     soft_error,
     state_of,
 )
-from workers.training.run import State, add_arguments, device, fast, optimise
 
 OWN_PATH = 0.3  # share of the batches that start on the student's own path
 
@@ -188,7 +188,6 @@ def distil(args: argparse.Namespace) -> State:
     student = load_network(*start, config, torch.float32, place.type)
     dtype = pick_dtype("auto", place.type)
     teacher = load_network(args.teacher, TEACHER, config, dtype, place.type)
-    assert isinstance(student, LayeredDenoiser) and isinstance(teacher, LayeredDenoiser)
     student.train().requires_grad_(True)
     share_context(teacher.unet)
     noise = LayeredNoise(config.network.frames, config.network.grid, place)

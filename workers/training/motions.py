@@ -14,18 +14,14 @@ import torch
 from torch import Tensor
 
 from workers.pipeline.affine import basis, displacements
-from workers.pipeline.asked import PARALLAX
+from workers.pipeline.asked import CAMERA, OBJECT, PARALLAX
 from workers.pipeline.grid import place
 from workers.pipeline.layer_state import centre_of, has_subject
 from workers.training.captions import Motion
-from workers.training.scenes import (
-    AMOUNT,
-    CAMERA_AMPLITUDE,
-    FRAMES,
-    GRID,
-    OBJECT_AMPLITUDE,
-)
 
+GRID = 16  # the side of a motion field
+FRAMES = 8  # moments of a motion: 1/8, 2/8, ... 1 of the clip; at 0 everything rests
+AMOUNT = {"gentle": 0.6, "normal": 1.0, "strong": 1.5}
 SUBJECT, BACKGROUND = "subject", "background"
 SOFT = ("sway", "ripple")  # what a background does without moving as a whole
 FOLIAGE_AMPLITUDE = 0.06  # half sides
@@ -156,27 +152,19 @@ def truth_of(
 
 def camera_maps(name: str, amount: float, free: Freedom, nearer: float = 1.0) -> np.ndarray:
     """Where a camera samples, (T, 2, 3); of things that are `nearer` than the background, too."""
-    a = CAMERA_AMPLITUDE[name] * amount
-    if name in ("rotate left", "rotate right"):  # a turn of the picture: distance plays no role
-        return _turn(a if name == "rotate left" else -a, TIME)
-    a *= nearer
+    x, y, growth, turn = (part * amount for part in CAMERA[name])
+    if turn:  # a turn of the picture: distance plays no role
+        return _turn(turn, TIME)
+    if growth:
+        return _grow(nearer * growth, TIME)
     if name == "handheld":  # once around a small ellipse
-        return _shift(a * free.camera_x * SWING, 1.2 * a * free.camera_y * ROUND)
-    if name in ("zoom in", "zoom out"):
-        return _grow(-a if name == "zoom in" else a, TIME)
-    dx, dy = {
-        "still": (0, 0),
-        "pan left": (-1, 0),
-        "pan right": (1, 0),
-        "tilt up": (0, -1),
-        "tilt down": (0, 1),
-    }[name]
-    return _shift(a * dx * TIME, a * dy * TIME)
+        return _shift(nearer * x * free.camera_x * SWING, nearer * y * free.camera_y * ROUND)
+    return _shift(nearer * x * TIME, nearer * y * TIME)
 
 
 def body_maps(name: str, stage: Stage | None, amount: float, free: Freedom) -> np.ndarray:
     """Where a body by itself is sampled, (T, 2, 3): a subject, or the whole picture."""
-    a = OBJECT_AMPLITUDE[name] * amount
+    a = OBJECT[name] * amount
     centre = np.zeros(2, np.float32) if stage is None else stage.centre.numpy()
     if name == "sway" and stage is not None:  # rooted at its lowest point
         steep = free.swing * SWING * _steepest(stage, amount)
@@ -184,7 +172,7 @@ def body_maps(name: str, stage: Stage | None, amount: float, free: Freedom) -> n
         maps[:, 0, 1], maps[:, 0, 2] = steep, -stage.bottom * steep
         return maps
     if name == "bob" and stage is not None and stage.rooted:  # stretches, as breathing does
-        stretch = amount * min(OBJECT_AMPLITUDE["bob"] / stage.height, STEEPEST_SWAY / 2)
+        stretch = amount * min(OBJECT["bob"] / stage.height, STEEPEST_SWAY / 2)
         by = free.swing * SWING * stretch
         maps = REST.copy()
         maps[:, 1, 1], maps[:, 1, 2] = 1 - by, stage.bottom * by
@@ -204,7 +192,7 @@ def body_maps(name: str, stage: Stage | None, amount: float, free: Freedom) -> n
 
 def _steepest(stage: Stage, amount: float) -> float:
     """How far the top of a swaying subject moves, in its own heights."""
-    top = min(OBJECT_AMPLITUDE["sway"], STEEPEST_SWAY * stage.height)
+    top = min(OBJECT["sway"], STEEPEST_SWAY * stage.height)
     return amount * top / max(stage.height, 1e-3)
 
 
@@ -227,7 +215,7 @@ def wave(free: Freedom) -> Tensor:
     """A wave that swells from nothing over the first third of the clip, (2, T, g, g)."""
     t = torch.from_numpy(TIME)[:, None, None]
     phase = 2 * math.pi * (free.travel * _X / WAVELENGTH - 1.25 * t + 0.25 * _Y)
-    swell = free.swing * OBJECT_AMPLITUDE["ripple"] * (3 * t).clamp(max=1)
+    swell = free.swing * OBJECT["ripple"] * (3 * t).clamp(max=1)
     return torch.stack([0.5 * swell * phase.cos(), swell * phase.sin()])
 
 

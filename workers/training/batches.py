@@ -1,11 +1,12 @@
 """Batches in time: several processes make them, ahead of the steps that need them."""
 
+import signal
 from collections.abc import Callable, Iterator
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from workers.training.layered.scenes import Batch
+from workers.training.scenes import Batch
 
 AHEAD = 4  # batches that each process makes ahead
 
@@ -23,8 +24,8 @@ def batches(
 ) -> Iterator[Batch]:
     """make(step) for the steps from `first` up to `end`, in order.
 
-    `processes` is how many others make them: the batches are the same for any number. None means
-    that this process makes each when it is asked for.
+    `processes` is how many others make them, ahead; with 0 this one makes each when it is asked
+    for. The batches are the same for any number.
     """
     steps = range(first, end)
     if not processes:
@@ -43,3 +44,6 @@ def batches(
 
 def _in_one_thread(_process: int) -> None:
     torch.set_num_threads(1)
+    # A signal is for the process that trains: it saves, and ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

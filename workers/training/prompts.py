@@ -4,7 +4,7 @@ import numpy as np
 
 from workers.training import captions
 from workers.training.captions import AMBIENT_MOTION, Motion
-from workers.training.layered.motions import BACKGROUND, SUBJECT
+from workers.training.motions import BACKGROUND, SUBJECT
 from workers.training.phrases import (
     CAMERA,
     FILLERS,

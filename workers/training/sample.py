@@ -13,7 +13,7 @@ from workers.pipeline.loader import Sampling
 from workers.pipeline.noise import LayeredNoise
 from workers.pipeline.sampler import DPMSolver, sigmas_for
 from workers.pipeline.text import Tokeniser
-from workers.training.layered.scenes import Scene
+from workers.training.scenes import Scene
 
 BATCH = 16
 
