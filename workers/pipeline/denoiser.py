@@ -78,7 +78,7 @@ def video_unet(config: DenoiserConfig, inputs: int, outputs: int) -> UNetMotionM
     """diffusers' video UNet in the shape of a config."""
     levels = len(config.channels)
     heads = tuple(channels // config.head_width for channels in config.channels)
-    return UNetMotionModel(
+    made: UNetMotionModel = UNetMotionModel(
         sample_size=config.grid,
         in_channels=inputs,
         out_channels=outputs,
@@ -101,6 +101,7 @@ def video_unet(config: DenoiserConfig, inputs: int, outputs: int) -> UNetMotionM
         addition_time_embed_dim=config.channels[0],
         projection_class_embeddings_input_dim=config.text_width + config.channels[0],
     )
+    return made
 
 
 class OnePass(nn.Module):

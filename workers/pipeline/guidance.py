@@ -68,7 +68,8 @@ class ClipDenoiser:
         """
         signal = (1 / (1 + sigma**2).sqrt()).item()
         scaled = (x * signal).repeat(self.passes, 1, 1, 1, 1)
-        time = time_of(sigma).to(x.device, torch.float32).expand(len(scaled))
+        # No copy from the CPU: a GPU that records its passes could not replay it.
+        time = torch.full((len(scaled),), time_of(sigma).item(), device=x.device)
         sample = join(scaled.to(self.dtype), self.static_features)
         v = self.run(sample, time, self.context, self.pooled_text)
         return v.float(), scaled, signal, signal * sigma.item()

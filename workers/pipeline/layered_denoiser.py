@@ -103,6 +103,8 @@ class PathDenoiser(nn.Module):
     2023, arXiv:2310.00426).
     """
 
+    unit: Tensor
+
     def __init__(self, config: DenoiserConfig):
         super().__init__()
         width, self.grid = config.path_width, config.grid

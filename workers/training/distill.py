@@ -14,6 +14,7 @@ student keeps to what the teacher says of it.
 """
 
 import argparse
+from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from workers.pipeline.animation import pick_dtype
 from workers.pipeline.attention import share_context
-from workers.pipeline.guidance import ClipDenoiser, RunPass
+from workers.pipeline.guidance import ClipDenoiser
 from workers.pipeline.layered_denoiser import LayeredDenoiser
 from workers.pipeline.loader import STUDENT, TEACHER, Sampling, load_config, load_network
 from workers.pipeline.noise import LayeredNoise
@@ -59,42 +60,10 @@ def land(denoise: ClipDenoiser, x: Tensor, levels: Tensor, first: int, substeps:
     return DPMSolver(levels[first : first + substeps + 1], order=1).sample(denoise, x)
 
 
-class Recorded:
-    """A pass that a GPU records once and then replays, for inputs of one set of shapes.
-
-    The teacher takes eight passes a step, of so many small kernels that starting them would take
-    most of the time.
-    """
-
-    def __init__(self, run: RunPass):
-        self._run = run
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._inputs: list[Tensor] = []
-        self._out = torch.empty(0)
-
-    @torch.no_grad()
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        if not inputs[0].is_cuda:
-            return self._run(*inputs)
-        if self._graph is None:
-            self._record(inputs)
-        for own, given in zip(self._inputs, inputs, strict=True):
-            own.copy_(given)
-        assert self._graph is not None
-        self._graph.replay()
-        return self._out.clone()
-
-    def _record(self, inputs: tuple[Tensor, ...]) -> None:
-        self._inputs = [x.clone(memory_format=torch.contiguous_format) for x in inputs]
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # the first runs choose and load kernels
-            for _ in range(3):
-                self._run(*self._inputs)
-        torch.cuda.current_stream().wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._out = self._run(*self._inputs)
+def beginning(draw: torch.Generator, steps: int, own_path: float = OWN_PATH) -> tuple[int, bool]:
+    """Which of the student's levels a step is about, and whether it starts on its own path."""
+    k = int(torch.randint(steps, (1,), generator=draw))
+    return k, torch.rand(1, generator=draw).item() < own_path and k > 0
 
 
 def distillation_loss(
@@ -105,17 +74,16 @@ def distillation_loss(
     batch: Batch,
     draw: torch.Generator,
     *,
+    begin: tuple[int, bool],
     steps: int,
     teacher_steps: int = TEACHER_STEPS,
-    own_path: float = OWN_PATH,
     scales: tuple[float, ...] = LAYER_SCALES,
-    run: RunPass | None = None,
 ) -> Tensor:
     """Squared error of the student's x0 against the target, measured as in training.
 
     The batch has one motion for each picture. `teacher` must share its context; `guidance` is how
-    it is sampled, `run` its pass. All scenes of a batch start at the same noise level. `draw` is a
-    generator on the CPU. Raises ValueError if `steps` does not divide `teacher_steps`.
+    it is sampled. All scenes start at the same noise level, `begin` (see `beginning`). Raises
+    ValueError if `steps` does not divide `teacher_steps`.
     """
     if teacher_steps % steps:
         raise ValueError(f"{steps} steps do not divide the teacher's {teacher_steps}")
@@ -127,8 +95,7 @@ def distillation_loss(
     levels = sigmas_for("log-snr", teacher_steps)
     substeps = teacher_steps // steps
     own = levels[::substeps]
-    k = int(torch.randint(steps, (1,), generator=draw))
-    along_own_path = torch.rand(1, generator=draw).item() < own_path and k > 0
+    k, along_own_path = begin
     epsilon = noise.draw(len(motion), draw)
     plain = Sampling(steps=steps, guided=False, order=1)
     with fast(place):
@@ -140,7 +107,7 @@ def distillation_loss(
             x = motion + own[k].item() * epsilon
         with torch.no_grad():
             guided = ClipDenoiser(
-                teacher, picture, tokens, guidance, run or teacher.one_pass(repeat=False)
+                teacher, picture, tokens, guidance, teacher.one_pass(repeat=False)
             )
             landed = land(guided, x, levels, k * substeps, substeps)
             target = one_step_target(x, landed, own[k], own[k + 1])
@@ -197,20 +164,22 @@ def distil(args: argparse.Namespace) -> State:
     # Neither the teacher's training nor an evaluation uses these scenes.
     series = args.seed + 1
 
-    run = Recorded(teacher.one_pass(repeat=False))
-
     def make(step: int) -> Batch:
         return make_batch(series, step, args.batch, 1, tokenise, photos, mislabelled=0.0)
 
-    def loss_of(batch: Batch, step: int, draw: torch.Generator) -> Tensor:
-        # Which level a step is about decides what it runs: a GPU need not be asked for that.
-        here = torch.Generator().manual_seed(draw.initial_seed())
-        steps = args.student_steps
-        return distillation_loss(
-            student, teacher, guidance, noise, batch, here, steps=steps, run=run
-        )
+    def begin(step: int) -> tuple[int, bool]:
+        draw = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
+        return beginning(draw, args.student_steps)
 
-    return optimise(args, student, config, STUDENT, loss_of, make)
+    def loss_of(
+        batch: Batch, kind: Hashable, draw: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        assert isinstance(kind, tuple)
+        given = (student, teacher, guidance, noise, batch, draw)
+        loss = distillation_loss(*given, begin=kind, steps=args.student_steps)
+        return loss, {}
+
+    return optimise(args, student, config, STUDENT, loss_of, make, begin)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ _MODES = basis(GRID).square().mean((1, 2))  # what a coefficient adds to a field
 class Freedom:
     """What the words leave open, each 1 or -1."""
 
-    swing: int = 1  # which way a sway, a bob or a spin begins, and where a wave stands
+    swing: int = 1  # which way a sway, a bob or a spin begins
     travel: int = 1  # which way a wave runs
     camera_x: int = 1  # which way a handheld camera begins
     camera_y: int = 1
@@ -97,7 +97,7 @@ class Truth:
 
 def freedoms(kind: Motion) -> list[Freedom]:
     """Every way in which a motion may happen."""
-    swing = (1, -1) if kind.object in ("sway", "bob", "spin", "ripple") else (1,)
+    swing = (1, -1) if kind.object in ("sway", "bob", "spin") else (1,)
     travel = (1, -1) if kind.object == "ripple" or is_background_sway(kind) else (1,)
     camera = (1, -1) if kind.camera == "handheld" else (1,)
     return [Freedom(*each) for each in product(swing, travel, camera, camera)]
@@ -114,9 +114,8 @@ def target_of(kind: Motion, stage: Stage) -> str:
         return ""
     if not stage.has_subject:
         return BACKGROUND
-    if kind.object == "ripple" and not kind.target and stage.water.mean() >= LEAST_AREA:
-        return BACKGROUND  # where there is water, it is what ripples
-    return kind.target or SUBJECT
+    # What ripples is water, and that is far more often behind a subject than on it.
+    return kind.target or (BACKGROUND if kind.object == "ripple" else SUBJECT)
 
 
 def truth_of(
@@ -215,7 +214,7 @@ def wave(free: Freedom) -> Tensor:
     """A wave that swells from nothing over the first third of the clip, (2, T, g, g)."""
     t = torch.from_numpy(TIME)[:, None, None]
     phase = 2 * math.pi * (free.travel * _X / WAVELENGTH - 1.25 * t + 0.25 * _Y)
-    swell = free.swing * OBJECT["ripple"] * (3 * t).clamp(max=1)
+    swell = OBJECT["ripple"] * (3 * t).clamp(max=1)
     return torch.stack([0.5 * swell * phase.cos(), swell * phase.sin()])
 
 

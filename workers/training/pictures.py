@@ -31,8 +31,8 @@ def augmented(picture: Picture, rng: np.random.Generator) -> Picture:
     """Mirrored, coloured and cut differently, with the matte that a network might find."""
     if rng.random() < 0.5:
         areas = (picture.colours, picture.matte, picture.water, picture.foliage)
-        turned = (np.ascontiguousarray(part[..., ::-1]) for part in areas)
-        picture = Picture(*turned, lower_edge=picture.lower_edge)
+        colours, matte, water, foliage = (np.ascontiguousarray(part[..., ::-1]) for part in areas)
+        picture = Picture(colours, matte, water, foliage, picture.lower_edge)
     gain = rng.uniform(0.75, 1.25) * rng.uniform(0.9, 1.1, (3, 1, 1))
     colours = (picture.colours - 0.5) * rng.uniform(0.7, 1.2) + 0.5
     colours = np.clip(colours * gain, 0, 1).astype(np.float32)

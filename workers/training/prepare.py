@@ -32,12 +32,12 @@ def packaged_photos(folder: Path) -> PhotoSet:
     return PhotoSet.load(folder, held_out=True)
 
 
-def prepare(out: Path, matte: str, debian: Path | None) -> list[str]:
+def prepare(out: Path, matte_model: str, debian: Path | None) -> list[str]:
     """Write the folder. Returns the names of the sources that are missing here.
 
-    matte: the matte model; see load_matte. Raises MatteError.
+    matte_model: see load_matte. Raises MatteError.
     """
-    model = load_matte(matte)
+    model = load_matte(matte_model)
     if model is None:
         raise MatteError("Photos need a matte model to cut their subjects out.")
     out.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,8 @@ def draw(rng: np.random.Generator) -> Picture:
     if rng.random() < SUBJECTS:
         colours, matte = _with_subject(colours, rng)
     clipped = np.clip(colours, 0, 1).astype(np.float32)
-    return Picture(clipped, *(a.astype(np.float32) for a in (matte, water, foliage)))
+    matte, water, foliage = (area.astype(np.float32) for area in (matte, water, foliage))
+    return Picture(clipped, matte, water, foliage)
 
 
 def _with_subject(colours: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -5,16 +5,15 @@ import csv
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.utils import clip_grad_norm_
 
 from workers.pipeline.animation import pick_dtype
 from workers.pipeline.layered_denoiser import LayeredDenoiser
@@ -25,8 +24,17 @@ from workers.pipeline.loader import (
 )
 from workers.training.batches import batches
 from workers.training.scenes import Batch
+from workers.training.steps import LossOf, Steps
 
 LOG_COLUMNS = ["step", "loss", "grad_norm", "learning_rate", "wall_s"]
+
+
+class Probe(Protocol):
+    """Looks at a running optimisation."""
+
+    def note(self, parts: dict[str, Tensor]) -> None: ...
+
+    def __call__(self, step: int, weights: dict[str, Tensor]) -> None: ...
 
 
 class State(TypedDict):
@@ -108,7 +116,9 @@ def fast(place: torch.device) -> Iterator[None]:
     # Emulated bf16 is ten times slower than fp32.
     able = pick_dtype("auto", place.type) == torch.bfloat16
     kernels = sdpa_kernel(SDPBackend.MATH) if place.type == "cpu" else nullcontext()
-    with kernels, torch.autocast(place.type, torch.bfloat16, enabled=able):
+    # Weights that were cast once must not outlive a recorded step.
+    cached = place.type == "cpu"
+    with kernels, torch.autocast(place.type, torch.bfloat16, enabled=able, cache_enabled=cached):
         yield
 
 
@@ -117,23 +127,23 @@ def optimise(
     network: LayeredDenoiser,
     config: ModelConfig,
     name: str,
-    loss_of: Callable[[Batch, int, torch.Generator], Tensor],
+    loss_of: LossOf,
     make: Callable[[int], Batch],
-    probe: Callable[[int, dict[str, Tensor]], None] | None = None,
+    kind_of: Callable[[int], Hashable],
+    probe: Probe | None = None,
 ) -> State:
-    """Minimise loss_of(batch, step, draw), whose randomness must come only from its arguments.
+    """Minimise loss_of(batch, kind, draw); see Steps.
 
-    make(step) gives a step's batch; `draw` is on the network's device. Nothing here waits for a
-    GPU but the log.
+    make(step) gives a step's batch and kind_of(step) its kind. Nothing here waits for a GPU but the
+    log.
 
     Writes <out>/state.pt (everything needed to go on) and <out>/model/ (the averaged weights as
     `name`) every --save-minutes, at SIGTERM, SIGINT and at the end. Returns the state saved last.
-    `probe` gets the step and the averaged weights after every --probe-every steps.
+    `probe` gets the parts of every loss, and the averaged weights every --probe-every steps.
     """
     place = next(network.parameters()).device
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=args.lr, weight_decay=0.01, fused=place.type == "cuda"
-    )
+    steps = Steps(network, loss_of, args.grad_clip)
+    optimizer = steps.optimizer
     current = network.state_dict()  # the weights themselves, which change in place
     ema = {key: value.clone() for key, value in current.items()}
     step, wall_before, log = 0, 0.0, list[list[float]]()
@@ -151,7 +161,6 @@ def optimise(
         signal.signal(number, lambda *_: stopped.append(True))
     start = saved = time.monotonic()
     running: list[Tensor] = []
-    draw = torch.Generator(place)
     made = batches(make, step, args.steps, args.processes)
 
     def save_now() -> State:
@@ -171,23 +180,19 @@ def optimise(
         done = progress(step, wall_before + time.monotonic() - start, args)
         if done >= 1:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, done, args)
-        batch = next(made).to(place)
-        loss = loss_of(batch, step, draw.manual_seed(args.seed * 1_000_003 + step))
-        loss.backward()  # type: ignore[no-untyped-call]
-        grad_norm = clip_grad_norm_(network.parameters(), args.grad_clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        rate, seed = learning_rate(step, done, args), args.seed * 1_000_003 + step
+        loss, grad_norm, parts = steps(next(made), kind_of(step), rate, seed)
         average(ema, current, step, args.ema)
-        running.append(loss.detach())
+        running.append(loss)
+        if probe is not None:
+            probe.note(parts)
         step += 1
         now = time.monotonic()
         if step % args.log_every == 0 or step == args.steps:
             wall_s = wall_before + now - start
-            mean, lr = torch.stack(running).mean().item(), optimizer.param_groups[0]["lr"]
+            mean = torch.stack(running).mean().item()
             log.append(
-                [step, round(mean, 5), round(float(grad_norm), 4), round(lr, 7), round(wall_s, 1)]
+                [step, round(mean, 5), round(float(grad_norm), 4), round(rate, 7), round(wall_s, 1)]
             )
             running = []
             print(

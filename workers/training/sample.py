@@ -16,6 +16,7 @@ from workers.pipeline.text import Tokeniser
 from workers.training.scenes import Scene
 
 BATCH = 16
+GPU_BATCH = 128
 
 
 def pictures_of(scenes: Sequence[Scene]) -> Tensor:
@@ -49,12 +50,13 @@ def sample_motions(
     drawn = noise.draw(len(scenes), torch.Generator().manual_seed(seed))
     sigmas = sigmas_for(sampling.schedule, sampling.steps)
     found = []
-    for first in range(0, len(scenes), BATCH):
-        part = scenes[first : first + BATCH]
+    batch = GPU_BATCH if place.type == "cuda" else BATCH
+    for first in range(0, len(scenes), batch):
+        part = scenes[first : first + batch]
         picture = pictures_of(part).to(place)
         tokens = torch.stack([tokenise(scene.prompt) for scene in part]).to(place)
         denoise = ClipDenoiser(network, picture, tokens, sampling, run)
-        start = drawn[first : first + BATCH] * sigmas[0].item()
+        start = drawn[first : first + batch] * sigmas[0].item()
         states = DPMSolver(sigmas, sampling.order).sample(denoise, start.to(place))
         states = states.cpu() * channel_scales(scales, states).cpu()
         soft = denoise.softness().cpu()

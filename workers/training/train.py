@@ -13,10 +13,10 @@ same steps as an uninterrupted one. Without --photos all scenes are drawn.
 
 import argparse
 import math
+from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,7 +24,7 @@ from torch import Tensor
 from workers.pipeline.affine import to_fields
 from workers.pipeline.denoiser import DenoiserConfig, OnePass
 from workers.pipeline.layered_denoiser import LayeredDenoiser
-from workers.pipeline.loader import TEACHER, ModelConfig, Sampling
+from workers.pipeline.loader import TEACHER, ModelConfig, Sampling, load_network
 from workers.pipeline.noise import LayeredNoise
 from workers.pipeline.text import PAD, Tokeniser
 from workers.training.motions import FRAMES, GRID
@@ -33,7 +33,6 @@ from workers.training.probe import Probe
 from workers.training.prompts import vocabulary
 from workers.training.run import State, add_arguments, device, fast, optimise
 from workers.training.scenes import Batch, make_batch
-from workers.training.start import start_from
 
 VERSION = "0.4.0"
 # Log-normal noise ratios (Karras et al. 2022, arXiv:2206.00364, Table 1). High noise decides which
@@ -53,7 +52,7 @@ SMALL_PATH, SMALL_SOFT = 0.1, 0.1
 SOFTNESS_SHARE = 0.3  # of the loss of where anything is soft
 
 SAMPLING = {
-    "teacher": Sampling(15, True, 2, picture_scale=1.5, text_scale=1.5, rescale=0.5),
+    "teacher": Sampling(15, True, 2, picture_scale=1.0, text_scale=2.0, rescale=0.3),
     "student": Sampling(steps=4, guided=False, order=1, schedule="distilled"),
 }
 
@@ -186,7 +185,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--soft-every", type=int, default=2, help="steps of which one trains what is soft")
     add("--photos", type=Path, help="a folder that prepare.py wrote")
     add("--toy", action="store_true", help="a tiny network, to try the code")
-    add("--init", type=Path, help="start from the teacher of a model directory, layered or not")
+    add("--init", type=Path, help="start from the teacher of a model directory")
     return parser.parse_args(argv)
 
 
@@ -197,8 +196,8 @@ def train(args: argparse.Namespace) -> State:
     config = model_config(args.toy)
     network = LayeredDenoiser(config.network)
     if args.init is not None:
-        weights = safetensors.torch.load_file(args.init / f"{TEACHER}.safetensors")
-        start_from(network, {key: value.float() for key, value in weights.items()})
+        given = load_network(args.init, TEACHER, config, torch.float32, "cpu")
+        network.load_state_dict(given.state_dict())
     network.to(device())
     noise = LayeredNoise(config.network.frames, config.network.grid, device())
     tokenise = Tokeniser(
@@ -212,13 +211,15 @@ def train(args: argparse.Namespace) -> State:
     def make(step: int) -> Batch:
         return make_batch(args.seed, step, args.batch, args.motions, tokenise, training)
 
-    def loss_of(batch: Batch, step: int, draw: torch.Generator) -> Tensor:
-        with_soft = step % args.soft_every == 0
-        loss, parts = layered_loss(network, noise, batch, draw, with_soft=with_soft)
-        probe.note(parts)
-        return loss
+    def with_soft(step: int) -> bool:
+        return bool(step % args.soft_every == 0)
 
-    return optimise(args, network, config, TEACHER, loss_of, make, probe)
+    def loss_of(
+        batch: Batch, kind: Hashable, draw: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return layered_loss(network, noise, batch, draw, with_soft=bool(kind))
+
+    return optimise(args, network, config, TEACHER, loss_of, make, with_soft, probe)
 
 
 if __name__ == "__main__":

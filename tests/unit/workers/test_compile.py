@@ -32,7 +32,8 @@ SHAPE = DenoiserConfig(
 def tiny_network(dtype):
     """One pass of a tiny network with shared context, as a worker compiles it."""
     torch.manual_seed(0)
-    unet = video_unet(SHAPE, inputs=12, outputs=2).to(dtype).eval().requires_grad_(False)
+    unet = video_unet(SHAPE, inputs=12, outputs=2)
+    nn.ModuleList([unet]).to(dtype).eval().requires_grad_(False)
     share_context(unet)
     return OnePass(unet, repeat=False).eval()
 

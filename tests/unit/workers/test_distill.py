@@ -46,19 +46,20 @@ def test_one_substep_without_guidance_leaves_only_the_gate_to_learn(monkeypatch,
     # The gate's cross-entropy with itself is its entropy, which is not zero.
     monkeypatch.setattr(distill, "SOFTNESS_SHARE", 0.0)
     student, teacher, batch = parts()
-    options = {"steps": 4, "teacher_steps": 4, "own_path": own_path}
     for seed in range(3):
+        begin = distill.beginning(torch.Generator().manual_seed(seed), 4, own_path)
+        options = {"begin": begin, "steps": 4, "teacher_steps": 4}
         assert loss(student, teacher, batch, UNGUIDED, seed, **options).item() < 1e-7
     guided = replace(UNGUIDED, guided=True, text_scale=3.0)
     assert loss(student, teacher, batch, guided, **options).item() > 1e-5
     with pytest.raises(ValueError, match="7 steps do not divide"):
-        loss(student, teacher, batch, UNGUIDED, steps=7)
+        loss(student, teacher, batch, UNGUIDED, begin=(0, False), steps=7)
 
 
 def test_gradients_reach_the_student_alone():
     student, teacher, batch = parts()
     guided = replace(UNGUIDED, guided=True, text_scale=3.0)
-    loss(student, teacher, batch, guided, steps=4, teacher_steps=8).backward()
+    loss(student, teacher, batch, guided, begin=(1, False), steps=4, teacher_steps=8).backward()
     for layer in (student.unet.conv_in, student.paths.moment):
         assert layer.weight.grad.abs().max() > 0
     assert all(p.grad is None for p in teacher.parameters())

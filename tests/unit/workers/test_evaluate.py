@@ -9,9 +9,8 @@ import torch
 from workers.pipeline.layered_denoiser import LayeredDenoiser
 from workers.pipeline.loader import STUDENT, TEACHER, save_config, save_weights
 from workers.training import evaluate
-from workers.training.flow import possible_motions, visible_flow
+from workers.training.flow import possible_motions
 from workers.training.motions import BACKGROUND, SUBJECT
-from workers.training.probe import POINTS, strengths_of
 from workers.training.train import model_config
 
 
@@ -27,12 +26,7 @@ def truths(scenes):
 
 
 def measured(motions, scenes):
-    flows = [
-        visible_flow(motion, torch.from_numpy(scene.picture.matte), POINTS)
-        for motion, scene in zip(motions, scenes, strict=True)
-    ]
-    strengths = strengths_of(motions, scenes)
-    return evaluate.measure({"arm": flows}, {"arm": strengths}, scenes)["arm"]
+    return evaluate.measure({"arm": motions}, scenes)["arm"]
 
 
 def test_the_scenes_have_subjects_and_cover_the_vocabulary():
