@@ -2,8 +2,7 @@
 
     python -m scripts.benchmarks.model_layers    # these figures alone
 
-Sheets of motion come from the shipped student, on real photos that packages ship; everything after
-them is what a worker does.
+Motion comes from the shipped student, on real photos that packages ship, as in a worker.
 """
 
 import itertools
@@ -15,17 +14,14 @@ import torch
 
 from scripts.benchmarks.figures import Figure, table
 from workers.pipeline.animation import Animation
-from workers.pipeline.asked import Asked
 from workers.pipeline.composite import Composite
-from workers.pipeline.decompose import decompose
 from workers.pipeline.grid import extent, grid_weights
 from workers.pipeline.layers import LayeredMotion, maps, zoom_of
-from workers.pipeline.picture import matte_in_square
-from workers.training import photos
+from workers.training.contact import PHOTOS, load
 
 CAMERAS = ("pan left", "pan right", "tilt up", "tilt down", "rotate left", "handheld")
 BODIES = ("sway", "bob", "spin", "pulse", "drift left", "drift right")
-SOFT = ("ripple", "strongly sway", "strongly drift left", "ripple, zoom in")
+SOFT = ("ripple", "strongly sway", "strongly background sway", "ripple, zoom in")
 SHAPES = ((384, 512), (512, 384), (128, 512), (512, 512))
 PX = 256  # pixels of a half side at 512 px
 FRAMES = 48
@@ -47,21 +43,15 @@ def figures(animation: Animation, *, quick: bool) -> list[Figure]:
 
 def layered(animation: Animation, picture: np.ndarray, prompt: str, seed: int) -> LayeredMotion:
     """The motion of a clip, before it is limited."""
-    height, width = picture.shape[:2]
-    sheet = animation.denoise(picture, prompt, seed, animation.sampling.steps)
-    matte = animation.subjects.find(picture)
-    covered = torch.zeros(sheet.shape[-2:])
-    if matte is not None:
-        covered = matte_in_square(matte, height, width, sheet.shape[-1])
-    return decompose(sheet, covered, Asked.read(prompt), (height, width))
+    return animation.denoise(picture, animation.subjects.find(picture), prompt, seed)
 
 
 def folds(animation: Animation, clips: int) -> int:
     """How many clips fold somewhere, of prompts for everything that bends, at `motion` 1 and 2."""
-    names = list(photos.PHOTOS)
+    names = PHOTOS
     found = 0
     for number in range(clips):
-        picture = photos.load(names[number % len(names)])
+        picture = load(names[number % len(names)])
         prompt = SOFT[number // len(names) % len(SOFT)]
         motion = layered(animation, picture, prompt, number).scaled(1 + number % 2)
         limited = motion.dense().limited(*picture.shape[:2])
@@ -142,7 +132,7 @@ def background_drift(animation: Animation) -> float:
     """How far the background moves, in pixels of 512, where only the subject was asked to."""
     worst = 0.0
     for name, prompt in itertools.product(("astronaut.png", "chelsea.png"), BODIES):
-        picture = photos.load(name)
+        picture = load(name)
         motion = layered(animation, picture, prompt, 0).dense().limited(*picture.shape[:2])
         moves = displacement(motion, 0, picture.shape, POINTS)
         worst = max(worst, float(moves.norm(dim=0).max()) * PX)
@@ -153,7 +143,7 @@ def loop_jump(animation: Animation) -> float:
     """How much more the velocity changes where a loop closes than anywhere else, in pixels of 512
     per frame."""
     worst = 0.0
-    picture = photos.load("coffee.png")
+    picture = load("coffee.png")
     for prompt in (*CAMERAS, *BODIES, "ripple"):
         motion = layered(animation, picture, prompt, 0)
         clip = Composite(picture, motion, FRAMES, loop=True)
@@ -181,7 +171,7 @@ def matte_ms(animation: Animation) -> float:
     """Milliseconds that finding a new picture's subject takes."""
     seconds = []
     for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png"):
-        picture = photos.load(name)
+        picture = load(name)
         animation.subjects.forget()
         started = time.perf_counter()
         animation.subjects.find(picture)

@@ -26,7 +26,6 @@ from scripts.stack.data import ROOT
 from workers.pipeline.animation import SHIPPED, Animation
 from workers.pipeline.attention import SharedContextProcessor, share_context
 from workers.pipeline.compile import KINDS
-from workers.pipeline.denoiser import OnePass
 from workers.pipeline.loader import TEACHER, load_config, load_network
 
 REPEATS = 5
@@ -137,7 +136,7 @@ def _motion() -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     networks = [load_network(SHIPPED, TEACHER, config, torch.float32, "cpu") for _ in range(2)]
     shared = Animation(networks[1], config, config.sampling[TEACHER])
     example = shared.example()
-    stock = OnePass(networks[0].unet, repeat=True).eval()
+    stock = networks[0].one_pass(repeat=True).eval()
     return _inference(lambda: stock(*example)), lambda: shared.run(*example)
 
 

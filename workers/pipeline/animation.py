@@ -15,16 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from workers.pipeline.asked import STILL, Asked, without_target
+from workers.pipeline.asked import STILL, Asked
 from workers.pipeline.attention import share_context
 from workers.pipeline.compile import build_graph
 from workers.pipeline.composite import Composite
-from workers.pipeline.decompose import decompose
-from workers.pipeline.denoiser import MotionDenoiser, OnePass, join
+from workers.pipeline.denoiser import join
 from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory
 from workers.pipeline.guidance import GUIDED_PASSES, ClipDenoiser
+from workers.pipeline.layer_state import channel_scales, has_subject, layered_motion, open_gate
+from workers.pipeline.layered_denoiser import LayeredDenoiser, RigidPass
+from workers.pipeline.layers import LayeredMotion
 from workers.pipeline.loader import (
     CONFIG_FILE,
     STUDENT,
@@ -34,7 +37,7 @@ from workers.pipeline.loader import (
     load_network,
 )
 from workers.pipeline.matte import PACKAGED, load_matte
-from workers.pipeline.noise import MotionNoise
+from workers.pipeline.noise import LayeredNoise
 from workers.pipeline.picture import Picture, matte_in_square, picture_in_square
 from workers.pipeline.sampler import DPMSolver, sigmas_for
 from workers.pipeline.subjects import Subjects, digest
@@ -45,9 +48,9 @@ log = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent.parent / "weights" / "motion-small"
 MIN_FRAMES, MAX_FRAMES = 8, 96
 MIN_MOTION, MAX_MOTION = 0.0, 2.0
-# Replace a prompt without words: a zoom of 8 % bends nothing that is straight.
-DEFAULT_PROMPT = "slow zoom in"
-AMBIENT = Asked(camera="zoom in", amount=0.42)
+# Replace a prompt without words: a zoom of about 8 % bends nothing that is straight.
+AMBIENT_PROMPT = "gently zoom in"
+AMBIENT_SHARE = 0.7
 
 
 def pick_dtype(name: str, device: str) -> torch.dtype:
@@ -81,7 +84,7 @@ class Animation:
 
     def __init__(
         self,
-        network: MotionDenoiser,
+        network: LayeredDenoiser,
         config: ModelConfig,
         sampling: Sampling,
         graph: str = "eager",
@@ -99,11 +102,12 @@ class Animation:
         shape = config.network
         self.tokenise = Tokeniser(shape.caption_length, shape.buckets, frozenset(config.vocabulary))
         self.device = network.unet.conv_in.weight.device
-        self.noise = MotionNoise(shape.frames, shape.grid, self.device)
+        self.noise = LayeredNoise(shape.frames, shape.grid, self.device)
         share_context(network.unet)
-        one_pass = OnePass(network.unet, repeat=False).eval()
+        one_pass, rigid = network.one_pass(repeat=False).eval(), RigidPass(network).eval()
         with translate_oom(), torch.inference_mode():
             self.run = build_graph(one_pass, graph, self.example())
+            self.run_rigid = build_graph(rigid, graph, self.example())
 
     @classmethod
     def load(
@@ -132,12 +136,13 @@ class Animation:
         return cls(loaded, config, sampling, graph, subjects)
 
     def warm_up(self) -> None:
-        """Render one small clip with motion of the served shape, so that the first job does not
-        pay for lazy initialisation."""
+        """Render two small clips with motion of the served shape, one that bends and one that does
+        not, so that the first job does not pay for lazy initialisation."""
         line = np.linspace(0, 255, 64, dtype=np.uint8)
         picture = np.stack(np.broadcast_arrays(line[:, None], line[None], line[::-1, None]), -1)
-        for _ in self.animate(picture, "zoom in", seed=0, frames=MIN_FRAMES, steps=2):
-            pass
+        for prompt in ("zoom in", "ripple"):
+            for _ in self.animate(picture, prompt, seed=0, frames=MIN_FRAMES, steps=2):
+                pass
 
     def animate(
         self,
@@ -171,37 +176,21 @@ class Animation:
         if not MIN_MOTION <= strength <= MAX_MOTION:
             raise ValueError(f"strength must be {MIN_MOTION} to {MAX_MOTION}, not {strength}")
         with translate_oom():
-            found = self.subjects.start(image)  # next to the denoiser, whose steps are small
-            sheet = self.denoise(image, prompt, seed, steps or self.sampling.steps, on_step)
-            clip = self.composite(
-                picture, prompt, sheet, found.result(), frames, strength, loop, yuv
-            )
+            matte = self.subjects.find(image)
+            motion = self.denoise(image, matte, prompt, seed, steps, on_step)
+            clip = self.composite(picture, motion.scaled(strength), matte, frames, loop, yuv)
         return self._frames(clip)
 
     def composite(
         self,
         picture: Picture,
-        prompt: str,
-        sheet: Tensor,
+        motion: LayeredMotion,
         matte: np.ndarray | None,
         frames: int,
-        strength: float = 1.0,
         loop: bool = False,
         yuv: bool = False,
     ) -> Composite:
-        """The frames of a clip, from its denoised motion and the matte of its subject."""
-        height, width = picture.pixels.shape[:2]
-        cells = sheet.shape[-1]
-        if matte is None:
-            covered = torch.zeros(cells, cells)
-        else:
-            covered = matte_in_square(matte, height, width, cells)
-        asked = Asked.read(prompt) if self.tokenise(prompt).any() else AMBIENT
-        motion = decompose(sheet, covered, asked, (height, width))
-        if motion.rests and asked is not None and asked.object != STILL:
-            # Nothing in this picture can move as asked; a still clip would look like a fault.
-            motion = decompose(sheet, covered, AMBIENT, (height, width))
-        motion = motion.scaled(strength)
+        """The frames of a clip, from its motion and the matte of its subject."""
         plates = partial(self.subjects.plates, digest(picture.pixels), matte=matte)
         return Composite(
             picture,
@@ -218,28 +207,60 @@ class Animation:
     def denoise(
         self,
         image: np.ndarray,
+        matte: np.ndarray | None,
         prompt: str,
         seed: int,
-        steps: int,
+        steps: int | None = None,
         on_step: Callable[[int, int], None] | None = None,
-    ) -> Tensor:
-        """Sample the motion of a clip, one sheet: (2, T, g, g) float32 in half sides.
+    ) -> LayeredMotion:
+        """Sample the motion of a clip. matte: of the picture's subject, at any size, or None.
 
-        Raises NumericalError if values are not finite even in fp32.
+        A prompt in plain words gets what it asks for and nothing else (see asked_only.py). Raises
+        NumericalError if values are not finite even in fp32.
         """
-        picture = picture_in_square(image, self.config.network.picture)[None]
-        tokens = self.tokenise(without_target(prompt))
-        if not tokens.any():
-            tokens = self.tokenise(DEFAULT_PROMPT)
-        noise = self.noise.draw(1, torch.Generator().manual_seed(seed % 2**63))
+        shape = self.config.network
+        height, width = image.shape[:2]
+        covered = torch.zeros(shape.picture, shape.picture)
+        if matte is not None:
+            covered = matte_in_square(matte, height, width, shape.picture)
+        cells = F.avg_pool2d(covered[None], shape.picture // shape.grid)[0]
+        covered = covered * has_subject(cells)
+        picture = torch.cat([picture_in_square(image, shape.picture), covered[None]])[None]
+        steps = steps or self.sampling.steps
+
+        def motion_of(words: str, on_step: Callable[[int, int], None] | None) -> LayeredMotion:
+            noise = self.noise.draw(1, torch.Generator().manual_seed(seed % 2**63))
+            tokens, asked = self.tokenise(words)[None], Asked.read(words)
+            given = (picture, tokens, noise, steps, on_step, asked)
+            [state], [probability] = self._sample_in_fp32_if_needed(*given)
+            return layered_motion(state, cells, probability, asked)
+
+        asked = Asked.read(prompt)
+        if self.tokenise(prompt).any():
+            motion = motion_of(prompt, on_step)
+            if not motion.rests or asked is None or asked.object == STILL:
+                return motion
+            # Nothing in this picture can move as asked; a still clip would look like a fault.
+            on_step = None
+        return motion_of(AMBIENT_PROMPT, on_step).scaled(AMBIENT_SHARE)
+
+    def _sample_in_fp32_if_needed(
+        self,
+        picture: Tensor,
+        tokens: Tensor,
+        noise: Tensor,
+        steps: int,
+        on_step: Callable[[int, int], None] | None,
+        asked: Asked | None,
+    ) -> tuple[Tensor, Tensor]:
         try:
-            return self.sample(picture, tokens[None], noise, steps, on_step)[0]
+            return self.sample(picture, tokens, noise, steps, on_step, asked)
         except NumericalError as error:
             if self.network.unet.dtype == torch.float32:
                 raise
             log.warning("retrying_in_fp32 error=%s", error)
             careful = Animation(copy.deepcopy(self.network).float(), self.config, self.sampling)
-            return careful.sample(picture, tokens[None], noise, steps, on_step)[0]
+            return careful.sample(picture, tokens, noise, steps, on_step, asked)
 
     @torch.inference_mode()
     def sample(
@@ -249,10 +270,13 @@ class Animation:
         noise: Tensor,
         steps: int,
         on_step: Callable[[int, int], None] | None = None,
-    ) -> Tensor:
-        """Sample the motion of B clips, (B, 2, T, g, g) float32 in half sides.
+        asked: Asked | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Sample B clips: states (B, 8, T, g, g) in half sides (see layer_state.py), and how
+        probable it is that background and subject are soft, (B, 2, g, g). float32, on the CPU.
 
-        picture (B, 3, p, p) in [-1, 1]; tokens (B, L, PIECES); noise from `self.noise`. Raises
+        picture (B, 4, p, p): colours in [-1, 1] and the matte; tokens (B, L, PIECES); noise from
+        `self.noise`. Where nothing of the clips can bend, soft motion stays noise. Raises
         NumericalError.
         """
         denoise = ClipDenoiser(
@@ -262,6 +286,9 @@ class Animation:
             self.sampling,
             self.run,
         )
+        probability = denoise.softness()
+        if not any(open_gate(each, asked).any() for each in probability):
+            denoise.run = self.run_rigid
         sigmas = sigmas_for(self.sampling.schedule, steps)
 
         def check(step: int, x0: Tensor) -> None:
@@ -272,14 +299,14 @@ class Animation:
 
         solver = DPMSolver(sigmas, self.sampling.order)
         x = solver.sample(denoise, noise.to(self.device) * sigmas[0].item(), check)
-        return x * self.config.motion_scale
+        return (x * channel_scales(self.config.layer_scales, x)).cpu(), probability.cpu()
 
     def example(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Arguments for OnePass, shaped as for a job's clip."""
+        """Arguments for a pass, shaped as for a job's clip."""
         shape, dtype = self.config.network, self.network.unet.dtype
         passes = GUIDED_PASSES if self.sampling.guided else 1
-        picture = torch.zeros(passes, 3, shape.picture, shape.picture, device=self.device)
-        tokens = self.tokenise(DEFAULT_PROMPT).expand(passes, -1, -1).to(self.device)
+        picture = torch.zeros(passes, 4, shape.picture, shape.picture, device=self.device)
+        tokens = self.tokenise(AMBIENT_PROMPT).expand(passes, -1, -1).to(self.device)
         noise = self.noise.draw(passes, torch.Generator().manual_seed(0))
         features = self.network.static_features(picture.to(dtype))
         time = torch.full((passes,), 0.5, device=self.device)

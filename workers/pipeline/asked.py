@@ -1,14 +1,10 @@
-"""What a plain prompt asks for, with the directions and strengths that training gave each motion.
+"""What a plain prompt asks for, with the direction and strength of each motion.
 
-`workers/training/scenes.py` draws its truth with the same numbers; a test compares them.
+Training draws its truth with the same numbers.
 """
 
-import math
 from dataclasses import dataclass, replace
 from typing import Self
-
-import torch
-from torch import Tensor
 
 STILL = "still"
 # End of each camera motion at normal strength, in half sides and radians: along x, along y, growth,
@@ -35,10 +31,10 @@ OBJECT = {
     "drift left": 0.2,
     "drift right": 0.2,
 }
-# Motions of things without an outline: water and foliage; and those that clouds and smoke make, if
-# the background is what was asked to move.
+# Motions of things without an outline: water and foliage.
 SOFT = frozenset({"ripple", "sway"})
-SOFT_BACKGROUND = SOFT | {"drift left", "drift right"}
+# When the camera moves along or inwards, near things move so much more than far ones.
+PARALLAX = 0.15
 SUBJECT, BACKGROUND = TARGETS = ("subject", "background")
 AMOUNT = {"gently ": 0.6, "slow ": 0.6, "strongly ": 1.5}
 
@@ -74,33 +70,3 @@ class Asked:
             else:
                 return None
         return made
-
-
-def without_target(prompt: str) -> str:
-    """The prompt as a network of one sheet knows it: it has no words for what moves."""
-    asked = Asked.read(prompt)
-    if asked is None or asked.target is None:
-        return prompt
-    return prompt.lower().replace(f"{asked.target} {asked.object}", asked.object)
-
-
-def ramp(times: int) -> Tensor:
-    """Steady motion, at times 1/T .. 1."""
-    return torch.arange(1, times + 1, dtype=torch.float64) / times
-
-
-def swing(times: int) -> Tensor:
-    """There, back, to the other side and back."""
-    return torch.sin(2 * math.pi * ramp(times))
-
-
-def round_trip(times: int) -> Tensor:
-    """There and back."""
-    return (1 - torch.cos(2 * math.pi * ramp(times))) / 2
-
-
-def object_course(name: str, times: int) -> Tensor:
-    """How far an object has come at times 1/T .. 1, as a share of its amplitude."""
-    if name in ("sway", "bob"):
-        return swing(times)
-    return round_trip(times) if name == "pulse" else ramp(times)

@@ -1,8 +1,9 @@
-"""The network of motion-small: a small video UNet that denoises motion instead of pixels.
+"""Parts of motion-small's network: its shape, its picture encoder, and its video UNet.
 
-It is diffusers' UNetMotionModel (spatial blocks, temporal attention, text cross-attention) over a
-clip of displacement fields. Features of the picture are concatenated to the input of every frame,
-as in PIA (Zhang et al. 2023, arXiv:2312.13964). Picture and prompt are encoded once per clip.
+The UNet is diffusers' UNetMotionModel (spatial blocks, temporal attention, text cross-attention)
+over a clip of displacement fields. Features of the picture are concatenated to the input of every
+frame, as in PIA (Zhang et al. 2023, arXiv:2312.13964). Picture and prompt are encoded once per
+clip.
 """
 
 from dataclasses import dataclass
@@ -11,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from diffusers.models import UNetMotionModel
 from torch import Tensor, nn
-
-from workers.pipeline.text import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -28,15 +27,19 @@ class DenoiserConfig:
     buckets: int = 4096  # of hashed words and runs of letters
     caption_length: int = 16
     text_width: int = 64
+    path_width: int = 128  # of the transformer that denoises what is affine
+    path_blocks: int = 4
 
 
 class PictureEncoder(nn.Module):
-    """Encode pictures, (B, 3, p, p) -> (B, features, p / 4, p / 4): objects and their outlines."""
+    """Encode pictures, (B, C, p, p) -> (B, features, p / 4, p / 4): objects and their outlines."""
 
-    def __init__(self, features: int):
+    def __init__(self, features: int, channels: int):
         super().__init__()
         wide = 2 * features
-        self.fine = nn.Sequential(_conv(5, features, 2), _conv(features, wide, 2))  # p / 4
+        self.fine = nn.Sequential(  # p / 4
+            _conv(channels + 2, features, 2), _conv(features, wide, 2)
+        )
         self.middle = nn.Sequential(_conv(wide, wide, 2), _conv(wide, wide, 1))  # p / 8
         self.coarse = nn.Sequential(  # p / 16
             _conv(wide, wide, 2), _conv(wide, wide, 1), _conv(wide, wide, 1)
@@ -71,62 +74,34 @@ def places(side: int, like: Tensor) -> Tensor:
     return torch.stack([x, y])[None].to(like.dtype)
 
 
-class MotionDenoiser(nn.Module):
-    """Predict v (Salimans & Ho 2022, arXiv:2202.00512) of a noisy clip of motion fields."""
-
-    def __init__(self, config: DenoiserConfig):
-        super().__init__()
-        if config.picture != 4 * config.grid:
-            raise ValueError(f"a picture of {config.picture} is not 4 x a grid of {config.grid}")
-        self.config = config
-        levels = len(config.channels)
-        heads = tuple(channels // config.head_width for channels in config.channels)
-        self.text = TextEncoder(config.buckets, config.caption_length, config.text_width)
-        self.picture_encoder = PictureEncoder(config.features)
-        self.unet = UNetMotionModel(
-            sample_size=config.grid,
-            in_channels=2 + config.features + 2,  # motion, features, x and y
-            out_channels=2,
-            # No attention at the finest level: it cost half of the time for little quality.
-            down_block_types=("DownBlockMotion",) + ("CrossAttnDownBlockMotion",) * (levels - 1),
-            up_block_types=("CrossAttnUpBlockMotion",) * (levels - 1) + ("UpBlockMotion",),
-            block_out_channels=config.channels,
-            layers_per_block=1,
-            # Groups of several channels: with one channel per group the norm would remove what is
-            # constant over a frame, and a pan is nothing else.
-            norm_num_groups=8,
-            cross_attention_dim=config.text_width,
-            num_attention_heads=heads,
-            motion_num_attention_heads=heads,
-            motion_max_seq_length=config.frames,
-            use_linear_projection=True,
-            # From pure noise, cross-attention alone learns very slowly what a prompt means. The
-            # mean of its words, added to the noise level's embedding, reaches every block.
-            addition_embed_type="text_time",
-            addition_time_embed_dim=config.channels[0],
-            projection_class_embeddings_input_dim=config.text_width + config.channels[0],
-        )
-
-    def forward(self, x: Tensor, time: Tensor, picture: Tensor, tokens: Tensor) -> Tensor:
-        """Encode and denoise.
-
-        x (B, 2, T, h, w) noisy motion; time (B,) float in [0, 1], 1 is pure noise;
-        picture (B, 3, p, p) in [-1, 1], zeros for no picture; tokens (B, L, PIECES).
-        Returns v, shaped as x.
-        """
-        return self.denoise(x, time, self.static_features(picture), *self.text(tokens))
-
-    def static_features(self, picture: Tensor) -> Tensor:
-        """Input channels that are the same in all steps and frames, (B, C, h, w)."""
-        features = self.picture_encoder(picture)
-        place = places(self.config.grid, features).expand(len(features), -1, -1, -1)
-        return torch.cat([features, place], 1)
-
-    def denoise(
-        self, x: Tensor, time: Tensor, static_features: Tensor, context: Tensor, pooled_text: Tensor
-    ) -> Tensor:
-        """One pass. context (B, L, D) and pooled_text (B, D) come from the text encoder."""
-        return OnePass.of(self.unet, join(x, static_features), time, context, pooled_text)
+def video_unet(config: DenoiserConfig, inputs: int, outputs: int) -> UNetMotionModel:
+    """diffusers' video UNet in the shape of a config."""
+    levels = len(config.channels)
+    heads = tuple(channels // config.head_width for channels in config.channels)
+    made: UNetMotionModel = UNetMotionModel(
+        sample_size=config.grid,
+        in_channels=inputs,
+        out_channels=outputs,
+        # No attention at the finest level: it cost half of the time for little quality.
+        down_block_types=("DownBlockMotion",) + ("CrossAttnDownBlockMotion",) * (levels - 1),
+        up_block_types=("CrossAttnUpBlockMotion",) * (levels - 1) + ("UpBlockMotion",),
+        block_out_channels=config.channels,
+        layers_per_block=1,
+        # Groups of several channels: with one channel per group the norm would remove what is
+        # constant over a frame, and a pan is nothing else.
+        norm_num_groups=8,
+        cross_attention_dim=config.text_width,
+        num_attention_heads=heads,
+        motion_num_attention_heads=heads,
+        motion_max_seq_length=config.frames,
+        use_linear_projection=True,
+        # From pure noise, cross-attention alone learns very slowly what a prompt means. The
+        # mean of its words, added to the noise level's embedding, reaches every block.
+        addition_embed_type="text_time",
+        addition_time_embed_dim=config.channels[0],
+        projection_class_embeddings_input_dim=config.text_width + config.channels[0],
+    )
+    return made
 
 
 class OnePass(nn.Module):
@@ -165,6 +140,6 @@ class OnePass(nn.Module):
 
 
 def join(x: Tensor, static_features: Tensor) -> Tensor:
-    """The UNet's input: motion (B, 2, T, h, w) and static features (B, C, h, w) in every frame."""
+    """A pass's input: motion (B, C, T, h, w) and static features (B, C, h, w) in every frame."""
     per_frame = static_features.to(x.dtype)[:, :, None].expand(-1, -1, x.shape[2], -1, -1)
     return torch.cat([x, per_frame], 1)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from workers.pipeline.denoiser import MotionDenoiser, OnePass, join
+from workers.pipeline.denoiser import join
+from workers.pipeline.layered_denoiser import LayeredDenoiser
 from workers.pipeline.loader import Sampling
 from workers.pipeline.sampler import time_of
 from workers.pipeline.text import PAD
@@ -24,13 +25,14 @@ class ClipDenoiser:
 
     def __init__(
         self,
-        network: MotionDenoiser,
-        picture: Tensor,  # (B, 3, p, p) in [-1, 1]
+        network: LayeredDenoiser,
+        picture: Tensor,  # (B, 4, p, p): colours in [-1, 1], then the matte
         tokens: Tensor,  # (B, L, PIECES)
         sampling: Sampling,
         run: RunPass | None = None,  # a graph of OnePass; default: the network itself
     ):
-        self.run = run if run is not None else OnePass(network.unet, repeat=True)
+        self.run = run if run is not None else network.one_pass(repeat=True)
+        self.network = network
         self.dtype = network.unet.conv_in.weight.dtype
         self.sampling = sampling
         self.passes = GUIDED_PASSES if sampling.guided else 1
@@ -42,7 +44,7 @@ class ClipDenoiser:
         self.context, self.pooled_text = network.text(tokens)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """x (B, 2, T, h, w) float32 = signal + sigma * noise. Returns x0, float32."""
+        """x (B, 8, T, h, w) float32 = signal + sigma * noise. Returns x0, float32."""
         v, scaled, signal, noise = self.velocity(x, sigma)
         x0 = scaled * signal - v * noise
         if not self.sampling.guided:
@@ -52,6 +54,13 @@ class ClipDenoiser:
         guided = uncond + by_picture * (image - uncond) + by_text * (image_text - image)
         return rescale(guided, image_text, self.sampling.rescale)
 
+    def softness(self) -> Tensor:
+        """The probability that background and subject are soft, (B, 2, h, w) float32."""
+        # The last of the passes knows picture and prompt.
+        rows = slice(len(self.context) * (self.passes - 1) // self.passes, None)
+        logits = self.network.softness(self.static_features[rows], self.pooled_text[rows])
+        return logits.float().sigmoid()
+
     def velocity(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, float, float]:
         """Return v, its input, and the shares of signal and noise in that input.
 
@@ -59,7 +68,8 @@ class ClipDenoiser:
         """
         signal = (1 / (1 + sigma**2).sqrt()).item()
         scaled = (x * signal).repeat(self.passes, 1, 1, 1, 1)
-        time = time_of(sigma).to(x.device, torch.float32).expand(len(scaled))
+        # No copy from the CPU: a GPU that records its passes could not replay it.
+        time = torch.full((len(scaled),), time_of(sigma).item(), device=x.device)
         sample = join(scaled.to(self.dtype), self.static_features)
         v = self.run(sample, time, self.context, self.pooled_text)
         return v.float(), scaled, signal, signal * sigma.item()
@@ -69,11 +79,13 @@ def rescale(guided: Tensor, image_text: Tensor, share: float) -> Tensor:
     """Bring a guided prediction back to the strength of the pass with all conditions.
 
     Lin et al. 2023 (arXiv:2305.08891, section 3.4), but with the root mean square instead of the
-    standard deviation: the mean of a motion is a pan, which is part of its strength.
+    standard deviation: the mean of a motion is a pan, which is part of its strength. Each layer,
+    two channels, by itself.
     """
     if share == 0:
         return guided
-    over = (1, 2, 3, 4)
-    strength = image_text.square().mean(over, keepdim=True).sqrt()
-    too_strong = guided.square().mean(over, keepdim=True).sqrt().clamp(min=1e-6)
-    return guided * (share * strength / too_strong + 1 - share)
+    layered, reference = (x.unflatten(1, (-1, 2)) for x in (guided, image_text))
+    over = (2, 3, 4, 5)
+    strength = reference.square().mean(over, keepdim=True).sqrt()
+    too_strong = layered.square().mean(over, keepdim=True).sqrt().clamp(min=1e-6)
+    return (layered * (share * strength / too_strong + 1 - share)).flatten(1, 2)

@@ -13,13 +13,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from workers.pipeline.denoiser import DenoiserConfig, MotionDenoiser
+from workers.pipeline.denoiser import DenoiserConfig
 from workers.pipeline.errors import CheckpointError
+from workers.pipeline.layered_denoiser import LayeredDenoiser
 
 CONFIG_FILE = "config.json"
 TEACHER, STUDENT = "teacher", "student"
-# Modules that were renamed after checkpoints had been published: the name in the file, and today's.
-RENAMED = {"see.": "picture_encoder."}
+LAYERS = 4  # that a state has, two channels each
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class ModelConfig:
     version: str
     network: DenoiserConfig
     vocabulary: list[str]  # the words of the training captions
-    motion_scale: float  # half sides per unit of the network's displacements
+    # Half sides per unit of the network: camera, body, what is soft in background and subject.
+    layer_scales: tuple[float, ...]
     sampling: dict[str, Sampling] = field(default_factory=dict)  # by network
 
 
@@ -68,24 +69,27 @@ def load_config(directory: Path) -> ModelConfig:
         network = fields.pop("network")
         network = DenoiserConfig(**{**network, "channels": tuple(network["channels"])})
         sampling = {name: Sampling(**given) for name, given in fields.pop("sampling").items()}
-        return ModelConfig(network=network, sampling=sampling, **fields)
+        scales = tuple(float(scale) for scale in fields.pop("layer_scales"))
+        if len(scales) != LAYERS:
+            raise ValueError(f"layer_scales must be {LAYERS} numbers")
+        return ModelConfig(network=network, sampling=sampling, layer_scales=scales, **fields)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}.") from error
 
 
 def load_network(
     directory: Path, name: str, config: ModelConfig, dtype: torch.dtype, device: str
-) -> MotionDenoiser:
+) -> LayeredDenoiser:
     """Read <name>.safetensors. Raises CheckpointError, which names the file and the key."""
     file = directory / f"{name}.safetensors"
     try:
-        network = MotionDenoiser(config.network)
+        network = LayeredDenoiser(config.network)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise CheckpointError(
             f"{directory / CONFIG_FILE} does not describe a network: {error}."
         ) from error
     expected = network.state_dict()
-    weights = with_current_names(_read_weights(file))
+    weights = _read_weights(file)
     for key, tensor in expected.items():
         if key not in weights:
             raise CheckpointError(f"{file} lacks the tensor {key}.")
@@ -101,17 +105,6 @@ def load_network(
             raise CheckpointError(f"{file} holds an unknown tensor {key}.")
     network.load_state_dict(weights)
     return network.to(device, dtype).eval().requires_grad_(False)
-
-
-def with_current_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of any release under the names of today's modules."""
-    current = {}
-    for key, value in weights.items():
-        for old, new in RENAMED.items():
-            if key.startswith(old):
-                key = new + key.removeprefix(old)
-        current[key] = value
-    return current
 
 
 def _read_weights(file: Path) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ class Motion:
     camera: str
     object: str
     strength: str
+    target: str = ""  # what the object motion moves: "subject", "background", or unsaid
 
 
 # The meaning of AMBIENT, of a prompt with only unknown words, and of an empty prompt.

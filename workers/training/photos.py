@@ -1,95 +1,115 @@
-"""Real photos: contact sheets to look at, and figures that need no ground truth."""
+"""Photos and cut-outs: real pictures whose subjects and soft areas are known.
+
+`prepare.py` writes a folder of them, from packages that ship free pictures.
+"""
 
 import json
-from importlib.resources import files
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
-import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from app.domain.prompt.reading import Grammar, understand
-from workers.pipeline.animation import Animation
-from workers.pipeline.grid import extent
+from workers.training import procedural
+from workers.training.pictures import Picture
+from workers.training.scenery import PICTURE
 
-SIDE = 256
-FRAMES = 48
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the clip, for the frames of a sheet
-# Public-domain or CC0 pictures that scikit-image and matplotlib ship, and what is asked of each.
-PHOTOS = {
-    "astronaut.png": "she sways gently, slow zoom in",
-    "chelsea.png": "the cat breathes, handheld camera",
-    "coffee.png": "zoom in",
-    "rocket.jpg": "tilt up",
-    "motorcycle_left.png": "pan right",
-    "camera.png": "the man drifts left",
-    "grass.png": "grass sways in the wind",
-    "gravel.png": "rotate clockwise",
-    "brick.png": "pan left",
-    "coins.png": "the coins bob up and down",
-    "moon.png": "zoom out",
-    "hubble_deep_field.jpg": "rotate counterclockwise, slow zoom in",
-    "retina.jpg": "pulsing",
-    "grace_hopper.jpg": "",
-}
+INDEX = "index.json"
+# Shares of the pictures: a photo as it is, a cut-out before a photo, else before a drawn scene.
+WHOLE, BEFORE_PHOTO = 0.4, 0.45
 
 
-def load(name: str) -> np.ndarray:
-    """A photo that a package ships, (H, W, 3) uint8, its longest side SIDE."""
-    package = files("matplotlib") / "mpl-data/sample_data"
-    if name != "grace_hopper.jpg":
-        package = files("skimage") / "data"
-    with (package / name).open("rb") as file, Image.open(file) as opened:
-        image = opened.convert("RGB")
-        image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-        return np.asarray(image)
+@dataclass(frozen=True)
+class Photo:
+    """`areas`: matte, water and foliage as the channels of one image."""
+
+    name: str
+    colours: Image.Image  # RGB
+    areas: Image.Image  # RGB
+    has_subject: bool
+    cut_below: bool  # the subject goes on below the picture
 
 
-def contact_sheets(animation: Animation, out: Path, count: int | None) -> list[str]:
-    """Write photos.jpg, a row of frames per photo; return lines of no-reference figures.
+@dataclass(frozen=True)
+class PhotoSet:
+    """Photos of one side of the split between training and evaluation."""
 
-    Figures, means over the photos: the motion's length in pixels of a 512 px picture; its second
-    difference over time (jerks); how unevenly it stretches the picture (wobble: its gradient
-    without zooms and rotations of the whole, in %); folds (share of grid cells turned inside out,
-    must be 0).
-    """
-    rows, figures = [], []
-    for name, prompt in list(PHOTOS.items())[:count]:
-        picture = load(name)
-        motion = animation.denoise(picture, prompt, 0, animation.sampling.steps)
-        figures.append(no_reference(motion, *picture.shape[:2]))
-        plain = understand(Grammar.LAYERED_MOTION_WORDS, prompt)
-        words = prompt if plain is None else plain.plain
-        frames = list(animation.animate(picture, words, seed=0, frames=FRAMES))
-        chosen = [frames[round(share * (FRAMES - 1))] for share in SHARES]
-        rows.append(_row(chosen, f"{name}: {prompt or '(no prompt)'}"))
-    out.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(rows)).save(out / "photos.jpg", quality=85)
-    means = {key: float(np.mean([row[key] for row in figures])) for key in figures[0]}
-    (out / "photos.json").write_text(json.dumps(dict(zip(PHOTOS, figures, strict=False)), indent=1))
-    listed = ", ".join(f"{key} {value:.2f}" for key, value in means.items())
-    return [f"- {len(figures)} photos: {listed}"]
+    photos: tuple[Photo, ...]
 
+    @classmethod
+    def load(cls, directory: Path, *, held_out: bool) -> Self:
+        """Read a folder that prepare.py wrote. Raises OSError if there is none."""
+        listed = json.loads((directory / INDEX).read_text())
+        photos = [
+            Photo(
+                entry["name"],
+                Image.open(directory / f"{entry['name']}.png").convert("RGB"),
+                Image.open(directory / f"{entry['name']}-areas.png").convert("RGB"),
+                entry["has_subject"],
+                entry["cut_below"],
+            )
+            for entry in listed
+            if entry["held_out"] == held_out
+        ]
+        if not any(photo.has_subject for photo in photos) or len(photos) < 2:
+            raise OSError(f"{directory} has too few photos")
+        return cls(tuple(photos))
 
-def no_reference(motion: torch.Tensor, height: int, width: int) -> dict[str, float]:
-    """Figures of one denoised motion, (2, T, g, g) in half sides, on a picture of this shape."""
-    u = torch.cat([torch.zeros_like(motion[:, :1]), motion], 1).numpy()  # (2, T + 1, g, g)
-    cell = 2 / u.shape[-1]
-    du_dx, dv_dy = np.diff(u[0], axis=2) / cell, np.diff(u[1], axis=1) / cell
-    stretch = [d - d.mean((1, 2), keepdims=True) for d in (du_dx, dv_dy)]
-    ex, ey = extent(height, width)
-    inside = slice(*(round(u.shape[-1] * (1 + sign * min(ex, ey)) / 2) for sign in (-1, 1)))
-    return {
-        "motion_px": float(np.linalg.norm(u, axis=0)[:, inside, inside].mean() * 256),
-        "jerk_px": float(np.linalg.norm(np.diff(u, n=2, axis=1), axis=0).mean() * 256),
-        "wobble_percent": float(np.mean([np.abs(d).mean() for d in stretch]) * 100),
-        "fold_share": float(np.mean([(d < -1).mean() for d in (du_dx, dv_dy)])),
-    }
+    def draw(self, rng: np.random.Generator, *, real: bool = False) -> Picture:
+        """A photo as it is, or a cut-out before another; `real`: never before a drawn scene."""
+        u = rng.random() * (WHOLE + BEFORE_PHOTO if real else 1)
+        if u < WHOLE:
+            return _cropped(self.photos[rng.integers(len(self.photos))], rng)
+        subjects = [photo for photo in self.photos if photo.has_subject]
+        subject = subjects[rng.integers(len(subjects))]
+        if u < WHOLE + BEFORE_PHOTO:
+            grounds = [photo for photo in self.photos if not photo.has_subject]
+            behind = _cropped(grounds[rng.integers(len(grounds))], rng)
+        else:
+            behind = procedural.draw(rng)
+        return _pasted(subject, behind, rng)
 
 
-def _row(frames: list[np.ndarray], title: str) -> np.ndarray:
-    canvas = Image.new("RGB", (len(frames) * SIDE, SIDE + 18), "white")
-    for number, frame in enumerate(frames):
-        canvas.paste(Image.fromarray(frame), (number * SIDE, 18))
-    ImageDraw.Draw(canvas).text((4, 3), title, fill="black")
-    return np.asarray(canvas)
+def _cropped(photo: Photo, rng: np.random.Generator) -> Picture:
+    """A square part of a photo; most of it, if it has a subject."""
+    width, height = photo.colours.size
+    shortest = min(width, height)
+    side = shortest * rng.uniform(0.8 if photo.has_subject else 0.45, 1)
+    left, top = rng.uniform(0, width - side), rng.uniform(0, height - side)
+    if photo.cut_below:
+        top = height - side
+    box = (left, top, left + side, top + side)
+    return _picture(*(_resized(image, box) for image in (photo.colours, photo.areas)))
+
+
+def _pasted(subject: Photo, behind: Picture, rng: np.random.Generator) -> Picture:
+    """A cut-out in front of another picture."""
+    matte = subject.areas.getchannel(0)
+    box = matte.point(lambda level: 255 * (level > 64)).getbbox() or (0, 0, *matte.size)
+    high = box[3] - box[1]
+    scale = rng.uniform(0.35, 1.0) * PICTURE / max(high, (box[2] - box[0]) / 1.2)
+    size = (max(2, round((box[2] - box[0]) * scale)), max(2, round(high * scale)))
+    cut = subject.colours.copy()
+    cut.putalpha(matte)
+    cut = cut.resize(size, Image.Resampling.BICUBIC, box)  # Pillow weights colours by alpha
+    left = round(rng.uniform(-0.2 * size[0], PICTURE - 0.8 * size[0]))
+    low, high = 0, max(1, PICTURE - size[1])
+    top = PICTURE - size[1] if subject.cut_below else int(rng.integers(low, high + 1))
+    sheet = Image.new("RGBA", (PICTURE, PICTURE))
+    sheet.paste(cut, (left, top))
+    pixels = np.asarray(sheet, np.float32) / 255
+    alpha = pixels[..., 3]
+    colours = behind.colours + (pixels[..., :3].transpose(2, 0, 1) - behind.colours) * alpha
+    alone = 1 - alpha
+    return Picture(colours, alpha, behind.water * alone, behind.foliage * alone)
+
+
+def _resized(image: Image.Image, box: tuple[float, float, float, float]) -> np.ndarray:
+    small = image.resize((PICTURE, PICTURE), Image.Resampling.BICUBIC, box)
+    return (np.asarray(small, np.float32) / 255).transpose(2, 0, 1)
+
+
+def _picture(colours: np.ndarray, areas: np.ndarray) -> Picture:
+    matte, water, foliage = areas
+    return Picture(colours, matte, water * (1 - matte), foliage * (1 - matte))

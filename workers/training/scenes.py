@@ -1,169 +1,208 @@
-"""Procedural scenes with known motion: the only data of motion-small.
+"""Scenes with known layered motion, and batches of them.
 
-Every scene depends only on (seed, number), so training resumes exactly and any scene of an
-evaluation can be made again. A motion is a backward displacement field u in units of the picture's
-half side: frame_t(x) = picture(x + u_t(x)), x in [-1, 1]^2, x to the right, y down, u_0 = 0.
-A camera term moves everything; an object term moves the objects, fading out smoothly around them,
-so that a warp stretches the background instead of tearing it.
+Everything depends only on (seed, number) and the set of photos, so that training resumes exactly
+and any scene of an evaluation can be made again. A picture is the expensive part, a motion is not:
+a batch has several motions for each picture.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from workers.training.captions import AMBIENT_MOTION, Motion, caption
+from workers.pipeline.text import PAD, Tokeniser
+from workers.training import procedural
+from workers.training.captions import AMBIENT_MOTION, Motion
+from workers.training.motions import (
+    AMOUNT,
+    BACKGROUND,
+    SOFT,
+    SUBJECT,
+    Freedom,
+    Stage,
+    Truth,
+    draw_amount,
+    freedoms,
+    stage_of,
+    truth_of,
+)
+from workers.training.photos import PhotoSet
 from workers.training.phrases import CAMERA, OBJECT, STRENGTH
-from workers.training.scenery import Body, draw_body, draw_picture, grid, smoothstep
+from workers.training.pictures import Picture, augmented
+from workers.training.prompts import prompt
 
-GRID = 16  # the side of a motion field
-FRAMES = 8  # predicted fields, at times 1/8, 2/8, ... 1; the field at time 0 is zero
-# The distance over which an object's motion fades out: wide, so that only strong drifts fold.
-FADE = 0.4
-AMOUNT = {"gentle": 0.6, "normal": 1.0, "strong": 1.5}
-# Each at "normal" strength, over the clip, in half sides or radians.
-CAMERA_AMPLITUDE = {
-    "still": 0.0,
-    "pan left": 0.17,
-    "pan right": 0.17,
-    "tilt up": 0.15,
-    "tilt down": 0.15,
-    "zoom in": 0.18,
-    "zoom out": 0.16,
-    "rotate left": 0.14,
-    "rotate right": 0.14,
-    "handheld": 0.07,
-}
-OBJECT_AMPLITUDE = {
-    "still": 0.0,
-    "sway": 0.16,
-    "bob": 0.12,
-    "ripple": 0.07,
-    "spin": 0.4,
-    "pulse": 0.25,
-    "drift left": 0.2,
-    "drift right": 0.2,
-}
-# When the camera pans, near things move more than far ones.
-PARALLAX = 0.25
-_X, _Y = grid(GRID)
-_TIME = (np.arange(1, FRAMES + 1, dtype=np.float32) / FRAMES)[:, None, None]  # (T, 1, 1)
-_SWING = np.sin(2 * np.pi * _TIME)  # there, back, to the other side, back
-_ROUND = (1 - np.cos(2 * np.pi * _TIME)) / 2  # there and back
+PHOTOS = 0.5  # share of the pictures, if there are any
+# Captions of real clips are often wrong; this share of ours describes another motion. A network
+# that learnt to doubt its prompt ignores it at times, unless it is guided.
+MISLABELLED = 0.06
+# Share of words whose own vector is hidden, so that their runs of letters learn the meaning.
+UNKNOWN_WORDS = 0.08
+# A picture's first motion trains what is soft, so it is soft more often.
+SOFT_FIRST = 0.55
+CAMERAS = [name for name in CAMERA if name != "still"]
+OBJECTS = [name for name in OBJECT if name != "still"]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, its caption and its motion."""
+    """A picture and how it moves."""
 
-    picture: np.ndarray  # (3, PICTURE, PICTURE) float32 in [0, 1]
-    caption: str
-    motion: np.ndarray  # (2, FRAMES, GRID, GRID) float32; channel 0 is x
+    picture: Picture
+    stage: Stage
     kind: Motion
-    bodies: list[Body]
-    horizon: float | None
     amount: float  # multiplies all amplitudes
+    free: Freedom
+    prompt: str
+
+    @cached_property
+    def truth(self) -> Truth:
+        return truth_of(self.kind, self.stage, self.amount, self.free)
 
 
-def draw_motion(rng: np.random.Generator) -> Motion:
-    """What happens: the camera, the objects, both, nothing, or ambient motion."""
-    cameras = [name for name in CAMERA if name != "still"]
-    objects = [name for name in OBJECT if name != "still"]
+@dataclass(frozen=True)
+class Batch:
+    """P pictures with M motions each; motion m of picture p is row p * M + m."""
+
+    picture: Tensor  # (P, 4, p, p): colours in [-1, 1], the matte in [0, 1]
+    has_subject: Tensor  # (P,) bool
+    tokens: Tensor  # (P M, L, PIECES)
+    camera: Tensor  # (P M, T, 2, 3)
+    body: Tensor  # (P M, T, 2, 3)
+    soft: Tensor  # (P, 2, 2, T, g, g), of the first motions
+    masks: Tensor  # (P M, 2, g, g)
+    energies: Tensor  # (P M, 4): mean squares of the motion that the caption describes
+
+    def to(self, place: torch.device) -> "Batch":
+        """The same on another device."""
+        parts = (getattr(self, field.name) for field in fields(self))
+        return Batch(*(part.to(place, non_blocking=True) for part in parts))
+
+
+def draw_picture(seed: int, number: int, photos: PhotoSet | None, *, real: bool = False) -> Picture:
+    """Picture `number` of an endless series; `real`: nothing in it is drawn."""
+    rng = np.random.default_rng((seed, number, 4))
+    if photos is not None and (real or rng.random() < PHOTOS):
+        return augmented(photos.draw(rng, real=real), rng)
+    return augmented(procedural.draw(rng), rng)
+
+
+def stage_in(picture: Picture) -> Stage:
+    """What of a picture decides how it moves."""
+    return stage_of(picture.matte, picture.water, picture.foliage, picture.lower_edge)
+
+
+def draw_kind(rng: np.random.Generator, *, soft: float = 0.0) -> Motion:
+    """What happens; with a probability of `soft` something that is soft."""
     u = rng.random()
-    if u < 0.02:
+    if u < 0.03:
         return Motion("still", "still", "normal")
-    if u < 0.07:
+    if u < 0.06:
         return AMBIENT_MOTION
-    camera = "still" if u < 0.47 else str(rng.choice(cameras))
-    thing = "still" if 0.47 <= u < 0.65 else str(rng.choice(objects))
-    return Motion(camera, thing, str(rng.choice(list(STRENGTH))))
-
-
-def camera_field(name: str) -> np.ndarray:
-    """The camera's term at normal strength, (2, FRAMES, GRID, GRID)."""
-    a = CAMERA_AMPLITUDE[name]
-    zero = np.zeros_like(_X)
-    if name == "handheld":  # once around a small ellipse
-        steps = np.broadcast_arrays(_SWING + zero, 1.2 * _ROUND + zero)
-        return a * np.stack(steps)
-    end = {
-        "still": (zero, zero),
-        "pan left": (zero - 1, zero),
-        "pan right": (zero + 1, zero),
-        "tilt up": (zero, zero - 1),
-        "tilt down": (zero, zero + 1),
-        "zoom in": (-_X, -_Y),
-        "zoom out": (_X, _Y),
-        "rotate left": (-_Y, _X),
-        "rotate right": (_Y, -_X),
-    }[name]
-    return a * np.stack(end)[:, None] * _TIME
-
-
-def body_field(name: str, body: Body) -> np.ndarray:
-    """The term of one object at normal strength, before its mask, (2, FRAMES, GRID, GRID)."""
-    a = OBJECT_AMPLITUDE[name]
-    dx, dy = _X - body.centre[0], _Y - body.centre[1]
-    zero = np.zeros_like(_X)
-    if name == "sway":  # rooted at its lowest point, bends more the higher it is
-        lean = np.clip((body.base() - _Y) / body.height(), 0, 1.2)
-        return a * np.stack([-_SWING * lean, _SWING * zero])
-    if name == "bob":
-        return a * np.stack([_SWING * zero, _SWING + zero])
-    if name == "ripple":
-        return wave()
-    if name == "spin":
-        return a * np.stack([_TIME * dy, -_TIME * dx])
-    if name == "pulse":
-        return -a * np.stack([_ROUND * dx, _ROUND * dy])
-    if name.startswith("drift"):
-        return a * np.stack([_TIME * (1 if name == "drift left" else -1) + zero, _TIME * zero])
-    return np.zeros((2, FRAMES, GRID, GRID), np.float32)
-
-
-def wave() -> np.ndarray:
-    """A wave that runs to the right and swells from nothing over the first third of the clip."""
-    # The wavelength of 0.9 is 7 cells of the motion grid: shorter ones bend straight lines
-    # into zigzags.
-    phase = 2 * np.pi * (_X / 0.9 - 1.25 * _TIME + 0.25 * _Y)
-    swell = np.minimum(1.0, 3 * _TIME)
-    height = OBJECT_AMPLITUDE["ripple"] * swell
-    field: np.ndarray = height * np.stack([0.5 * np.cos(phase), np.sin(phase)])
-    return field
-
-
-def motion_field(
-    camera: str, thing: str, bodies: list[Body], horizon: float | None, amount: float
-) -> np.ndarray:
-    """How a scene moves, (2, FRAMES, GRID, GRID) float32 in half sides."""
-    masks = [smoothstep(1 - np.maximum(body.outside(_X, _Y), 0) / FADE) for body in bodies]
-    crowd = np.maximum(1, sum(masks))
-    near = np.minimum(1, sum(masks))
-    motion = camera_field(camera) * (1 + PARALLAX * near)
-    if thing == "ripple" and horizon is not None:  # water lies below a horizon
-        motion = motion + wave() * smoothstep((_Y - horizon) / FADE + 0.3)
-    elif thing != "still":
-        for body, mask in zip(bodies, masks, strict=True):
-            motion = motion + body_field(thing, body) * (mask / crowd)
-    return (motion * amount).astype(np.float32)
+    strength = str(rng.choice(list(STRENGTH)))
+    if rng.random() < soft:
+        thing = str(rng.choice(SOFT, p=[0.4, 0.6]))
+    else:
+        thing = "still" if rng.random() < 0.3 else str(rng.choice(OBJECTS))
+    moves = thing == "still" or rng.random() < 0.5
+    camera = str(rng.choice(CAMERAS)) if moves else "still"
+    target = ""
+    if thing != "still":
+        target = str(rng.choice(["", SUBJECT, BACKGROUND], p=[0.5, 0.25, 0.25]))
+        if target == BACKGROUND and thing not in SOFT:
+            camera = "still"  # two motions of the same layer cannot be told apart
+    return Motion(camera, thing, strength, target)
 
 
 def draw_scene(
-    seed: int, number: int, *, kind: Motion | None = None, held_out: bool = False
+    seed: int,
+    number: int,
+    photos: PhotoSet | None,
+    *,
+    kind: Motion | None = None,
+    motion: int = 0,
+    held_out: bool = False,
+    real: bool = False,
 ) -> Scene:
-    """Scene `number` of an endless series. Same arguments, same scene.
+    """Scene `number` of a series, with motion `motion` of its picture, or one of kind `kind`."""
+    picture = draw_picture(seed, number, photos, real=real)
+    stage = stage_in(picture)
+    return _scene(picture, stage, (seed, number, motion), kind, held_out)
 
-    `kind` fixes what happens. With `held_out`, phrases that training never uses describe the same
-    scene.
-    """
-    rng = np.random.default_rng((seed, number))
-    drawn = draw_motion(rng)
+
+def _scene(
+    picture: Picture,
+    stage: Stage,
+    series: tuple[int, int, int],
+    kind: Motion | None,
+    held_out: bool = False,
+) -> Scene:
+    rng = np.random.default_rng((*series, 5))
+    drawn = draw_kind(rng, soft=SOFT_FIRST if series[2] == 0 else 0.0)
     kind = drawn if kind is None else kind
-    words = caption(kind, np.random.default_rng((seed, number, 1)), held_out=held_out)
-    bodies = [draw_body(rng) for _ in range(rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15]))]
-    # Water needs an area below a horizon.
-    chance = 0.7 if kind.object == "ripple" else 0.3
-    horizon = float(rng.uniform(-0.3, 0.4)) if rng.random() < chance else None
-    picture = draw_picture(bodies, horizon, rng)
-    amount = AMOUNT[kind.strength] * rng.uniform(0.9, 1.1)
-    motion = motion_field(kind.camera, kind.object, bodies, horizon, amount)
-    return Scene(picture, words, motion, kind, bodies, horizon, amount)
+    amount = draw_amount(kind, rng)
+    ways = freedoms(kind)
+    free = ways[rng.integers(len(ways))]
+    words = prompt(kind, np.random.default_rng((*series, 6)), held_out=held_out)
+    return Scene(picture, stage, kind, amount, free, words)
+
+
+def make_batch(
+    seed: int,
+    step: int,
+    pictures: int,
+    motions: int,
+    tokenise: Tokeniser,
+    photos: PhotoSet | None,
+    *,
+    mislabelled: float = MISLABELLED,
+) -> Batch:
+    """The scenes of one step."""
+    colours, mattes, there, tokens, masks, energies, soft = [], [], [], [], [], [], []
+    camera, body = [], []
+    rng = np.random.default_rng((seed, step, 7))
+    for p in range(pictures):
+        number = step * pictures + p
+        picture = draw_picture(seed, number, photos)
+        stage = stage_in(picture)
+        colours.append(torch.from_numpy(picture.colours))
+        mattes.append(torch.from_numpy(picture.matte) * stage.has_subject)
+        there.append(stage.has_subject)
+        for m in range(motions):
+            scene = _scene(picture, stage, (seed, number, m), None)
+            words = scene.prompt
+            truth = truth_of(scene.kind, stage, scene.amount, scene.free, with_soft=m == 0)
+            if rng.random() < mislabelled:
+                told = draw_kind(rng)
+                words = prompt(told, rng)
+                described = truth_of(told, stage, AMOUNT[told.strength], scene.free)
+                energies.append(described.energies())
+            else:
+                energies.append(
+                    truth.energies() * (AMOUNT[scene.kind.strength] / scene.amount) ** 2
+                )
+            tokens.append(tokenise(words))
+            camera.append(truth.camera)
+            body.append(truth.body)
+            masks.append(truth.masks)
+            if m == 0:
+                soft.append(truth.soft)
+    return Batch(
+        torch.cat([torch.stack(colours) * 2 - 1, torch.stack(mattes)[:, None]], 1),
+        torch.tensor(there),
+        _with_unknown_words(torch.stack(tokens), tokenise, rng),
+        torch.stack(camera),
+        torch.stack(body),
+        torch.stack(soft),
+        torch.stack(masks),
+        torch.stack(energies),
+    )
+
+
+def _with_unknown_words(tokens: Tensor, tokenise: Tokeniser, rng: np.random.Generator) -> Tensor:
+    """Hide the own vectors of some words behind those of others."""
+    hidden = torch.from_numpy(rng.random(tokens.shape[:2])) < UNKNOWN_WORDS
+    other = torch.from_numpy(rng.integers(1, tokenise.buckets + 1, tokens.shape[:2]))
+    tokens[..., 0] = torch.where(hidden & (tokens[..., 0] != PAD), other, tokens[..., 0])
+    return tokens

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from workers.pipeline.attention import share_context
 from workers.pipeline.compile import KINDS, build_graph
-from workers.pipeline.denoiser import DenoiserConfig, MotionDenoiser, OnePass
+from workers.pipeline.denoiser import DenoiserConfig, OnePass, video_unet
 
 SHAPE = DenoiserConfig(
     channels=(8, 16),
@@ -32,7 +32,8 @@ SHAPE = DenoiserConfig(
 def tiny_network(dtype):
     """One pass of a tiny network with shared context, as a worker compiles it."""
     torch.manual_seed(0)
-    unet = MotionDenoiser(SHAPE).to(dtype).eval().requires_grad_(False).unet
+    unet = video_unet(SHAPE, inputs=12, outputs=2)
+    nn.ModuleList([unet]).to(dtype).eval().requires_grad_(False)
     share_context(unet)
     return OnePass(unet, repeat=False).eval()
 

@@ -1,4 +1,4 @@
-"""Distillation: the target is exact where it is known, and tiny runs resume and load."""
+"""Distillation in layers: the target is exact where it is known, and tiny runs resume and load."""
 
 import copy
 from contextlib import nullcontext
@@ -7,71 +7,61 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.support.tiny_model import arguments
-from workers.pipeline.animation import Animation
 from workers.pipeline.attention import share_context
-from workers.pipeline.denoiser import MotionDenoiser
-from workers.pipeline.loader import STUDENT, Sampling
-from workers.pipeline.noise import MotionNoise
+from workers.pipeline.layered_denoiser import LayeredDenoiser
+from workers.pipeline.loader import STUDENT, Sampling, load_config, load_network
+from workers.pipeline.noise import LayeredNoise
 from workers.pipeline.sampler import DPMSolver, sigmas_for
 from workers.pipeline.text import Tokeniser
 from workers.training import distill
-from workers.training.train import make_batch, model_config, train
+from workers.training.scenes import make_batch
+from workers.training.train import network_config, parse_args, train
 
 UNGUIDED = Sampling(steps=32, guided=False, order=1)
+TOY = network_config(toy=True)
 
 
 def parts():
-    config = model_config(toy=True).network
     torch.manual_seed(0)
-    teacher = MotionDenoiser(config).requires_grad_(False)
-    for weight in teacher.unet.conv_out.parameters():  # an untrained output is near zero
-        torch.nn.init.normal_(weight, std=0.1)
+    teacher = LayeredDenoiser(TOY).requires_grad_(False)
+    for layer in (teacher.unet.conv_out, teacher.paths.out):  # an untrained output is near zero
+        torch.nn.init.normal_(layer.weight, std=0.1)
     student = copy.deepcopy(teacher).requires_grad_(True)
     share_context(teacher.unet)
-    tokenise = Tokeniser(config.caption_length, config.buckets)
-    return teacher, student, MotionNoise(config.frames, config.grid), make_batch(5, 0, 2, tokenise)
+    tokenise = Tokeniser(TOY.caption_length, TOY.buckets)
+    batch = make_batch(5, 0, 2, 1, tokenise, None)
+    return student, teacher, batch
 
 
-def loss(teacher, student, noise, batch, guidance, seed=0, **options):
+def loss(student, teacher, batch, guidance, seed=0, **options):
+    noise = LayeredNoise(TOY.frames, TOY.grid)
     draw = torch.Generator().manual_seed(seed)
     return distill.distillation_loss(student, teacher, guidance, noise, batch, draw, **options)
 
 
-@pytest.fixture
-def full_precision(monkeypatch):
-    """Two ways through one network round differently in bf16."""
-    monkeypatch.setattr(distill, "fast", lambda place: nullcontext())
-
-
 @pytest.mark.parametrize("own_path", [0.0, 1.0])
-def test_one_substep_without_guidance_leaves_nothing_to_learn(full_precision, own_path):
-    teacher, student, noise, batch = parts()
-    for seed in range(4):
-        same = loss(
-            teacher,
-            student,
-            noise,
-            batch,
-            UNGUIDED,
-            seed,
-            steps=4,
-            teacher_steps=4,
-            own_path=own_path,
-        )
-        assert same.item() < 1e-7
-    # And only then: with more substeps, or with guidance, there is something to learn.
-    more = loss(teacher, student, noise, batch, UNGUIDED, steps=4, teacher_steps=16)
+def test_one_substep_without_guidance_leaves_only_the_gate_to_learn(monkeypatch, own_path):
+    # Two ways through one network round differently in bf16.
+    monkeypatch.setattr(distill, "fast", lambda place: nullcontext())
+    # The gate's cross-entropy with itself is its entropy, which is not zero.
+    monkeypatch.setattr(distill, "SOFTNESS_SHARE", 0.0)
+    student, teacher, batch = parts()
+    for seed in range(3):
+        begin = distill.beginning(torch.Generator().manual_seed(seed), 4, own_path)
+        options = {"begin": begin, "steps": 4, "teacher_steps": 4}
+        assert loss(student, teacher, batch, UNGUIDED, seed, **options).item() < 1e-7
     guided = replace(UNGUIDED, guided=True, text_scale=3.0)
-    other = loss(teacher, student, noise, batch, guided, steps=4, teacher_steps=4)
-    assert min(more.item(), other.item()) > 1e-5
+    assert loss(student, teacher, batch, guided, **options).item() > 1e-5
+    with pytest.raises(ValueError, match="7 steps do not divide"):
+        loss(student, teacher, batch, UNGUIDED, begin=(0, False), steps=7)
 
 
 def test_gradients_reach_the_student_alone():
-    teacher, student, noise, batch = parts()
+    student, teacher, batch = parts()
     guided = replace(UNGUIDED, guided=True, text_scale=3.0)
-    loss(teacher, student, noise, batch, guided, steps=4, teacher_steps=8).backward()
-    assert student.unet.conv_in.weight.grad.abs().max() > 0
+    loss(student, teacher, batch, guided, begin=(1, False), steps=4, teacher_steps=8).backward()
+    for layer in (student.unet.conv_in, student.paths.moment):
+        assert layer.weight.grad.abs().max() > 0
     assert all(p.grad is None for p in teacher.parameters())
 
 
@@ -118,26 +108,21 @@ def test_the_student_is_sampled_at_the_levels_it_was_distilled_at():
         sigmas_for("distilled", 33)
 
 
-def test_steps_that_do_not_divide_the_teachers_are_refused():
-    with pytest.raises(ValueError, match="7 steps do not divide"):
-        loss(*parts(), UNGUIDED, steps=7)
-
-
 def test_distillation_resumes_exactly_and_its_student_loads(tmp_path):
-    train(arguments(tmp_path / "teacher", 1))
+    few = ["--batch", "2", "--steps", "2", "--log-every", "1", "--threads", "1"]
+    teacher = ["--out", str(tmp_path / "teacher"), "--toy", "--motions", "2", *few]
+    train(parse_args([*teacher, "--steps", "1"]))
 
-    def options(out, steps, *more):
+    def options(out, *more):
         given = ["--teacher", str(tmp_path / "teacher/model"), "--out", str(tmp_path / out)]
-        given += ["--batch", "2", "--steps", str(steps), "--log-every", "1", "--threads", "1"]
-        return distill.parse_args([*given, *more])
+        given += ["--student-steps", "8"]
+        return distill.parse_args([*given, *few, *more])
 
-    whole = distill.distil(options("whole", 3))
-    distill.distil(options("parts", 3, "--minutes", "0"))
-    parted = distill.distil(options("parts", 3, "--resume"))
+    whole = distill.distil(options("whole"))
+    distill.distil(options("parts", "--minutes", "0"))
+    parted = distill.distil(options("parts", "--resume"))
     for key, value in whole["ema"].items():
         assert torch.equal(value, parted["ema"][key]), key
-    student = Animation.load(tmp_path / "whole/model", network=STUDENT)
-    assert (student.sampling.steps, student.sampling.guided) == (4, False)
-    again = options("fewer", 1, "--student-steps", "2", "--init", str(tmp_path / "whole/model"))
-    distill.distil(again)
-    assert Animation.load(tmp_path / "fewer/model", network=STUDENT).sampling.steps == 2
+    config = load_config(tmp_path / "whole/model")
+    assert config.sampling[STUDENT].steps == 8 and not config.sampling[STUDENT].guided
+    load_network(tmp_path / "whole/model", STUDENT, config, torch.float32, "cpu")

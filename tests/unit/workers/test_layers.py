@@ -1,20 +1,18 @@
-"""Layered motion: limited to what a picture bears, and split from a sheet as it was asked."""
+"""Layered motion: limited to what a picture bears, and to what was asked."""
 
 import numpy as np
 import pytest
 import torch
 from skimage import data
 
-from tests.support.layered import TIMES, affine, affine_clip
-from workers.pipeline.animation import AMBIENT, Animation
-from workers.pipeline.asked import CAMERA, OBJECT, Asked, without_target
-from workers.pipeline.decompose import PARALLAX, decompose
+from tests.support.layered import TIMES, affine_clip, disc
+from workers.pipeline.animation import Animation
+from workers.pipeline.asked import CAMERA, OBJECT, PARALLAX, Asked
+from workers.pipeline.asked_only import camera_only, carried_body, soft_layers
 from workers.pipeline.grid import extent, grid_weights, place
-from workers.pipeline.layers import LEAST_AREA, LayeredMotion, displaced, maps, zoom_of
-from workers.training import scenes
+from workers.pipeline.layers import LEAST_AREA, LayeredMotion, maps, zoom_of
 from workers.training.phrases import CAMERA as CAMERA_PHRASES
 from workers.training.phrases import OBJECT as OBJECT_PHRASES
-from workers.training.scenes import draw_scene, motion_field
 
 GROWING = torch.arange(1, TIMES + 1)[:, None, None] / TIMES
 
@@ -92,91 +90,50 @@ def test_motion_between_fields_starts_at_rest_and_passes_through_them():
     assert at.tolist() == pytest.approx([0, 0.1, 0.2], abs=1e-6)
 
 
-# From a sheet to layers.
+# What was asked, and nothing else.
 
 
-def test_the_amplitudes_are_those_of_training():
+def test_a_prompt_in_plain_words_is_read():
     assert set(CAMERA) == set(CAMERA_PHRASES) and set(OBJECT) == set(OBJECT_PHRASES)
-    for name, (x, y, growth, turn) in CAMERA.items():
-        field = torch.from_numpy(scenes.camera_field(name)).double()
-        if name == "handheld":
-            assert (x, y) == pytest.approx((0.07, 1.2 * 0.07))
-            continue
-        true = affine(growth, turn, x, y)[None]
-        assert torch.allclose(displaced(true.double(), 16)[:, 0], field[:, -1], atol=1e-6), name
-    assert OBJECT == scenes.OBJECT_AMPLITUDE
+    assert Asked.read("the waves crash") is None
+    assert Asked.read("gently sway, pan left") == Asked("pan left", "sway", 0.6)
+    assert Asked.read("background ripple") == Asked(object="ripple", target="background")
+    assert Asked.read("still") == Asked()
 
 
-def scene_and_matte(kind_seed, camera, thing, amount=1.0):
-    """The true sheet of a scene with one body, and that body's matte."""
-    scene = draw_scene(kind_seed, 1)
-    bodies = scene.bodies[:1]
-    matte = torch.from_numpy((bodies[0].outside(scenes._X, scenes._Y) < 0).astype(np.float32))
-    return torch.from_numpy(motion_field(camera, thing, bodies, None, amount)), matte
+def all_at_once():
+    """A camera's path that pans, tilts, zooms, turns and shears."""
+    path = affine_clip(growth=-0.1, turn=0.2, x=-0.15, y=0.1).camera
+    path[:, 0, 1] += 0.05
+    return path
 
 
-@pytest.mark.parametrize("camera", [name for name in CAMERA if name != "still"])
-@pytest.mark.parametrize(("adverb", "amount"), [("gently ", 0.6), ("", 1), ("strongly ", 1.5)])
-def test_the_camera_gets_the_asked_strength_and_nothing_else(camera, adverb, amount):
-    """Of a sheet that does it at 0.8 of that strength, with an unasked zoom and a moving body."""
-    sheet, matte = scene_and_matte(3, camera, "sway", amount)
-    sheet = 0.8 * sheet + 0.05 * torch.stack(list(place(16)))[:, None] * GROWING
-    found = decompose(sheet, matte, Asked.read(adverb + camera))
-    x, y, growth, turn = (amount * part for part in CAMERA[camera])
-    if camera == "handheld":
-        length = found.camera[:, :, 2].norm(dim=1).max().item()
-        assert length == pytest.approx(amount * 0.084, rel=0.2)
-        assert not found.camera[..., :2].any()
-    else:
-        assert torch.allclose(found.camera[-1], affine(growth, turn, x, y), atol=1e-3)
-    assert not found.soft.any()
-
-
-def test_a_camera_that_is_not_asked_for_stands_still_exactly():
-    sheet, matte = scene_and_matte(3, "pan left", "sway")
-    found = decompose(sheet, matte, Asked(object="sway"))
-    assert not found.camera.any() and found.body.any() and not found.soft.any()
+@pytest.mark.parametrize("camera", list(CAMERA))
+def test_a_camera_does_what_was_asked_and_nothing_else(camera):
+    kept = camera_only(all_at_once(), Asked(camera=camera))
+    x, y, growth, turn = (float(part != 0) for part in CAMERA[camera])
+    end = kept[-1]
+    assert end[:, 2].tolist() == pytest.approx([-0.15 * x, 0.1 * y])
+    assert end[0, 0] == end[1, 1] == pytest.approx(-0.1 * growth)
+    assert end[1, 0] == -end[0, 1] == pytest.approx(0.175 * turn)
 
 
 def test_a_subject_that_is_not_asked_to_move_goes_with_the_camera():
-    sheet, matte = scene_and_matte(3, "pan left", "spin")
-    found = decompose(sheet, matte, Asked(camera="pan left"))
-    assert torch.allclose(found.body, (1 + PARALLAX) * found.camera)
-    turned = decompose(sheet, matte, Asked(camera="rotate left"))
-    assert torch.equal(turned.body, turned.camera), "a turn has no parallax"
+    pan = affine_clip(x=-0.17).camera
+    assert torch.allclose(carried_body(pan, Asked(camera="pan left")), (1 + PARALLAX) * pan)
+    turn = affine_clip(turn=0.14).camera
+    assert torch.equal(carried_body(turn, Asked(camera="rotate left")), turn)
+    behind = Asked(object="drift left", target="background")
+    assert camera_only(pan, behind).any(), "the background moves as a whole"
+    assert not carried_body(pan, behind).any(), "and the subject stays where it is"
 
 
-@pytest.mark.parametrize("thing", ["sway", "bob", "spin", "pulse", "drift left", "drift right"])
-def test_a_body_moves_as_asked_even_if_the_network_missed_it(thing):
-    for scale in (1.0, 0.0, -0.5):
-        sheet, matte = scene_and_matte(3, "still", thing)
-        found = decompose(scale * sheet, matte, Asked(object=thing))
-        true, _ = scene_and_matte(3, "still", thing)
-        moved = displaced(found.body, 16)
-        on = matte > 0.5
-        cosine = (moved * true)[..., on].sum() / (moved[..., on].norm() * true[..., on].norm())
-        assert cosine > 0.9, (thing, scale)
-        ratio = moved[..., on].norm() / true[..., on].norm()
-        assert 0.3 < ratio < 1.6, (thing, scale, ratio)
-
-
-def test_without_a_subject_only_the_camera_moves_unless_something_soft_was_asked():
-    sheet, _ = scene_and_matte(3, "pan left", "ripple")
-    nothing = torch.zeros(16, 16)
-    found = decompose(sheet, nothing, Asked(camera="pan left", object="spin"))
-    assert found.camera.any() and not found.soft.any()
-    rippled = decompose(sheet, nothing, Asked(camera="pan left", object="ripple"))
-    assert rippled.soft[0].any() and not rippled.soft[1].any()
-    strongest = rippled.soft[0].norm(dim=0).amax(0)
-    assert (strongest == 0).float().mean() > 0.3, "exactly zero where nothing ripples"
-
-
-def test_a_prompt_in_free_words_keeps_the_sheets_own_camera():
-    assert Asked.read("the waves crash") is None
-    assert Asked.read("gently sway, pan left") == Asked("pan left", "sway", 0.6)
-    assert Asked.read("still") == Asked()
-    sheet, matte = scene_and_matte(3, "pan left", "still")
-    assert decompose(sheet, matte, None).camera[-1, 0, 2].item() == pytest.approx(-0.17, abs=0.03)
+def test_only_the_layer_that_was_asked_to_may_bend():
+    bend = {name: soft_layers(Asked.read(name)) for name in ("ripple", "spin", "pan left")}
+    assert bend == {"ripple": (True, True), "spin": (False, False), "pan left": (False, False)}
+    assert soft_layers(Asked.read("background sway")) == (True, False)
+    assert soft_layers(Asked.read("subject ripple")) == (False, True)
+    assert soft_layers(None) == (True, True)
 
 
 @pytest.fixture(scope="module")
@@ -184,36 +141,31 @@ def shipped():
     return Animation.load(matte="none")
 
 
-@pytest.mark.parametrize("prompt", ["ripple", "strongly sway", "strongly drift left"])
+def layers_of(animation, picture, prompt, seed=0, matte=None):
+    return animation.denoise(np.ascontiguousarray(picture), matte, prompt, seed)
+
+
+@pytest.mark.parametrize("prompt", ["ripple", "strongly sway", "strongly background sway"])
 def test_no_clip_of_the_shipped_model_folds(shipped, prompt):
-    matte = torch.zeros(16, 16)
     for picture in (data.astronaut()[::4, ::4], data.rocket()[::4, ::4]):
         size = picture.shape[:2]
-        sheet = shipped.denoise(picture, prompt, 0, 4)
-        for covered in (matte, matte + (place(16).norm(dim=0) < 0.5)):
-            motion = decompose(sheet, covered, Asked.read(prompt), size).scaled(2.0)
+        for matte in (None, disc(size[0], size[0] / 4, size[1])):
+            motion = layers_of(shipped, picture, prompt, matte=matte).scaled(2.0)
             limited = motion.dense().limited(*size)
             assert min(least_area(limited, layer, size) for layer in (0, 1)) > 0.05
 
 
 def test_ambient_motion_is_a_mild_zoom_and_bends_nothing(shipped):
-    photo = np.ascontiguousarray(data.coffee()[::2, ::2])
     for seed in (0, 1):
-        sheet = shipped.denoise(photo, "", seed, 4)
-        motion = decompose(sheet, torch.zeros(16, 16), AMBIENT, photo.shape[:2])
+        motion = layers_of(shipped, data.coffee()[::2, ::2], "", seed)
         assert 1.04 < zoom_of(motion.camera) < 1.12
         assert not motion.soft.any()
 
 
-def test_a_named_target_is_what_moves():
-    sheet, matte = scene_and_matte(3, "still", "ripple")
-    on, off = (
-        decompose(sheet, matte, Asked.read(f"{target} ripple"))
-        for target in ("subject", "background")
-    )
-    assert on.soft[1].any() and not on.soft[0].any()
-    assert not off.soft[1].any()
-    clouds = decompose(sheet, matte, Asked.read("background drift left"))
-    assert not clouds.body.any(), "the subject stays where it is"
-    assert without_target("gently subject sway, pan left") == "gently sway, pan left"
-    assert without_target("waves crash") == "waves crash"
+@pytest.mark.parametrize("thing", ["sway", "bob", "spin", "pulse", "drift left"])
+def test_a_background_that_was_not_asked_to_move_does_not_move_at_all(shipped, thing):
+    picture = data.astronaut()[::4, ::4]
+    motion = layers_of(shipped, picture, f"subject {thing}", matte=disc(128, 32))
+    assert not motion.camera.any() and not motion.soft[0].any()
+    assert motion.body.abs().max() > 0.02
+    assert thing == "sway" or not motion.soft[1].any()

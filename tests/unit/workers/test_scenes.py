@@ -1,233 +1,348 @@
-"""Procedural scenes: reproducible, still at the start, moving as their words say."""
+"""Scenes in layers: reproducible, rigid where they should be, and moving as their words say."""
+
+import json
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from workers.pipeline.text import Tokeniser
-from workers.training import captions, scenery, scenes
-from workers.training.captions import AMBIENT_MOTION, Motion
-from workers.training.phrases import (
-    CAMERA,
-    HELD_OUT_CAMERA,
-    HELD_OUT_OBJECT,
-    OBJECT,
-    STRENGTH,
-    forms,
+from app.domain.prompt.motions import CameraMotion, ObjectMotion, Strength, Understood
+from workers.pipeline.affine import to_fields
+from workers.pipeline.layers import maps
+from workers.training import scenes
+from workers.training.batches import batches
+from workers.training.captions import Motion
+from workers.training.flow import motion_of, possible_motions, visible_flow
+from workers.training.motions import (
+    BACKGROUND,
+    SUBJECT,
+    Freedom,
+    Stage,
+    cells,
+    freedoms,
+    stage_of,
+    truth_of,
 )
+from workers.training.photos import INDEX, PhotoSet
+from workers.training.phrases import CAMERA, OBJECT, STRENGTH
+from workers.training.pictures import letterboxed
+from workers.training.prompts import plain, prompt
+
+PX = 256  # half a side of a 512 px picture
+MOVING = [name for name in OBJECT if name != "still"]
 
 
 @pytest.fixture(scope="module")
 def many():
-    return [scenes.draw_scene(3, number) for number in range(200)]
+    return [scenes.draw_scene(3, number, None) for number in range(150)]
+
+
+def box(top=20, bottom=44, left=16, right=40):
+    """The matte of a box, (64, 64)."""
+    matte = np.zeros((64, 64), np.float32)
+    matte[top:bottom, left:right] = 1
+    return matte
+
+
+def stage(matte=None, water=None, foliage=None):
+    empty = np.zeros((64, 64), np.float32)
+    given = (box() if matte is None else matte, water, foliage)
+    return stage_of(*(empty if part is None else part for part in given))
+
+
+def truth(camera="still", thing="still", target="", strength="normal", on=None, free=None):
+    kind = Motion(camera, thing, strength, target)
+    return truth_of(kind, on or stage(), 1.0, free or Freedom())
 
 
 def test_a_scene_follows_from_seed_and_number_alone():
-    first, again = scenes.draw_scene(5, 17), scenes.draw_scene(5, 17)
-    assert np.array_equal(first.picture, again.picture)
-    assert np.array_equal(first.motion, again.motion)
-    assert first.caption == again.caption
-    assert not np.array_equal(first.picture, scenes.draw_scene(5, 18).picture)
-    assert not np.array_equal(first.picture, scenes.draw_scene(6, 17).picture)
+    first, again = (scenes.draw_scene(5, 17, None) for _ in range(2))
+    assert np.array_equal(first.picture.colours, again.picture.colours)
+    assert torch.equal(first.truth.camera, again.truth.camera)
+    assert torch.equal(first.truth.soft, again.truth.soft)
+    assert (first.prompt, first.kind, first.free) == (again.prompt, again.kind, again.free)
+    for other in (scenes.draw_scene(5, 18, None), scenes.draw_scene(6, 17, None)):
+        assert not np.array_equal(first.picture.colours, other.picture.colours)
 
 
-def test_pictures_and_motions_have_the_documented_shape_and_range(many):
+def test_pictures_have_the_documented_shape_and_range(many):
     for scene in many:
-        assert scene.picture.shape == (3, 64, 64) and scene.picture.dtype == np.float32
-        assert scene.motion.shape == (2, 8, 16, 16) and scene.motion.dtype == np.float32
-        assert scene.picture.min() >= 0 and scene.picture.max() <= 1
-        assert np.abs(scene.motion).max() < 0.8
-
-
-def test_motion_starts_at_rest(many):
-    """The field at time 0 is zero, so the first one is a small step away from it."""
-    for scene in many:
-        steps = np.diff(scene.motion, axis=1, prepend=0)
-        assert np.abs(steps[:, 0]).max() <= 1.6 * np.abs(steps).max(initial=0)
-
-
-@pytest.mark.parametrize(
-    ("name", "axis", "sign"),
-    [("pan left", 0, -1), ("pan right", 0, 1), ("tilt up", 1, -1), ("tilt down", 1, 1)],
-)
-def test_the_camera_looks_in_the_given_direction(name, axis, sign):
-    """Panning left means sampling further left."""
-    field = scenes.camera_field(name)
-    assert (np.sign(field[axis]) == sign).all()
-    assert (field[1 - axis] == 0).all()
-    assert (np.diff(np.abs(field[axis]), axis=0) > 0).all()
-
-
-def test_zooming_in_samples_nearer_to_the_centre():
-    x, y = scenery.grid(scenes.GRID)
-    u = scenes.camera_field("zoom in")[:, -1]
-    assert (np.hypot(x + u[0], y + u[1]) < np.hypot(x, y)).all()
-
-
-@pytest.mark.parametrize(("name", "turn"), [("rotate left", 1), ("rotate right", -1)])
-def test_rotation_keeps_distances_from_the_centre(name, turn):
-    """The picture turns left where it is sampled further to the right (y points down)."""
-    x, y = scenery.grid(scenes.GRID)
-    u = scenes.camera_field(name)[:, -1]
-    before, after = np.hypot(x, y), np.hypot(x + u[0], y + u[1])
-    assert np.abs(after / before - 1).max() < 0.011
-    assert (np.sign(x * u[1] - y * u[0]) == turn).all()
-
-
-def test_a_handheld_camera_comes_back():
-    field = scenes.camera_field("handheld")
-    assert np.abs(field[:, -1]).max() < 1e-6 < np.abs(field).max()
-
-
-def body(kind="ellipse", x=0.0, y=0.0, radius=0.25):
-    return scenery.Body(kind, np.array([x, y]), np.array([radius, radius]), 0.0, 3, 0.1)
-
-
-@pytest.mark.parametrize("name", [name for name in OBJECT if name != "still"])
-def test_an_object_moves_near_itself_and_nothing_else_does(name):
-    x, y = scenery.grid(scenes.GRID)
-    field = scenes.motion_field("still", name, [body(x=-0.5)], None, 1.0)
-    moved = np.abs(field).max((0, 1))
-    assert moved[np.hypot(x + 0.5, y) < 0.25].max() > 0.02
-    assert (moved[np.hypot(x + 0.5, y) > 0.25 + scenes.FADE + 0.01] == 0).all()
-
-
-def test_every_object_of_a_scene_moves():
-    x, y = scenery.grid(scenes.GRID)
-    pair = [body(x=-0.5), body(x=0.5)]
-    field = np.abs(scenes.motion_field("still", "bob", pair, None, 1.0)).max((0, 1))
-    assert min(field[np.hypot(x - side, y) < 0.2].max() for side in (-0.5, 0.5)) > 0.05
-
-
-def test_water_ripples_below_the_horizon_only():
-    _, y = scenery.grid(scenes.GRID)
-    field = np.abs(scenes.motion_field("still", "ripple", [body()], 0.2, 1.0)).max((0, 1))
-    assert field[y > 0.6].min() > 0.01
-    assert (field[y < 0.2 - 0.3 * scenes.FADE] == 0).all()
-
-
-def test_a_plant_is_rooted_at_the_foot_of_its_stalk():
-    plant = body("plant", y=-0.3)
-    x, y = scenery.grid(scenes.GRID)
-    bend = np.abs(scenes.body_field("sway", plant)).max((0, 1))
-    assert bend[y > plant.base()].max() == 0
-    assert bend[:, 0][np.argsort(y[:, 0])].tolist() == sorted(bend[:, 0], reverse=True)
-    x, y = scenery.grid(64)
-    inside = plant.outside(x, y) < 0
-    stalk = inside & (y > 0.05) & (y < plant.base() - 0.05)
-    assert stalk.any() and np.abs(x[stalk]).max() < 0.05
-
-
-def test_a_drift_to_the_left_takes_its_colours_from_the_right():
-    assert (scenes.body_field("drift left", body())[0] > 0).all()
-    assert (scenes.body_field("drift right", body())[0] < 0).all()
-
-
-def test_strength_words_scale_the_motion():
-    assert scenes.AMOUNT["gentle"] < scenes.AMOUNT["normal"] < scenes.AMOUNT["strong"]
-    assert scenes.AMOUNT.keys() == STRENGTH.keys()
-    fields = [scenes.motion_field("pan left", "spin", [body()], None, a) for a in (1.0, 1.5)]
-    assert np.allclose(fields[1], 1.5 * fields[0])
-
-
-def test_warps_rarely_fold():
-    """Where du/dx < -1 a part of the picture appears twice: only strong drifts may do that."""
-    cell = 2 / scenes.GRID
-    folded = 0
-    for number in range(300):
-        scene = scenes.draw_scene(9, number)
-        if scene.kind.strength != "strong":
-            u, v = scene.motion
-            folded += min(np.diff(u, axis=2).min(), np.diff(v, axis=1).min()) / cell < -1
-    assert folded <= 3
+        picture = scene.picture
+        assert picture.colours.shape == (3, 64, 64)
+        for part in (picture.colours, picture.matte, picture.water, picture.foliage):
+            assert part.dtype == np.float32 and part.shape[-2:] == (64, 64)
+            assert part.min() >= -1e-6 and part.max() <= 1 + 1e-6
+    assert 0.6 < np.mean([scene.stage.has_subject for scene in many]) < 1
+    assert np.mean([scene.stage.water.mean() > 0.05 for scene in many]) > 0.15
+    assert np.mean([scene.stage.foliage.mean() > 0.05 for scene in many]) > 0.15
 
 
 def test_every_kind_of_motion_is_drawn(many):
     assert {scene.kind.camera for scene in many} == set(CAMERA)
     assert {scene.kind.object for scene in many} == set(OBJECT)
     assert {scene.kind.strength for scene in many} == set(STRENGTH)
+    assert {scene.kind.target for scene in many} == {"", SUBJECT, BACKGROUND}
 
 
-def test_a_kind_can_be_requested_and_held_out_phrases_describe_the_same_scene():
-    kind = Motion("tilt up", "bob", "strong")
-    plain, held_out = (scenes.draw_scene(4, 8, kind=kind, held_out=held) for held in (False, True))
-    assert plain.kind == held_out.kind == kind
-    assert np.array_equal(plain.motion, held_out.motion)
-    assert np.array_equal(plain.picture, held_out.picture)
-    assert plain.caption != held_out.caption
+@pytest.mark.parametrize("camera", [name for name in CAMERA if name != "still"])
+def test_a_camera_keeps_straight_lines_straight(camera):
+    made = truth(camera)
+    assert not made.soft.any() and not made.masks.any()
+    assert made.camera.abs().max() > 0.05
+    # Three points on a line stay on one, in every frame.
+    line = torch.tensor([[-0.9, -0.5, 1], [0.1, 0.1, 1], [0.6, 0.4, 1]])
+    at = torch.einsum("tck,nk->tnc", maps(made.camera), line)
+    first, second = at[:, 1] - at[:, 0], at[:, 2] - at[:, 0]
+    assert (first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]).abs().max() < 1e-5
 
 
-def test_held_out_phrases_are_not_trained_on(tokenise):
-    def words_of(group):
-        return {tuple(tokenise.words(phrase)) for phrases in group.values() for phrase in phrases}
-
-    for held, known in ((HELD_OUT_CAMERA, CAMERA), (HELD_OUT_OBJECT, OBJECT)):
-        assert held.keys() == known.keys() - {"still"}
-        assert not words_of(known) & words_of(held)
-
-
-def test_every_phrase_means_one_motion(tokenise):
-    meaning = {}
-    for group in (CAMERA, OBJECT):
-        for motion, phrases in group.items():
-            for phrase in phrases:
-                words = tuple(tokenise.words(phrase))
-                assert meaning.setdefault(words, motion) == motion, phrase
+@pytest.mark.parametrize("thing", MOVING)
+def test_a_subject_moves_alone(thing):
+    made = truth(thing=thing, target=SUBJECT)
+    assert not made.camera.any() and not made.soft[0].any()
+    assert made.body.any() or made.soft[1].any()
+    flow = visible_flow(motion_of(made, stage()), torch.from_numpy(box()), 32)
+    far = torch.ones(32, 32, dtype=torch.bool)
+    far[2:30, 0:28] = False  # further away than any of these motions reaches
+    assert not flow[:, :, far].any()
+    assert flow.abs().max() * PX > 5
 
 
-def test_verbs_are_inflected():
-    assert forms("sway in the wind")[1:] == ["sways in the wind", "swaying in the wind"]
-    inflected = forms("hop", "pulse", "fly", "push", "leap", "rotate")
-    assert {"hopping", "pulsing", "flies", "pushes", "leaping", "rotating"} <= set(inflected)
+@pytest.mark.parametrize("thing", MOVING)
+def test_a_background_moves_behind_a_subject_at_rest(thing):
+    made = truth(thing=thing, target=BACKGROUND)
+    assert made.camera.any() or made.soft[0].any()
+    body = motion_of(made, stage()).body
+    assert to_fields(body, 16).abs().max() * PX < 0.01
+    assert not made.soft[1].any()
 
 
-def test_captions_of_one_motion_differ():
+def test_the_subject_occludes_the_background():
+    """What a drift uncovers is background, and background that it covers is not seen."""
+    made = motion_of(truth(thing="drift right", target=SUBJECT), stage())
+    flow = visible_flow(made, torch.from_numpy(box()), 64)
+    last = flow[0, -1] * PX / 8  # in pixels of the matte
+    moved = last[30] != 0
+    columns = torch.arange(64)[moved].tolist()
+    shift = round(0.2 * 32)
+    assert columns == list(range(16 + shift, 40 + shift))
+
+
+def test_a_spin_keeps_its_centre_and_a_sway_its_root():
+    on = stage()
+    spin = motion_of(truth(thing="spin", on=on), on).body
+    centre = torch.cat([on.centre, torch.ones(1)])
+    assert torch.allclose(maps(spin) @ centre, on.centre.expand(8, 2), atol=1e-5)
+    sway = motion_of(truth(thing="sway", on=on), on).body
+    root = torch.tensor([0.2, on.bottom, 1.0])
+    assert torch.allclose(maps(sway) @ root, root[:2].expand(8, 2), atol=1e-5)
+
+
+def test_near_things_pan_further_than_far_ones_and_turn_as_far():
+    for camera, more in (("pan left", 1.15), ("rotate left", 1.0)):
+        motion = motion_of(truth(camera), stage())
+        far, near = (path[-1].abs().max().item() for path in (motion.camera, motion.body))
+        assert near / far == pytest.approx(more, abs=0.01)
+
+
+def test_water_ripples_and_foliage_sways():
+    area = np.zeros((64, 64), np.float32)
+    area[40:] = 1
+    for thing, on in (("ripple", stage(water=area)), ("sway", stage(foliage=area))):
+        made = truth(thing=thing, target=BACKGROUND, on=on)
+        assert torch.equal(made.masks[0], cells(area))
+        assert not made.soft[0][..., :10, :].any()
+        assert made.soft[0][..., 11:, :].abs().max() * PX > 5
+
+
+def test_without_a_subject_the_picture_moves_as_a_whole():
+    nobody = stage(matte=np.zeros((64, 64), np.float32))
+    made = truth(thing="bob", on=nobody)
+    assert made.camera.any() and not made.body.any() and not made.soft.any()
+
+
+@pytest.mark.parametrize("thing", ["sway", "ripple"])
+def test_soft_motion_is_at_rest_at_the_start(thing):
+    for target in (SUBJECT, BACKGROUND):
+        soft = truth(thing=thing, target=target).soft
+        steps = soft.diff(dim=2, prepend=torch.zeros_like(soft[:, :, :1]))
+        assert steps[:, :, 0].abs().max() <= 1.2 * steps.abs().max()
+
+
+def test_strength_words_scale_every_motion():
+    for kind in (("pan left", "still"), ("still", "drift left"), ("zoom out", "still")):
+        weak, strong = (
+            motion_of(truth_of(Motion(*kind, "normal"), stage(), a, Freedom()), stage())
+            for a in (0.6, 1.5)
+        )
+        assert torch.allclose(2.5 * weak.camera, strong.camera, atol=1e-5)
+        assert torch.allclose(2.5 * weak.body, strong.body, atol=1e-5)
+
+
+def test_words_leave_directions_open(many):
+    assert len(freedoms(Motion("pan left", "drift left", "normal"))) == 1
+    assert len(freedoms(Motion("still", "spin", "normal"))) == 2
+    assert len(freedoms(Motion("handheld", "ripple", "normal"))) == 8
+    for scene in many[:20]:
+        ways = [motion for free, motion in possible_motions(scene) if free == scene.free]
+        assert torch.equal(ways[0].camera, scene.truth.camera)
+
+
+def test_energies_are_mean_squares():
+    made = truth("pan left", "ripple", on=stage(water=np.ones((64, 64), np.float32)))
+    camera = to_fields(made.camera, 16).square().mean()
+    expected = [
+        camera,
+        to_fields(made.body, 16).square().mean(),
+        *made.soft.square().mean((1, 2, 3, 4)),
+    ]
+    assert torch.allclose(made.energies(), torch.stack(expected))
+
+
+def test_a_letterboxed_picture_is_mirrored_and_its_matte_ends_at_the_edge():
     rng = np.random.default_rng(0)
-    captions_drawn = {captions.caption(Motion("zoom in", "bob", "gentle"), rng) for _ in range(50)}
-    assert len(captions_drawn) > 30
+    picture = scenes.draw_picture(1, 2, None)
+    full = type(picture)(
+        picture.colours, np.ones((64, 64), np.float32), picture.water, picture.foliage
+    )
+    cut = letterboxed(full, rng)
+    axis = int(cut.matte.all(0).sum() < cut.matte.all(1).sum())  # 0: columns are cut
+    inside = np.flatnonzero(cut.matte.max(axis))
+    first = inside[0]
+    colours = np.moveaxis(cut.colours, 2 - axis, 1)
+    assert 0 < first < 32 and inside[-1] == 63 - first
+    assert np.array_equal(colours[:, first], colours[:, first - 1])
+    assert np.array_equal(colours[:, 63 - first], colours[:, 64 - first])
 
 
-def test_an_empty_prompt_means_ambient_motion():
+def test_plain_prompts_are_what_the_engine_sends():
+    for camera, thing, strength in (
+        ("pan left", "sway", "gentle"),
+        ("still", "ripple", "strong"),
+        ("zoom in", "still", "normal"),
+        ("still", "still", "normal"),
+    ):
+        understood = Understood(CameraMotion(camera), ObjectMotion(thing), Strength(strength))
+        assert plain(Motion(camera, thing, strength)) == understood.plain
+    named = plain(Motion("pan left", "sway", "gentle", SUBJECT))
+    assert named == "gently subject sway, pan left"
+    assert plain(Motion("still", "ripple", "normal", BACKGROUND)) == "background ripple"
+
+
+def test_a_target_is_named_in_free_prompts_too():
     rng = np.random.default_rng(0)
-    words = set(captions.vocabulary()) - {"ambient", "motion"}
-    texts = [captions.caption(AMBIENT_MOTION, rng) for _ in range(100)]
-    empty = [text for text in texts if not words & set(text.replace(",", "").split())]
-    assert len(empty) > 20
+    for target in (SUBJECT, BACKGROUND):
+        kind = Motion("still", "bob", "normal", target)
+        texts = [prompt(kind, rng) for _ in range(30)]
+        marks = ("subject", "front", "fore") if target == SUBJECT else ("background", "behind")
+        assert all(any(mark in text for mark in marks) for text in texts)
+        assert len(set(texts)) > 10
+
+
+def test_a_batch_has_several_motions_for_each_picture():
+    made = scenes.make_batch(0, 3, 4, 3, tokeniser(), None)
+    assert made.picture.shape == (4, 4, 64, 64)
+    assert made.camera.shape == made.body.shape == (12, 8, 2, 3)
+    assert made.soft.shape == (4, 2, 2, 8, 16, 16)
+    assert made.masks.shape == (12, 2, 16, 16) and made.energies.shape == (12, 4)
+    again = scenes.make_batch(0, 3, 4, 3, tokeniser(), None)
+    for name, part in vars(made).items():
+        assert torch.equal(part, getattr(again, name)), name
+
+
+def test_mislabelled_rows_are_weighted_by_their_caption():
+    made = scenes.make_batch(0, 0, 8, 4, tokeniser(), None, mislabelled=1.0)
+    moved = to_fields(made.camera, 16).square().mean((1, 2, 3, 4))
+    assert not torch.allclose(made.energies[:, 0], moved, rtol=0.3)
+
+
+def test_batches_are_the_same_from_any_number_of_processes():
+    def make(step):
+        return scenes.make_batch(0, step, 2, 2, tokeniser(), None)
+
+    alone, together = (list(batches(make, 3, 7, processes)) for processes in (0, 2))
+    assert len(alone) == len(together) == 4
+    for one, other in zip(alone, together, strict=True):
+        for name, part in vars(one).items():
+            assert torch.equal(part, getattr(other, name)), name
+
+
+def tokeniser():
+    from workers.pipeline.text import Tokeniser
+
+    return Tokeniser(16, 512)
 
 
 @pytest.fixture
-def tokenise():
-    return Tokeniser(16, 4096, frozenset(captions.vocabulary()))
+def photos(tmp_path):
+    """A folder as prepare.py writes it: two cut-outs and two grounds, one of each held out."""
+    rng = np.random.default_rng(0)
+    index = []
+    for name, has_subject, held_out in (
+        ("a", True, False),
+        ("b", False, False),
+        ("c", True, True),
+        ("d", False, True),
+    ):
+        colours = rng.integers(0, 255, (90, 120, 3), dtype=np.uint8)
+        areas = np.zeros((90, 120, 3), np.uint8)
+        if has_subject:
+            areas[20:80, 30:90, 0] = 255
+        else:
+            areas[50:, :, 1] = 255
+        Image.fromarray(colours).save(tmp_path / f"{name}.png")
+        Image.fromarray(areas).save(tmp_path / f"{name}-areas.png")
+        index.append(
+            {"name": name, "has_subject": has_subject, "cut_below": False, "held_out": held_out}
+        )
+    (tmp_path / INDEX).write_text(json.dumps(index))
+    return tmp_path
 
 
-def test_trained_captions_are_never_cut(many, tokenise):
-    for scene in many:
-        assert len(tokenise.words(scene.caption)) < 16
+def test_evaluation_sees_no_photo_of_training(photos):
+    sides = [PhotoSet.load(photos, held_out=held_out) for held_out in (False, True)]
+    names = [{photo.name for photo in side.photos} for side in sides]
+    assert names == [{"a", "b"}, {"c", "d"}]
+    with pytest.raises(OSError):
+        PhotoSet.load(photos / "nothing", held_out=True)
 
 
-def test_a_word_in_another_form_shares_pieces_with_it(tokenise):
-    def pieces(word):
-        return set(tokenise(word)[0].tolist()) - {0}
-
-    assert len(pieces("swaying") & pieces("sways")) >= 3
-    assert len(pieces("swaying") & pieces("sways")) > len(pieces("swaying") & pieces("zooms"))
-
-
-@pytest.mark.parametrize(
-    ("prompt", "words"),
-    [
-        ("Slowly zoom in!", ["slowly", "zoom", "in"]),
-        ("The DAHLIA, swaying", ["dahlia", "swaying"]),
-        ("une légère brise", ["une", "legere", "brise"]),
-        ("漢字 123", []),
-        ("", []),
-    ],
-)
-def test_prompts_are_split_into_plain_words(tokenise, prompt, words):
-    assert tokenise.words(prompt) == words
-    assert int((tokenise(prompt)[:, 0] != 0).sum()) == len(words)
+def test_cut_outs_stand_in_front_of_photos(photos):
+    side = PhotoSet.load(photos, held_out=False)
+    drawn = [side.draw(np.random.default_rng(n), real=True) for n in range(20)]
+    assert all(0.02 < picture.matte.mean() < 0.95 for picture in drawn if picture.matte.any())
+    both = [picture for picture in drawn if picture.matte.any() and picture.water.any()]
+    assert both
+    for picture in both:
+        assert (picture.water * picture.matte).max() < 0.3
+        assert picture.colours.shape == (3, 64, 64)
+    scene = scenes.draw_scene(1, 1, side, real=True)
+    assert np.array_equal(
+        scene.picture.colours, scenes.draw_scene(1, 1, side, real=True).picture.colours
+    )
 
 
-def test_a_long_prompt_keeps_the_words_that_name_motions(tokenise):
-    story = "once upon some time there stood one very old lonesome tree near forty tall hills "
-    assert tokenise.words(story + "and it sways gently")[-2:] == ["sways", "gently"]
-    assert tokenise("wind " * 2000).shape == (16, 16)
+def test_a_subject_that_the_lower_edge_cuts_off_keeps_its_root():
+    """It stretches or swells from there: lifted, it would show the cut."""
+    cut = stage(matte=box(bottom=64))
+    assert cut.rooted and not stage().rooted
+    root = torch.tensor([0.1, 1.0, 1.0])
+    for thing in ("bob", "pulse", "sway"):
+        body = motion_of(truth(thing=thing, on=cut), cut).body
+        assert (maps(body) @ root)[:, 1] == pytest.approx(torch.ones(8), abs=1e-5), thing
+        lifted = motion_of(truth(thing=thing), stage()).body
+        assert not torch.allclose(body, lifted)
+    letterboxed_box = stage_of(box(bottom=52), *(np.zeros((64, 64), np.float32),) * 2, 52 / 32 - 1)
+    assert letterboxed_box.rooted
+
+
+def test_what_ripples_is_behind_the_subject_unless_the_subject_is_named():
+    assert truth(thing="ripple").masks[0].any()
+    assert truth(thing="ripple", target=SUBJECT).masks[1].any()
+
+
+def test_stage_is_made_of_what_is_visible():
+    assert stage().bottom == pytest.approx(2 * 44 / 64 - 1)
+    assert stage().height == pytest.approx(2 * 24 / 64)
+    assert isinstance(stage(), Stage) and stage().has_subject
