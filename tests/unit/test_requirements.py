@@ -16,7 +16,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 HOLES = tomllib.loads((ROOT / ".ci/advisories.toml").read_text())["hole"]
 # File of requirements: the extras that it installs.
-HASHED = {"server": ("server",), "worker": ("server", "worker")}
+HASHED = {
+    "server": ("server", "tracing"),
+    "worker": ("server", "worker", "tracing"),
+    "flower": ("server", "tracing", "flower"),
+}
 ENTRY = re.compile(
     r"^(?P<pin>[\w.-]+==\S+)(?: ; (?P<marker>.+?))? \\\n(?P<hashes>(?: +--hash.*\n)+)", re.M
 )

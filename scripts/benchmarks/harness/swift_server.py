@@ -148,7 +148,7 @@ def serve(
 
     def run(kind: str, conf: str, listener: Any) -> None:
         path = home / f"{kind}.conf"
-        values = {"home": home, "devices": home / "devices"}
+        values: dict[str, object] = {"home": home, "devices": home / "devices"}
         values |= {"user": access_key.replace(":", "_"), "secret_key": secret_key}
         path.write_text(conf.format(kind=kind, **values))
         app = loadapp(str(path), global_conf={"log_name": kind})
