@@ -19,7 +19,10 @@ import psycopg
 from PIL import Image
 
 from app import metrics, telemetry
+from app.broker.publish import Publisher
 from app.config.settings import Settings
+from app.dispatcher.deliveries import SWEEP_EVERY_S
+from app.domain.job.messages import HOUSEKEEPING_QUEUE, SWEEP
 from app.internal_port import Checks, Readiness, Server
 from app.internal_port import start as start_port
 from app.store import keys
@@ -29,7 +32,7 @@ from scripts.benchmarks.harness.valve import Valve
 from scripts.stack.certificate import signing_certificate
 from tests.support import services
 from tests.support.fleet import Fleet, Process
-from tests.support.prometheus import Watch
+from tests.support.prometheus import FASTER, Watch
 from tests.support.receiver import Receiver
 from workers.gpu import device
 
@@ -196,10 +199,22 @@ class Site:
         threads = [
             Thread(target=self._client, args=(number, stopping)) for number in range(CLIENTS)
         ]
+        threads.append(Thread(target=self._sweep, args=(stopping,)))
         for thread in threads:
             thread.start()
         self._stack.callback(lambda: [thread.join(20) for thread in threads])
         self._stack.callback(stopping.set)
+
+    def _sweep(self, stopping: Event) -> None:
+        """Ask for sweeps as often as time runs faster here."""
+        with contextlib.closing(Publisher(self.settings)) as publisher:
+            while not stopping.wait(SWEEP_EVERY_S / FASTER):
+                publisher.send(SWEEP, [], queue=HOUSEKEEPING_QUEUE)
+
+    def raised(self, *alerts: str) -> bool:
+        """Whether one of these fires, or its receiver has not heard of its end."""
+        told = [self.watch.notifications.states(alert)[-1:] for alert in alerts]
+        return bool(self.watch.firing() & set(alerts)) or ["firing"] in told
 
     def _client(self, number: int, stopping: Event) -> None:
         count = number

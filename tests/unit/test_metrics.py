@@ -43,7 +43,7 @@ EXPRESSIONS = [rule["expr"] for rule in rules()] + [
 def listed():
     _, _, section = documents.read("docs/guides/operating.md").partition("## Metrics\n")
     table, _, _ = section.partition("\n## ")
-    rows = re.findall(r"^\| (`.+?`) \|", table, re.MULTILINE)
+    rows = re.findall(r"^\| (`stillmotion_.+?`) \|", table, re.MULTILINE)
     return {name for row in rows for name in re.findall(r"`(.+?)`", row)}
 
 

@@ -7,6 +7,7 @@ from time import monotonic, sleep
 
 import structlog
 
+from app import tracing
 from app.broker.connections import wake
 from app.domain.errors import (
     Canceled,
@@ -125,7 +126,8 @@ def hand_back(worker: Worker, job: BegunJob) -> None:
     try:
         _report(worker, job, HandedBack("The worker ended while another job hung in it."))
     except DatabaseUnavailable as error:
-        log.warning("attempt_left_to_reaper", job_id=str(job.id), error=str(error))
+        about = tracing.about(job.id, job.traceparent, fence=job.fence, region=worker.pool.region)
+        log.warning("attempt_left_to_reaper", **about, error=str(error))
 
 
 def _report(worker: Worker, job: BegunJob, error: StillmotionError) -> JobState | None:

@@ -10,7 +10,7 @@ from typing import ParamSpec
 
 from opentelemetry import context, trace
 from opentelemetry.trace import Span, SpanKind, StatusCode
-from structlog.contextvars import bind_contextvars
+from structlog.contextvars import bind_contextvars, get_contextvars
 
 from app import metrics, tracing
 from app.store.job.records import BegunJob
@@ -60,6 +60,11 @@ def attempt(run: Callable[P, str]) -> Callable[P, str]:
         outcome = "not_reported"  # the database was away; the reaper ends it
         try:
             outcome = own.run(run, *args, **kwargs)
+        except Exception:
+            if own.get(_begun) is not None:
+                # For the caller's line about it; the caller unbinds it.
+                bind_contextvars(trace_id=own.run(get_contextvars).get("trace_id"))
+            raise
         finally:
             found = own.get(_begun)
             if found is not None:

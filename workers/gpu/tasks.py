@@ -8,7 +8,7 @@ import structlog
 from celery import Celery, Task, bootsteps
 from celery.exceptions import Reject
 from celery.worker.request import Request
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bound_contextvars, unbind_contextvars
 
 from app.domain.errors import DatabaseUnavailable
 from app.domain.job.messages import RENDER
@@ -64,6 +64,8 @@ def register(app: Celery, worker: Worker) -> None:
                 except Exception:
                     log.exception("attempt_crashed")
                     raise
+                finally:
+                    unbind_contextvars("trace_id")
 
         presence.taken(task.request.id)
         try:

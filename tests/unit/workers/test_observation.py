@@ -112,6 +112,8 @@ def test_an_attempt_whose_end_could_not_be_reported_raises_what_ended_it():
 
     with pytest.raises(TimeoutError):
         run()
+    assert get_contextvars() == {"trace_id": TRACE}, "for the line about it"
+    clear_contextvars()
 
 
 def test_step_time_is_between_neighbouring_steps_of_one_render():
