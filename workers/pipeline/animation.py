@@ -24,6 +24,7 @@ from workers.pipeline.compile import build_graph
 from workers.pipeline.composite import Composite
 from workers.pipeline.denoiser import join
 from workers.pipeline.errors import CheckpointError, NumericalError, OutOfMemory
+from workers.pipeline.grid import extent
 from workers.pipeline.guidance import GUIDED_PASSES, ClipDenoiser
 from workers.pipeline.layer_state import channel_scales, has_subject, layered_motion, open_gate
 from workers.pipeline.layered_denoiser import LayeredDenoiser, RigidPass
@@ -233,7 +234,7 @@ class Animation:
             tokens, asked = self.tokenise(words)[None], Asked.read(words)
             given = (picture, tokens, noise, steps, on_step, asked)
             [state], [probability] = self._sample_in_fp32_if_needed(*given)
-            return layered_motion(state, cells, probability, asked)
+            return layered_motion(state, cells, probability, asked, extent(height, width)[1])
 
         asked = Asked.read(prompt)
         if self.tokenise(prompt).any():

@@ -43,6 +43,19 @@ def moves_subject(asked: Asked) -> bool:
     return asked.object not in (STILL, "ripple") and asked.target != BACKGROUND
 
 
+def rooted(path: Tensor, top: float, base: float) -> Tensor:
+    """A body's path (T, 2, 3) whose lowest line, y = base, moves neither up nor down.
+
+    For a subject that the picture's lower edge cuts off: lifted, it would show the cut. Its highest
+    line, y = top, moves as it did, so what was a hop becomes a stretch.
+    """
+    held = path.clone()
+    lifted = path[:, 1, 1] * base + path[:, 1, 2]
+    held[:, 1, 1] -= lifted / (base - top)
+    held[:, 1, 2] += lifted * top / (base - top)
+    return held
+
+
 def carried_body(camera: Tensor, asked: Asked) -> Tensor:
     """The path (T, 2, 3) of a subject that was not asked to move by itself.
 

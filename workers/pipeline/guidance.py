@@ -59,7 +59,8 @@ class ClipDenoiser:
         # The last of the passes knows picture and prompt.
         rows = slice(len(self.context) * (self.passes - 1) // self.passes, None)
         logits = self.network.softness(self.static_features[rows], self.pooled_text[rows])
-        return logits.float().sigmoid()
+        probability: Tensor = logits.float().sigmoid()
+        return probability
 
     def velocity(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, float, float]:
         """Return v, its input, and the shares of signal and noise in that input.
@@ -84,7 +85,7 @@ def rescale(guided: Tensor, image_text: Tensor, share: float) -> Tensor:
     """
     if share == 0:
         return guided
-    layered, reference = (x.unflatten(1, (-1, 2)) for x in (guided, image_text))
+    layered, reference = (x.reshape(len(x), -1, 2, *x.shape[2:]) for x in (guided, image_text))
     over = (2, 3, 4, 5)
     strength = reference.square().mean(over, keepdim=True).sqrt()
     too_strong = layered.square().mean(over, keepdim=True).sqrt().clamp(min=1e-6)

@@ -15,7 +15,13 @@ from torch import Tensor
 
 from workers.pipeline.affine import basis_like, compose, from_origin, to_path
 from workers.pipeline.asked import Asked
-from workers.pipeline.asked_only import camera_only, carried_body, moves_subject, soft_layers
+from workers.pipeline.asked_only import (
+    camera_only,
+    carried_body,
+    moves_subject,
+    rooted,
+    soft_layers,
+)
 from workers.pipeline.grid import place
 from workers.pipeline.layers import LayeredMotion, maps
 
@@ -27,6 +33,8 @@ AFFINE, SOFT = slice(0, 4), slice(4, 8)
 LEAST_COVER, MOST_COVER = 0.004, 0.92
 # Where the gate's probability is lower than the first, nothing is soft; above the second all is.
 GATE_CLOSED, GATE_OPEN = 0.15, 0.5
+# Motions of a body that would show where the picture's lower edge cuts it off.
+ROOTED = frozenset({"sway", "bob", "pulse"})
 
 
 def has_subject(matte: Tensor) -> Tensor:
@@ -63,13 +71,18 @@ def open_gate(probability: Tensor, asked: Asked | None) -> Tensor:
 
 
 def layered_motion(
-    state: Tensor, matte: Tensor, probability: Tensor, asked: Asked | None = None
+    state: Tensor,
+    matte: Tensor,
+    probability: Tensor,
+    asked: Asked | None = None,
+    lower_edge: float | None = None,
 ) -> LayeredMotion:
     """The motion of one clip.
 
     state (8, T, g, g) in half sides; matte (g, g) in [0, 1]; probability (2, g, g) that background
     and subject are soft. asked: what the prompt wants, and nothing else moves; None: unknown, so
-    all motion is kept as it is.
+    all motion is kept as it is. lower_edge: y of the picture's lower edge; what that cuts off is
+    rooted there.
     """
     camera = to_path(state[CAMERA])
     if asked is not None:
@@ -80,7 +93,13 @@ def layered_motion(
         soft = torch.stack([soft[0], torch.zeros_like(soft[1])])
         return LayeredMotion(camera, camera, torch.stack([carried(soft[0], camera), soft[1]]))
     if asked is None or moves_subject(asked):
-        body = compose(camera, from_origin(to_path(state[BODY]), centre_of(matte)))
+        own = from_origin(to_path(state[BODY]), centre_of(matte))
+        if asked is not None and lower_edge is not None and asked.object in ROOTED:
+            rows = place(matte.shape[-1])[1, :, 0][matte.amax(1) > 0.5]
+            half_cell = 1 / matte.shape[-1]
+            if len(rows) > 1 and rows[-1] + half_cell > lower_edge - half_cell:
+                own = rooted(own, rows[0].item() - half_cell, lower_edge)
+        body = compose(camera, own)
     else:
         body = carried_body(camera, asked)
     moved = [carried(field, path) for field, path in zip(soft, (camera, body), strict=True)]

@@ -138,7 +138,7 @@ class PathDenoiser(nn.Module):
         """noisy (B, 4, T, g, g); time (B,); static (B, C, g, g); context (B, L, D) and pooled_text
         (B, D) from the text encoder. Returns v, affine and shaped as `noisy`."""
         unit = self.unit.to(noisy.dtype)
-        path = to_path(noisy.unflatten(1, (2, 2))) / unit  # (B, 2, T, 2, 3)
+        path = to_path(noisy.reshape(len(noisy), 2, 2, *noisy.shape[2:])) / unit  # (B, 2, T, 2, 3)
         moments = self.moment(path.transpose(1, 2).flatten(2)) + self.position
         frames = moments.shape[1]
         matte = static[:, -1]

@@ -157,13 +157,18 @@ def layered_loss(
     return whole, {name: part.detach() for name, part in parts.items()}
 
 
+def by_layer(x: Tensor) -> Tensor:
+    """(B, 4, ...) -> (B, 2, 2, ...): two layers with two channels each."""
+    return x.reshape(len(x), 2, 2, *x.shape[2:])
+
+
 def path_errors(error: Tensor, energy: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
     """The weighted mean square errors of cameras and of bodies.
 
     error (B, 4, T, g, g); energy (B, 2) of the motion that was asked for; there (B,) tells which
     pictures have a subject: elsewhere nothing depends on the body.
     """
-    square = error.unflatten(1, (2, 2)).square().mean((2, 3, 4, 5)) / (energy + SMALL_PATH)
+    square = by_layer(error).square().mean((2, 3, 4, 5)) / (energy + SMALL_PATH)
     return square[:, 0].mean(), (square[:, 1] * there).sum() / there.sum().clamp(min=1)
 
 
@@ -172,9 +177,10 @@ def soft_error(noise: LayeredNoise, error: Tensor, energy: Tensor) -> Tensor:
 
     error (B, 4, T, g, g); energy (B, 2)
     """
-    layers = error.unflatten(1, (2, 2))
-    square = noise.soft.whiten(layers.flatten(0, 1), WHITENING).square().mean((1, 2, 3, 4))
-    return (square.unflatten(0, layers.shape[:2]) / (energy + SMALL_SOFT)).sum(1).mean()
+    layers = by_layer(error).flatten(0, 1)
+    square = noise.soft.whiten(layers, WHITENING).square().mean((1, 2, 3, 4))
+    weighted: Tensor = square.reshape(len(error), 2) / (energy + SMALL_SOFT)
+    return weighted.sum(1).mean()
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

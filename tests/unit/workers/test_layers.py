@@ -8,7 +8,7 @@ from skimage import data
 from tests.support.layered import TIMES, affine_clip, disc
 from workers.pipeline.animation import Animation
 from workers.pipeline.asked import CAMERA, OBJECT, PARALLAX, Asked
-from workers.pipeline.asked_only import camera_only, carried_body, soft_layers
+from workers.pipeline.asked_only import camera_only, carried_body, rooted, soft_layers
 from workers.pipeline.grid import extent, grid_weights, place
 from workers.pipeline.layers import LEAST_AREA, LayeredMotion, maps, zoom_of
 from workers.training.phrases import CAMERA as CAMERA_PHRASES
@@ -126,6 +126,18 @@ def test_a_subject_that_is_not_asked_to_move_goes_with_the_camera():
     behind = Asked(object="drift left", target="background")
     assert camera_only(pan, behind).any(), "the background moves as a whole"
     assert not carried_body(pan, behind).any(), "and the subject stays where it is"
+
+
+def test_what_the_lower_edge_cuts_off_is_held_there():
+    hop = affine_clip(y=0.12).camera
+    held = rooted(hop, top=-0.4, base=0.6)
+
+    def lift(y):
+        return (held[:, 1] @ torch.tensor([0.1, y, 1.0])).tolist()
+
+    assert lift(0.6) == pytest.approx([0] * TIMES, abs=1e-6)
+    assert lift(-0.4) == pytest.approx(hop[:, 1, 2].tolist())
+    assert torch.equal(held[:, 0], hop[:, 0])
 
 
 def test_only_the_layer_that_was_asked_to_may_bend():
