@@ -146,7 +146,8 @@ def test_the_runbook_s_base_backup_is_a_server_that_starts(tmp_path):
     primary = CrashingPostgres(DataDir(None))
     try:
         primary.start()
-        primary.query("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
+        with psycopg.connect(primary.superuser_url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
         runbook.play(base, {"BACKUP": tmp_path, "REPLICATION_URL": primary.superuser_url})
         primary.crash()
         primary.replace_with(tmp_path / "base")
