@@ -15,6 +15,7 @@ from scripts.stack import StackError
 
 BENCHMARKS = (
     "abuse",
+    "engines",
     "faults",
     "gap",
     "jobs_api",
@@ -42,6 +43,11 @@ def main() -> int:
         help="pipeline: also measure the job API, BentoML and Ray Serve (the last two each in "
         "a virtual environment of its own)",
     )
+    parser.add_argument(
+        "--full-size",
+        action="store_true",
+        help="engines: also published models with random weights; needs a GPU of 80 GB",
+    )
     options = parser.add_argument_group(" and ".join(DRAWING))
     options.add_argument("--plots", type=Path, metavar="DIR", help="default: docs/NAME")
     options.add_argument(
@@ -67,6 +73,8 @@ def main() -> int:
         parser.error(f"no such file: {arguments.trace}")
     if arguments.peers and arguments.name != "pipeline":
         parser.error("--peers works with pipeline only")
+    if arguments.full_size and arguments.name != "engines":
+        parser.error("--full-size works with engines only")
     before = os.getloadavg()[0]
     # Import only the chosen one: some need torch, which would slow down the others.
     benchmark = import_module(f"scripts.benchmarks.{arguments.name}")
@@ -74,6 +82,8 @@ def main() -> int:
     if arguments.name in DRAWING:
         plots = arguments.plots or Path("docs") / arguments.name
         more = {"plots": plots, "trace": arguments.trace}
+    if arguments.name == "engines":
+        more = {"full_size": arguments.full_size}
     if arguments.name == "overload":
         more = {"minutes": arguments.minutes, "knee_rate": arguments.knee}
     if arguments.name == "soak":

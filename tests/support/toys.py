@@ -450,6 +450,24 @@ def ltx2() -> LTX2ImageToVideoPipeline:
 # Others.
 
 
+def svd_scheduler() -> EulerDiscreteScheduler:
+    """As shipped with SVD: EDM's noise levels, v-prediction."""
+    return EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        interpolation_type="linear",
+        num_train_timesteps=1000,
+        prediction_type="v_prediction",
+        sigma_max=700.0,
+        sigma_min=0.002,
+        steps_offset=1,
+        timestep_spacing="leading",
+        timestep_type="continuous",
+        use_karras_sigmas=True,
+    )
+
+
 def svd() -> StableVideoDiffusionPipeline:
     unet = UNetSpatioTemporalConditionModel(
         block_out_channels=(32, 64),
@@ -465,21 +483,6 @@ def svd() -> StableVideoDiffusionPipeline:
         addition_time_embed_dim=32,
         num_frames=9,
     )
-    # As shipped with SVD: EDM's noise levels, v-prediction.
-    scheduler = EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        interpolation_type="linear",
-        num_train_timesteps=1000,
-        prediction_type="v_prediction",
-        sigma_max=700.0,
-        sigma_min=0.002,
-        steps_offset=1,
-        timestep_spacing="leading",
-        timestep_type="continuous",
-        use_karras_sigmas=True,
-    )
     vae = AutoencoderKLTemporalDecoder(
         block_out_channels=[32, 32, 32, 32],
         in_channels=3,
@@ -492,7 +495,7 @@ def svd() -> StableVideoDiffusionPipeline:
         vae=vae,
         image_encoder=clip_vision(transformers.CLIPVisionModelWithProjection, 32, 224),
         unet=unet,
-        scheduler=scheduler,
+        scheduler=svd_scheduler(),
         feature_extractor=clip_processor(),
     )
 

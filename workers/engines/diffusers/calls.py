@@ -61,6 +61,8 @@ def arguments(
         given["conditions"] = [
             LTXVideoCondition(image=picture, frame_index=index) for index in (0, spec.frames - 1)
         ]
+    if table.parallel.vae == "sharded":
+        given["decode_chunk_size"] = spec.frames
     return given | table.call
 
 

@@ -5,6 +5,7 @@ knows a family by name except where one needs it: decoding (decoding.py), and wh
 would do wrong without an error (calls.py, attention.py, loading.py).
 """
 
+import atexit
 import gc
 import io
 from importlib.resources import files
@@ -16,18 +17,27 @@ from PIL import Image
 
 from app.config.profiles_file import ProfilesFileError
 from app.config.settings import ConfigError, ModelSettings
-from app.domain.errors import Permanent
+from app.domain.errors import Permanent, RenderFailed
 from app.domain.job.clip_size import ClipSize
 from app.domain.job.profiles import Profile, refusals
 from app.domain.job.served_sizes import cropped_box, nearest_size
+from stillmotion.errors import StillmotionError
 from workers.engines.base import OnStep, RenderSpec
+from workers.engines.diffusers import graphs, parallel
 from workers.engines.diffusers.attention import set_attention
 from workers.engines.diffusers.calls import Prepared, arguments, check_call, check_grid
-from workers.engines.diffusers.checkpoint import check_licence, check_sums, open_checkpoint
+from workers.engines.diffusers.checkpoint import (
+    Checkpoint,
+    check_licence,
+    check_sums,
+    open_checkpoint,
+)
 from workers.engines.diffusers.decoding import decode, streams, to_pixels
+from workers.engines.diffusers.leader import Leader
 from workers.engines.diffusers.loading import load_pipeline, pipeline_class
 from workers.engines.diffusers.loras import apply_loras
-from workers.engines.diffusers.memory import check_fits
+from workers.engines.diffusers.members import Member
+from workers.engines.diffusers.memory import check_fits, set_memory_format
 from workers.engines.diffusers.prompts import remember_prompts
 from workers.engines.diffusers.pulse import Pulse
 from workers.engines.diffusers.schedule import check_seen, scheduler_for
@@ -51,8 +61,34 @@ def load(profile: Profile, config: ModelSettings) -> "DiffusersEngine":
         raise ConfigError(
             f"MODEL_STEPS is {steps}, but {profile.name} has noise levels for {profile.steps}."
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return DiffusersEngine.load(profile, table, device)
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if table.parallel.gpus == 1:
+        return DiffusersEngine.load(profile, table, device)
+    checkpoint = check_before_loading(profile, table, device)
+    leader = Leader(profile, Member(0, table.parallel.gpus, device))
+    leader.start()  # they load while we do
+    try:
+        engine = DiffusersEngine.build(profile, table, device, checkpoint)
+    except BaseException:
+        leader.stop(patience_s=0.0)
+        raise
+    atexit.register(leader.stop)
+    engine.lead(leader)
+    return engine
+
+
+def check_before_loading(
+    profile: Profile, table: DiffusersTable, device: torch.device
+) -> Checkpoint:
+    """What can be known without reading a tensor. Raises Unusable."""
+    check_licence(profile)
+    pipeline_class(table.pipeline)
+    parallel.check_devices(table)
+    checkpoint = open_checkpoint(locate(profile, table), table.variant)
+    check_sums(checkpoint, table.sha256)
+    weights = checkpoint.weight_bytes(table)
+    check_fits(weights, table.activations_gib, device, offload=table.offload)
+    return checkpoint
 
 
 class DiffusersEngine:
@@ -63,6 +99,9 @@ class DiffusersEngine:
         self._table = table
         self._pipe = pipe
         self._pulse = Pulse(pipe)
+        self._leader: Leader | None = None
+        self._member: Member | None = None
+        self._shares: parallel.Shares | None = None
         self.version = version
 
     @classmethod
@@ -70,19 +109,27 @@ class DiffusersEngine:
         cls, profile: Profile, table: DiffusersTable, device: torch.device
     ) -> "DiffusersEngine":
         """Load onto a device. Raises Unusable."""
-        check_licence(profile)
-        pipeline_class(table.pipeline)
-        checkpoint = open_checkpoint(locate(profile, table), table.variant)
-        check_sums(checkpoint, table.sha256)
-        weights = checkpoint.weight_bytes(table)
-        check_fits(weights, table.activations_gib, device, offload=table.offload)
+        return cls.build(profile, table, device, check_before_loading(profile, table, device))
+
+    @classmethod
+    def build(
+        cls,
+        profile: Profile,
+        table: DiffusersTable,
+        device: torch.device,
+        checkpoint: Checkpoint,
+    ) -> "DiffusersEngine":
+        """Load a checkpoint that looks well. Raises Unusable."""
         pipe = load_pipeline(checkpoint, table)
         pipe.scheduler = scheduler_for(table, pipe.scheduler)
         check_call(profile, table, pipe)
         check_grid(profile, pipe)
+        parallel.check(profile, table, pipe)
         apply_loras(pipe, table, home_of(profile))
         set_attention(pipe, table)
         _place(pipe, device, offload=table.offload)
+        set_memory_format(pipe, table)
+        graphs.apply(pipe, table)
         return cls(profile, table, pipe, checkpoint.version)
 
     def warm_up(self) -> None:
@@ -101,7 +148,7 @@ class DiffusersEngine:
             order = Prepared(spec, _crop(_open(picture), size.width, size.height))
             with self._pulse.noting_times() as times:
                 try:
-                    self.render(order, lambda _step: None)
+                    self._render_warming(order)
                 except (ValueError, TypeError, RuntimeError, AttributeError) as error:
                     what = f"{size.width}x{size.height}, {spec.frames} frames"
                     name = self._table.pipeline
@@ -109,6 +156,16 @@ class DiffusersEngine:
             self._check_guidance()
             if self._table.sigmas is not None:
                 check_seen(self._pipe.scheduler, self._table.sigmas, times)
+
+    def _render_warming(self, order: Prepared) -> None:
+        """Render; without compiled parts, for good, if they cannot be compiled here."""
+        try:
+            self.render(order, lambda _step: None)
+        except Exception as error:  # compilers raise anything
+            if not graphs.undo(self._pipe):
+                raise
+            log.warning("model_graph_refused", error=str(error).partition("\n")[0])
+            self.render(order, lambda _step: None)
 
     def prepare(self, spec: RenderSpec, picture: bytes) -> Prepared:
         """Crop the picture to the nearest size. Raises Permanent for what is not served."""
@@ -133,6 +190,8 @@ class DiffusersEngine:
 
         Raises Permanent (out_of_memory), RenderFailed (numerical_error), and what `on_step` raises.
         """
+        if self._leader is not None:
+            return self._render_leading(self._leader, prepared, on_step)
         try:
             return self._render(prepared, on_step)
         except (MemoryError, RuntimeError) as error:
@@ -154,6 +213,45 @@ class DiffusersEngine:
             code="out_of_memory",
         )
 
+    def lead(self, leader: Leader) -> None:
+        """Render with followers from now on; `leader` has started them."""
+        self._leader = leader
+
+    def follow(self, member: Member) -> None:
+        """Be one of those that render what the leader renders."""
+        self._member = member
+        if self._shares is None:
+            self._shares = parallel.Shares(self._pipe, self._table, member)
+        else:
+            self._shares.rejoin(member)
+
+    def render_along(self, prepared: Prepared) -> None:
+        """A follower's part of a clip. Raises Stopped if the leader was asked to stop."""
+        together = self._table.parallel.vae == "sharded"
+        try:
+            with torch.no_grad(), self._pulse.listening(_ignore, self._member):
+                given = self._arguments(prepared)
+                self._pipe(**given, output_type="pt" if together else "latent")
+        finally:
+            self._pipe.maybe_free_model_hooks()
+
+    def _render_leading(self, leader: Leader, prepared: Prepared, on_step: OnStep) -> Frames:
+        """Render with the group. Raises RenderFailed (group_failed) if that breaks."""
+        if leader.meet(lambda: on_step(None)):
+            self.follow(leader.member)
+        leader.order(prepared)
+        try:
+            return self._render(prepared, on_step)
+        except BaseException as error:
+            if not self._pulse.together:
+                raise
+            # The others wait for this member in the middle of a step, or are gone.
+            leader.restart()
+            if not isinstance(error, Exception) or isinstance(error, StillmotionError):
+                raise
+            detail = str(error).partition("\n")[0]
+            raise RenderFailed(f"The group broke: {detail}", code="group_failed") from error
+
     def encode(self, rendered: Frames, on_step: OnStep) -> bytes:
         """The MP4. Uses no GPU."""
         return encode_mp4(report_frames(iter(rendered), on_step), rendered.fps)
@@ -163,8 +261,13 @@ class DiffusersEngine:
         given = self._arguments(prepared)
         streamed = streams(pipe)
         try:
-            with torch.no_grad(), self._pulse.listening(on_step):
+            together = self._table.parallel.vae == "sharded"
+            with (
+                torch.no_grad(),
+                self._pulse.listening(on_step, self._member, None if together else spec.steps),
+            ):
                 made = pipe(**given, output_type="latent" if streamed else "pt")
+                self._pulse.part_alone()
                 if self._pulse.steps_done != spec.steps:
                     done = self._pulse.steps_done
                     raise Unusable(f"The pipeline made {done} steps instead of {spec.steps}.")
@@ -202,6 +305,10 @@ def _place(pipe: Any, device: torch.device, *, offload: bool) -> None:
             pipe.enable_model_cpu_offload(device=device)
             return
     pipe.to(device)
+
+
+def _ignore(_step: int | None) -> None:
+    """Followers tell nobody."""
 
 
 def _open(picture: bytes) -> Image.Image:

@@ -4,6 +4,9 @@ Most pipelines have callbacks, but not all, and one that is told to stop skips i
 all the same. Every pipeline has a progress bar: ours counts, and raises what `on_step` raises.
 Between steps (encoding a prompt, decoding, one step of a large network) each block that begins is a
 beat.
+
+In a group nobody may leave the others in the middle of a step: what `on_step` raises is held until
+all have made it, and all stop together.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +18,7 @@ import torch
 
 from workers.engines.base import OnStep
 from workers.engines.diffusers.loading import denoisers
+from workers.engines.diffusers.members import Member, Stopped
 
 
 class Pulse:
@@ -27,6 +31,11 @@ class Pulse:
         self._steps_done = 0
         self._beaten_at = 0.0
         self._times: list[torch.Tensor] | None = None
+        self._member: Member | None = None
+        self._alone_after: int | None = None
+        self._held: BaseException | None = None
+        self._compared = False
+        self.together = False  # the others wait for this member, or will
         pipe.progress_bar = self._progress_bar
         for part in pipe.components.values():
             if isinstance(part, torch.nn.Module):
@@ -36,13 +45,29 @@ class Pulse:
             network.register_forward_pre_hook(self._network_asked, with_kwargs=True)
 
     @contextmanager
-    def listening(self, on_step: OnStep) -> Iterator[None]:
-        """While the pipeline is called in this block, tell `on_step`."""
+    def listening(
+        self, on_step: OnStep, member: Member | None = None, alone_after: int | None = None
+    ) -> Iterator[None]:
+        """While the pipeline is called in this block, tell `on_step`.
+
+        member: of a group that makes the clip. alone_after: the step after which the others have
+        done their part; None: they have when `part_alone` is called.
+        """
         self._on_step, self._steps_done, self._beaten_at = on_step, 0, 0.0
+        self._member, self._alone_after = member, alone_after
+        self._held, self._compared = None, False
+        self.together = member is not None
         try:
             yield
         finally:
-            self._on_step = None
+            self._on_step = self._member = self._held = None
+
+    def part_alone(self) -> None:
+        """The others have done their part. Raises what was held for their sake."""
+        self._member, self.together = None, False
+        if self._held is not None:
+            held, self._held = self._held, None
+            raise held
 
     @contextmanager
     def noting_times(self) -> Iterator[list[torch.Tensor]]:
@@ -61,25 +86,46 @@ class Pulse:
     def beat(self) -> None:
         """Something advances. Raises what `on_step` raises."""
         if self._on_step is not None and monotonic() - self._beaten_at >= self.beat_s:
-            self._on_step(None)
-            self._beaten_at = monotonic()
+            self._tell(None)
 
     def step(self) -> None:
-        """A step is done, on the device too. Raises what `on_step` raises."""
+        """A step is done, on the device too. Raises what `on_step` raises; Stopped in followers."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self._steps_done += 1
-        if self._on_step is not None:
-            self._on_step(self._steps_done)
-            self._beaten_at = monotonic()
+        self._tell(self._steps_done)
+        if self._member is None:
+            return
+        if self._member.agree_to_stop(self._held is not None):
+            held, self._held = self._held, None
+            self._member, self.together = None, False
+            raise held if held is not None else Stopped
+        if self._steps_done == self._alone_after:
+            self.part_alone()
+
+    def _tell(self, step: int | None) -> None:
+        if self._on_step is None or self._held is not None:
+            return
+        try:
+            self._on_step(step)
+        except BaseException as error:
+            if not self.together:
+                raise
+            self._held = error
+        self._beaten_at = monotonic()
 
     def _progress_bar(self, iterable: Iterable[Any] | None = None, total: int | None = None) -> Any:
         return _Bar(self.step, iterable)
 
     def _block_begins(self, _block: torch.nn.Module, _args: Any) -> None:
-        self.beat()
+        if not torch.compiler.is_compiling():  # a graph cannot beat; the block around it does
+            self.beat()
 
     def _network_asked(self, network: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        if self._member is not None and not self._compared:
+            self._compared = True
+            given = [each for each in (*args, *kwargs.values()) if isinstance(each, torch.Tensor)]
+            self._member.check_same("The latents", given)
         if self._times is None:
             return
         time = kwargs.get("timestep", args[1] if len(args) > 1 else None)

@@ -11,6 +11,9 @@
     scheduler = "FlowMatchEulerDiscreteScheduler"   # omit it for the checkpoint's
     scheduler_config = { shift = 5.0 }       # changes to its configuration
     attention = "native"                     # the library's name of a back end
+    graphs = { transformer = "compile" }     # compiled parts; the others run as they are
+    channels_last = ["unet"]                 # parts whose convolutions want their channels last
+    parallel = { gpus = 2, vae = "leader" }  # for one clip; vae: who decodes, or "sharded"
     offload = false                          # true: only the part that works is on the GPU
     activations_gib = 9.0                    # memory for one clip, beyond the weights
     first_frame = "kept"                     # the picture, but for the VAE; or "generated"
@@ -52,6 +55,7 @@ Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Dtype = Literal["bf16", "fp16", "fp32"]
+Graph = Literal["eager", "compile"]
 Sigma = Annotated[float, Field(gt=0)]
 
 # Arguments that the engine sets from the request and the profile.
@@ -80,6 +84,13 @@ class MotionArgument(Table):
     most: int
 
 
+class Parallel(Table):
+    """Several GPUs for one clip. Without it, one."""
+
+    gpus: Annotated[int, Field(ge=1, le=8)] = 1
+    vae: Literal["leader", "sharded"] = "leader"
+
+
 class GivenThresholds(Table):
     """What `models check` asks of a clip: see workers/models/checking.py."""
 
@@ -99,6 +110,9 @@ class DiffusersTable(Table):
     scheduler: ClassName | None = None
     scheduler_config: Annotated[dict[str, Any], Field(default_factory=dict)]
     attention: str | None = None
+    graphs: Annotated[dict[Component, Graph], Field(default_factory=dict)]
+    channels_last: Annotated[list[Component], Field(default_factory=list)]
+    parallel: Annotated[Parallel, Field(default_factory=Parallel)]
     offload: bool = False
     activations_gib: Annotated[float, Field(ge=0)]
     first_frame: Literal["kept", "generated"]
@@ -150,6 +164,9 @@ def contradictions(
     for name in table.call:
         if name in OURS or (name == "prompt" and Option.PROMPT in profile.honours):
             found.append((f"call: {name} is set by the engine", ("call", name)))
+    if table.parallel.vae == "sharded" and "decode_chunk_size" in table.call:
+        text = "call: decode_chunk_size has no meaning, because a shared VAE decodes in one go"
+        found.append((text, ("call", "decode_chunk_size")))
     for number, lora in enumerate(table.lora):
         if Path(lora.file).suffix != ".safetensors":
             text = "file must be .safetensors: other files can run code when they are read"

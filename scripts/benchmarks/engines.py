@@ -1,0 +1,109 @@
+"""The diffusers engine against the library's own pipelines, in one run.
+
+Every family at toy size, on this machine's device, in fp32: equal bits, stops, and where the time
+of a clip goes. With --full-size also published models with random weights, which needs a GPU.
+"""
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+from scripts.benchmarks.engines_clips import Clip
+from scripts.benchmarks.engines_stages import STAGES
+from scripts.benchmarks.engines_toys import Family, families, peak_of_decoding
+from scripts.benchmarks.figures import Figure
+from scripts.stack.data import ROOT
+
+CHAIN = "tests/e2e/test_model_families.py::test_all_families_from_submit_to_mp4_in_a_minute"
+TRAPS = "tests/unit/workers/diffusers/test_silent_traps.py"
+
+
+def run(*, quick: bool, full_size: bool = False) -> list[Figure]:
+    """Measure; also print a table of stages."""
+    found = []
+    print(heading())
+    for family in families(repeats=1 if quick else 5):
+        print(line(f"{family.name} stock", family.stock))
+        print(line(f"{family.name} ours", family.ours))
+        found.append(family)
+    figures = [*of_families(found), Figure("decode_peak_frames", peak_of_decoding(), at_most=4)]
+    if not quick:
+        figures += [chain(), traps()]
+    if full_size:
+        figures += of_full_size()
+    return figures
+
+
+def of_families(found: list[Family]) -> list[Figure]:
+    """What holds for all families."""
+    return [
+        Figure("families", len(found), at_least=8),
+        Figure("max_abs_vs_stock_fp32", max(each.max_abs for each in found), at_most=0),
+        Figure("steps_after_cancel", max(each.steps_after_cancel for each in found), at_most=0),
+        Figure(
+            "families_same_after_cancel",
+            sum(each.same_after_cancel for each in found),
+            at_least=len(found),
+        ),
+        Figure("slowest_against_stock", max(each.ratio for each in found), at_most=1.05),
+    ]
+
+
+def heading() -> str:
+    names = ["clip", "total ms", "forwards", *STAGES]
+    return f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
+
+
+def line(name: str, clip: Clip) -> str:
+    """A row of the table of stages, milliseconds."""
+    stages = [f"{1e3 * seconds:.0f}" for seconds in clip.stages.values()]
+    return f"| {name} | {1e3 * clip.total_s:.0f} | {clip.forwards} | {' | '.join(stages)} |"
+
+
+def chain() -> Figure:
+    """All families from submit to MP4, two workers at a time: the test prints its seconds."""
+    seconds = re.search(r"chain_s_all_families=([\d.]+)", _pytest(CHAIN, "-s"))
+    value = float(seconds[1]) if seconds else None
+    note = "" if seconds else "the test failed"
+    return Figure("chain_s_all_families", value, at_most=60, note=note)
+
+
+def traps() -> Figure:
+    """Traps that are set in checkpoints, and refused in a sentence."""
+    passed = re.search(r"(\d+) passed", _pytest(TRAPS, "-k", "refused_in_one_sentence"))
+    return Figure("silent_traps_refused", int(passed[1]) if passed else None, at_least=13)
+
+
+def _pytest(*arguments: str) -> str:
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    return done.stdout
+
+
+def of_full_size() -> list[Figure]:
+    """Seconds of a clip of each published model, and how they compare with the library's."""
+    from scripts.benchmarks import engines_full_size
+    from scripts.benchmarks.engines_models import MODELS
+
+    rows = engines_full_size.run(dict.fromkeys(MODELS, engines_full_size.LIMIT_S))
+    figures = []
+    for model in MODELS.values():
+        totals: dict[str, Any] = {
+            row["what"]: row["total_s"]
+            for row in rows
+            if row.get("model") == model.name and "total_s" in row
+        }
+        stock = totals.pop("stock", None)
+        best = min(totals.values(), default=None)
+        eager = totals.get("ours")
+        figures += [
+            Figure(f"{model.name}_stock_s", stock),
+            Figure(f"{model.name}_s", best, at_most=model.target_s),
+            Figure(f"{model.name}_against_stock", _ratio(eager, stock), at_most=1.05),
+        ]
+    return figures
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return one / other if one is not None and other is not None else None

@@ -1,0 +1,244 @@
+"""Several processes for one clip: the same bits, stopped together, and nobody left behind.
+
+Gloo on the CPU; what is told apart is only the device.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.domain.errors import Canceled, RenderFailed
+from tests.support import services
+from workers.engines.diffusers import engine as engine_module
+from workers.engines.diffusers.leader import Leader
+from workers.engines.diffusers.unusable import Unusable
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def ignore(_step):
+    pass
+
+
+def frames_of(engine, order, on_step=ignore):
+    return np.stack(engine.render(order, on_step).frames)
+
+
+@pytest.fixture
+def alone(place, load):
+    """The engine of a toy in one process, and the toy."""
+
+    def alone(name, **changes):
+        toy = place(name)
+        return load(toy, **changes), toy
+
+    return alone
+
+
+@pytest.fixture
+def grouped(load, monkeypatch):
+    """Load a toy for a group; its followers end with the test."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    engines = []
+
+    def grouped(toy, gpus, vae="leader", drop="", **changes):
+        old = toy.table
+        parallel = f'parallel = {{ gpus = {gpus}, vae = "{vae}" }}\nfirst_frame'
+        new = old.replace("first_frame", parallel).replace(drop, "")
+        engines.append(load(toy, table=(old, new), **changes))
+        return engines[-1]
+
+    yield grouped
+    for engine in engines:
+        engine._leader.stop(patience_s=0.0)
+
+
+def followers(engine):
+    return [follower.pid for follower in engine._leader._followers]
+
+
+def is_running(pid):
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+class StopAt:
+    """Cancels at a step, or at the first beat after it."""
+
+    def __init__(self, step, beat=False):
+        self.at, self.beat, self.told = step, beat, []
+
+    def __call__(self, step):
+        self.told.append(step)
+        if (step is None and self.beat and self.at in self.told) or (
+            step == self.at and not self.beat
+        ):
+            raise Canceled("stop")
+
+
+def test_a_group_makes_the_same_clip_stops_and_recovers(alone, grouped, spec, picture):
+    single, toy = alone("wan22")
+    order = single.prepare(spec(toy), picture)
+    wanted = frames_of(single, order)
+    engine = grouped(toy, 2)
+    told = []
+    assert np.array_equal(frames_of(engine, order, told.append), wanted)
+    assert [step for step in told if step] == [1, 2, 3, 4]
+    (first,) = followers(engine)
+    for stop in (StopAt(1), StopAt(2, beat=True), StopAt(4), StopAt(4, beat=True)):
+        engine._pulse.beat_s = 0.0
+        with pytest.raises(Canceled):
+            engine.render(order, stop)
+        engine._pulse.beat_s = 0.5
+        steps = [step for step in stop.told if step]
+        assert steps[-1] == stop.at, "a step is finished, and no other begins"
+        assert np.array_equal(frames_of(engine, order), wanted)
+    assert followers(engine) == [first], "it is still the same group"
+
+    def kill(step):
+        if step == 2:
+            os.kill(first, signal.SIGKILL)
+
+    with pytest.raises(RenderFailed) as failed:
+        engine.render(order, kill)
+    assert failed.value.code == "group_failed" and failed.value.retryable
+    assert not is_running(first)
+    assert np.array_equal(frames_of(engine, order), wanted)
+    (second,) = followers(engine)
+    assert second != first
+    engine._leader.stop()
+    assert not is_running(second)
+
+
+def test_members_with_other_orders_are_noticed(alone, grouped, spec, picture, monkeypatch):
+    _, toy = alone("wan22")
+    engine = grouped(toy, 2)
+    order = engine.prepare(spec(toy), picture)
+    give = Leader.order
+    monkeypatch.setattr(
+        Leader, "order", lambda self, o: give(self, replace(o, spec=replace(o.spec, seed=7)))
+    )
+    with pytest.raises(RenderFailed, match=r"The latents differ between GPU 0 and GPU 1"):
+        engine.render(order, ignore)
+
+
+ULYSSES = [
+    (name, gpus)
+    for name in ("wan22", "wan22-ti2v", "wan21", "ltx", "ltx-condition", "ltx2")
+    for gpus in (2, 4)
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "gpus"), ULYSSES)
+def test_tokens_are_shared_out_with_the_same_bits(alone, grouped, spec, picture, name, gpus):
+    # With a few tokens for each, matrix products would take other ways than for all of them.
+    side = 64 * gpus // 2
+    sizes = {"sizes": [f"{side}x{side}"], "default_size": side}
+    single, toy = alone(name, **sizes)
+    engine = grouped(toy, gpus, **sizes)
+    for changes in ({}, {"loop": True}) if "loop" in toy.honours else ({},):
+        order = single.prepare(spec(toy, size=side, **changes), picture)
+        assert np.array_equal(frames_of(engine, order), frames_of(single, order))
+
+
+@contextmanager
+def as_floats(monkeypatch):
+    """Yield a list that gets frames before they become bytes."""
+    found = []
+    original = engine_module.to_pixels
+
+    def keep(frame):
+        found.append(frame.clone())
+        return original(frame)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_module, "to_pixels", keep)
+        yield found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("gpus", "vae"), [(2, "sharded"), (4, "sharded"), (2, "leader")])
+def test_svd_is_shared_out_by_frames(alone, grouped, spec, picture, monkeypatch, gpus, vae):
+    chunk = "decode_chunk_size = 8"
+    whole = chunk.replace("8", "9")  # a shared VAE decodes in one go
+    single, toy = alone("svd", table=(chunk, whole if vae == "sharded" else chunk))
+    order = single.prepare(spec(toy), picture)  # 9 frames: uneven for 2 and for 4
+    with as_floats(monkeypatch) as wanted:
+        frames_of(single, order)
+    engine = grouped(toy, gpus, vae, drop=chunk if vae == "sharded" else "")
+    with as_floats(monkeypatch) as found:
+        frames_of(engine, order)
+    wanted, found = torch.stack(wanted), torch.stack(found)
+    off = wanted - found
+    assert off.square().mean().sqrt() / wanted.std() <= 5e-5
+    assert off.abs().max() <= 1 / 255 / 100  # a hundredth of a level
+    with pytest.raises(Canceled):
+        engine.render(order, StopAt(1))
+    with as_floats(monkeypatch) as again:
+        frames_of(engine, order)
+    assert torch.equal(torch.stack(again), found)
+
+
+LEADING = """
+import sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from app.config import profiles_file
+from workers.engines.registry import load_engine
+settings = SimpleNamespace(steps_of=lambda profile: profile.steps)
+engine = load_engine(profiles_file.read(Path(sys.argv[1])), settings)
+engine = getattr(engine, "phases", engine)
+engine._leader.meet(lambda: None)
+print("FOLLOWERS", *(each.pid for each in engine._leader._followers), flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_follower_outlives_its_leader(place, tmp_path, number):
+    toy = place("wan22")
+    table = ("first_frame", "parallel = { gpus = 2 }\nfirst_frame")
+    profile = toy.profile(tmp_path, table=table)
+    leader = subprocess.Popen(
+        [sys.executable, "-c", LEADING, str(profile)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=services.ROOT,
+    )
+    line = next(line for line in leader.stdout if line.startswith("FOLLOWERS"))
+    (follower,) = map(int, line.split()[1:])
+    assert is_running(follower)
+    leader.send_signal(number)
+    leader.wait(10)
+    deadline = time.monotonic() + 10
+    while is_running(follower):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "sizes", "sentence"),
+    [
+        ("wan22", 3, ["64x64"], "4 attention heads are not divisible by 3"),
+        ("wan22", 4, ["48x48"], "48x48 with 5 frames has 18 tokens, which 4 GPUs cannot share"),
+        ("hunyuan15", 2, ["64x64"], "HunyuanVideo15ImageToVideoPipeline cannot be shared out"),
+    ],
+)
+def test_what_cannot_be_shared_out_is_refused(place, load, name, gpus, sizes, sentence):
+    toy = place(name)
+    table = ("first_frame", f"parallel = {{ gpus = {gpus} }}\nfirst_frame")
+    with pytest.raises(Unusable, match=sentence):
+        load(toy, sizes=sizes, default_size=int(sizes[0].partition("x")[0]), table=table)

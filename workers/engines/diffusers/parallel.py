@@ -1,0 +1,56 @@
+"""Which way a pipeline's networks are shared out, if a profile wants several GPUs for one clip."""
+
+from typing import Any
+
+import torch
+
+from app.domain.job.profiles import Profile
+from workers.engines.diffusers import frame_shards, sequence
+from workers.engines.diffusers.frame_shards import FrameShards
+from workers.engines.diffusers.members import Member
+from workers.engines.diffusers.table import DiffusersTable
+from workers.engines.diffusers.unusable import Unusable
+
+
+def check(profile: Profile, table: DiffusersTable, pipe: Any) -> None:
+    """Raises Unusable for a pipeline that cannot be shared out as the profile says."""
+    wanted = table.parallel
+    if wanted.gpus == 1:
+        return
+    name = type(pipe).__name__
+    if table.offload:
+        raise Unusable("parallel: not with offload = true; more GPUs have more memory.")
+    if not frame_shards.fits(pipe):
+        if wanted.vae == "sharded":
+            raise Unusable(f"parallel: the VAE of {name} cannot be shared out.")
+        if not sequence.fits(pipe):
+            raise Unusable(f"parallel: {name} cannot be shared out.")
+        sequence.check(profile, pipe, wanted.gpus)
+    elif profile.min_frames < wanted.gpus:
+        raise Unusable(f"parallel: {profile.min_frames} frames are not enough for {wanted.gpus}.")
+
+
+def check_devices(table: DiffusersTable) -> None:
+    """Raises Unusable if there are fewer GPUs than the profile wants. CPUs are always enough."""
+    if not torch.cuda.is_available():
+        return
+    if (found := torch.cuda.device_count()) < table.parallel.gpus:
+        raise Unusable(f"parallel: wants {table.parallel.gpus} GPUs, but there are {found}.")
+
+
+class Shares:
+    """A pipeline whose networks are shared out; it stays so when the group is formed anew."""
+
+    def __init__(self, pipe: Any, table: DiffusersTable, member: Member):
+        self._configs: list[Any] = []
+        if frame_shards.fits(pipe):
+            shards = FrameShards(member)
+            shards.share_out_unet(pipe.unet)
+            if table.parallel.vae == "sharded":
+                shards.share_out_decoder(pipe.vae.decoder)
+        else:
+            self._configs = sequence.share_out(pipe, member)
+
+    def rejoin(self, member: Member) -> None:
+        """Use the group that `member` is in now."""
+        sequence.rejoin(self._configs, member)
