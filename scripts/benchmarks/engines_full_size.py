@@ -32,7 +32,6 @@ from workers.engines.diffusers import graphs
 from workers.engines.diffusers.attention import set_attention
 from workers.engines.diffusers.engine import DiffusersEngine
 from workers.engines.diffusers.loading import denoisers
-from workers.engines.diffusers.memory import set_memory_format
 from workers.engines.diffusers.schedule import scheduler_for
 from workers.engines.diffusers.table import DiffusersTable, read_table
 
@@ -150,11 +149,9 @@ def _variant(
     """Change the engine's parts for good, and render twice: the first time, kernels are made."""
     pipe, table = engine._pipe, engine._table.model_copy(update=variant.table)
     set_attention(pipe, table)
-    set_memory_format(pipe, table)
     graphs.apply(pipe, DiffusersTable.model_construct(graphs=variant.table.get("graphs", {})))
     for name, dtype in variant.cast.items():
         getattr(pipe, name).to(dtype)
-    torch.backends.cudnn.benchmark = variant.choose
     if variant.steps is not None:
         spec = replace(spec, steps=variant.steps)
     began = time.perf_counter()

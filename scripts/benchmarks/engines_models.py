@@ -27,7 +27,6 @@ class Variant:
     name: str
     table: dict[str, Any] = field(default_factory=dict)  # changes to the profile's table
     cast: dict[str, torch.dtype] = field(default_factory=dict)  # of parts
-    choose: bool = False  # cuDNN measures its kernels, and takes the fastest
     steps: int | None = None  # fewer, for a rough look
 
 
@@ -248,7 +247,6 @@ COMPILED = Variant("compiled", {"graphs": {"transformer": "compile"}})
 BOTH_COMPILED = Variant(
     "compiled", {"graphs": {"transformer": "compile", "transformer_2": "compile"}}
 )
-VAE_LAST = Variant("vae channels last", {"channels_last": ["vae"]})
 MODELS = {
     model.name: model
     for model in (
@@ -260,7 +258,7 @@ MODELS = {
             81,
             (832, 480),
             14.0,
-            (CUDNN, BOTH_COMPILED, VAE_LAST, Variant("vae bf16", cast={"vae": BF16})),
+            (CUDNN, BOTH_COMPILED, Variant("vae bf16", cast={"vae": BF16})),
         ),
         Model(
             "ltx2",
@@ -280,12 +278,7 @@ MODELS = {
             25,
             (1024, 576),
             22.6,
-            (
-                Variant("few steps", steps=4),
-                Variant("channels last", {"channels_last": ["unet", "vae"]}, steps=4),
-                Variant("chosen kernels", choose=True, steps=4),
-                Variant("all of them", choose=True),
-            ),
+            (Variant("few steps", steps=4),),
         ),
         Model(
             "ltx",

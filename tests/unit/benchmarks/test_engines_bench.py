@@ -47,13 +47,13 @@ def test_a_family_is_compared_with_stock_and_stopped():
 
 def test_a_model_of_random_weights_is_measured(toy_model):
     model = toy_model(
-        Variant("vae last", {"channels_last": ["vae"]}), Variant("broken", {"attention": "flash"})
+        Variant("vae bf16", cast={"vae": torch.bfloat16}), Variant("broken", {"attention": "flash"})
     )
     rows = {row["what"]: row for row in engines_full_size.measure(model, CPU, 0.1)}
     assert rows["two steps, warm"]["tflops_per_forward"] > 0
     stock, ours = rows["stock"], rows["ours"]
     assert ours["equal_to_stock"] and ours["finite"]
-    for row in (stock, ours, rows["ours, vae last"]):
+    for row in (stock, ours, rows["ours, vae bf16"]):
         assert row["forwards"] == 4 and row["ceiling_share"] > 0
         named = sum(row[f"{name}_s"] for name in STAGES)
         assert named == pytest.approx(row["total_s"], rel=1e-2)

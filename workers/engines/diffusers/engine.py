@@ -37,7 +37,7 @@ from workers.engines.diffusers.leader import Leader
 from workers.engines.diffusers.loading import load_pipeline, pipeline_class
 from workers.engines.diffusers.loras import apply_loras
 from workers.engines.diffusers.members import Member
-from workers.engines.diffusers.memory import check_fits, set_memory_format
+from workers.engines.diffusers.memory import check_fits
 from workers.engines.diffusers.prompts import remember_prompts
 from workers.engines.diffusers.pulse import Pulse
 from workers.engines.diffusers.schedule import check_seen, scheduler_for
@@ -128,7 +128,6 @@ class DiffusersEngine:
         apply_loras(pipe, table, home_of(profile))
         set_attention(pipe, table)
         _place(pipe, device, offload=table.offload)
-        set_memory_format(pipe, table)
         graphs.apply(pipe, table)
         return cls(profile, table, pipe, checkpoint.version)
 

@@ -1,18 +1,15 @@
-"""Whether a model fits, asked before minutes of loading; and how its weights lie in memory."""
+"""Whether a model fits, asked before minutes of loading."""
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from workers.engines.diffusers.table import DiffusersTable
 from workers.engines.diffusers.unusable import Unusable
 
 GIB = 1 << 30
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the rank of the weights
 
 
 def available_bytes(device: torch.device) -> int:
@@ -45,17 +42,3 @@ def check_fits(
             f"Needs {needed / GIB:.1f} GiB on {device.type}, {resident / GIB:.1f} of it for weights"
             f" ({largest}: {weights[largest] / GIB:.1f}), but {free / GIB:.1f} are free{hint}."
         )
-
-
-def set_memory_format(pipe: Any, table: DiffusersTable) -> None:
-    """Lay out convolutions as the profile says. Raises Unusable for a part that is not there.
-
-    GPUs multiply 16-bit numbers with channels last; other layouts are turned around for each layer.
-    """
-    for name in table.channels_last:
-        part = getattr(pipe, name, None)
-        if not isinstance(part, torch.nn.Module):
-            raise Unusable(f"channels_last: the checkpoint has no {name!r}.")
-        for weight in part.parameters():
-            if order := CHANNELS_LAST.get(weight.ndim):
-                weight.data = weight.data.contiguous(memory_format=order)

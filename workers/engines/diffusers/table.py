@@ -12,7 +12,6 @@
     scheduler_config = { shift = 5.0 }       # changes to its configuration
     attention = "native"                     # the library's name of a back end
     graphs = { transformer = "compile" }     # compiled parts; the others run as they are
-    channels_last = ["unet"]                 # parts whose convolutions want their channels last
     parallel = { gpus = 2, vae = "leader" }  # for one clip; vae: who decodes, or "sharded"
     offload = false                          # true: only the part that works is on the GPU
     activations_gib = 9.0                    # memory for one clip, beyond the weights
@@ -111,7 +110,6 @@ class DiffusersTable(Table):
     scheduler_config: Annotated[dict[str, Any], Field(default_factory=dict)]
     attention: str | None = None
     graphs: Annotated[dict[Component, Graph], Field(default_factory=dict)]
-    channels_last: Annotated[list[Component], Field(default_factory=list)]
     parallel: Annotated[Parallel, Field(default_factory=Parallel)]
     offload: bool = False
     activations_gib: Annotated[float, Field(ge=0)]
