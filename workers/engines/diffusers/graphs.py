@@ -48,4 +48,4 @@ def repeated_blocks(network: torch.nn.Module) -> list[torch.nn.Module]:
 
 def _compile(block: torch.nn.Module) -> None:
     # Not `block.compile()`: that would draw our hooks, the beats of the watchdog, into the graph.
-    block.forward = torch.compile(block.forward, dynamic=False)  # type: ignore[method-assign]
+    block.forward = torch.compile(block.forward, dynamic=False)
