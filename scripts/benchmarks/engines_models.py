@@ -68,8 +68,8 @@ def random_weights(make: Callable[[], Any], dtype: torch.dtype, device: torch.de
             module._parameters[name] = known[id(old)]
         for name, buffer in module._buffers.items():
             if buffer is not None:
-                numbers = dtype if buffer.is_floating_point() and name in _saved(module) else None
-                module._buffers[name] = buffer.to(device, numbers)
+                saved = buffer.is_floating_point() and name in _saved(module)
+                module._buffers[name] = buffer.to(device, dtype if saved else None)
     return network.eval()
 
 

@@ -110,7 +110,7 @@ def peak_of_decoding(frames: int = 25) -> int:
         )
         by_ours(engine, spec_of(profile, frames=frames), noise(64, 64))
         hook.remove()
-    return max(sizes)
+    return int(max(sizes))
 
 
 def noise(width: int, height: int) -> bytes:

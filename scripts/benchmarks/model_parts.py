@@ -162,7 +162,7 @@ def _inference(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return torch.inference_mode()(call)
 
 
-class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types there
+class Peak(TorchDispatchMode):  # torch has no types there
     """Peak bytes held by tensors created under it."""
 
     def __init__(self) -> None:

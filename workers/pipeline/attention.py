@@ -46,7 +46,7 @@ def set_processor(attn: Attention, processor: object) -> None:
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, N, C) -> (B, heads, N, C / heads)."""
-    split: Tensor = x.unflatten(-1, (heads, -1))  # type: ignore[no-untyped-call]
+    split: Tensor = x.unflatten(-1, (heads, -1))
     return split.transpose(1, 2)
 
 
@@ -143,8 +143,8 @@ def fuse_qkv(module: nn.Module) -> nn.Module:
             and not attn.is_cross_attention
             and type(processor_of(attn)) is AttnProcessor2_0
         ):
-            attn.fuse_projections()  # type: ignore[no-untyped-call]
-            set_processor(attn, FusedAttnProcessor2_0())  # type: ignore[no-untyped-call]
+            attn.fuse_projections()
+            set_processor(attn, FusedAttnProcessor2_0())
     return copy
 
 
@@ -201,7 +201,7 @@ def _once_per_clip(
         frames = context.unflatten(0, (b, t))
         # Prompts that change over the clip (FreeNoise) differ between frames and must stay. A graph
         # cannot branch on values; to build one, pass the context unrepeated.
-        tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[no-untyped-call]
+        tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()
         if tracing or bool((frames == frames[:, :1]).all()):
             kwargs["encoder_hidden_states"] = frames[:, 0]
     elif len(context) != b:

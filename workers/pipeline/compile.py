@@ -91,7 +91,7 @@ def _frozen(module: nn.Module, example: tuple[Tensor, ...]) -> Callable[..., Ten
     # constants, which is intended: other shapes never reach the graph.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(fuse_qkv(module), example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(fuse_qkv(module), example, check_trace=False)
         graph: Callable[..., Tensor] = torch.jit.freeze(traced)
         # The first run records shapes, the second optimises for them.
         for _ in range(2):

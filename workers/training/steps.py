@@ -42,7 +42,7 @@ class Steps:
         self._draw = torch.Generator(self.place)
         self._seen: dict[Hashable, int] = {}
         self._recorded: dict[Hashable, _Recording] = {}
-        self._aside = torch.cuda.Stream() if self.on_gpu else None  # type: ignore[no-untyped-call]
+        self._aside = torch.cuda.Stream() if self.on_gpu else None
 
     def __call__(
         self, batch: Batch, kind: Hashable, rate: float, seed: int
@@ -85,7 +85,7 @@ class Steps:
 
     def _step(self, batch: Batch, kind: Hashable) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         loss, parts = self._loss_of(batch, kind, self._draw)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = clip_grad_norm_(self._network.parameters(), self._grad_clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -53,9 +53,7 @@ def _decode_wan(pipe: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
                 **first,
             )
             if vae.config.patch_size is not None:
-                chunk = unpatchify(  # type: ignore[no-untyped-call]
-                    chunk, patch_size=vae.config.patch_size
-                )
+                chunk = unpatchify(chunk, patch_size=vae.config.patch_size)
             for frame in chunk[0].transpose(0, 1):  # (3, T, H, W)
                 yield (frame.clamp(-1.0, 1.0) * 0.5 + 0.5).clamp(0.0, 1.0)
     finally:

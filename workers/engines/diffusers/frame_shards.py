@@ -84,7 +84,8 @@ class FrameShards:
         self._counts = [len(part) for part in torch.arange(frames).tensor_split(size)]
 
     def _own(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
-        return tensor.split(self._counts, dim)[self._member.rank].contiguous()
+        own: torch.Tensor = tensor.split(self._counts, dim)[self._member.rank].contiguous()
+        return own
 
     def _gather(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
         """All parts, in order; they may differ in length along `dim`."""
@@ -139,7 +140,8 @@ class FrameShards:
         summand = norm.bias - mean.repeat_interleave(each, 1) * factor
         shape = (*x.shape[:2], *[1] * (x.ndim - 2))
         wide = x.float() if x.dtype != torch.float64 else x
-        return (wide * factor.view(shape).to(wide) + summand.view(shape).to(wide)).to(x.dtype)
+        normed: torch.Tensor = wide * factor.view(shape).to(wide) + summand.view(shape).to(wide)
+        return normed.to(x.dtype)
 
     def _attend(
         self,
@@ -190,6 +192,6 @@ def _wrap(module: Any, change: Callable[..., torch.Tensor]) -> None:
     """Let `change` do what the module's forward does; it gets that forward first."""
     forward = module.forward
     if isinstance(module, torch.nn.GroupNorm):
-        module.forward = lambda x: change(forward, x, module)
+        module.forward = lambda x: change(forward, x, module)  # type: ignore[assignment, method-assign]
     else:
         module.forward = lambda *args, **kwargs: change(forward, *args, **kwargs)

@@ -62,7 +62,8 @@ def profile_loops(profile: Profile) -> bool:
 def share_out(pipe: Any, member: Member) -> list[Any]:
     """Share the networks out. Returns what `rejoin` needs when the group is a new one."""
     configs = []
-    for network in denoisers(pipe):
+    for each in denoisers(pipe):
+        network: Any = each
         config = ContextParallelConfig(ulysses_degree=member.size, mesh=member.mesh)
         with _counted_as_one_device(member.device):
             network.enable_parallelism(config=config, cp_plan=_plan(network))
