@@ -180,10 +180,10 @@ def test_an_engine_that_does_not_exist_is_named(write):
 @pytest.mark.parametrize("code", ["import app.config.settings", "LOAD_NOOP"])
 def test_only_an_engine_with_a_model_imports_torch(code):
     load_noop = """
-from types import SimpleNamespace
 from app.config.profiles_file import PROFILES
+from app.config.settings import ModelSettings
 from workers.engines.registry import load_engine
-engine = load_engine(PROFILES["noop"], SimpleNamespace(noop_step_s=0, noop_warm_up_s=0))
+engine = load_engine(PROFILES["noop"], ModelSettings())
 engine.warm_up()
 """
     code = load_noop if code == "LOAD_NOOP" else code
