@@ -87,7 +87,8 @@ def test_a_prepared_attempt_is_canceled_without_the_gpu(fleet, settings):
         held.take(ids[0], fences[ids[0]])
         assert held.engine.rendering.wait(10)
         held.take(ids[1], fences[ids[1]])
-        wait_for(lambda: held.stage(ids[1]) is Stage.PREPARES)
+        wait_for(lambda: fleet.read(ids[1]).state == "processing")
+        assert held.stage(ids[1]) is Stage.PREPARES
         with fleet.store.begin() as tx:
             job = jobs.cancel(tx, ids[1], owner_id=fleet.owner)
         progress.ask_stop(fleet.redis, ids[1], job.fence)
