@@ -1,4 +1,4 @@
-"""Metrics that operators watch, by the process that shows them. More are in app/telemetry.py.
+"""Every metric of a process. Those of the whole deployment are in app/cluster_figures.py.
 
 The table in docs/guides/operating.md says what each is for; a test holds the two together.
 """
@@ -8,19 +8,7 @@ from collections.abc import Iterable
 from prometheus_client import Counter, Gauge, Histogram
 
 from app.domain.webhooks import Outcome
-from app.telemetry import (
-    API,
-    CPU_WORKER,
-    DISPATCHER,
-    GPU_WORKER,
-    SECONDS,
-    Together,
-    attempts_ended,
-    clips_signed,
-    messages_dropped,
-    reaped,
-    refused_probes,
-)
+from app.telemetry import API, CPU_WORKER, DISPATCHER, GPU_WORKER, SECONDS, Together
 from stillmotion import __version__
 
 ALL = Together(API, DISPATCHER, GPU_WORKER, CPU_WORKER)
@@ -46,9 +34,37 @@ database_wait_seconds = Histogram(
     buckets=(0.001, 0.01, 0.1, 0.5, 1, 2, 5),
     registry=ALL,
 )
+tables_refused = Counter(
+    "stillmotion_tables_refused_total",
+    "Routing tables rejected for breaking an invariant, when written or read.",
+    ["where", "reason"],
+    registry=Together(API, DISPATCHER),
+)
+messages_dropped = Counter(
+    "stillmotion_messages_dropped_total",
+    "Messages and values in a broker or Redis that could not be read.",
+    ["where"],
+    registry=Together(API, DISPATCHER, GPU_WORKER, CPU_WORKER),
+)
 
 # --- API ------------------------------------------------------------------------------------------
 
+submits = Counter("stillmotion_submits_total", "Submits by HTTP status.", ["status"], registry=API)
+submit_seconds = Histogram(
+    "stillmotion_submit_seconds", "Time to accept a job.", buckets=SECONDS, registry=API
+)
+shed_submits = Counter(
+    "stillmotion_shed_submits_total",
+    "Submits refused by admission.",
+    ["region", "code"],
+    registry=API,
+)
+places_refused = Counter(
+    "stillmotion_places_refused_total",
+    "Requests refused: no place to wait for a job or a body; too many submits under way.",
+    ["kind"],
+    registry=API,
+)
 requests = Counter(
     "stillmotion_requests_total",
     "Requests by the template of their route.",
@@ -63,8 +79,52 @@ request_seconds = Histogram(
     registry=API,
 )
 
+# --- dispatcher -----------------------------------------------------------------------------------
+
+placements = Counter(
+    "stillmotion_placements_total",
+    "Attempts placed, by the job's home and the region that got it.",
+    ["home", "region", "overflow"],
+    registry=DISPATCHER,
+)
+refused_probes = Counter(
+    "stillmotion_refused_probes_total", "Claims refused.", ["region"], registry=DISPATCHER
+)
+reaped = Counter(
+    "stillmotion_reaped_total",
+    "Attempts reclaimed by the reaper.",
+    ["reason", "region"],
+    registry=DISPATCHER,
+)
+reports_refused = Counter(
+    "stillmotion_reports_refused_total",
+    "Regional reports rejected.",
+    ["reason"],
+    registry=DISPATCHER,
+)
+leading = Gauge(
+    "stillmotion_controller_leading",
+    "1 in the dispatcher that runs the controller.",
+    registry=DISPATCHER,
+)
+
 # --- GPU worker -----------------------------------------------------------------------------------
 
+attempts_ended = Counter(
+    "stillmotion_attempts_ended_total", "Attempts by outcome.", ["outcome"], registry=GPU_WORKER
+)
+eta_error = Histogram(
+    "stillmotion_eta_error_ratio",
+    "Succeeded jobs: |time predicted at submit - time taken| / time taken.",
+    buckets=(0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5),
+    registry=GPU_WORKER,
+)
+clips_signed = Counter(
+    "stillmotion_clips_signed_total",
+    "Clips by signing outcome.",
+    ["outcome"],
+    registry=GPU_WORKER,
+)
 wait_seconds = Histogram(
     "stillmotion_wait_seconds",
     "From a job's submit to the begin of its first attempt, by the database's clock.",

@@ -11,7 +11,7 @@ from threading import Event, Lock, Thread
 import redis
 import structlog
 
-from app import telemetry
+from app import metrics
 from app.broker import traffic
 from app.broker.connections import RegionRedis
 from app.broker.traffic import Copies, RegionReport
@@ -175,7 +175,7 @@ class Traffic:
             check_published(table, self._topology, previous=None if worthless else old)
         except TableRefused as error:
             self._refused = text
-            telemetry.tables_refused.labels("read", error.reason).inc()
+            metrics.tables_refused.labels("read", error.reason).inc()
             log.warning("table_refused", where="read", error=str(error))
             return old
         return table
@@ -212,6 +212,6 @@ def _controls(text: str | None) -> Controls | None:
     try:
         return None if text is None else Controls.from_json(text)
     except ValueError as error:
-        telemetry.messages_dropped.labels("controls").inc()
+        metrics.messages_dropped.labels("controls").inc()
         log.warning("controls_unreadable", error=str(error))
         return None

@@ -7,7 +7,7 @@ import structlog
 from flask import Flask, Response, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import metrics, telemetry
+from app import metrics
 from app.api.openapi import build
 from app.api.process.services import Services, get_services
 from app.api.request import body, errors, rate_limit, traced
@@ -116,10 +116,10 @@ def _end(response: Response) -> Response:
     traced.end(response)
     _count(response, took_s)
     if request.endpoint in SUBMITS:
-        telemetry.submits.labels(response.status_code).inc()
+        metrics.submits.labels(response.status_code).inc()
         accepted = response.status_code < 300 and "Location" in response.headers
         if accepted and "Preference-Applied" not in response.headers:
-            telemetry.submit_seconds.observe(took_s)
+            metrics.submit_seconds.observe(took_s)
     if request.endpoint not in QUIET:
         # A successful poll is routine: the next one says the same again.
         routine = request.endpoint in POLLED and took_s < SLOW_S and response.status_code < 400

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from app.telemetry import messages_dropped
+from app.metrics import messages_dropped
 
 log = structlog.get_logger(__name__)
 

@@ -8,7 +8,7 @@ from threading import Event, Thread
 
 import structlog
 
-from app import internal_port, metrics, telemetry, tracing
+from app import cluster_figures, internal_port, metrics, telemetry, tracing
 from app.broker.celery_app import node_name
 from app.broker.connections import POOL_IDLE, TRAFFIC_CHANGED, WEBHOOK_DUE, RegionRedis, listen
 from app.broker.publish import Publisher
@@ -61,7 +61,7 @@ def main() -> int:
     traffic = Traffic(config, store, regions, clock=clock)
     placer = Placer(config, store, publisher, traffic, wall=clock)
     controller = Controller(config, leaders_store, regions, node_name("dispatcher"), clock=clock)
-    counter = ClusterCounter(config, store, telemetry.cluster, leads=controller.leads.is_set)
+    counter = ClusterCounter(config, store, cluster_figures.cluster, leads=controller.leads.is_set)
     reporter = Reporter(config, store, regions, clock=clock)
     reaper = Reaper(
         store,

@@ -15,10 +15,10 @@ from app.dispatcher.silent_workers import SilentWorkers
 from app.domain.errors import DatabaseUnavailable
 from app.domain.job.lease import LEASE_S
 from app.domain.routing.topology import Pool
+from app.metrics import reaped
 from app.store.job import reaping, slots
 from app.store.job.records import AttemptRef, RequeuedJob
 from app.store.session import Store
-from app.telemetry import reaped
 from stillmotion.states import JobState
 
 log = structlog.get_logger(__name__)

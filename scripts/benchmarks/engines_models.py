@@ -14,7 +14,9 @@ import torch
 import transformers
 from accelerate import init_empty_weights
 
-from tests.support import toys
+from tests.support.toys.lightricks import gemma_tokenizer
+from tests.support.toys.others import svd_scheduler
+from tests.support.toys.parts import t5_tokenizer
 
 BF16, FP32 = torch.bfloat16, torch.float32
 TEMPLATES = Path(__file__).resolve().parents[2] / "workers/engines/diffusers/templates"
@@ -119,7 +121,7 @@ def wan_parts(device: torch.device) -> dict[str, Any]:
             BF16,
             device,
         ),
-        "tokenizer": toys.t5_tokenizer(),
+        "tokenizer": t5_tokenizer(),
         "scheduler": diffusers.UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
         ),
@@ -172,7 +174,7 @@ def ltx2_parts(device: torch.device) -> dict[str, Any]:
         "audio_vae": random_weights(diffusers.AutoencoderKLLTX2Audio, BF16, device),
         "vocoder": random_weights(LTX2Vocoder, BF16, device),
         "text_encoder": random_weights(gemma, BF16, device),
-        "tokenizer": toys.gemma_tokenizer(),
+        "tokenizer": gemma_tokenizer(),
         "scheduler": _ltx_scheduler(),
     }
 
@@ -206,7 +208,7 @@ def svd_parts(device: torch.device) -> dict[str, Any]:
         "vae": random_weights(vae, BF16, device),
         "image_encoder": random_weights(clip, BF16, device),
         "feature_extractor": transformers.CLIPImageProcessor(),
-        "scheduler": toys.svd_scheduler(),
+        "scheduler": svd_scheduler(),
     }
 
 
@@ -237,7 +239,7 @@ def ltx_parts(device: torch.device) -> dict[str, Any]:
         "text_encoder": random_weights(
             lambda: t5(transformers.T5EncoderModel, transformers.T5Config, 32128), BF16, device
         ),
-        "tokenizer": toys.t5_tokenizer(),
+        "tokenizer": t5_tokenizer(),
         "scheduler": _ltx_scheduler(),
     }
 

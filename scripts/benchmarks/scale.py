@@ -23,7 +23,7 @@ import psycopg
 from prometheus_client import generate_latest
 from sqlalchemy import Connection
 
-from app import telemetry
+from app import cluster_figures, telemetry
 from app.config.settings import Settings
 from app.dispatcher.control.cluster import ClusterCounter
 from app.domain.job.state import uuid7
@@ -264,7 +264,7 @@ def usage_ms(store: Store, owner: UUID) -> float:
 def scrape_ms(store: Store, url: str) -> float:
     """Count the deployment's figures anew, and render the dispatcher's page."""
     config = Settings.model_construct(database_url=url)
-    counter = ClusterCounter(config, store, telemetry.cluster, leads=lambda: True)
+    counter = ClusterCounter(config, store, cluster_figures.cluster, leads=lambda: True)
 
     def work() -> None:
         counter.tick()

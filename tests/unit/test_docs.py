@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app import telemetry
+from app import cluster_figures, metrics
 from tests.support import documents
 from tests.support.services import ROOT
 
@@ -126,10 +126,10 @@ def test_every_log_event_is_in_the_table():
 
 
 KINDS = {
-    "API": telemetry.API,
-    "dispatcher": telemetry.DISPATCHER,
-    "GPU worker": telemetry.GPU_WORKER,
-    "CPU worker": telemetry.CPU_WORKER,
+    "API": metrics.API,
+    "dispatcher": metrics.DISPATCHER,
+    "GPU worker": metrics.GPU_WORKER,
+    "CPU worker": metrics.CPU_WORKER,
 }
 
 
@@ -142,7 +142,7 @@ def _metrics() -> dict[str, str]:
                 name = family.name + ("_total" if family.type == "counter" else "")
                 found.setdefault(name, []).append(kind)
     of = {name: "all" if len(kinds) == 4 else ", ".join(kinds) for name, kinds in found.items()}
-    return of | dict.fromkeys(telemetry.CLUSTER, "leader")
+    return of | dict.fromkeys(cluster_figures.CLUSTER, "leader")
 
 
 def test_every_metric_is_in_the_table_with_its_process():

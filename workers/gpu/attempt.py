@@ -13,10 +13,10 @@ from app.broker import progress
 from app.broker.connections import WEBHOOK_DUE, wake
 from app.broker.progress import Step
 from app.domain.errors import Canceled, DatabaseUnavailable, HandedBack, Superseded, classify
+from app.metrics import attempts_ended, eta_error
 from app.store.clock import ClockSince
 from app.store.job import attempts, slots
 from app.store.job.records import BegunJob
-from app.telemetry import attempts_ended, eta_error
 from stillmotion.errors import StillmotionError
 from workers.engines.base import OnStep, Rendered, RenderSpec
 from workers.gpu import ending, observation

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from app.config.settings import ConfigError, Settings
 from app.domain.job.profiles import Profile
-from app.telemetry import clips_signed
+from app.metrics import clips_signed
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,6 @@ from workers.training.phrases import (
     FILLERS,
     HELD_OUT_CAMERA,
     HELD_OUT_OBJECT,
-    LETTERS,
     NOTHING,
     OBJECT,
     STRENGTH,
@@ -68,14 +67,14 @@ def prompt(
         parts.append(str(rng.choice(choices)))
     if not parts:
         parts.append(str(rng.choice(NOTHING)))
-        return _among_fillers(parts, rng)
+        return captions.among_fillers(parts, rng, FILLERS_HERE)
     if rng.random() < 0.5:
         parts.reverse()
     if adverbs := STRENGTH[motion.strength]:
         adverb, at = str(rng.choice(adverbs)), int(rng.integers(len(parts)))
         pair = [adverb, parts[at]] if rng.random() < 0.6 else [parts[at], adverb]
         parts[at] = " ".join(pair)
-    return _among_fillers(parts, rng)
+    return captions.among_fillers(parts, rng, FILLERS_HERE)
 
 
 def vocabulary() -> list[str]:
@@ -95,13 +94,3 @@ def _named(phrase: str, target: str, rng: np.random.Generator) -> str:
     if rng.random() < 0.75:
         return f"{rng.choice(before)} {phrase}"
     return f"{phrase} {rng.choice(after)}"
-
-
-def _among_fillers(parts: list[str], rng: np.random.Generator) -> str:
-    parts = list(parts)
-    if rng.random() < 0.2:
-        parts.insert(int(rng.integers(len(parts) + 1)), str(rng.choice(FILLERS_HERE)))
-    if rng.random() < 0.1:
-        word = "".join(rng.choice(list(LETTERS), int(rng.integers(3, 9))))
-        parts.insert(int(rng.integers(len(parts) + 1)), word)
-    return (" and ", ", ", " while ")[rng.choice(3, p=[0.25, 0.6, 0.15])].join(parts)

@@ -21,10 +21,10 @@ from app.domain.routing.load import SMALL_POOL
 from app.domain.routing.pacing import execution_delay
 from app.domain.routing.table import Mode
 from app.domain.routing.topology import Pool, Ring
+from app.metrics import shed_submits
 from app.store.job.queue import Backlog
 from app.store.session import Store
 from app.store.traffic import demand
-from app.telemetry import shed_submits
 from app.traffic import Snapshot, Traffic
 
 LIVE_S = 0.25  # how long one look at a home region serves all submits

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from threading import BoundedSemaphore, Lock
 
-from app import telemetry
+from app import metrics
 
 # A key may hold this many times as many waiting places as it leaves free: alone, four fifths of
 # them. So there is always room for another key, and no number to set.
@@ -30,7 +30,7 @@ class Places:
         with self._lock:
             held = self._held.get(owner, 0)
             if held >= GREED * self._free:
-                telemetry.places_refused.labels(self._kind).inc()
+                metrics.places_refused.labels(self._kind).inc()
                 return False
             self._free -= 1
             self._held[owner] = held + 1

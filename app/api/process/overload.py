@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from threading import Lock
 from time import monotonic
 
-from app import telemetry
+from app import metrics
 from app.domain.errors import Overloaded
 
 WAIT_S = 0.2  # of an accepted submit under overload
@@ -72,7 +72,7 @@ class OverloadControl:
             share = allowed / len(self._under_way.keys() | {key})
             if now < self._overloaded_until and self._under_way[key] >= max(1.0, share):
                 self._overloaded_until = now + CALM_S
-                telemetry.places_refused.labels("submitting").inc()
+                metrics.places_refused.labels("submitting").inc()
                 raise Overloaded(
                     "too_many_submits",
                     "More jobs are being submitted right now than can be taken.",

@@ -7,13 +7,13 @@ from threading import Event
 import structlog
 from sqlalchemy import Connection
 
+from app.cluster_figures import Cluster, Labels, Samples
 from app.config.settings import Settings
 from app.domain.errors import DatabaseUnavailable
 from app.store.reports import cluster
 from app.store.reports.cluster import LiveJobs
 from app.store.session import Store
 from app.store.traffic import tables
-from app.telemetry import Cluster, Labels, Samples
 from stillmotion.states import TERMINAL, JobState
 
 log = structlog.get_logger(__name__)

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from app import telemetry
+from app import cluster_figures, metrics
 from app.broker import traffic
 from app.broker.connections import TRAFFIC_CHANGED, RegionRedis, wake
 from app.broker.traffic import RegionReport
@@ -120,7 +120,7 @@ class Controller:
             )
             tables.publish(session, table, self._name)
         except TableRefused as error:
-            telemetry.tables_refused.labels("made", error.reason).inc()
+            metrics.tables_refused.labels("made", error.reason).inc()
             log.warning("table_refused", where="made", error=str(error))
             self._copy_out(None, decided)
             return None
@@ -132,7 +132,7 @@ class Controller:
         if table.changed:
             log.info("table_changed", version=table.version, shares=table.shares)
         self._previous, self._version = table, table.version
-        telemetry.cluster.show({"stillmotion_table_version": {(): table.version}})
+        cluster_figures.cluster.show({"stillmotion_table_version": {(): table.version}})
         self._copy_out(table, decided)
         self._audit(table, load)
         return table
@@ -142,7 +142,7 @@ class Controller:
         try:
             return None if text is None else Table.from_json(text)
         except TableRefused as error:
-            telemetry.tables_refused.labels("read", error.reason).inc()
+            metrics.tables_refused.labels("read", error.reason).inc()
             log.warning("table_refused", where="read", error=str(error))
             return None
 
@@ -173,7 +173,7 @@ class Controller:
             accept(new.report, before, now, self._topology)
         except ReportRefused as error:
             self._rejected[name] = text
-            telemetry.reports_refused.labels(error.reason).inc()
+            metrics.reports_refused.labels(error.reason).inc()
             log.warning("report_refused", region=name, error=str(error))
             return
         self._reports[name] = new
@@ -197,7 +197,7 @@ class Controller:
                 workers[name, "ready"], workers[name, "busy"] = report.ready, report.busy
             else:
                 workers[name, "ready"] = workers[name, "busy"] = 0
-        telemetry.cluster.show(
+        cluster_figures.cluster.show(
             {"stillmotion_region_workers": workers, "stillmotion_report_age_seconds": ages}
         )
 
@@ -305,7 +305,7 @@ class Controller:
         found = audit.gap_of(table, load, self._topology)
         if found is not None:
             self._gap_points = found.in_region_points
-            telemetry.cluster.show(
+            cluster_figures.cluster.show(
                 {
                     "stillmotion_optimality_gap_points": {(): found.in_region_points},
                     "stillmotion_optimality_rtt_ratio": {(): found.rtt_ratio},

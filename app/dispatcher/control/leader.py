@@ -7,9 +7,9 @@ import structlog
 from sqlalchemy import Connection
 
 from app.domain.errors import DatabaseUnavailable
+from app.metrics import leading
 from app.store.session import Store
 from app.store.traffic import tables
-from app.telemetry import leading
 
 log = structlog.get_logger(__name__)
 

@@ -15,8 +15,8 @@ from app.dispatcher.placement.plan import Route
 from app.dispatcher.placement.probes import Probes
 from app.domain.routing.pacing import RetryBudget
 from app.domain.routing.topology import Pool
+from app.metrics import refused_probes
 from app.store.job.placing import Offer
-from app.telemetry import refused_probes
 
 log = structlog.get_logger(__name__)
 

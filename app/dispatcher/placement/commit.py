@@ -17,10 +17,10 @@ from app.dispatcher.placement.plan import Route
 from app.dispatcher.placement.probes import Probes
 from app.domain.errors import DatabaseUnavailable
 from app.domain.routing.topology import Pool
+from app.metrics import placements
 from app.store.job import attempts, placing
 from app.store.job.placing import Placed
 from app.store.session import Store
-from app.telemetry import placements
 
 log = structlog.get_logger(__name__)
 

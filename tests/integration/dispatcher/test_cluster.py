@@ -5,10 +5,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 
+from app.cluster_figures import Cluster
 from app.dispatcher.control.cluster import ClusterCounter
 from app.store.session import Store
 from app.store.traffic import tables
-from app.telemetry import Cluster
 from tests.support import make, services
 from tests.support.fleet import fleet as make_fleet
 

@@ -9,6 +9,8 @@ from scripts.benchmarks import engines_full_size, engines_toys
 from scripts.benchmarks.engines_models import COMPILED, MODELS, Model, Variant, random_weights
 from scripts.benchmarks.engines_stages import STAGES
 from tests.support import toys
+from tests.support.toys.parts import umt5_encoder
+from tests.support.toys.wan import wan_transformer, wan_vae
 
 CPU = torch.device("cpu")
 
@@ -18,10 +20,10 @@ def toy_parts(device):
     parts = toys.wan22().components
     bf16 = torch.bfloat16
     return parts | {
-        "transformer": random_weights(toys.wan_transformer, bf16, device),
-        "transformer_2": random_weights(toys.wan_transformer, bf16, device),
-        "text_encoder": random_weights(toys.umt5_encoder, bf16, device),
-        "vae": random_weights(toys.wan_vae, torch.float32, device),
+        "transformer": random_weights(wan_transformer, bf16, device),
+        "transformer_2": random_weights(wan_transformer, bf16, device),
+        "text_encoder": random_weights(umt5_encoder, bf16, device),
+        "vae": random_weights(wan_vae, torch.float32, device),
     }
 
 
