@@ -48,7 +48,8 @@ def test_a_peer_renders_jobs_and_keeps_what_it_accepted(stack, kind):
         peer.hold()
         accepted = [peer.client().submit() for _ in range(4)]
         assert peer.last_done(accepted) is None
-        stack.kill("postgres")
+        for name in ("postgres", *peer.processes()):
+            stack.kill(name)
         pictures = read_again(peer.database_url, PICTURES[kind.name])
         assert len(pictures) == 16
         assert all((peer.storage / key).read_bytes()[:2] == b"\xff\xd8" for (key,) in pictures)
