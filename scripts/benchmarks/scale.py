@@ -52,13 +52,18 @@ Times = dict[str, list[float]]  # step -> seconds, one for each job
 
 
 def run(*, quick: bool = False) -> list[Figure]:
-    """All figures. Each is also printed to stderr as soon as it is known: a run takes minutes."""
+    """All figures, also printed one by one."""
+    return printed(measured(*((QUICK_ROWS, 50, 1000) if quick else (ROWS, JOBS, SNAPSHOT_JOBS))))
+
+
+def printed(results: Iterator[Figure | str]) -> list[Figure]:
+    """The figures. Prints everything to stderr as soon as it is known: a run takes minutes."""
     figures, start = [], time.monotonic()
-    for each in measured(*((QUICK_ROWS, 50, 1000) if quick else (ROWS, JOBS, SNAPSHOT_JOBS))):
+    for each in results:
+        line = each if isinstance(each, str) else f"{each.name} = {each.value:.4g}"
+        print(f"{time.monotonic() - start:4.0f} s: {line}", file=sys.stderr, flush=True)
         if isinstance(each, Figure):
             figures.append(each)
-            each = f"{each.name} = {each.value:.4g}"
-        print(f"{time.monotonic() - start:4.0f} s: {each}", file=sys.stderr, flush=True)
     return figures
 
 
