@@ -40,8 +40,9 @@ def main() -> int:
     parser.add_argument(
         "--peers",
         action="store_true",
-        help="pipeline: also measure the job API, BentoML and Ray Serve (the last two each in "
-        "a virtual environment of its own)",
+        help="pipeline: also measure the job API, two applications with the same promise "
+        "(Procrastinate; Flask with Celery), BentoML and Ray Serve (each of the four in a virtual "
+        "environment of its own)",
     )
     parser.add_argument(
         "--full-size",

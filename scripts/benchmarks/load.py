@@ -4,8 +4,8 @@ Everything is real (gunicorn with its picture process, Postgres with fsync, two 
 Valkey each, two dispatchers, Celery workers) except the render, which takes no time. Jobs of 60 kB
 fall due at random or at a trace's times, half in each region, and latencies count from then
 (`load_clients.py`). The rate rises in steps to the *knee*: the highest rate at which p99 of submit
-is <= 100 ms and >= 99.9 % of the jobs are accepted and succeed within 10 s. `load_watch.py`
-measures what limits the service there.
+is <= 100 ms and >= 99.9 % of the jobs are accepted and succeed within 10 s (`load_knee.py`).
+`load_watch.py` measures what limits the service there.
 
     scripts/bench load --json load.json --trace AzureLLMInferenceTrace_conv.csv.gz
 
@@ -16,7 +16,6 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from app.planning.traces import Rates, Requests
 from scripts.benchmarks import load_placements, load_plots
 from scripts.benchmarks.figures import Figure
 from scripts.benchmarks.load_clients import arrivals, percentile, submit_all
+from scripts.benchmarks.load_knee import FIRST_RATE, climb, knee
 from scripts.benchmarks.load_placements import Placements
 from scripts.benchmarks.load_step import SUBMIT_P99_MS, SUCCESS, Step
 from scripts.benchmarks.load_watch import Watch
@@ -40,7 +40,7 @@ REGIONS = ("us-east", "eu-west")
 DISPATCHERS = ("dispatcher", "dispatcher:eu-west")
 WORKERS = tuple(f"gpu:{region}:{n}" for region in REGIONS for n in (1, 2))
 DONE_S = 10.0
-FIRST_RATE, FACTOR, MOST_RATE = 5.0, 1.5, 2000.0
+FACTOR = 1.5
 REFINEMENTS = 2  # halvings of the last step, which narrow the knee down to 11 %
 DRAIN_S = 60.0
 # The stages of an accepted job, by the database's clock.
@@ -106,32 +106,6 @@ class Load:
                 if all(row[2] for row in rows) or time.monotonic() > deadline:
                     return rows
                 time.sleep(0.2)
-
-
-def climb(hold: Callable[[float], Step], factor: float, refinements: int) -> list[Step]:
-    """Steps up to the first that fails, then between it and the last that passed."""
-    rate = FIRST_RATE
-    steps = [hold(rate)]
-    while steps[-1].passes and rate * factor <= MOST_RATE:
-        rate *= factor
-        steps.append(hold(rate))
-    if len(steps) > 1 and not steps[-1].passes:
-        low, high = rate / factor, rate
-        for _ in range(refinements):
-            middle = (low * high) ** 0.5
-            steps.append(hold(middle))
-            low, high = (middle, high) if steps[-1].passes else (low, middle)
-    return sorted(steps, key=lambda step: step.rate)
-
-
-def knee(steps: list[Step]) -> Step | None:
-    """The highest rate that passes, below the first that fails."""
-    best = None
-    for step in steps:
-        if not step.passes:
-            break
-        best = step
-    return best
 
 
 def run(

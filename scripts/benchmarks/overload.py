@@ -20,8 +20,9 @@ from app.config.settings import Settings
 from app.store.session import Store
 from scripts.benchmarks.fault_clients import Api
 from scripts.benchmarks.figures import Figure
-from scripts.benchmarks.load import DISPATCHERS, FIRST_RATE, REGIONS, WORKERS, Load, climb, knee
+from scripts.benchmarks.load import DISPATCHERS, REGIONS, WORKERS, Load
 from scripts.benchmarks.load_clients import CONNECTIONS, arrivals, percentile
+from scripts.benchmarks.load_knee import FIRST_RATE, climb, knee
 from scripts.benchmarks.load_placements import insert_waiting
 from scripts.benchmarks.processes import rss_mb
 from scripts.stack import Stack, StackError

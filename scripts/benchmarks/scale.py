@@ -1,7 +1,7 @@
 """A large database: 2 million finished jobs, statistics from before the rush, 20,000 waiting.
 
 The store's own statements on a Postgres of its own, one client. Latencies are medians unless their
-names say otherwise, and include the commit.
+names say otherwise, and include the commit. A full run takes about ten minutes on two idle cores.
 """
 
 import os
@@ -52,37 +52,52 @@ Times = dict[str, list[float]]  # step -> seconds, one for each job
 
 
 def run(*, quick: bool = False) -> list[Figure]:
-    rows, lives = (QUICK_ROWS, 50) if quick else (ROWS, JOBS)
+    """All figures, also printed one by one."""
+    return printed(measured(*((QUICK_ROWS, 50, 1000) if quick else (ROWS, JOBS, SNAPSHOT_JOBS))))
+
+
+def printed(results: Iterator[Figure | str]) -> list[Figure]:
+    """The figures. Prints everything to stderr as soon as it is known: a run takes minutes."""
+    figures, start = [], time.monotonic()
+    for each in results:
+        line = each if isinstance(each, str) else f"{each.name} = {each.value:.4g}"
+        print(f"{time.monotonic() - start:4.0f} s: {line}", file=sys.stderr, flush=True)
+        if isinstance(each, Figure):
+            figures.append(each)
+    return figures
+
+
+def measured(rows: int, lives: int, snapshot_jobs: int) -> Iterator[Figure | str]:
+    """The figures, and between them what takes long."""
     with Services(environ={}) as services, tempfile.TemporaryDirectory() as directory:
         url = services.env["DATABASE_URL"]
         migrate(url)
         with opened(url) as store:
-            owner = new_owner(store)
+            owner, tombstones = new_owner(store), new_owner(store)
             live(store, owner, 20)  # a warm-up
             empty = live(store, owner, lives)
-            fill(url, owner, rows)
-            tombstones = new_owner(store)
-            with psycopg.connect(url, autocommit=True) as conn:
+            yield f"adding {rows:,} finished jobs and {rows // 4:,} deleted ones"
+            with psycopg.connect(url, autocommit=True) as conn, scale_rows.bulk(conn):
+                scale_rows.add_finished(conn, owner, rows)
                 scale_rows.add_finished(conn, tombstones, rows // 4, purged=True)
-            caught_up_s = catch_up(store)
+            yield Figure("rows", rows)
+            yield Figure("usage_catch_up_s", catch_up(store))
+            yield "gathering statistics"
             with psycopg.connect(url, autocommit=True) as conn:
                 scale_rows.let_statistics_age(conn, owner)
                 scale_rows.add_waiting(conn, owner, WAITING)
-            full = live(store, owner, lives)
+            yield from latencies(empty, live(store, owner, lives))
+            yield f"running {snapshot_jobs:,} jobs under an open snapshot"
             with snapshot(url):
-                begun = churn(store, owner, 1000 if quick else SNAPSHOT_JOBS)
+                begun = churn(store, owner, snapshot_jobs)
+            yield Figure("begin_snapshot_p95_ms", p95(begun[-1000:]) * 1000, at_most=3)
             catch_up(store)
-            return [
-                Figure("rows", rows),
-                *latencies(empty, full),
-                Figure("begin_snapshot_p95_ms", p95(begun[-1000:]) * 1000, at_most=3),
-                Figure("list_rare_ms", list_ms(store, owner, {"campaign": "spring"}), at_most=50),
-                Figure("list_tombstones_ms", list_ms(store, tombstones, {}), at_most=50),
-                Figure("usage_30d_ms", usage_ms(store, owner), at_most=100),
-                Figure("usage_catch_up_s", caught_up_s),
-                Figure("metrics_scrape_ms", scrape_ms(store, url), at_most=50),
-                *restore(url, Path(directory), POSTGRES.find(services.data)),
-            ]
+            yield Figure("list_rare_ms", list_ms(store, owner, {"campaign": "spring"}), at_most=50)
+            yield Figure("list_tombstones_ms", list_ms(store, tombstones, {}), at_most=50)
+            yield Figure("usage_30d_ms", usage_ms(store, owner), at_most=100)
+            yield Figure("metrics_scrape_ms", scrape_ms(store, url), at_most=50)
+            yield "dumping and restoring"
+            yield from restore(url, Path(directory), POSTGRES.find(services.data))
 
 
 def latencies(empty: Times, full: Times) -> Iterator[Figure]:
@@ -118,12 +133,6 @@ def opened(url: str) -> Iterator[Store]:
 def new_owner(store: Store) -> UUID:
     with store.begin() as tx:
         return keys.create(tx, "scale")[0]
-
-
-def fill(url: str, owner: UUID, rows: int) -> None:
-    """Finished jobs of the last 30 days; statistics from just after the last one ended."""
-    with psycopg.connect(url, autocommit=True) as conn:
-        scale_rows.add_finished(conn, owner, rows)
 
 
 def catch_up(store: Store) -> float:

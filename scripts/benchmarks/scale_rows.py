@@ -1,8 +1,11 @@
 """Millions of jobs by SQL, as the service leaves them: for the benchmark and the tests of size."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 
 CHUNK = 100_000
 # A UUIDv7 of a time, as app.domain.job.state.uuid7 makes them.
@@ -52,6 +55,52 @@ WAITING = f"""
         now() + interval '1 day', n
     FROM generate_series(1, %(rows)s::int) AS n
 """
+
+# What the trigger note_labels writes for each job (migrations/versions/0012_lists.py).
+LABELS = """
+    INSERT INTO job_labels (owner_id, label, job_id)
+    SELECT owner_id, substr(sha256(convert_to(key || chr(31) || value, 'UTF8')), 1, 8), id
+    FROM jobs, jsonb_each_text(metadata) WHERE metadata <> '{}'
+    ORDER BY 1, 2, 3
+    ON CONFLICT DO NOTHING
+"""
+TABLES = ["jobs", "attempts"]
+INDEXES = """
+    SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index
+    WHERE indrelid = ANY(%s::regclass[])
+        AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
+"""
+FOREIGN_KEYS = """
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE conrelid = ANY(%s::regclass[]) AND contype = 'f'
+"""
+
+
+@contextmanager
+def bulk(conn: psycopg.Connection) -> Iterator[None]:
+    """Fill the tables without what makes up most of the time of millions of inserts.
+
+    Indexes, foreign keys and labels are added at the end; nothing else may use the database. If the
+    block fails, they are missing. `conn` must autocommit.
+    """
+    indexes = conn.execute(INDEXES, (TABLES,)).fetchall()
+    foreign_keys = conn.execute(FOREIGN_KEYS, (TABLES,)).fetchall()
+    for table, name, _ in foreign_keys:
+        _execute(conn, "ALTER TABLE {} DROP CONSTRAINT {}", table, name)
+    for name, _ in indexes:
+        _execute(conn, "DROP INDEX {}", name)
+    conn.execute("ALTER TABLE jobs DISABLE TRIGGER USER")
+    yield
+    conn.execute(LABELS)
+    conn.execute("ALTER TABLE jobs ENABLE TRIGGER USER")
+    for _, definition in indexes:
+        conn.execute(definition)
+    for table, name, definition in foreign_keys:
+        _execute(conn, f"ALTER TABLE {{}} ADD CONSTRAINT {{}} {definition}", table, name)
+
+
+def _execute(conn: psycopg.Connection, statement: str, *names: str) -> None:
+    conn.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
 def add_finished(

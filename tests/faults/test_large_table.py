@@ -34,7 +34,8 @@ def test_a_large_table_an_open_snapshot_and_old_statistics_cost_little(large_url
         scale.live(store, owner, 50)
         empty = scale.live(store, owner, 150)
         with psycopg.connect(large_url, autocommit=True) as conn:
-            scale_rows.add_finished(conn, owner, ROWS)
+            with scale_rows.bulk(conn):
+                scale_rows.add_finished(conn, owner, ROWS)
             scale_rows.let_statistics_age(conn, owner)
             scale_rows.add_waiting(conn, owner, WAITING)
         full = scale.live(store, owner, 150)

@@ -1,11 +1,15 @@
-"""Virtual environments for the peers, whose requirements conflict with ours."""
+"""Virtual environments for the peers, whose requirements conflict with ours or are not ours."""
 
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
+# Where ours uses the same library, the same version: only what differs is compared.
+WEB = ("flask==3.1.3", "gunicorn==27.0.1", "pillow==12.3.0", "psycopg[binary]==3.3.9")
 REQUIREMENTS = {
+    "procrastinate": ("procrastinate==3.10.0", "psycopg-pool==3.3.3", *WEB),
+    "plain": ("celery[redis]==5.7.0", "redis==8.1.0", "psycopg-pool==3.3.3", *WEB),
     "bentoml": ("bentoml==1.4.40",),
     "ray": ("ray[serve]==2.60.0", "celery[redis]==5.7.0", "python-multipart==0.0.34"),
 }

@@ -2,15 +2,15 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
 from app.planning.traces import Rates, Requests
-from scripts.benchmarks.load import FIRST_RATE, MOST_RATE, climb, knee
 from scripts.benchmarks.load_clients import arrivals, percentile, submit_all
+from scripts.benchmarks.load_knee import FIRST_RATE, MOST_RATE, climb, knee
 from scripts.benchmarks.load_step import Step
 from scripts.benchmarks.load_watch import Use
 
@@ -122,23 +122,52 @@ def step(rate: float, p99_ms: float = 10.0, success: float = 1.0) -> Step:
     return Step(rate, took, took, 0.0, success, {}, use())
 
 
-def test_the_knee_is_the_last_rate_before_the_first_that_misses():
-    steps = [step(5), step(10, p99_ms=100.0), step(15, p99_ms=101.0), step(20)]
+def test_the_knee_is_the_highest_rate_that_passed():
+    steps = [step(5), step(10, p99_ms=101.0), step(10, p99_ms=100.0), step(15, p99_ms=101.0)]
     assert knee(steps).rate == 10
     assert knee([step(5), step(10, success=0.998)]).rate == 5
-    assert knee([step(5, p99_ms=300.0), step(10)]) is None
+    assert knee([step(5, p99_ms=300.0), step(10)]).rate == 10
+    assert knee([step(5, p99_ms=300.0)]) is None
+
+
+class Machine:
+    """Passes up to its knee, except in the holds that stall."""
+
+    def __init__(self, true_knee: float, stalls: Callable[[int], bool] = lambda hold: False):
+        self._knee = true_knee
+        self._stalls = stalls
+        self.rates: list[float] = []
+
+    def hold(self, rate: float) -> Step:
+        self.rates.append(rate)
+        fails = rate > self._knee or self._stalls(len(self.rates) - 1)
+        return step(rate, p99_ms=500.0 if fails else 10.0)
 
 
 @pytest.mark.parametrize("true_knee", [5.5, 37.0, 410.0])
 def test_the_climb_finds_the_knee_within_the_refined_step(true_knee):
-    steps = climb(lambda rate: step(rate, p99_ms=10.0 if rate <= true_knee else 500.0), 1.5, 2)
+    steps = climb(Machine(true_knee).hold, 1.5, 2)
     assert true_knee / 1.5**0.25 < knee(steps).rate <= true_knee
     assert [each.rate for each in steps] == sorted(each.rate for each in steps)
 
 
+@pytest.mark.parametrize("start", range(12))
+def test_two_stalled_holds_in_a_row_do_not_end_the_climb(start):
+    """Wherever they fall: both tries of one rate, or one each of two rates."""
+    machine = Machine(42.0, stalls=lambda hold: start <= hold < start + 2)
+    found = knee(climb(machine.hold, 1.5, 2)).rate
+    assert 42.0 / 1.5**0.5 < found <= 42.0, machine.rates
+
+
+def test_a_machine_that_stalls_in_every_other_hold_has_the_same_knee():
+    steady, stalling = Machine(42.0), Machine(42.0, stalls=lambda hold: hold % 2 == 0)
+    expected = knee(climb(steady.hold, 1.5, 2)).rate
+    assert knee(climb(stalling.hold, 1.5, 2)).rate == expected
+
+
 def test_a_climb_ends_if_nothing_passes_and_if_everything_does():
-    assert [each.rate for each in climb(lambda rate: step(rate, success=0.0), 2.0, 2)] == [
-        FIRST_RATE
-    ]
+    failing = Machine(0.0)
+    climb(failing.hold, 2.0, 2)
+    assert failing.rates == [FIRST_RATE, FIRST_RATE, 2 * FIRST_RATE, 2 * FIRST_RATE]
     rates = [each.rate for each in climb(step, 2.0, 2)]
     assert MOST_RATE / 2 < rates[-1] <= MOST_RATE
