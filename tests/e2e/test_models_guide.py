@@ -114,11 +114,6 @@ def test_packages_are_compiled_and_used(clone):
     shell(COPY, clone)
     as_toy(clone, sizes=["64x64"], table=("first_frame", f"{GRAPHS}first_frame"))
     given = {"MODEL_PROFILES": "models", "TORCHINDUCTOR_CACHE_DIR": str(clone / "cache")}
-    none = shell(COMPILE, clone, **given, CXX="no-such-compiler")
-    assert none.returncode == 78
-    assert none.stderr == (
-        "workers.models: There is no C++ compiler here: install g++, or set CXX to one.\n"
-    )
     done = shell(COMPILE, clone, timeout_s=500, **given)
     assert done.returncode == 0, done.stderr
     built, folder, warm = done.stdout.splitlines()[-3:]
@@ -127,11 +122,8 @@ def test_packages_are_compiled_and_used(clone):
     assert {each.name for each in (clone / folder).iterdir()} == {"0.pt2", "packages.json"}
     assert warm.startswith(f"{NAME}: loaded in")
     assert "model_graph_refused" not in done.stdout + done.stderr
-    # Without a compiler, as on a worker.
-    again = shell(COMPILE.splitlines()[1], clone, **given, CXX="no-such-compiler")
-    assert again.returncode == 0 and "model_graph_refused" not in again.stdout + again.stderr
     (clone / folder / "0.pt2").unlink()
-    without = shell(COMPILE.splitlines()[1], clone, **given)
+    without = shell(COMPILE.splitlines()[1], clone, **given, CXX="no-such-compiler")
     assert without.returncode == 0 and "model_graph_refused" in without.stdout + without.stderr
 
 
