@@ -151,6 +151,9 @@ class GraphedBlock:
             owner.refuse(f"an argument is of type {error}")
             return self._eager(*args, **kwargs)
         if key not in self._graphs:
+            if owner.sealed:
+                owner.tell(f"not warmed up for {shapes_of(tensors)}")
+                return self._eager(*args, **kwargs)
             self._graphs[key] = self._made(key, tensors)
         run = self._graphs[key]
         if run is None:
@@ -163,9 +166,6 @@ class GraphedBlock:
         return result
 
     def _made(self, key: Key, tensors: list[torch.Tensor]) -> Run | None:
-        if self._owner.sealed:
-            self._owner.tell(f"not warmed up for {shapes_of(tensors)}")
-            return None
         try:
             return self._owner.make(self._block, self._eager, key, tensors)
         except StillmotionError:
