@@ -1,7 +1,8 @@
 """The diffusers engine against the library's own pipelines, in one run.
 
 Every family at toy size, on this machine's device, in fp32: equal bits, stops, and where the time
-of a clip goes. With --full-size also published models with random weights, which needs a GPU.
+of a clip goes; then groups of processes, and compiled packages. With --full-size also published
+models with random weights, which needs a GPU.
 """
 
 import re
@@ -10,6 +11,8 @@ import sys
 from typing import Any
 
 from scripts.benchmarks.engines_clips import Clip
+from scripts.benchmarks.engines_graphs import PACKAGED, Packaged, packaged_families
+from scripts.benchmarks.engines_groups import Shared, groups
 from scripts.benchmarks.engines_stages import STAGES
 from scripts.benchmarks.engines_toys import Family, families, peak_of_decoding
 from scripts.benchmarks.figures import Figure
@@ -20,14 +23,16 @@ TRAPS = "tests/unit/workers/diffusers/test_silent_traps.py"
 
 
 def run(*, quick: bool, full_size: bool = False) -> list[Figure]:
-    """Measure; also print a table of stages."""
+    """Measure; also print a table of stages, and a line for what is done."""
     found = []
-    print(heading())
+    print(heading(), flush=True)
     for family in families(repeats=1 if quick else 5):
         print(line(f"{family.name} stock", family.stock))
-        print(line(f"{family.name} ours", family.ours))
+        print(line(f"{family.name} ours", family.ours), flush=True)
         found.append(family)
     figures = [*of_families(found), Figure("decode_peak_frames", peak_of_decoding(), at_most=4)]
+    figures += of_groups(sizes=(2,) if quick else (2, 4))
+    figures += of_packages(["wan22"] if quick else [*PACKAGED], repeats=5 if quick else 20)
     if not quick:
         figures += [chain(), traps()]
     if full_size:
@@ -47,6 +52,41 @@ def of_families(found: list[Family]) -> list[Figure]:
             at_least=len(found),
         ),
         Figure("slowest_against_stock", max(each.ratio for each in found), at_most=1.05),
+    ]
+
+
+def of_groups(sizes: tuple[int, ...]) -> list[Figure]:
+    """How far clips of several processes are from those of one."""
+    found: list[Shared] = []
+    for each in groups(sizes):
+        print(
+            f"{each.name} by {each.gpus}: off by {each.max_abs:.2g} of 1 at most,"
+            f" {each.relative:.2g} of std",
+            flush=True,
+        )
+        found.append(each)
+    svd = [each for each in found if each.name == "svd"]
+    others = [each for each in found if each.name != "svd"]
+    return [
+        Figure("ulysses_max_abs", max(each.max_abs for each in others), at_most=0),
+        Figure("svd_sharded_rel", max(each.relative for each in svd), at_most=5e-5),
+    ]
+
+
+def of_packages(names: list[str], repeats: int) -> list[Figure]:
+    """The slowest start with compiled packages, and the smallest gain."""
+    found: list[Packaged] = []
+    for each in packaged_families(names, repeats):
+        print(
+            f"{each.name} packaged: built in {each.build_s:.1f} s; {each.used} graphs;"
+            f" ready in {each.ready_s:.2f} s, weights alone {each.load_s:.2f};"
+            f" a forward {1e3 * each.forward_s:.2f} ms, eager {1e3 * each.eager_forward_s:.2f}",
+            flush=True,
+        )
+        found.append(each)
+    return [
+        Figure("warm_start_s", max(each.warm_start_s for each in found), at_most=1),
+        Figure("aoti_speedup", min(each.speedup for each in found), at_least=1.8),
     ]
 
 

@@ -51,7 +51,10 @@ def table(title: str, figures: list[Figure]) -> Table:
 
 def as_json(figures: list[Figure]) -> str:
     """The output of `--json`; null for a figure that could not be measured."""
-    values = {
-        figure.name: None if figure.value is None else round(figure.value, 3) for figure in figures
-    }
+    values = {figure.name: _rounded(figure.value) for figure in figures}
     return json.dumps(values, indent=2) + "\n"
+
+
+def _rounded(value: float | None) -> float | None:
+    """Three decimals, or three digits of what would be 0 then."""
+    return None if value is None else round(value, 3) or float(f"{value:.3g}")

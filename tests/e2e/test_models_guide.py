@@ -30,6 +30,7 @@ def block(heading, number=0):
 
 
 COPY, LOOK, WARM = (block("Set it up", number) for number in (1, 2, 3))
+GRAPHS, COMPILE = (block("Compiled packages", number) for number in (0, 1))
 WORKER, API, ANIMATE = (block("Serve it", number) for number in range(3))
 OWN_PROJECT, OWN_ENGINE, OWN_PROFILE = (block("An engine of your own", n) for n in range(3))
 
@@ -49,7 +50,7 @@ def clone(tmp_path) -> Path:
     return folder
 
 
-def shell(commands, clone, **environment):
+def shell(commands, clone, timeout_s=170, **environment):
     """Run commands as an operator does, in the clone's environment."""
     bin_folder = Path(sys.executable).parent
     own = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
@@ -59,18 +60,18 @@ def shell(commands, clone, **environment):
         env=os.environ | own | environment,
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=timeout_s,
     )
 
 
-def as_toy(clone):
+def as_toy(clone, **changes):
     """Put a toy in the place of the downloaded folder, and its sizes into the profile."""
     models = clone / "models"
     template = (models / f"{NAME}.toml").read_text()
     assert 'pipeline = "WanImageToVideoPipeline"' in template
     toy = TOYS["wan22-ti2v"]
     toy.save(models)
-    written = toy.profile(models, name=NAME, max_frames=121)
+    written = toy.profile(models, name=NAME, max_frames=121, **changes)
     assert written == models / f"{NAME}.toml"
     return written
 
@@ -105,6 +106,25 @@ def test_from_a_folder_to_a_checked_model(clone):
     refused = shell(WARM, clone, MODEL_PROFILES="models")
     assert refused.returncode == 78
     assert "is not the file of the profile: its SHA-256 differs" in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_packages_are_compiled_and_used(clone):
+    shell(COPY, clone)
+    as_toy(clone, sizes=["64x64"], table=("first_frame", f"{GRAPHS}first_frame"))
+    given = {"MODEL_PROFILES": "models", "TORCHINDUCTOR_CACHE_DIR": str(clone / "cache")}
+    done = shell(COMPILE, clone, timeout_s=500, **given)
+    assert done.returncode == 0, done.stderr
+    built, folder, warm = done.stdout.splitlines()[-3:]
+    assert built.startswith("transformer: WanTransformerBlock for 1x")
+    assert folder == f"models/{NAME}.packages"
+    assert {each.name for each in (clone / folder).iterdir()} == {"0.pt2", "packages.json"}
+    assert warm.startswith(f"{NAME}: loaded in")
+    assert "model_graph_refused" not in done.stdout + done.stderr
+    (clone / folder / "0.pt2").unlink()
+    without = shell(COMPILE.splitlines()[1], clone, **given, CXX="no-such-compiler")
+    assert without.returncode == 0 and "model_graph_refused" in without.stdout + without.stderr
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""`python -m workers.models`: list, fetch, check and warm the models that workers serve.
+"""`python -m workers.models`: list, fetch, check, warm and compile the models that workers serve.
 
 Exit status: 0 success; 1 a check failed; 2 wrong arguments; 78 a profile or its checkpoint cannot
 be used (EX_CONFIG), with one sentence that says why.
@@ -22,7 +22,7 @@ EX_FAILED, EX_CONFIG = 1, 78
 GIB = 1 << 30
 
 
-@click.group(help="List, fetch, check and warm the models of MODEL_PROFILES.")
+@click.group(help="List, fetch, check, warm and compile the models of MODEL_PROFILES.")
 def cli() -> None: ...
 
 
@@ -136,6 +136,25 @@ def check(name: str) -> None:
     if failed:
         click.echo(f"{failed} of the checks failed.", err=True)
         sys.exit(EX_FAILED)
+
+
+@cli.command("compile")
+@click.argument("name")
+def compile_packages(name: str) -> None:
+    """Compile packages for the parts of profile NAME that are "aoti", so that workers need not.
+
+    Run it where workers run: packages fit one version of the libraries and one kind of device.
+    """
+    profile = _profile(model_settings(), name)
+    if profile.engine != "diffusers":
+        raise ConfigError(f"The engine {profile.engine!r} compiles nothing.")
+    import torch
+
+    from workers.engines.diffusers import packaging
+    from workers.engines.diffusers.table import read_table
+
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    click.echo(packaging.build(profile, read_table(profile), device, click.echo))
 
 
 def _timed(profile: Profile, settings: ModelSettings) -> Any:

@@ -41,7 +41,7 @@ from workers.engines.diffusers.memory import check_fits
 from workers.engines.diffusers.prompts import remember_prompts
 from workers.engines.diffusers.pulse import Pulse
 from workers.engines.diffusers.schedule import check_seen, scheduler_for
-from workers.engines.diffusers.sources import home_of, locate
+from workers.engines.diffusers.sources import home_of, locate, packages_of
 from workers.engines.diffusers.table import DiffusersTable, read_table
 from workers.engines.diffusers.unusable import Unusable
 from workers.media.decode import report_frames
@@ -102,6 +102,7 @@ class DiffusersEngine:
         self._leader: Leader | None = None
         self._member: Member | None = None
         self._shares: parallel.Shares | None = None
+        self._graphs: list[graphs.Graphs] = []
         self.version = version
 
     @classmethod
@@ -128,8 +129,10 @@ class DiffusersEngine:
         apply_loras(pipe, table, home_of(profile))
         set_attention(pipe, table)
         _place(pipe, device, offload=table.offload)
-        graphs.apply(pipe, table)
-        return cls(profile, table, pipe, checkpoint.version)
+        made = graphs.apply(pipe, table, packages_of(profile, table))
+        engine = cls(profile, table, pipe, checkpoint.version)
+        engine._graphs = made
+        return engine
 
     def warm_up(self) -> None:
         """Render a real picture at every served size. Raises Unusable."""
@@ -155,6 +158,8 @@ class DiffusersEngine:
             self._check_guidance()
             if self._table.sigmas is not None:
                 check_seen(self._pipe.scheduler, self._table.sigmas, times)
+        for each in self._graphs:
+            each.seal()
 
     def _render_warming(self, order: Prepared) -> None:
         """Render; without compiled parts, for good, if they cannot be compiled here."""
@@ -163,7 +168,8 @@ class DiffusersEngine:
         except Exception as error:  # compilers raise anything
             if not graphs.undo(self._pipe):
                 raise
-            log.warning("model_graph_refused", error=str(error).partition("\n")[0])
+            compiled = [name for name, kind in self._table.graphs.items() if kind == "compile"]
+            graphs.refuse(", ".join(compiled), "compile", graphs.in_one_line(error))
             self.render(order, lambda _step: None)
 
     def prepare(self, spec: RenderSpec, picture: bytes) -> Prepared:

@@ -43,3 +43,8 @@ def home_of(profile: Profile) -> Path:
     """What relative paths of a profile are relative to."""
     assert profile.source is not None, "profiles come from files"
     return profile.source.parent
+
+
+def packages_of(profile: Profile, table: DiffusersTable) -> Path:
+    """The directory of the profile's compiled packages, whether or not it is there."""
+    return home_of(profile) / (table.packages or f"{profile.name}.packages")

@@ -11,7 +11,9 @@
     scheduler = "FlowMatchEulerDiscreteScheduler"   # omit it for the checkpoint's
     scheduler_config = { shift = 5.0 }       # changes to its configuration
     attention = "native"                     # the library's name of a back end
-    graphs = { transformer = "compile" }     # compiled parts; the others run as they are
+    graphs = { transformer = "compile" }     # eager, torchscript, compile or aoti: see graphs.py
+    packages = "packages"                    # of `models compile`, relative to the profile file;
+                                             # without it, NAME.packages
     parallel = { gpus = 2, vae = "leader" }  # for one clip; vae: who decodes, or "sharded"
     offload = false                          # true: only the part that works is on the GPU
     activations_gib = 9.0                    # memory for one clip, beyond the weights
@@ -54,7 +56,7 @@ Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Dtype = Literal["bf16", "fp16", "fp32"]
-Graph = Literal["eager", "compile"]
+Graph = Literal["eager", "torchscript", "compile", "aoti"]
 Sigma = Annotated[float, Field(gt=0)]
 
 # Arguments that the engine sets from the request and the profile.
@@ -110,6 +112,7 @@ class DiffusersTable(Table):
     scheduler_config: Annotated[dict[str, Any], Field(default_factory=dict)]
     attention: str | None = None
     graphs: Annotated[dict[Component, Graph], Field(default_factory=dict)]
+    packages: Annotated[str, Field(min_length=1)] | None = None
     parallel: Annotated[Parallel, Field(default_factory=Parallel)]
     offload: bool = False
     activations_gib: Annotated[float, Field(ge=0)]
@@ -165,6 +168,15 @@ def contradictions(
     if table.parallel.vae == "sharded" and "decode_chunk_size" in table.call:
         text = "call: decode_chunk_size has no meaning, because a shared VAE decodes in one go"
         found.append((text, ("call", "decode_chunk_size")))
+    for name, kind in table.graphs.items():
+        if kind in ("torchscript", "aoti") and table.offload:
+            text = f"graphs: {kind} needs weights that stay in their place, not offload = true"
+            found.append((text, ("graphs", name)))
+        if kind in ("torchscript", "aoti") and table.parallel.gpus > 1:
+            text = f"graphs: {kind} is for one GPU; a part that several share can be compile"
+            found.append((text, ("graphs", name)))
+    if table.packages is not None and "aoti" not in table.graphs.values():
+        found.append(("packages: no part in graphs is aoti", ("packages",)))
     for number, lora in enumerate(table.lora):
         if Path(lora.file).suffix != ".safetensors":
             text = "file must be .safetensors: other files can run code when they are read"
