@@ -352,6 +352,25 @@ class RegionLoad(ApiModel):
     cap: int | None
 
 
+class WorkerSetup(ApiModel):
+    """A GPU worker process, and how far it is with its set-up."""
+
+    id: str
+    region: str
+    model: str
+    phase: str  # loading, compiling, warming, ready, failed
+    since: datetime
+    log: list[str]  # the last lines of the set-up
+
+
+class Workers(ApiModel):
+    """`unreached`: regions that did not answer. `has_more`: a region has more than are shown."""
+
+    data: list[WorkerSetup]
+    has_more: bool
+    unreached: list[str]
+
+
 class RoutingTable(ApiModel):
     version: int | None
     age_s: float | None

@@ -21,7 +21,9 @@ from app.domain.errors import Permanent, RenderFailed
 from app.domain.job.clip_size import ClipSize
 from app.domain.job.profiles import Profile, refusals
 from app.domain.job.served_sizes import cropped_box, nearest_size
+from app.domain.worker_phase import WorkerPhase
 from stillmotion.errors import StillmotionError
+from workers.engines import phases
 from workers.engines.base import OnStep, RenderSpec
 from workers.engines.diffusers import graphs, parallel
 from workers.engines.diffusers.attention import set_attention
@@ -135,7 +137,10 @@ class DiffusersEngine:
         """Render a real picture at every served size. Raises Unusable."""
         picture = files(__package__).joinpath("warm_up.jpg").read_bytes()
         profile = self._profile
-        for size in profile.sizes:
+        compiles = "compile" in self._table.graphs.values()
+        for number, size in enumerate(profile.sizes):
+            if compiles:  # the first call does
+                phases.enter(WorkerPhase.WARMING if number else WorkerPhase.COMPILING)
             spec = RenderSpec(
                 prompt="",
                 seed=0,
