@@ -134,6 +134,7 @@ class Job(ApiModel):
     retention_seconds: int
     model: str
     prompt: str
+    negative_prompt: str = ""
     prompt_understood: PromptUnderstood | None = None  # None: free text, or an older server
     seed: int
     frames: int
@@ -332,7 +333,7 @@ class Model(ApiModel):
     fps: Limits
     size: Limits
     sizes: list[Size] | None = None  # all that it renders; None: any, in the picture's shape
-    options: list[str] | None = None  # of prompt, motion, loop: what it uses; None: an older server
+    options: list[str] | None = None  # what it uses, such as prompt; None: an older server
 
 
 class RegionLoad(ApiModel):

@@ -180,6 +180,7 @@ class DiffusersEngine:
             fps=spec.fps,
             size=spec.size,
             prompt=spec.prompt,
+            negative_prompt=spec.negative_prompt,
             motion=spec.motion,
             loop=spec.loop,
         )
