@@ -12,7 +12,8 @@
     scheduler_config = { shift = 5.0 }       # changes to its configuration
     attention = "native"                     # the library's name of a back end
     graphs = { transformer = "compile" }     # compiled parts; the others run as they are
-    parallel = { gpus = 2, vae = "leader" }  # for one clip; vae: who decodes, or "sharded"
+    parallel = { gpus = 2, vae = "leader" }  # for one clip; vae: who decodes, or "sharded";
+                                             # guidance = true: two GPUs, one pass each
     offload = false                          # true: only the part that works is on the GPU
     activations_gib = 9.0                    # memory for one clip, beyond the weights
     first_frame = "kept"                     # the picture, but for the VAE; or "generated"
@@ -88,6 +89,7 @@ class Parallel(Table):
 
     gpus: Annotated[int, Field(ge=1, le=8)] = 1
     vae: Literal["leader", "sharded"] = "leader"
+    guidance: bool = False
 
 
 class GivenThresholds(Table):
