@@ -42,7 +42,7 @@ def write(client: redis.Redis, region: str, setup: Setup) -> None:
     kept_s = FAILED_KEPT_S if setup.phase is WorkerPhase.FAILED else KEPT_S
     log = [line[:LINE_CHARS] for line in setup.log[-LINES:]]
     text = json.dumps(asdict(setup) | {"log": log}, ensure_ascii=False)
-    seconds, _ = _time(client)
+    seconds, _ = client.time()
     pipe = client.pipeline(transaction=False)
     pipe.set(keys.setup(region, setup.worker), text, ex=kept_s)
     pipe.zadd(keys.setups(region), {setup.worker: seconds + kept_s})
@@ -53,7 +53,7 @@ def write(client: redis.Redis, region: str, setup: Setup) -> None:
 
 def read(client: redis.Redis, region: str, limit: int) -> tuple[list[Setup], bool]:
     """At most `limit` workers of a region by name, and whether there are more."""
-    seconds, _ = _time(client)
+    seconds, _ = client.time()
     # redis-py's types cannot say that the clients decode.
     names = cast("list[str]", client.zrangebyscore(keys.setups(region), seconds, "+inf"))
     names.sort()
@@ -63,10 +63,6 @@ def read(client: redis.Redis, region: str, limit: int) -> tuple[list[Setup], boo
     texts = cast("list[str | None]", client.mget([keys.setup(region, worker) for worker in shown]))
     found = [_parse(text) for text in texts if text is not None]
     return [setup for setup in found if setup is not None], len(names) > limit
-
-
-def _time(client: redis.Redis) -> tuple[int, int]:
-    return cast("tuple[int, int]", client.time())
 
 
 def _parse(text: str) -> Setup | None:
