@@ -207,7 +207,16 @@ sweep_finished = Gauge(
 # --- zeros ----------------------------------------------------------------------------------------
 
 # To Prometheus a counter that appears at 1 has not grown: alerts would miss the first time.
-for _place in ("queue", "unacknowledged", "wake", "progress", "counter", "control", "controls"):
+for _place in (
+    "queue",
+    "unacknowledged",
+    "wake",
+    "progress",
+    "counter",
+    "control",
+    "controls",
+    "setup",
+):
     messages_dropped.labels(_place)
 for _outcome in ("succeeded", "failed", "canceled", "superseded"):
     attempts_ended.labels(_outcome)

@@ -69,6 +69,7 @@ class AsyncClient:
     usage = _call(catalog.usage)
     models = _call(catalog.models)
     regions = _call(catalog.regions)
+    workers = _call(catalog.workers)
     decide = _call(catalog.decide)
     audit = _iterate(catalog.audit)
     webhooks = _call(webhook_calls.webhooks)

@@ -3,7 +3,7 @@
 from datetime import date
 from typing import Any
 
-from stillmotion.models import AuditEntry, Decisions, Model, Regions, Usage
+from stillmotion.models import AuditEntry, Decisions, Model, Regions, Usage, Workers
 from stillmotion.requests import fetch, fetch_list, fetch_pages, json_body, without_none
 from stillmotion.wire import Flow, Items, Request
 
@@ -25,6 +25,12 @@ def models() -> Flow[list[Model]]:
 def regions() -> Flow[Regions]:
     """The present state of every region, and the routing table. Raises Rejected, Unreachable."""
     return (yield from fetch(Regions, Request("GET", "/v1/regions")))
+
+
+def workers(*, region: str | None = None) -> Flow[Workers]:
+    """GPU workers and their set-up, with an admin key. Raises Rejected, Unreachable."""
+    query = without_none({"region": region})
+    return (yield from fetch(Workers, Request("GET", "/v1/workers", {"params": query})))
 
 
 def decide(path: str, **body: Any) -> Flow[Decisions]:

@@ -56,6 +56,7 @@ class SubmitOptions(TypedDict, total=False):
     frames: int | None
     fps: int | None
     size: int | None  # longest side, pixels
+    negative_prompt: str | None  # what not to show; few models take one
     motion: float | None  # scales all motion, 0 to 2
     loop: bool | None
     background: str | None  # what transparent parts are laid on: #rrggbb

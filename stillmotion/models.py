@@ -134,6 +134,7 @@ class Job(ApiModel):
     retention_seconds: int
     model: str
     prompt: str
+    negative_prompt: str = ""
     prompt_understood: PromptUnderstood | None = None  # None: free text, or an older server
     seed: int
     frames: int
@@ -332,7 +333,7 @@ class Model(ApiModel):
     fps: Limits
     size: Limits
     sizes: list[Size] | None = None  # all that it renders; None: any, in the picture's shape
-    options: list[str] | None = None  # of prompt, motion, loop: what it uses; None: an older server
+    options: list[str] | None = None  # what it uses, such as prompt; None: an older server
 
 
 class RegionLoad(ApiModel):
@@ -350,6 +351,25 @@ class RegionLoad(ApiModel):
     shares: dict[str, float] | None
     drained: bool
     cap: int | None
+
+
+class WorkerSetup(ApiModel):
+    """A GPU worker process, and how far it is with its set-up."""
+
+    id: str
+    region: str
+    model: str
+    phase: str  # loading, compiling, warming, ready, failed
+    since: datetime
+    log: list[str]  # the last lines of the set-up
+
+
+class Workers(ApiModel):
+    """`unreached`: regions that did not answer. `has_more`: a region has more than are shown."""
+
+    data: list[WorkerSetup]
+    has_more: bool
+    unreached: list[str]
 
 
 class RoutingTable(ApiModel):

@@ -27,6 +27,7 @@ from app.api.routes import (
     usage,
     videos,
     webhooks,
+    workers,
 )
 from app.config.settings import Settings
 from app.web import pages
@@ -66,6 +67,7 @@ def create_app(settings: Settings) -> Flask:
         catalog,
         document,
         regions,
+        workers,
         webhooks,
         sessions,
         ops,

@@ -55,6 +55,16 @@ def served(pool: Pool) -> str:
     return f"{{{pool}}}:served"
 
 
+def setup(region: str, worker: str) -> str:
+    """How far a worker is with its set-up, as JSON."""
+    return f"{{setup:{region}}}:{worker}"
+
+
+def setups(region: str) -> str:
+    """Sorted set of the workers of which `setup` knows, by the end of their entry."""
+    return f"{{setup:{region}}}"
+
+
 def report(region: str) -> str:
     """The region's newest report, as JSON."""
     return f"stillmotion:report:{region}"

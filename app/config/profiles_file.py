@@ -17,7 +17,7 @@ Optional, for models that are particular:
     sizes = ["832x480", "480x832"]       # all that it renders, instead of min_size and max_size
     frames_multiple = 4                  # a clip has 4k + 1 frames
     frames_plus = 1
-    honours = ["prompt", "loop"]         # of prompt, motion and loop; omit it for all three
+    honours = ["prompt", "loop"]         # also motion and negative_prompt; default: the other three
     cost_factor = 30.0                   # work per frame, pixel and forward; motion-small has 1
     licence_limits = "..."               # in words; then somebody must accept the licence:
     licence_accepted_by = "..."
@@ -37,7 +37,7 @@ from pydantic import Field, PlainValidator
 
 from app.config.toml_file import Problem, Table, TomlFile, TomlFileError
 from app.domain.job.clip_size import ClipSize
-from app.domain.job.profiles import Option, Profile, misfits
+from app.domain.job.profiles import USUAL_OPTIONS, Option, Profile, misfits
 from app.domain.job.served_sizes import longest_sides, parse_size
 from app.domain.prompt.reading import Grammar
 
@@ -104,7 +104,7 @@ def read(path: Path) -> Profile:
         toml.refuse([(sentence, (key,)) for sentence, key in found])
     sizes = tuple(table.sizes or ())
     sides = longest_sides(sizes)
-    honours = Option if table.honours is None else table.honours
+    honours = USUAL_OPTIONS if table.honours is None else table.honours
     profile = Profile(
         **dict(table)
         | {

@@ -143,6 +143,8 @@ class Job(Identified):
     retention_seconds: int
     model: str
     prompt: str
+    negative_prompt: str
+    """Empty: the model's own, if it has one."""
     prompt_understood: PromptUnderstood | None
     """Null if the model takes free text, or the job's texts are gone."""
     seed: int

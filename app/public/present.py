@@ -55,6 +55,7 @@ def present_job(
         retention_seconds=job.retention_s,
         model=job.profile,
         prompt=job.prompt,
+        negative_prompt=job.negative_prompt,
         prompt_understood=present_understood(job.profile, job.prompt, links.profiles),
         seed=job.seed,
         frames=job.frames,

@@ -88,6 +88,8 @@ class JobRow(Base):
     profile: Mapped[str]
     # May be empty. A purge empties it.
     prompt: Mapped[str]
+    # What the clip should not show. May be empty; a purge empties it.
+    negative_prompt: Mapped[str] = mapped_column(server_default=text("''"))
     # The client's, or drawn at submit, so that every attempt renders the same frames.
     seed: Mapped[int] = mapped_column(BigInteger)
     frames: Mapped[int]

@@ -38,6 +38,7 @@ CANCEL_TRIES, CANCEL_WAIT_S = 2, 5.0
 @click.option(
     "--loop", is_flag=True, default=None, help="There and back, so that the end meets the start."
 )
+@click.option("--negative-prompt", help="What not to show; few models take one.")
 @click.option("--background", metavar="#RRGGBB", help="What transparent parts are laid on.")
 @click.option("--region", help="The home region.")
 @click.option(

@@ -29,7 +29,26 @@ regions.add_server_command("check", "Check a regions file; print every error wit
 
 @click.group()
 def workers() -> None:
-    """Drain single GPU workers, with an admin key."""
+    """Show GPU workers and their set-up; drain single ones. Needs an admin key."""
+
+
+@workers.command("list")
+@click.option("--region", help="Show this region's only.")
+@json_option
+@with_client
+def list_workers(client: "Client", region: str | None, as_json: bool) -> None:
+    """Print every worker: region, model, phase; its last log line if it is not ready."""
+    found = client.workers(region=region)
+    if as_json:
+        print_json(found.raw)
+        return
+    for worker in found.data:
+        last = "" if worker.phase == "ready" or not worker.log else f"  {worker.log[-1]}"
+        click.echo(f"{worker.id}  {worker.region}  {worker.model}  {worker.phase}{last}")
+    for name in found.unreached:
+        click.echo(f"The Redis of {name} does not respond.", err=True)
+    if found.has_more:
+        click.echo("There are more; ask for one region, or use the API's `limit`.", err=True)
 
 
 @regions.command("list")

@@ -122,6 +122,8 @@ def test_models_show_what_they_serve_and_the_rest_is_refused(service, api_key, p
         assert (wan["frames"]["multiple"], wan["frames"]["plus"]) == (4, 1)
         assert (wan["options"], svd["options"]) == (["prompt", "loop"], ["motion"])
 
+        assert models["wan22-ti2v"]["options"] == ["prompt", "negative_prompt"]
+
         def refused(model, **given):
             sent = client.post(
                 "/v1/jobs",
@@ -141,3 +143,13 @@ def test_models_show_what_they_serve_and_the_rest_is_refused(service, api_key, p
             "/prompt": "prompt: svd takes no prompt.",
             "/loop": "loop: svd takes only false.",
         }
+        sentence = "negative_prompt: wan22 takes no negative prompt; it takes prompt and loop."
+        assert refused("wan22", negative_prompt="blurry") == {"/negative_prompt": sentence}
+        assert "/negative_prompt" in refused("wan22-ti2v", negative_prompt="x" * 1001)
+        sent = client.post(
+            "/v1/jobs",
+            files={"image": ("a.jpg", photo)},
+            data={"model": "wan22-ti2v", "negative_prompt": "blurry"},
+        )
+        assert sent.status_code == 202 and sent.json()["negative_prompt"] == "blurry"
+        assert client.get(sent.json()["urls"]["self"]).json()["negative_prompt"] == "blurry"

@@ -9,7 +9,7 @@ import pytest
 from app.config import profiles_file
 from app.config.profiles_file import ENGINES, PROFILES, ProfilesFileError
 from app.config.settings import ConfigError
-from app.domain.job.profiles import DEFAULT_PROFILE, Option
+from app.domain.job.profiles import DEFAULT_PROFILE, USUAL_OPTIONS, Option
 from app.domain.prompt.reading import Grammar
 from tests.support import services
 from workers.engines.registry import load_engine
@@ -116,7 +116,7 @@ def test_a_model_may_render_a_few_sizes_and_numbers_of_frames(write):
     assert (profile.min_size, profile.default_size, profile.max_size) == (832, 832, 1280)
     assert profile.takes_frames(48) and not profile.takes_frames(49)
     assert profile.honours == {Option.PROMPT, Option.LOOP}
-    assert profiles_file.read(write(WHOLE)).honours == set(Option)
+    assert profiles_file.read(write(WHOLE)).honours == USUAL_OPTIONS
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,18 @@ def test_a_model_may_render_a_few_sizes_and_numbers_of_frames(write):
             "follows from sizes",
         ),
         ("frames_multiple = 8", "frames_multiple = 7", "min_frames", "min_frames must be 7k"),
-        ("steps = 4", 'steps = 4\nhonours = ["sound"]', "honours", "must be 'prompt', 'motion' or"),
+        (
+            "steps = 4",
+            'steps = 4\nhonours = ["sound"]',
+            "honours",
+            "must be 'prompt', 'negative_prompt'",
+        ),
+        (
+            "steps = 4",
+            'steps = 4\nhonours = ["negative_prompt"]',
+            "honours",
+            "no effect without a second, guiding pass",
+        ),
     ],
 )
 def test_every_mistake_in_sizes_has_its_line(write, old, new, start, sentence):

@@ -23,6 +23,7 @@ class RenderSpec:
     steps: int
     motion: float = 1.0
     loop: bool = False
+    negative_prompt: str = ""  # empty: the profile's own
 
 
 class Rendered(Protocol):

@@ -182,6 +182,7 @@ def _make_video(attempt: Attempt, watch: "_Stopwatch") -> bytes:
         steps=job.steps,
         motion=job.motion,
         loop=job.loop,
+        negative_prompt=job.negative_prompt,
     )
     prepared = engine.prepare(spec, picture)
     attempt.keeper.advance()

@@ -16,15 +16,18 @@ from app.config.settings import Settings
 from app.domain.errors import StorageUnavailable
 from app.domain.job.profiles import Profile
 from app.domain.routing.topology import Pool
+from app.domain.worker_phase import WorkerPhase
 from app.internal_port import Readiness, readiness
 from app.objects import Objects, objects_for
 from app.safety import Safety
 from app.store.session import Store
+from workers.engines import phases
 from workers.engines.base import AnyEngine
 from workers.engines.registry import load_engine
 from workers.gpu.health import Health
 from workers.gpu.presence import Presence
 from workers.gpu.running import Running
+from workers.gpu.setup import SetupReport
 from workers.gpu.stages import Stages
 from workers.media import provenance
 
@@ -70,10 +73,16 @@ def load_worker(config: Settings) -> Worker:
     # Connects on first use, but rejects an unknown region before minutes of loading.
     client = RegionRedis(config).of(config.region)
     profile = config.profiles[config.model_profile]
+    name = node_name(f"gpu-{config.region}")
+    report = SetupReport(client, config.region, name, profile.name)
+    with report.during():
+        return _set_up(config, client, profile, name)
+
+
+def _set_up(config: Settings, client: redis.Redis, profile: Profile, name: str) -> Worker:
     engine = load_engine(profile, config)
     credentials = provenance.load(config, profile, engine.version)
     pool = Pool(config.region, profile.name)
-    name = node_name(f"gpu-{config.region}")
     store = Store.of(config, pool_size=DATABASE_CONNECTIONS)
     objects = objects_for(config)
     health = Health(store, objects, name)
@@ -86,6 +95,7 @@ def load_worker(config: Settings) -> Worker:
         alive_file=config.ready_file,
     )
     stages = Stages(clip_memory=config.clip_memory_mb * 2**20, served=presence.served)
+    phases.enter(WorkerPhase.WARMING)
     stages.on_gpu(engine.warm_up)
     return Worker(
         name=name,

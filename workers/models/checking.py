@@ -77,6 +77,8 @@ def _variations(profile: Profile, base: RenderSpec) -> Iterator[tuple[str, Rende
     yield "another seed", replace(base, seed=2)
     if Option.PROMPT in profile.honours:
         yield "another prompt", replace(base, prompt=PROMPTS[1])
+    if Option.NEGATIVE_PROMPT in profile.honours:
+        yield "a negative prompt", replace(base, negative_prompt=PROMPTS[1])
     if Option.MOTION in profile.honours:
         yield "twice the motion", replace(base, motion=2.0)
     if Option.LOOP in profile.honours:

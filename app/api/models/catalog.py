@@ -45,7 +45,7 @@ class Model(ResponseModel):
     sizes: list[Size] | None
     """All that it renders; pictures are cropped to the nearest. Null: any, in a picture's shape."""
     options: list[Option]
-    """Of prompt, motion and loop, what it makes use of; the others are refused."""
+    """Of prompt, negative_prompt, motion and loop, what it makes use of; the others are refused."""
 
 
 class ModelList(ResponseModel):

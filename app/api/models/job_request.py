@@ -42,6 +42,9 @@ class JobRequest(RequestBody):
     """A picture sent through /v1/uploads, instead of `image`."""
     prompt: Annotated[str, Text(max_length=MAX_PROMPT_CHARS), PRINTABLE] = ""
     """What should move, and how the camera moves."""
+    negative_prompt: Annotated[str, Text(max_length=MAX_PROMPT_CHARS), PRINTABLE] = ""
+    """What the clip should not show, instead of the model's own. Few models take one: see
+    `options` in /v1/models."""
     model: ModelName | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED), WHOLE] | None = None
     """Null: a random one, shown in the job."""

@@ -41,6 +41,7 @@ JOB = Job(
     retention_seconds=2_592_000,
     model="motion-small",
     prompt="gentle waves",
+    negative_prompt="",
     prompt_understood=present_understood("motion-small", "gentle waves"),
     seed=7,
     frames=48,

@@ -44,6 +44,7 @@ GROUP_OF = {
     "usage": "Service",
     "document": "Service",
     "regions": "Operations",
+    "workers": "Operations",
     "ops": "Operations",
     "sessions": "Pages",
     "health": "Probes",

@@ -49,6 +49,7 @@ class Plan:
             owner_id=owner_id,
             profile=self.profile.name,
             prompt=asked.prompt,
+            negative_prompt=asked.negative_prompt,
             seed=random_seed if asked.seed is None else asked.seed,
             frames=self.frames,
             fps=self.fps,
@@ -115,7 +116,12 @@ def make_plan(asked: JobRequest, settings: Settings, allow: Allow, caller: ApiKe
     errors += [
         FieldError("invalid_field", f"/{field}", f"{field}: {sentence}")
         for field, sentence in refusals(
-            profile, **chosen, prompt=asked.prompt, motion=asked.motion, loop=asked.loop
+            profile,
+            **chosen,
+            prompt=asked.prompt,
+            negative_prompt=asked.negative_prompt,
+            motion=asked.motion,
+            loop=asked.loop,
         )
     ]
     if errors:

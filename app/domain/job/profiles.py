@@ -15,8 +15,13 @@ class Option(StrEnum):
     """A field of a request that some models have no use for."""
 
     PROMPT = "prompt"
+    NEGATIVE_PROMPT = "negative_prompt"
     MOTION = "motion"
     LOOP = "loop"
+
+
+# What a profile honours that does not say.
+USUAL_OPTIONS = frozenset({Option.PROMPT, Option.MOTION, Option.LOOP})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +51,7 @@ class Profile:
     max_size: int
     default_size: int
     sizes: tuple[ClipSize, ...] = ()  # all that it renders; empty: any, in the picture's shape
-    honours: frozenset[Option] = frozenset(Option)  # the API refuses the others
+    honours: frozenset[Option] = USUAL_OPTIONS  # the API refuses the others
     attempt_limit_s: float  # one attempt, begin to finish; the reaper enforces it
     stall_limit_s: float  # without progress for this long, the worker ends itself
     has_model: bool = True  # False: it computes its clip instead of generating it
@@ -82,6 +87,7 @@ def refusals(
     fps: int,
     size: int,
     prompt: str = "",
+    negative_prompt: str = "",
     motion: float = 1.0,
     loop: bool = False,
 ) -> list[tuple[str, str]]:
@@ -98,6 +104,10 @@ def refusals(
     unused = frozenset(Option) - profile.honours
     if Option.PROMPT in unused and prompt.strip():
         found.append(("prompt", f"{name} takes no prompt."))
+    if Option.NEGATIVE_PROMPT in unused and negative_prompt.strip():
+        honoured = [option for option in Option if option in profile.honours]
+        taken = " and ".join(honoured) or "nothing of the kind"
+        found.append(("negative_prompt", f"{name} takes no negative prompt; it takes {taken}."))
     if Option.MOTION in unused and motion != 1.0:
         found.append(("motion", f"{name} takes only 1."))
     if Option.LOOP in unused and loop:
@@ -144,6 +154,8 @@ def misfits(profile: Profile) -> list[tuple[str, str]]:
         found.append((f"{profile.grammar} needs targets = true", "grammar"))
     if profile.targets and profile.grammar is None:
         found.append(("targets needs a grammar", "targets"))
+    if Option.NEGATIVE_PROMPT in profile.honours and profile.passes < 2:
+        found.append(("negative_prompt has no effect without a second, guiding pass", "honours"))
     if profile.stall_limit_s > profile.attempt_limit_s:
         limit = f"{profile.attempt_limit_s:g}"
         found.append((f"stall_limit_s must be at most attempt_limit_s, {limit}", "stall_limit_s"))

@@ -81,6 +81,7 @@ class NewJob:
     traceparent: str | None = None
     width: int | None = None
     height: int | None = None
+    negative_prompt: str = ""
     motion: float = 1.0
     loop: bool = False
     priority: int = 1

@@ -25,6 +25,7 @@ class JobRecord:
 
     profile: str
     prompt: str
+    negative_prompt: str
     seed: int
     frames: int
     fps: int

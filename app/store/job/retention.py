@@ -32,7 +32,8 @@ def named_keys(tx: Connection, job_ids: Collection[UUID]) -> set[str]:
 # Plan: ix_webhook_deliveries_job_id, ix_job_labels_job_id.
 _PURGE = f"""
     WITH purged AS (
-        UPDATE jobs SET purged_at = now(), prompt = '', metadata = '{{{{}}}}', webhook_url = NULL
+        UPDATE jobs SET purged_at = now(), prompt = '', negative_prompt = '',
+            metadata = '{{{{}}}}', webhook_url = NULL
         WHERE {{where}} AND finished_at IS NOT NULL AND purged_at IS NULL
         RETURNING id, input_key, output_key
     ), unlabelled AS (

@@ -5,8 +5,8 @@ import { reached } from "./connection.js";
 import { $, el } from "./dom.js";
 
 const EXAMPLES = ["gentle waves", "slow zoom in", "leaves sway in a breeze", "pan to the left", "handheld, soft ripple"];
-const FIELDS = ["image", "prompt", "motion", "seed", "model", "size", "region", "policy"];
-const OPTIONS = ["prompt", "motion", "loop"]; // some models have no use for them
+const FIELDS = ["image", "prompt", "negative_prompt", "motion", "seed", "model", "size", "region", "policy"];
+const OPTIONS = ["prompt", "negative_prompt", "motion", "loop"]; // some models have no use for them
 const UPLOAD_MS = 120000;
 
 let picture = null; // the chosen File
@@ -79,7 +79,7 @@ function chosen() {
 }
 
 function uses(option) {
-  return chosen()?.options?.includes(option) ?? true;
+  return chosen()?.options?.includes(option) ?? option !== "negative_prompt"; // few take that one
 }
 
 function facts({ id, frames, fps, sizes }) {
@@ -102,6 +102,7 @@ async function listOf(path) {
 /** Copy a job's settings, for another clip like it. */
 export function reuse(job) {
   $("prompt").value = job.prompt;
+  $("negative_prompt").value = job.negative_prompt;
   $("motion").value = job.motion;
   $("loop").checked = job.loop;
   $("seed").value = job.seed;
@@ -190,9 +191,9 @@ function formData() {
   form.set("image", picture, "picture");
   if (uses("motion")) form.set("motion", $("motion").value);
   if (uses("loop")) form.set("loop", String($("loop").checked));
-  for (const name of ["prompt", "seed", "region", "policy", "model", "size"]) {
+  for (const name of ["prompt", "negative_prompt", "seed", "region", "policy", "model", "size"]) {
     const value = $(name).value.trim();
-    if (value && (name !== "prompt" || uses("prompt"))) form.set(name, value);
+    if (value && (!OPTIONS.includes(name) || uses(name))) form.set(name, value);
   }
   return form;
 }

@@ -102,6 +102,7 @@ TOYS = {
             'negative_prompt = "blurry"\nmax_sequence_length = 16\n',
             steps=3,
             passes=2,
+            honours=("prompt", "negative_prompt"),
         ),
         Toy("wan21", wan21, f"{LIGHTNING}{CALL}max_sequence_length = 16\n"),
         Toy(

@@ -45,6 +45,7 @@ def row(**changes):
         "deadline": None,
         "profile": "noop",
         "prompt": "wind",
+        "negative_prompt": "",
         "seed": 1,
         "frames": 8,
         "motion": 1.0,

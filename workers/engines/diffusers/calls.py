@@ -63,7 +63,10 @@ def arguments(
         ]
     if table.parallel.vae == "sharded":
         given["decode_chunk_size"] = spec.frames
-    return given | table.call
+    given |= table.call
+    if spec.negative_prompt:
+        given["negative_prompt"] = spec.negative_prompt
+    return given
 
 
 def check_call(profile: Profile, table: DiffusersTable, pipe: Any) -> None:
@@ -73,6 +76,8 @@ def check_call(profile: Profile, table: DiffusersTable, pipe: Any) -> None:
         raise Unusable(f"call: {name} has no argument {unknown[0]!r}.")
     if Option.PROMPT in profile.honours and "prompt" not in takes:
         raise Unusable(f"honours: {name} takes no prompt.")
+    if Option.NEGATIVE_PROMPT in profile.honours and "negative_prompt" not in takes:
+        raise Unusable(f"honours: {name} takes no negative prompt.")
     if table.motion is not None and table.motion.argument not in takes:
         raise Unusable(f"motion: {name} has no argument {table.motion.argument!r}.")
     if table.loop is not None and table.loop not in takes:

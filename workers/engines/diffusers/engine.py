@@ -21,7 +21,9 @@ from app.domain.errors import Permanent, RenderFailed
 from app.domain.job.clip_size import ClipSize
 from app.domain.job.profiles import Profile, refusals
 from app.domain.job.served_sizes import cropped_box, nearest_size
+from app.domain.worker_phase import WorkerPhase
 from stillmotion.errors import StillmotionError
+from workers.engines import phases
 from workers.engines.base import OnStep, RenderSpec
 from workers.engines.diffusers import graphs, parallel
 from workers.engines.diffusers.attention import set_attention
@@ -138,7 +140,10 @@ class DiffusersEngine:
         """Render a real picture at every served size. Raises Unusable."""
         picture = files(__package__).joinpath("warm_up.jpg").read_bytes()
         profile = self._profile
-        for size in profile.sizes:
+        compiles = "compile" in self._table.graphs.values()
+        for number, size in enumerate(profile.sizes):
+            if compiles:  # the first call does
+                phases.enter(WorkerPhase.WARMING if number else WorkerPhase.COMPILING)
             spec = RenderSpec(
                 prompt="",
                 seed=0,
@@ -181,6 +186,7 @@ class DiffusersEngine:
             fps=spec.fps,
             size=spec.size,
             prompt=spec.prompt,
+            negative_prompt=spec.negative_prompt,
             motion=spec.motion,
             loop=spec.loop,
         )

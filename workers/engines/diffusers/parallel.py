@@ -5,10 +5,11 @@ from typing import Any
 import torch
 
 from app.domain.job.profiles import Profile
-from workers.engines.diffusers import frame_shards, sequence
+from workers.engines.diffusers import frame_shards, guidance, sequence
 from workers.engines.diffusers.frame_shards import FrameShards
+from workers.engines.diffusers.guidance import GuidanceShares
 from workers.engines.diffusers.members import Member
-from workers.engines.diffusers.table import DiffusersTable
+from workers.engines.diffusers.table import DiffusersTable, Parallel
 from workers.engines.diffusers.unusable import Unusable
 
 
@@ -20,14 +21,29 @@ def check(profile: Profile, table: DiffusersTable, pipe: Any) -> None:
     name = type(pipe).__name__
     if table.offload:
         raise Unusable("parallel: not with offload = true; more GPUs have more memory.")
+    if wanted.guidance:
+        _check_guidance(profile, wanted, pipe)
     if not frame_shards.fits(pipe):
         if wanted.vae == "sharded":
             raise Unusable(f"parallel: the VAE of {name} cannot be shared out.")
+        if wanted.guidance:
+            return
         if not sequence.fits(pipe):
             raise Unusable(f"parallel: {name} cannot be shared out.")
         sequence.check(profile, pipe, wanted.gpus)
     elif profile.min_frames < wanted.gpus:
         raise Unusable(f"parallel: {profile.min_frames} frames are not enough for {wanted.gpus}.")
+
+
+def _check_guidance(profile: Profile, wanted: Parallel, pipe: Any) -> None:
+    name = type(pipe).__name__
+    if not guidance.fits(pipe):
+        raise Unusable(f"parallel: the passes of {name} cannot be shared out.")
+    if profile.passes != guidance.PASSES or wanted.gpus != guidance.PASSES:
+        raise Unusable(
+            f"parallel: guidance is for 2 GPUs and 2 passes, not for {wanted.gpus}"
+            f" and {profile.passes}."
+        )
 
 
 def check_devices(table: DiffusersTable) -> None:
@@ -43,7 +59,12 @@ class Shares:
 
     def __init__(self, pipe: Any, table: DiffusersTable, member: Member):
         self._configs: list[Any] = []
-        if frame_shards.fits(pipe):
+        self._guidance: GuidanceShares | None = None
+        if table.parallel.guidance:
+            self._guidance = GuidanceShares(pipe, member)
+            if table.parallel.vae == "sharded":
+                FrameShards(member).share_out_decoder(pipe.vae.decoder)
+        elif frame_shards.fits(pipe):
             shards = FrameShards(member)
             shards.share_out_unet(pipe.unet)
             if table.parallel.vae == "sharded":
@@ -54,3 +75,5 @@ class Shares:
     def rejoin(self, member: Member) -> None:
         """Use the group that `member` is in now."""
         sequence.rejoin(self._configs, member)
+        if self._guidance is not None:
+            self._guidance.rejoin()

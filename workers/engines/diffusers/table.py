@@ -14,7 +14,8 @@
     graphs = { transformer = "compile" }     # eager, torchscript, compile or aoti: see graphs.py
     packages = "packages"                    # of `models compile`, relative to the profile file;
                                              # without it, NAME.packages
-    parallel = { gpus = 2, vae = "leader" }  # for one clip; vae: who decodes, or "sharded"
+    parallel = { gpus = 2, vae = "leader" }  # for one clip; vae: who decodes, or "sharded";
+                                              # guidance = true: two GPUs, one pass each
     offload = false                          # true: only the part that works is on the GPU
     activations_gib = 9.0                    # memory for one clip, beyond the weights
     first_frame = "kept"                     # the picture, but for the VAE; or "generated"
@@ -90,6 +91,7 @@ class Parallel(Table):
 
     gpus: Annotated[int, Field(ge=1, le=8)] = 1
     vae: Literal["leader", "sharded"] = "leader"
+    guidance: bool = False
 
 
 class GivenThresholds(Table):

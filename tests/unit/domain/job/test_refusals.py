@@ -41,6 +41,11 @@ GOOD = {"frames": 81, "fps": 16, "size": 832}
         ({"size": 1000}, "size", "832 or 1280."),
         ({"motion": 1.5}, "motion", "only 1."),
         ({"loop": True}, "loop", "only false."),
+        (
+            {"negative_prompt": "blurry"},
+            "negative_prompt",
+            "no negative prompt; it takes prompt.",
+        ),
     ],
 )
 def test_the_allowed_values_are_named(asked, field, sentence):

@@ -184,6 +184,16 @@ def test_a_loop_has_an_effect(loaded, spec, picture, name, option):
     assert not np.array_equal(plain, looped)
 
 
+def test_a_negative_prompt_has_an_effect_and_none_is_the_profiles(loaded, spec, picture):
+    engine, toy = loaded("wan22-ti2v")
+    plain, named, other = (
+        frames_of(engine, engine.prepare(spec(toy, negative_prompt=words), picture))
+        for words in ("", "blurry", "gentle")
+    )
+    assert np.array_equal(plain, named), "the profile's own is 'blurry'"
+    assert not np.array_equal(plain, other)
+
+
 def test_motion_becomes_a_bucket(loaded, spec, picture):
     engine, toy = loaded("svd")
     buckets = [

@@ -4,6 +4,7 @@ Gloo on the CPU; what is told apart is only the device.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +17,14 @@ import numpy as np
 import pytest
 import torch
 
+from app.config import profiles_file
 from app.domain.errors import Canceled, RenderFailed
 from tests.support import services
+from tests.unit.workers.diffusers.conftest import SETTINGS
 from workers.engines.diffusers import engine as engine_module
 from workers.engines.diffusers.leader import Leader
 from workers.engines.diffusers.unusable import Unusable
+from workers.engines.registry import load_engine
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -50,9 +54,11 @@ def grouped(load, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     engines = []
 
-    def grouped(toy, gpus, vae="leader", drop="", **changes):
+    def grouped(toy, gpus, vae="leader", drop="", guidance="false", **changes):
         old = toy.table
-        parallel = f'parallel = {{ gpus = {gpus}, vae = "{vae}" }}\nfirst_frame'
+        parallel = (
+            f'parallel = {{ gpus = {gpus}, vae = "{vae}", guidance = {guidance} }}\nfirst_frame'
+        )
         new = old.replace("first_frame", parallel).replace(drop, "")
         engines.append(load(toy, table=(old, new), **changes))
         return engines[-1]
@@ -87,15 +93,30 @@ class StopAt:
             raise Canceled("stop")
 
 
-def test_a_group_makes_the_same_clip_stops_and_recovers(alone, grouped, spec, picture):
-    single, toy = alone("wan22")
+@pytest.fixture(scope="module")
+def pair(checkpoints, tmp_path_factory):
+    """A toy of Wan in one process, in a group of two, and the toy: one group for several tests."""
+    from tests.support.toys import TOYS
+
+    toy, folder = TOYS["wan22"], tmp_path_factory.mktemp("pair")
+    shutil.copytree(checkpoints(toy.name), folder / toy.name)
+    table = ("first_frame", "parallel = { gpus = 2 }\nfirst_frame")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        group = load_engine(profiles_file.read(toy.profile(folder, table=table)), SETTINGS)
+        single = load_engine(profiles_file.read(toy.profile(folder)), SETTINGS)
+        yield single, group, toy
+        group._leader.stop(patience_s=0.0)
+
+
+def test_a_group_makes_the_same_clip_and_stops(pair, spec, picture):
+    single, engine, toy = pair
     order = single.prepare(spec(toy), picture)
     wanted = frames_of(single, order)
-    engine = grouped(toy, 2)
     told = []
     assert np.array_equal(frames_of(engine, order, told.append), wanted)
     assert [step for step in told if step] == [1, 2, 3, 4]
-    (first,) = followers(engine)
+    first = followers(engine)
     for stop in (StopAt(1), StopAt(2, beat=True), StopAt(4), StopAt(4, beat=True)):
         engine._pulse.beat_s = 0.0
         with pytest.raises(Canceled):
@@ -104,7 +125,29 @@ def test_a_group_makes_the_same_clip_stops_and_recovers(alone, grouped, spec, pi
         steps = [step for step in stop.told if step]
         assert steps[-1] == stop.at, "a step is finished, and no other begins"
         assert np.array_equal(frames_of(engine, order), wanted)
-    assert followers(engine) == [first], "it is still the same group"
+    assert followers(engine) == first, "it is still the same group"
+
+
+# Breaks the group of those before it.
+def test_members_with_other_orders_are_noticed(pair, spec, picture, monkeypatch):
+    _, engine, toy = pair
+    order = engine.prepare(spec(toy), picture)
+    give = Leader.order
+    monkeypatch.setattr(
+        Leader, "order", lambda self, o: give(self, replace(o, spec=replace(o.spec, seed=7)))
+    )
+    with pytest.raises(RenderFailed, match=r"The latents differ between GPU 0 and GPU 1"):
+        engine.render(order, ignore)
+
+
+@pytest.mark.slow
+def test_a_group_recovers_from_a_killed_follower(alone, grouped, spec, picture):
+    single, toy = alone("wan22")
+    order = single.prepare(spec(toy), picture)
+    wanted = frames_of(single, order)
+    engine = grouped(toy, 2)
+    assert np.array_equal(frames_of(engine, order), wanted)
+    (first,) = followers(engine)
 
     def kill(step):
         if step == 2:
@@ -119,18 +162,6 @@ def test_a_group_makes_the_same_clip_stops_and_recovers(alone, grouped, spec, pi
     assert second != first
     engine._leader.stop()
     assert not is_running(second)
-
-
-def test_members_with_other_orders_are_noticed(alone, grouped, spec, picture, monkeypatch):
-    _, toy = alone("wan22")
-    engine = grouped(toy, 2)
-    order = engine.prepare(spec(toy), picture)
-    give = Leader.order
-    monkeypatch.setattr(
-        Leader, "order", lambda self, o: give(self, replace(o, spec=replace(o.spec, seed=7)))
-    )
-    with pytest.raises(RenderFailed, match=r"The latents differ between GPU 0 and GPU 1"):
-        engine.render(order, ignore)
 
 
 ULYSSES = [
@@ -191,6 +222,34 @@ def test_svd_is_shared_out_by_frames(alone, grouped, spec, picture, monkeypatch,
     assert torch.equal(torch.stack(again), found)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wan22-ti2v", "svd"])
+def test_both_passes_of_guidance_are_made_at_once(alone, grouped, spec, picture, monkeypatch, name):
+    single, toy = alone(name)
+    order = single.prepare(spec(toy), picture)
+    with as_floats(monkeypatch) as wanted:
+        frames_of(single, order)
+    engine = grouped(toy, 2, guidance="true")
+    forwards = []
+    network = getattr(engine._pipe, "unet", None) or engine._pipe.transformer
+    block = network.mid_block if name == "svd" else network.blocks[0]
+    block.register_forward_hook(lambda _block, _args, made: forwards.append(len(made)))
+    with as_floats(monkeypatch) as found:
+        frames_of(engine, order)
+    wanted, found = torch.stack(wanted), torch.stack(found)
+    if name == "svd":  # half the batch: other matrix products
+        assert (wanted - found).square().mean().sqrt() / wanted.std() <= 5e-5
+    else:
+        assert torch.equal(wanted, found)
+    share = order.spec.frames if name == "svd" else 1
+    assert forwards == [share] * toy.steps, "one of the two passes of each step"
+    with pytest.raises(Canceled):
+        engine.render(order, StopAt(1))
+    with as_floats(monkeypatch) as again:
+        frames_of(engine, order)
+    assert torch.equal(torch.stack(again), found)
+
+
 LEADING = """
 import sys, time
 from pathlib import Path
@@ -234,6 +293,7 @@ def test_no_follower_outlives_its_leader(place, tmp_path, number):
     [
         ("wan22", 3, ["64x64"], "4 attention heads are not divisible by 3"),
         ("wan22", 4, ["48x48"], "48x48 with 5 frames has 18 tokens, which 4 GPUs cannot share"),
+        ("wan22", "2, guidance = true", ["64x64"], "2 GPUs and 2 passes, not for 2 and 1"),
         ("hunyuan15", 2, ["64x64"], "HunyuanVideo15ImageToVideoPipeline cannot be shared out"),
     ],
 )

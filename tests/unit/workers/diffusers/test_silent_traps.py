@@ -242,6 +242,12 @@ TRAPS = [
         changes={"honours": ["motion", "prompt"]},
     ),
     Trap(
+        "a negative prompt would be ignored",
+        "svd",
+        r"StableVideoDiffusionPipeline takes no negative prompt",
+        changes={"honours": ["motion", "negative_prompt"]},
+    ),
+    Trap(
         "types of numbers do not mix",
         "svd",
         r"needs one type for all its parts, not image_encoder bf16, unet bf16, vae fp32",
