@@ -214,7 +214,7 @@ class _Level:
         other = spare[torch.searchsorted(spare, queries[lost]).clamp(max=len(spare) - 1)]
         place[lost] = torch.stack([other // width, other % width], 1)
         own = torch.stack([rows, columns], 1)
-        # Details of where the coarser level points: means of many patches would look for more means.
+        # Details from where the coarser level points: means of patches would look for more means.
         flat = self.colour.view(CHANNELS, -1)
         flat[:, queries] = torch.where(
             (self.known.flatten() | ~self.target.flatten())[queries],
