@@ -14,16 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workers.pipeline.smooth import pulled_and_pushed, smooth
+
 CELLS = 192  # of the finest level, along the longest side; each coarser one has half as many
-COARSE_ROUNDS, FINE_ROUNDS = 3, 2
+COARSE_ROUNDS = 3
 COARSE_RADIUS = 2  # of a patch, in cells
-FINE_RADII = (3, 2)  # of the finer levels
+FINER = ((3, 2), (2, 1))  # levels: the radius of a patch, and rounds
 PEELED = 0.3  # of a patch that is known when it first looks for its like
 PAIRS = 4_000_000  # patches compared at a time, which bounds memory
 LEAST_KNOWN = 12  # patches; with fewer, the fill is smooth
 FADE = 0.85  # how much less a cell of the hole counts in a patch than one that is nearer to known
 BLOCK = 3  # cells along a side of what is copied from one place
-RELAXED = 2  # times that each level of a smooth continuation is evened out
 SHORT = 4  # the power of a fade between two blocks: higher is shorter
 GRAIN = 1.5  # how much more a difference in contrast counts than one in colour
 CHANNELS = 4  # of a cell: its mean colour, and the contrast within it
@@ -49,24 +50,24 @@ def fill(pixels: np.ndarray, hole: np.ndarray, unused: np.ndarray | None = None)
     if not known.any():
         return np.full_like(pixels, 128)
     step = max(1, round(max(hole.shape) / CELLS))
-    fine = _Level.of(pixels, known, hole, step << len(FINE_RADII))
-    fine.colour = _smooth(fine.colour, fine.known)
+    fine = _Level.of(pixels, known, hole, step << len(FINER))
+    fine.colour = smooth(fine.colour, fine.known)
     places = fine.search_all(COARSE_RADIUS, COARSE_ROUNDS)
-    for finer, radius in enumerate(FINE_RADII, 1):
-        coarse, fine = fine, _Level.of(pixels, known, hole, step << (len(FINE_RADII) - finer))
+    for finer, (radius, rounds) in enumerate(FINER, 1):
+        coarse, fine = fine, _Level.of(pixels, known, hole, step << (len(FINER) - finer))
         if places is None:
-            fine.colour = _smooth(fine.colour, fine.known)
+            fine.colour = smooth(fine.colour, fine.known)
             continue
         start = F.interpolate(coarse.colour, scale_factor=2, mode="bilinear")
         start = start[..., : fine.known.shape[0], : fine.known.shape[1]]
         fine.colour = torch.where(fine.known, fine.colour, start)
-        places = fine.search_near(places, radius, FINE_ROUNDS)
+        places = fine.search_near(places, radius, rounds)
     sources = None if places is None else _offsets(places)
     out = pixels.copy()
     rows, columns = hole.nonzero()
     if sources is None:
-        smooth = fine.colour[0, :3].permute(1, 2, 0).numpy()
-        out[rows, columns] = _upsampled(smooth, step)[rows, columns].round().clip(0, 255)
+        mean = fine.colour[0, :3].permute(1, 2, 0).numpy()
+        out[rows, columns] = _upsampled(mean, step)[rows, columns].round().clip(0, 255)
         return out
     # The hole and its rim. There, the copies show how far they are from what they continue.
     near = cv2.dilate(hole.astype(np.uint8), np.ones((2 * RIM + 1,) * 2, np.uint8)).astype(bool)
@@ -77,7 +78,7 @@ def fill(pixels: np.ndarray, hole: np.ndarray, unused: np.ndarray | None = None)
     # The copies' details, with the colours that the patches agreed on.
     level = _Level.of(copied, hole, hole, step)
     tinted = torch.from_numpy(level.share > 0.3)
-    tint = _smooth((fine.colour - level.colour)[:, :3] * tinted, tinted).clamp(-TINT, TINT)
+    tint = smooth((fine.colour - level.colour)[:, :3] * tinted, tinted).clamp(-TINT, TINT)
     wide = _upsampled(tint[0].permute(1, 2, 0).numpy(), step)[: hole.shape[0], : hole.shape[1]]
     copied += wide
     out[hole] = (copied + _missed(pixels, copied, near & ~hole))[hole].round().clip(0, 255)
@@ -94,9 +95,7 @@ def _missed(pixels: np.ndarray, copied: np.ndarray, rim: np.ndarray) -> np.ndarr
     side = (RIM_BLUR, RIM_BLUR)
     # Colours, not details, which differ: so their mean along the rim.
     mean = cv2.blur(lacking, side) / np.maximum(cv2.blur(weight, side), 1e-6)[..., None]
-    spread = torch.from_numpy(mean.clip(-TINT, TINT) * weight[..., None]).permute(2, 0, 1)[None]
-    missed: np.ndarray = _smooth(spread, torch.from_numpy(rim))[0].permute(1, 2, 0).numpy()
-    return missed
+    return pulled_and_pushed(mean.clip(-TINT, TINT).astype(np.float32), rim)
 
 
 def _offsets(places: Tensor) -> Tensor:
@@ -136,7 +135,7 @@ class _Level:
         whole = cv2.resize(inside, size, interpolation=cv2.INTER_AREA)
         mean = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
         mean = mean / np.maximum(share, 1e-6)[..., None]
-        luma = np.square(colour.mean(-1))
+        luma = np.square(colour @ np.full(3, 1 / 3, np.float32))
         square = cv2.resize(luma, size, interpolation=cv2.INTER_AREA) / np.maximum(share, 1e-6)
         contrast = np.sqrt(np.maximum(square - np.square(mean.mean(-1)), 0))
         mean = np.concatenate([mean, GRAIN * contrast[..., None]], -1)
@@ -328,7 +327,7 @@ class _Level:
         doi:10.1145/1531326.1531373).
         """
         rim = self.known & covered
-        missed = _smooth((self.colour - mean) * rim, rim)
+        missed = smooth((self.colour - mean) * rim, rim)
         inside = self.target & ~self.known & covered
         self.colour = torch.where(inside, (mean + missed).clamp(0, 255), self.colour)
 
@@ -387,25 +386,3 @@ def _erode(mask: Tensor, radius: int) -> Tensor:
 
 def _dilate(mask: Tensor, radius: int) -> Tensor:
     return F.max_pool2d(mask.float()[None, None], 2 * radius + 1, 1, radius)[0, 0] > 0.5
-
-
-def _smooth(colour: Tensor, known: Tensor) -> Tensor:
-    """Known cells as they are, the others a smooth continuation: pull and push, Gortler 1996."""
-    weight = known.float()[None, None]
-    levels = [(colour * weight, weight)]
-    while max(levels[-1][1].shape[2:]) > 1:
-        total, weight = (F.avg_pool2d(part, 2, ceil_mode=True) for part in levels[-1])
-        # Sure as soon as one of the four is: a thin rim must not fade into what is far from it.
-        sure = (4 * weight).clamp(max=1)
-        levels.append((total / weight.clamp(min=1e-9) * sure, sure))
-    total, weight = levels.pop()
-    mean = total / weight.clamp(min=1e-9)
-    for total, weight in reversed(levels):
-        wider = F.interpolate(mean, size=total.shape[2:], mode="bilinear")
-        own = total / weight.clamp(min=1e-9)
-        open_ = 1 - weight.clamp(max=1)
-        mean = own + (wider - own) * open_
-        for _ in range(RELAXED):
-            around = F.avg_pool2d(F.pad(mean, (1, 1, 1, 1), mode="replicate"), 3, 1)
-            mean = mean + (around - mean) * open_
-    return torch.where(known, colour, mean)
