@@ -96,16 +96,19 @@ def line_bend(animation: Animation) -> float:
     worst = 0.0
     for prompt in (*CAMERAS, "strongly zoom in", "zoom out"):
         motion = layered(animation, picture, prompt, 0)
-        for frame in list(Composite(picture, motion, 9))[8:]:
-            for line in _traced(255.0 - frame[..., 0], motion, 512):
+        clip = Composite(picture, motion, 9)
+        for frame in list(clip)[8:]:
+            for line in _traced(255.0 - frame[..., 0], clip.camera[-1], 512):
                 fit = np.polyval(np.polyfit(line[:, 0], line[:, 1], 1), line[:, 0])
                 worst = max(worst, float(np.sqrt(np.square(line[:, 1] - fit).mean())))
     return worst
 
 
-def _traced(dark: np.ndarray, motion: LayeredMotion, side: int) -> list[np.ndarray]:
-    """Points (row, column) of each drawn line in a frame, near where the camera has taken it."""
-    [back] = maps(motion.limited(side, side).camera[-1:]).double().numpy()
+def _traced(dark: np.ndarray, back: np.ndarray, side: int) -> list[np.ndarray]:
+    """Points (row, column) of each drawn line in a frame, near where the camera has taken it.
+
+    back (2, 3): from the frame to the picture, in half sides.
+    """
     inverse = np.linalg.inv(np.vstack([back, [0, 0, 1]]))
     lines = []
     for column in range(100, side, 104):

@@ -71,6 +71,14 @@ def carried_body(camera: Tensor, asked: Asked) -> Tensor:
     return camera + PARALLAX * nearer
 
 
+def starts_inside(asked: Asked | None) -> tuple[float, float]:
+    """How far inside the picture background and subject start, in multiples of how far the camera
+    moves away: so that it ends at the picture's borders and not beyond them."""
+    if asked is None or asked.camera != "zoom out":
+        return 0.0, 0.0
+    return 1.0, 1.0 if moves_subject(asked) else 1.0 + PARALLAX
+
+
 def soft_layers(asked: Asked | None) -> tuple[bool, bool]:
     """Whether background and subject may bend."""
     if asked is None:

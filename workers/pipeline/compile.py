@@ -76,9 +76,11 @@ def build_graph(module: nn.Module, kind: str, example: tuple[Tensor, ...]) -> Gr
         raise ValueError(f"unknown kind of graph {kind!r}; known: {', '.join(KINDS)}")
     if module.training:
         raise ValueError("a graph needs a module in evaluation mode: call .eval() first")
-    with torch.inference_mode():
-        module(*example)  # the module's own errors must not look like the compiler's
-    return Graph(module, kind, example)
+    graph = Graph(module, kind, example)
+    if graph.kind == "eager":
+        with torch.inference_mode():
+            module(*example)  # the module's own errors must not look like the compiler's
+    return graph
 
 
 def _layout(inputs: tuple[Tensor, ...]) -> tuple[tuple[torch.Size, torch.dtype, torch.device], ...]:
@@ -91,8 +93,12 @@ def _frozen(module: nn.Module, example: tuple[Tensor, ...]) -> Callable[..., Ten
     # constants, which is intended: other shapes never reach the graph.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(fuse_qkv(module), example, check_trace=False)
-        graph: Callable[..., Tensor] = torch.jit.freeze(traced)
+        fused = fuse_qkv(module).requires_grad_(False)
+        # Of a function, weights become constants at once. Of a module, a copy of the whole tree is
+        # made first and then frozen, which takes longer than all the rest.
+        graph: Callable[..., Tensor] = torch.jit.trace(
+            lambda *inputs: fused(*inputs), example, check_trace=False
+        )
         # The first run records shapes, the second optimises for them.
         for _ in range(2):
             graph(*example)

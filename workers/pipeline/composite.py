@@ -5,6 +5,7 @@ Affine layers are sampled by OpenCV's affine warp, bending ones by its remap; bo
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,6 +22,16 @@ MakePlates = Callable[[np.ndarray, Reach, Reach, bool], Plates]
 SAMPLED = 3
 APART = 1.3
 RIM_POINTS = 17  # along each edge, where it is checked how far a motion looks beyond
+
+
+REST = 1e-6  # half sides within which a frame is the picture
+
+
+class Bend(NamedTuple):
+    """The field that bends a layer: its cells along a side, and the part of it that is seen."""
+
+    cells: int
+    view: float
 
 
 class Composite:
@@ -44,8 +55,10 @@ class Composite:
         Plates.of, for a caller that keeps plates.
 
         The motion is first limited to what the picture bears (see LayeredMotion.limited). With
-        `loop` it goes there and back, slowing down at both ends. With `yuv` frames are (H * 3 / 2,
-        W) uint8, YUV 4:2:0: Y, below it U, then V; an odd side gets a copy of its last samples.
+        `loop` it goes there and back, slowing down at both ends. Frame 0 is the picture itself, but
+        where the camera moves away the last one is (LayeredMotion.inside). With `yuv` frames are
+        (H * 3 / 2, W) uint8, YUV 4:2:0: Y, below it U, then V; an odd side gets a copy of its last
+        samples.
         """
         if not isinstance(picture, Picture):
             picture = Picture(picture)
@@ -57,13 +70,16 @@ class Composite:
         else:
             shares = torch.linspace(0, 1, frames)
         self.motion = motion.dense().limited(*picture.pixels.shape[:2]).at(shares)
-        self.camera = maps(self.motion.camera).double().numpy()
-        self.body = maps(self.motion.body).double().numpy()
+        views = self.motion.views()
+        self.camera, self.body = (
+            maps(path).double().numpy() @ np.diag([view, view, 1])
+            for path, view in zip((self.motion.camera, self.motion.body), views, strict=True)
+        )
         soft = self.motion.soft
         self.bends = [bool(layer.any()) for layer in soft]
-        zooms = [zoom_of(self.motion.camera)]
+        zooms = [zoom_of(self.motion.camera) / views[BACKGROUND]]
         if matte is not None:
-            zooms.append(zoom_of(self.motion.body))
+            zooms.append(zoom_of(self.motion.body) / views[SUBJECT])
         source = picture.magnified(max(zooms))
         apart = 0.0 if matte is None else self._apart(matte)
         ground = Reach.of(*self._reach(self.camera, soft[BACKGROUND]), apart)
@@ -73,28 +89,27 @@ class Composite:
         else:
             plates = make_plates(source, ground, body, yuv)
         self.background = [
-            _Sampler(plane, shape, source_shape, bends=self.bends[BACKGROUND], cells=motion.cells)
+            _Sampler(plane, shape, source_shape, self._bend(BACKGROUND, views))
             for plane, shape, source_shape in zip(
                 plates.background, self._sizes(), plates.sizes, strict=True
             )
         ]
         self.subject = [
-            _Sampler(plane, shape, source_shape, bends=self.bends[SUBJECT], cells=motion.cells)
+            _Sampler(plane, shape, source_shape, self._bend(SUBJECT, views))
             for plane, shape, source_shape in zip(
                 plates.subject, self._sizes(), plates.sizes, strict=False
             )
         ]
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        # The picture itself, bit for bit: sampling at rest might round.
-        yield self._joined(self.first)
-        for frame in range(1, len(self.camera)):
-            now = slice(frame, frame + 1)
-            motion = self.motion
-            rests = LayeredMotion(
-                motion.camera[now], motion.body[now], motion.soft[:, :, now]
-            ).rests
-            yield self._joined(self.first if rests else self._frame(frame))
+        for frame in range(len(self.camera)):
+            # The picture itself, bit for bit: sampling at rest might round.
+            yield self._joined(self.first if self._rests(frame) else self._frame(frame))
+
+    def _rests(self, frame: int) -> bool:
+        unit = np.eye(2, 3)
+        rigid = all(np.abs(path[frame] - unit).max() < REST for path in (self.camera, self.body))
+        return rigid and not self.motion.soft[:, :, frame].any()
 
     def _frame(self, frame: int) -> list[np.ndarray]:
         planes = []
@@ -111,6 +126,9 @@ class Composite:
             field[:, frame].numpy() if bends else None
             for field, bends in zip(self.motion.soft, self.bends, strict=True)
         ]
+
+    def _bend(self, layer: int, views: tuple[float, float]) -> Bend | None:
+        return Bend(self.motion.cells, views[layer]) if self.bends[layer] else None
 
     def _sizes(self) -> list[tuple[int, int]]:
         return [(part.shape[0], part.shape[1]) for part in self.first]
@@ -145,7 +163,7 @@ class Composite:
                 (np.flatnonzero(inside.any(1)), matte.shape[0], ey),
             )
         )
-        steps = (self.motion.body - self.motion.camera).double().numpy()
+        steps = self.body - self.camera
         away = float(np.linalg.norm(_displaced(steps, xs, ys), axis=0).max())
         bend = self.motion.soft[SUBJECT] - self.motion.soft[BACKGROUND]
         # A zoomed layer shows less of itself on the same length.
@@ -174,11 +192,12 @@ class _Sampler:
         plane: Plane,
         shape: tuple[int, int],
         source: tuple[int, int],
-        *,
-        bends: bool,
-        cells: int,
+        bend: Bend | None,
     ):
-        """shape: height and width of the frame; source: of the picture within the plane."""
+        """shape: height and width of the frame; source: of the picture within the plane.
+
+        bend: None for a rigid layer.
+        """
         self.samples = plane.samples
         self.shape = shape
         ex, ey = extent(*shape)
@@ -198,12 +217,12 @@ class _Sampler:
                 [0, 0, 1],
             ]
         )
-        self.at_rest = self.from_half @ self.to_half
-        if bends:
+        if bend is not None:
             ys = self.to_half[1, 1] * np.arange(shape[0]) + self.to_half[1, 2]
             xs = self.to_half[0, 0] * np.arange(shape[1]) + self.to_half[0, 2]
             rows, columns = (
-                grid_weights(torch.from_numpy(line).float(), cells).numpy() for line in (ys, xs)
+                grid_weights(torch.from_numpy(bend.view * line).float(), bend.cells).numpy()
+                for line in (ys, xs)
             )
             self.rows = rows * np.float32(scale[1])
             self.rows_for_x = rows * np.float32(scale[0])

@@ -21,6 +21,7 @@ from workers.pipeline.asked_only import (
     moves_subject,
     rooted,
     soft_layers,
+    starts_inside,
 )
 from workers.pipeline.grid import place
 from workers.pipeline.layers import LayeredMotion, maps
@@ -91,7 +92,9 @@ def layered_motion(
     soft = layers * open_gate(probability, asked)[:, None, None]
     if not has_subject(matte):
         soft = torch.stack([soft[0], torch.zeros_like(soft[1])])
-        return LayeredMotion(camera, camera, torch.stack([carried(soft[0], camera), soft[1]]))
+        soft = torch.stack([carried(soft[0], camera), soft[1]])
+        background, _ = starts_inside(asked)
+        return LayeredMotion(camera, camera, soft, (background, background))
     if asked is None or moves_subject(asked):
         own = from_origin(to_path(state[BODY]), centre_of(matte))
         if asked is not None and lower_edge is not None and asked.object in ROOTED:
@@ -103,7 +106,7 @@ def layered_motion(
     else:
         body = carried_body(camera, asked)
     moved = [carried(field, path) for field, path in zip(soft, (camera, body), strict=True)]
-    return LayeredMotion(camera, body, torch.stack(moved))
+    return LayeredMotion(camera, body, torch.stack(moved), starts_inside(asked))
 
 
 def carried(field: Tensor, path: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ Displacements are backward and in half sides of the square (see grid.py): a fram
 its layer holds at x + u(x). Affine parts are rows of (a, b, c): u(x, y) = a x + b y + c.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,6 +32,9 @@ class LayeredMotion:
     camera: Tensor  # (T, 2, 3): of the background
     body: Tensor  # (T, 2, 3): of the subject, the camera's share included
     soft: Tensor  # (2, 2, T, g, g): of background and subject, zero wherever nothing is soft
+    # A camera that moves away starts inside the picture and ends at its borders (decision 87): how
+    # far inside background and subject start, as multiples of how far the camera goes.
+    inside: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def still(cls, times: int, cells: int) -> "LayeredMotion":
@@ -48,17 +51,29 @@ class LayeredMotion:
 
     def scaled(self, strength: float) -> "LayeredMotion":
         """All motion multiplied."""
-        return LayeredMotion(strength * self.camera, strength * self.body, strength * self.soft)
+        return replace(
+            self,
+            camera=strength * self.camera,
+            body=strength * self.body,
+            soft=strength * self.soft,
+        )
 
     def at(self, shares: Tensor) -> "LayeredMotion":
         """The motion at other moments, shares (n,) of the clip in [0, 1], interpolated smoothly."""
         times = len(self.camera)
         weights = cubic_weights(shares * times, times + 1)[:, 1:]  # it starts at rest
-        return LayeredMotion(
-            torch.einsum("nt,tij->nij", weights, self.camera),
-            torch.einsum("nt,tij->nij", weights, self.body),
-            torch.einsum("nt,lctij->lcnij", weights, self.soft),
+        return replace(
+            self,
+            camera=torch.einsum("nt,tij->nij", weights, self.camera),
+            body=torch.einsum("nt,tij->nij", weights, self.body),
+            soft=torch.einsum("nt,lctij->lcnij", weights, self.soft),
         )
+
+    def views(self) -> tuple[float, float]:
+        """How large a part of background and subject the first frame shows: 1 is the picture."""
+        away = max(0.0, (self.camera[:, 0, 0] + self.camera[:, 1, 1]).amax().item() / 2)
+        background, subject = (1 / (1 + share * away) for share in self.inside)
+        return background, subject
 
     def limited(self, height: int, width: int) -> "LayeredMotion":
         """What a picture of this size in pixels bears: no folds, nothing beyond its short side.
@@ -76,7 +91,7 @@ class LayeredMotion:
                 base = (torch.eye(2) + path[..., :2]).permute(1, 0, 2)[..., None, None]
                 field = field * largest_share(base, slopes(field, height, width), LEAST_AREA)
             kept.append(field)
-        return LayeredMotion(camera, body, torch.stack(kept))
+        return replace(self, camera=camera, body=body, soft=torch.stack(kept))
 
     def dense(self) -> "LayeredMotion":
         """The same motion at CHECKS moments per field."""

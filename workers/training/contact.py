@@ -16,7 +16,7 @@ from app.domain.prompt.reading import Grammar, understand
 from workers.pipeline.animation import Animation
 
 SIDE = 256
-FRAMES = 48
+FRAMES = 9  # enough for SHARES: a clip of any length passes through the same moments
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the clip, for the frames of a row
 CAPTION = 18  # the height of a row's caption in pixels
 # Public-domain or CC0 pictures that scikit-image and matplotlib ship.

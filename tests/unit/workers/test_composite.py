@@ -1,10 +1,13 @@
 """Frames from layers: exact at rest, straight under a camera, sharp where things overlap."""
 
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
 import torch
 from av.video.reformatter import Colorspace
+from PIL import Image
 from skimage import data
 
 from tests.support.layered import affine_clip, disc, still, textured, two_layers
@@ -268,3 +271,38 @@ def test_an_odd_side_is_padded_by_one(photo):
     assert first.shape == (153, 200)
     y, _, _ = planes(first, 102, 200)
     assert np.array_equal(y[-1], y[-2]) and np.array_equal(y[:, -1], y[:, -2])
+
+
+@pytest.mark.parametrize("subject", [True, False])
+def test_a_camera_that_moves_away_ends_at_the_whole_picture(subject):
+    """Nothing beyond the borders is ever seen: it would have to be made up."""
+    picture, matte = two_layers(128)
+    motion = replace(
+        affine_clip(growth=0.25, body={"growth": 0.28}), inside=(1.0, 1.12 if subject else 1.0)
+    )
+    clip = Composite(picture, motion, 9, matte=matte if subject else None)
+    assert clip.background[0].samples.shape == picture.shape, "no margins"
+    first, *_, last = clip
+    assert np.array_equal(last, picture)
+    middle = np.asarray(
+        Image.fromarray(picture).resize((128, 128), Image.Resampling.BICUBIC, (13, 13, 115, 115))
+    )
+    assert np.abs(first.astype(int) - middle)[8:-8, 8:-8].mean() < 6
+
+
+def test_a_loop_of_a_camera_that_moves_away_shows_the_picture_half_way():
+    picture, _ = two_layers(64)
+    frames = list(Composite(picture, replace(affine_clip(growth=0.2), inside=(1, 1)), 8, loop=True))
+    assert np.array_equal(frames[4], picture)
+    assert np.abs(frames[1].astype(int) - frames[7]).max() <= 1
+
+
+def test_what_is_soft_bends_in_its_place_although_the_camera_starts_inside():
+    picture = textured(128, 128)
+    soft = torch.zeros(2, 2, 8, 16, 16)
+    soft[0, 0, :, 4:7] = 0.05
+    rigid = replace(affine_clip(growth=0.3), inside=(1.0, 1.0))
+    bent = list(Composite(picture, replace(rigid, soft=soft), 9))[4].astype(int)
+    change = np.abs(bent - list(Composite(picture, rigid, 9))[4]).mean((1, 2))
+    # Rows 32 to 56 of the picture, magnified by 1.3 / 1.15 about the middle.
+    assert change[30:54].mean() > 2 and change[70:].max() == 0 and change[:10].max() < 1

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from workers.pipeline.affine import from_origin, to_fields, to_path
+from workers.pipeline.asked import Asked
 from workers.pipeline.layer_state import (
     AFFINE,
     CAMERA,
@@ -15,6 +16,7 @@ from workers.pipeline.layer_state import (
     has_subject,
     layered_motion,
 )
+from workers.pipeline.layers import maps
 from workers.pipeline.noise import LayeredNoise
 
 
@@ -99,3 +101,17 @@ def test_a_body_turns_around_its_own_centre_in_front_of_the_camera():
     motion = layered_motion(given, matte(), torch.zeros(2, 16, 16))
     assert not motion.camera.any()
     assert torch.allclose(motion.body, from_origin(turning, centre_of(matte())), atol=1e-5)
+
+
+@pytest.mark.parametrize("prompt", ["zoom out", "gently sway, zoom out"])
+def test_a_zoom_out_starts_inside_and_ends_at_the_picture(prompt):
+    away = torch.zeros(8, 2, 3)
+    away[:, 0, 0] = away[:, 1, 1] = 0.16 * torch.arange(1, 9) / 8
+    given = torch.zeros(8, 8, 16, 16)
+    given[CAMERA] = to_fields(away, 16)
+    for area in (matte(), 0 * matte()):
+        motion = layered_motion(given, area, torch.zeros(2, 16, 16), Asked.read(prompt))
+        for path, view in zip((motion.camera, motion.body), motion.views(), strict=True):
+            assert maps(path)[-1, 0, 0] * view == pytest.approx(1, abs=1e-5)
+    zoom_in = layered_motion(-given, matte(), torch.zeros(2, 16, 16), Asked.read("zoom in"))
+    assert zoom_in.views() == (1, 1)
