@@ -35,7 +35,7 @@ class QoS(kombu_redis.QoS):
 
     def restore_unacked(self, client: Any = None) -> Any:
         """Put them all back into their queues, when the connection is closed."""
-        return virtual.QoS.restore_unacked(self)
+        return virtual.QoS.restore_unacked(self)  # type: ignore[no-untyped-call]
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Bad records of an earlier release's messages would stop all others' return."""
