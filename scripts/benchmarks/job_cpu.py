@@ -26,7 +26,7 @@ class JobCpu:
         self._submit_began = 0.0
 
     def trickle(self, jobs: int, work: Callable[[], None]) -> None:
-        """Run `work`, in which jobs come one at a time: what dispatchers use beyond their idling."""
+        """Run `work`, in which jobs come one at a time: what dispatchers use beyond idling."""
         before = self._of(self._dispatchers)
         time.sleep(IDLE_S)
         start, began = self._of(self._dispatchers), time.monotonic()
