@@ -1,6 +1,7 @@
 -- Announce a worker that is ready, and idle or busy; count what it has finished.
 -- KEYS: idle, ready, the workers that operators have drained, what the pool has served.
 -- ARGV: worker, how long its entries live in ms, 1 if it is idle, jobs and ms since the last call.
+-- Perhaps then the channel on which dispatchers are told that it became idle, and the message.
 -- Returns 1 if the worker was not idle before, -1 if it is drained and entered nowhere.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -21,4 +22,5 @@ end
 local known = redis.call('ZSCORE', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 if known and tonumber(known) > now then return 0 end
+if ARGV[6] then redis.call('PUBLISH', ARGV[6], ARGV[7]) end
 return 1

@@ -13,11 +13,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import NamedTuple
+from uuid import UUID
 
 import redis
 
 from app.broker import keys
 from app.broker.dropped import as_count
+from app.broker.progress import changed
 from app.domain.job.lease import CLAIM_S, IDLE_S
 from app.domain.routing.topology import Pool
 
@@ -111,14 +113,23 @@ class Claims:
             self._client.zrem(keys.claims(pool), *tokens)
 
     def announce(
-        self, pool: Pool, worker: str, *, idle: bool = True, jobs: int = 0, busy_ms: int = 0
+        self,
+        pool: Pool,
+        worker: str,
+        *,
+        idle: bool = True,
+        jobs: int = 0,
+        busy_ms: int = 0,
+        wake: str = "",
     ) -> bool:
         """Enter or renew a ready worker. True if it was not idle before, and is now.
 
-        `jobs` and `busy_ms`: served since the last call that did not raise.
+        `jobs` and `busy_ms`: served since the last call that did not raise. `wake`: what to publish
+        for the dispatchers in the same round trip, if it is true.
         """
         names = [keys.idle(pool), keys.ready(pool), keys.DRAINED_WORKERS, keys.served(pool)]
         args: list[str | int] = [worker, int(IDLE_S * 1000), int(idle), jobs, busy_ms]
+        args += [keys.WAKE, wake] if wake else []
         return bool(self._announce(keys=names, args=args) == 1)
 
     def show_alive(self, pool: Pool, worker: str) -> None:
@@ -152,11 +163,16 @@ class Claims:
         pipe.zrem(keys.ready(pool), worker)
         pipe.execute()
 
-    def begun(self, pool: Pool, worker: str, token: str) -> None:
-        """The worker has begun the claimed attempt: both entries go in one transaction."""
+    def begun(self, pool: Pool, worker: str, token: str, job_id: UUID | None = None) -> None:
+        """The worker has begun the claimed attempt: both entries go in one transaction.
+
+        With `job_id`, those who wait for the job are told in the same round trip.
+        """
         pipe = self._client.pipeline(transaction=True)
         pipe.zrem(keys.idle(pool), worker)
         pipe.zrem(keys.claims(pool), token)
+        if job_id is not None:
+            changed(pipe, job_id)
         pipe.execute()
 
     def counts(self, pool: Pool) -> tuple[int, int]:

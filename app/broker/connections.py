@@ -66,7 +66,12 @@ class RegionRedis:
 
 def send_wake(client: redis.Redis, message: str) -> None:
     """Tell one of the dispatchers to look now. Raises redis.RedisError."""
-    client.publish(keys.WAKE, f"{message}#{secrets.token_hex(8)}")
+    client.publish(keys.WAKE, wake_up(message))
+
+
+def wake_up(message: str) -> str:
+    """The message as it travels: one dispatcher takes each."""
+    return f"{message}#{secrets.token_hex(8)}"
 
 
 def wake(client: redis.Redis, message: str = JOB_QUEUED) -> None:

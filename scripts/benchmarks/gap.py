@@ -2,7 +2,8 @@
 
 The whole stack is real, with two workers and two dispatchers. The noop profile holds the GPU's
 thread for 300 or 50 ms in five steps. Objects are in a directory, or in an S3 server
-whose every call takes 40 ms longer. 300 jobs wait when the dispatchers start.
+whose every call takes 40 ms longer. 120 to 300 jobs wait when the dispatchers go on. Each case
+prints its row as it ends.
 
 A gap runs from the end of one render to the start of the next in the same worker. Both follow from
 the begin in the job's row and the times that the worker measured for its stages. What happens in
@@ -11,6 +12,7 @@ between is read off Redis, which shows every command with its time to a MONITOR.
 
 import contextlib
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -34,7 +36,7 @@ from scripts.stack.stack import Stack
 
 STEPS = 5
 CALL_S = 0.04  # that the object storage takes longer for each call
-JOBS, TRACED_JOBS = 300, 60
+WARM_UP_JOBS, QUICK_WARM_UP_JOBS, TRACED_JOBS = 20, 8, 40
 DRAIN_S = 300.0
 LAST = 2  # renders of each worker that are left out at the end, where no job waits any more
 BUCKET = "clips"
@@ -52,20 +54,89 @@ class Span:
     stages: dict[str, float]
 
 
+@contextlib.contextmanager
+def storage_s3() -> Iterator[dict[str, str]]:
+    """The environment for an S3 server whose calls take CALL_S longer."""
+    try:
+        with swift_server.swift_server(delay_s=CALL_S) as server:
+            env = {
+                "AWS_ACCESS_KEY_ID": swift_server.ACCESS_KEY,
+                "AWS_SECRET_ACCESS_KEY": swift_server.SECRET_KEY,
+                "AWS_CONFIG_FILE": os.devnull,
+            }
+            boto3.client(
+                "s3",
+                endpoint_url=server.endpoint_url,
+                region_name="us-east-1",
+                aws_access_key_id=swift_server.ACCESS_KEY,
+                aws_secret_access_key=swift_server.SECRET_KEY,
+            ).create_bucket(Bucket=BUCKET)
+            yield env | {
+                "OBJECTS_URL": f"s3://{BUCKET}",
+                "S3_ENDPOINT_URL": server.endpoint_url,
+            }
+    except ImportError as error:
+        raise StackError(f"The S3 server, swift, is not installed: {error}.") from error
+
+
+@contextlib.contextmanager
+def storage_local() -> Iterator[dict[str, str]]:
+    """The environment for the stack's own directory of objects."""
+    yield {}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A storage and the length of a render; as many jobs as it takes for the share to be stable."""
+
+    storage: str  # a key of STORAGES
+    render_s: float
+    jobs: int
+    quick_jobs: int  # 0: left out
+    at_most: float | None = None  # of the time without a render
+
+    @property
+    def name(self) -> str:
+        return f"{self.storage}_{self.render_s * 1000:.0f}ms"
+
+
+STORAGES = {"s3": storage_s3, "local": storage_local}
+CASES = (
+    Case("s3", 0.3, jobs=120, quick_jobs=32, at_most=0.03),
+    Case("s3", 0.05, jobs=200, quick_jobs=60, at_most=0.10),
+    Case("local", 0.3, jobs=120, quick_jobs=32),
+    Case("local", 0.05, jobs=300, quick_jobs=0),
+)
+
+
 def run(*, quick: bool = False) -> list[Figure]:
-    jobs = 60 if quick else JOBS
-    with storage_s3() as env:
-        s3 = measure(env, {"s3_300ms": 0.3, "s3_50ms": 0.05}, jobs)
-    local = measure({}, {"local_300ms": 0.3, "local_50ms": 0.05}, jobs)
-    idle = {name: spans_idle_share(spans) for name, (spans, _) in {**s3, **local}.items()}
-    spans, parts = s3["s3_300ms"]
+    cases = [case for case in CASES if case.quick_jobs or not quick]
+    measured: dict[str, list[Span]] = {}
+    parts: dict[str, float] = {}
+    with waiting_stack() as stack:
+        for storage, enter in STORAGES.items():
+            with enter() as env:
+                stack.stop("api")
+                stack.start("api", env=env, wait=False)
+                for case in (case for case in cases if case.storage == storage):
+                    start_workers(stack, env | {"NOOP_STEP_S": str(case.render_s / STEPS)})
+                    # For caches, connections, and what the workers learn.
+                    drained(stack, QUICK_WARM_UP_JOBS if quick else WARM_UP_JOBS)
+                    jobs = case.quick_jobs if quick else case.jobs
+                    measured[case.name] = drained(stack, jobs)
+                    say(case.name, measured[case.name])
+                    if case == CASES[0] and not quick:
+                        with Trace(stack.env["REDIS_URL"]) as trace:
+                            traced = drained(stack, TRACED_JOBS)
+                        parts = trace.parts(traced)
+    spans = measured[CASES[0].name]
     gaps = [gap * 1000 for gap in gaps_of(spans)]
     waits = [span.stages.get("wait", 0.0) * 1000 for span in spans]
     figures = [
-        Figure("gpu_idle_share_s3_300ms", idle["s3_300ms"], at_most=0.03),
-        Figure("gpu_idle_share_s3_50ms", idle["s3_50ms"], at_most=0.10),
-        Figure("gpu_idle_share_local_300ms", idle["local_300ms"]),
-        Figure("gpu_idle_share_local_50ms", idle["local_50ms"]),
+        *(
+            Figure(f"gpu_idle_share_{case.name}", idle_share(measured[case.name]), case.at_most)
+            for case in cases
+        ),
         Figure("gap_p50_ms", median(gaps)),
         Figure("gap_p95_ms", quantiles(gaps, n=20)[-1]),
         # What a job waits for the render before it, once it has been taken.
@@ -75,48 +146,54 @@ def run(*, quick: bool = False) -> list[Figure]:
     return figures + [Figure(f"part_{name}_ms", value * 1000) for name, value in parts.items()]
 
 
-def measure(
-    storage: dict[str, str], renders: dict[str, float], jobs: int
-) -> dict[str, tuple[list[Span], dict[str, float]]]:
-    """By name of the render: the spans under backlog, and the parts of a hand-over in seconds."""
-    measured = {}
+def say(name: str, spans: list[Span]) -> None:
+    """Print a case's row as soon as it is known."""
+    gaps = [gap * 1000 for gap in gaps_of(spans)]
+    print(
+        f"{name:<12} idle {idle_share(spans):6.1%}  gap p50 {median(gaps):6.1f} ms"
+        f"  p95 {quantiles(gaps, n=20)[-1]:6.1f} ms  {len(spans)} jobs",
+        flush=True,
+    )
+
+
+@contextlib.contextmanager
+def waiting_stack() -> Iterator[Stack]:
+    """Everything but the workers, which differ from case to case."""
     common = {"MODEL_PROFILE": "noop", "SERVED_PROFILES": "noop", "MODEL_STEPS": str(STEPS)}
     with (
         tempfile.TemporaryDirectory() as directory,
         Stack(
-            Path(directory),
-            regions=("us-east",),
-            processes=("api", *DISPATCHERS, *WORKERS),
-            env=common | storage,
+            Path(directory), regions=("us-east",), processes=("api", *DISPATCHERS), env=common
         ) as stack,
     ):
-        for name, render_s in renders.items():
-            for worker in WORKERS:
-                stack.stop(worker)
-                stack.start(worker, env={"NOOP_STEP_S": str(render_s / STEPS)})
-            drained(stack, 20)  # caches, connections, and what the workers learn
-            spans = drained(stack, jobs)
-            with Trace(stack.env["REDIS_URL"]) as trace:
-                traced = drained(stack, TRACED_JOBS)
-            measured[name] = spans, trace.parts(traced)
-    return measured
+        yield stack
+
+
+def start_workers(stack: Stack, env: dict[str, str]) -> None:
+    """Start the workers anew, with this environment."""
+    for worker in WORKERS:
+        with contextlib.suppress(KeyError):  # the first
+            stack.kill(worker)  # nothing runs in it, and a graceful end would take seconds
+            stack.stop(worker)
+        stack.start(worker, env=env, wait=False)
+    stack.wait_ready("api", *WORKERS)
 
 
 def drained(stack: Stack, jobs: int) -> list[Span]:
     """Let this many jobs wait, then release them all. Returns their renders."""
-    for name in DISPATCHERS:
-        stack.stop(name)
     key = stack.api_key()
 
     def submit(count: int) -> list[str]:
         client = Client(stack.url, key)
         return [client.submit() for _ in range(count)]
 
+    for name in DISPATCHERS:
+        stack.kill(name, signal.SIGSTOP)
     with ThreadPoolExecutor(CLIENTS) as threads:
         batches = list(threads.map(submit, [jobs // CLIENTS] * CLIENTS))
-    ids = [job_id for batch in batches for job_id in batch]
     for name in DISPATCHERS:
-        stack.start(name)
+        stack.kill(name, signal.SIGCONT)
+    ids = [job_id for batch in batches for job_id in batch]
     with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as connection:
         wait_until_finished(connection, ids)
         return renders_of(connection, ids)
@@ -164,33 +241,8 @@ def gaps_of(spans: list[Span]) -> list[float]:
     ]
 
 
-def spans_idle_share(spans: list[Span]) -> float:
+def idle_share(spans: list[Span]) -> float:
     """The share of the time from the first render to the last in which no render ran."""
     window = sum(own[-1].end - own[0].start for own in backlogged(spans))
     rendered = sum(span.end - span.start for own in backlogged(spans) for span in own)
-    return 1.0 - rendered / window
-
-
-@contextlib.contextmanager
-def storage_s3() -> Iterator[dict[str, str]]:
-    """The environment for an S3 server whose calls take CALL_S longer."""
-    try:
-        with swift_server.swift_server(delay_s=CALL_S) as server:
-            env = {
-                "AWS_ACCESS_KEY_ID": swift_server.ACCESS_KEY,
-                "AWS_SECRET_ACCESS_KEY": swift_server.SECRET_KEY,
-                "AWS_CONFIG_FILE": os.devnull,
-            }
-            boto3.client(
-                "s3",
-                endpoint_url=server.endpoint_url,
-                region_name="us-east-1",
-                aws_access_key_id=swift_server.ACCESS_KEY,
-                aws_secret_access_key=swift_server.SECRET_KEY,
-            ).create_bucket(Bucket=BUCKET)
-            yield env | {
-                "OBJECTS_URL": f"s3://{BUCKET}",
-                "S3_ENDPOINT_URL": server.endpoint_url,
-            }
-    except ImportError as error:
-        raise StackError(f"The S3 server, swift, is not installed: {error}.") from error
+    return max(0.0, 1.0 - rendered / window)

@@ -28,6 +28,7 @@ from celery import Celery
 from scripts.benchmarks import jobs_api
 from scripts.benchmarks.client import PHOTO, Client
 from scripts.benchmarks.figures import Figure
+from scripts.benchmarks.job_cpu import JobCpu
 from scripts.benchmarks.peers.comparison import Comparison
 from scripts.benchmarks.processes import peak_rss_mb, rss_mb
 from scripts.benchmarks.systems import (
@@ -52,6 +53,7 @@ class Ours:
     def __init__(self, stack: Stack):
         self._stack = stack
         self._key = stack.api_key()
+        self.cpu = JobCpu(stack, WORKERS, DISPATCHERS)
 
     def client(self) -> Client:
         return Client(self._stack.url, self._key)
@@ -59,9 +61,14 @@ class Ours:
     def hold(self) -> None:
         for name in DISPATCHERS:
             self._stack.stop(name)
+        self.cpu.submit_begins()
 
     def drain(self, ids: list[str]) -> float:
         """Seconds from the first placement; the dispatchers are still starting before it."""
+        self.cpu.submit_ended(len(ids))
+        return self.cpu.drain(len(ids), lambda: self._drain(ids))
+
+    def _drain(self, ids: list[str]) -> float:
         for name in DISPATCHERS:
             self._stack.start(name)
         query = """
@@ -185,7 +192,9 @@ def model_worker_rss() -> float:
 
 def run(*, quick: bool = False, peers: bool = False) -> list[Figure]:
     jobs, burst_jobs, repeats = (40, 100, 1) if quick else (200, 500, 3)
-    loops, bursts, bares, submits, dones = [], [], [], [], []
+    loops, bursts, bares = [], [], []
+    submits: list[float] = []
+    dones: list[float] = []
     comparison = Comparison() if peers else None
     with (
         tempfile.TemporaryDirectory() as directory,
@@ -200,9 +209,13 @@ def run(*, quick: bool = False, peers: bool = False) -> list[Figure]:
         for _ in range(repeats):
             client = ours.client()
             latencies(client, WARM_UP_JOBS)
-            some_submits, some_dones = latencies(client, jobs)
-            submits += some_submits
-            dones += some_dones
+
+            def trickle(client: Client = client) -> None:
+                some_submits, some_dones = latencies(client, jobs)
+                submits.extend(some_submits)
+                dones.extend(some_dones)
+
+            ours.cpu.trickle(jobs, trickle)
             loops.append(closed_loop(ours, jobs))
             bursts.append(burst(ours, burst_jobs))
             bares.append(bare_celery_burst(stack, burst_jobs))
@@ -218,6 +231,7 @@ def run(*, quick: bool = False, peers: bool = False) -> list[Figure]:
         Figure("closed_loop_jobs_per_s", median(loops), at_least=60),
         Figure("burst_jobs_per_s", burst_rate, at_least=100),
         Figure("bare_celery_burst_jobs_per_s", median(bares)),
+        *ours.cpu.figures(),
         Figure("worker_rss_mb", model_worker_rss(), at_most=1200),
         Figure("api_rss_mb", api_rss, at_most=250),
         Figure("demo_s", demo_seconds(), at_most=60),

@@ -3,6 +3,7 @@
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from time import monotonic
 from uuid import UUID
 
@@ -54,11 +55,10 @@ def run(worker: Worker, place: Place, job_id: UUID, fence: int) -> str:
         return "stale"
     clock = ClockSince(job.started_at)
     observation.begun(job, worker)
-    worker.presence.begun(job.token)
+    worker.presence.begun(job.token, job.id)
     waited_s = (job.started_at - job.created_at).total_seconds()
     # A job whose last attempt was lost may have killed its worker. It must not take others along.
     worker.stages.begun(place, steps=job.steps, waited_s=waited_s, alone=job.begun > 1)
-    _announce(worker, job)
     keeper = LeaseKeeper(
         lambda step: autocommit(
             worker, lambda tx: attempts.renew(tx, job_id, fence, step=step, lease_token=lease)
@@ -241,12 +241,15 @@ class _Patience:
 
 
 class _Reporter:
-    """Publishes each step and learns of a request to stop. Works without Redis, too."""
+    """Publishes each step and learns of a request to stop. Works without Redis, too.
+
+    A job's only step is not worth a round trip: the job's end follows.
+    """
 
     def __init__(self, attempt: Attempt):
         self._client, self._job = attempt.worker.client, attempt.job
         self._keeper, self._clock = attempt.keeper, attempt.clock
-        self._paused_until = 0.0
+        self._paused_until = inf if attempt.job.steps == 1 else 0.0
 
     def __call__(self, step: int | None) -> None:
         observation.step(step)

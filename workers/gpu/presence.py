@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Lock, Thread
 from time import monotonic
+from uuid import UUID
 
 import redis
 import structlog
 
 from app.broker.claims import Claims
-from app.broker.connections import POOL_IDLE, wake
+from app.broker.connections import POOL_IDLE, wake_up
 from app.domain.job.lease import (
     IDLE_S,
     WORKER_FAILURE_WINDOW_S,
@@ -45,7 +46,6 @@ class Presence:
         healthy: Callable[[], bool] = lambda: True,
         alive_file: Path | None = None,
     ):
-        self._client = client
         self._claims = Claims(client)
         self._pool = pool
         self._worker = worker
@@ -85,10 +85,13 @@ class Presence:
         with self._lock:
             self._task_id = task_id
 
-    def begun(self, token: str) -> None:
-        """The attempt has begun in Postgres: remove the claim and the idle entry from Redis."""
+    def begun(self, token: str, job_id: UUID) -> None:
+        """The attempt has begun in Postgres: remove the claim and the idle entry from Redis.
+
+        Those who wait for the job are told to look now instead of at their next poll.
+        """
         try:
-            self._claims.begun(self._pool, self._worker, token)
+            self._claims.begun(self._pool, self._worker, token, job_id)
         except redis.RedisError as error:
             log.warning("claim_not_removed", error=str(error))
 
@@ -180,11 +183,15 @@ class Presence:
 
     def _announce(self) -> None:
         with self._lock:
-            new = False
             if self.ready:
                 jobs, busy_ms = self._served_jobs, self._served_ms
-                new = self._claims.announce(
-                    self._pool, self._worker, idle=self.idle, jobs=jobs, busy_ms=busy_ms
+                self._claims.announce(
+                    self._pool,
+                    self._worker,
+                    idle=self.idle,
+                    jobs=jobs,
+                    busy_ms=busy_ms,
+                    wake=wake_up(f"{POOL_IDLE}{self._pool}"),
                 )
                 with self._served_lock:
                     self._served_jobs -= jobs
@@ -193,5 +200,3 @@ class Presence:
             elif self._entered:
                 self._claims.withdraw(self._pool, self._worker)
                 self._entered = False
-        if new:
-            wake(self._client, f"{POOL_IDLE}{self._pool}")

@@ -19,7 +19,7 @@ from workers.gpu.worker import Worker
 log = structlog.get_logger(__name__)
 
 LOOP_BEAT_S = 0.5
-EVENTS_EVERY_S = 0.25  # Celery's own events, for Flower
+EVENTS_EVERY_S = 1.0  # Celery's own events, for Flower; sending them costs milliseconds
 
 
 def register(app: Celery, worker: Worker) -> None:

@@ -8,10 +8,11 @@ the statistics are (STATE_BY_ID).
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from app.domain.job.lease import LEASE_S
 from app.domain.job.state import MAX_BEGUN, Event, move
@@ -43,6 +44,37 @@ def take_back(tx: Connection, job_id: UUID, fence: int, token: str, reason: str)
     )
 
 
+# Statements are made once: making one costs as much as running it.
+BEGIN = text(
+    f"""
+    WITH begun AS (
+        UPDATE jobs SET
+            state = 'processing', begun = begun + (state = 'starting')::int,
+            started_at = now(), step = 0,
+            lease_until = now() + make_interval(secs => :lease_s),
+            lease_token = :lease_token,
+            attempt_until = now() + make_interval(secs => :attempt_limit)
+        WHERE id = :id AND fence = :fence AND (
+            ({STATE_BY_ID} = 'starting' AND NOT cancel_requested AND begun < {MAX_BEGUN}
+             AND region = :region AND (deadline IS NULL OR deadline > now()))
+            OR ({STATE_BY_ID} = 'processing' AND lease_token = :lease_token)
+          ) AND {NO_WAIT}
+        RETURNING *
+    ), noted AS (
+        UPDATE attempts SET begun_at = now(), worker = :worker,
+            model_version = :model_version, release = :release FROM begun
+        WHERE job_id = begun.id AND attempts.fence = begun.fence
+        RETURNING job_id, token
+    )
+    SELECT {columns("begun")}, noted.token,
+        CAST(extract(epoch FROM begun.deadline - now()) AS float8), EXISTS (
+        SELECT FROM webhook_endpoints AS hook WHERE hook.owner_id = begun.owner_id
+    ) AS has_webhooks
+    FROM begun JOIN noted ON noted.job_id = begun.id
+    """
+)
+
+
 def begin(
     tx: Connection,
     job_id: UUID,
@@ -64,34 +96,7 @@ def begin(
     `model_version`: of what will render; noted in the attempt with this release.
     """
     row = tx.execute(
-        text(
-            f"""
-            WITH begun AS (
-                UPDATE jobs SET
-                    state = 'processing', begun = begun + (state = 'starting')::int,
-                    started_at = now(), step = 0,
-                    lease_until = now() + make_interval(secs => :lease_s),
-                    lease_token = :lease_token,
-                    attempt_until = now() + make_interval(secs => :attempt_limit)
-                WHERE id = :id AND fence = :fence AND (
-                    ({STATE_BY_ID} = 'starting' AND NOT cancel_requested AND begun < {MAX_BEGUN}
-                     AND region = :region AND (deadline IS NULL OR deadline > now()))
-                    OR ({STATE_BY_ID} = 'processing' AND lease_token = :lease_token)
-                  ) AND {NO_WAIT}
-                RETURNING *
-            ), noted AS (
-                UPDATE attempts SET begun_at = now(), worker = :worker,
-                    model_version = :model_version, release = :release FROM begun
-                WHERE job_id = begun.id AND attempts.fence = begun.fence
-                RETURNING job_id, token
-            )
-            SELECT {columns("begun")}, noted.token,
-                CAST(extract(epoch FROM begun.deadline - now()) AS float8), EXISTS (
-                SELECT FROM webhook_endpoints AS hook WHERE hook.owner_id = begun.owner_id
-            ) AS has_webhooks
-            FROM begun JOIN noted ON noted.job_id = begun.id
-            """
-        ),
+        BEGIN,
         {
             "id": job_id,
             "fence": fence,
@@ -112,16 +117,19 @@ OWNED = (
 )
 
 
+RENEW = text(
+    f"""
+    UPDATE jobs SET lease_until = now() + make_interval(secs => :lease_s), step = :step
+    WHERE {OWNED} AND attempt_until > now() AND {NO_WAIT}
+    RETURNING cancel_requested
+    """
+)
+
+
 def renew(tx: Connection, job_id: UUID, fence: int, *, step: int, lease_token: str) -> bool | None:
     """Extend the lease. True: go on; False: asked to stop; None: superseded."""
     row = tx.execute(
-        text(
-            f"""
-            UPDATE jobs SET lease_until = now() + make_interval(secs => :lease_s), step = :step
-            WHERE {OWNED} AND attempt_until > now() AND {NO_WAIT}
-            RETURNING cancel_requested
-            """
-        ),
+        RENEW,
         {
             "id": job_id,
             "fence": fence,
@@ -232,6 +240,40 @@ _HEAD = head_sql(profile="jobs.profile", region=_THERE, priority="jobs.priority"
 _VSTART = f"CASE WHEN {_THERE} = next_region THEN vstart ELSE coalesce(({_HEAD}), vstart) END"
 
 
+@cache
+def _requeuing(where: str) -> TextClause:
+    return text(
+        f"""
+        WITH freed AS (
+            UPDATE jobs SET
+                state = 'queued', lease_until = NULL, attempt_until = NULL,
+                lease_token = NULL, step = 0,
+                next_region = coalesce(:next_region, home_region), vstart = {_VSTART},
+                not_before = CASE WHEN :delay > 0
+                    THEN now() + make_interval(secs => :delay) END,
+                begun = begun - :excused,
+                queue_deadline = queue_deadline + CASE
+                    WHEN state = 'processing' AND :excused = 0
+                    THEN now() - started_at + make_interval(secs => :delay)
+                    ELSE interval '0' END
+            WHERE {where}
+            RETURNING id, profile, region, fence, traceparent
+        ), closed AS (
+            UPDATE attempts SET
+                ended_at = now(), outcome = :outcome, error_code = :error_code,
+                hops = hops || jsonb_build_array(jsonb_build_object(
+                    'region', attempts.region, 'outcome', CAST(:outcome AS text),
+                    'reason', CAST(:error_code AS text), 'at', now()))
+            FROM freed
+            WHERE job_id = freed.id AND attempts.fence = freed.fence AND ended_at IS NULL
+            RETURNING job_id, token
+        )
+        SELECT id, profile, region, fence, token, traceparent
+        FROM freed JOIN closed ON job_id = id
+        """
+    )
+
+
 def requeue(
     tx: Connection,
     where: str,
@@ -250,36 +292,7 @@ def requeue(
     bounds how long an outage may last.
     """
     rows = tx.execute(
-        text(
-            f"""
-            WITH freed AS (
-                UPDATE jobs SET
-                    state = 'queued', lease_until = NULL, attempt_until = NULL,
-                    lease_token = NULL, step = 0,
-                    next_region = coalesce(:next_region, home_region), vstart = {_VSTART},
-                    not_before = CASE WHEN :delay > 0
-                        THEN now() + make_interval(secs => :delay) END,
-                    begun = begun - :excused,
-                    queue_deadline = queue_deadline + CASE
-                        WHEN state = 'processing' AND :excused = 0
-                        THEN now() - started_at + make_interval(secs => :delay)
-                        ELSE interval '0' END
-                WHERE {where}
-                RETURNING id, profile, region, fence, traceparent
-            ), closed AS (
-                UPDATE attempts SET
-                    ended_at = now(), outcome = :outcome, error_code = :error_code,
-                    hops = hops || jsonb_build_array(jsonb_build_object(
-                        'region', attempts.region, 'outcome', CAST(:outcome AS text),
-                        'reason', CAST(:error_code AS text), 'at', now()))
-                FROM freed
-                WHERE job_id = freed.id AND attempts.fence = freed.fence AND ended_at IS NULL
-                RETURNING job_id, token
-            )
-            SELECT id, profile, region, fence, token, traceparent
-            FROM freed JOIN closed ON job_id = id
-            """
-        ),
+        _requeuing(where),
         {
             "outcome": outcome,
             "error_code": error_code,

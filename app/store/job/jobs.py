@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, cast
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from sqlalchemy import (
     Float,
     Table,
     Text,
+    TextClause,
     Uuid,
     and_,
     bindparam,
@@ -205,32 +207,9 @@ def poll_versions(tx: Connection, job_ids: Collection[UUID]) -> Sequence[JobVers
     return [JobVersion(*row) for row in tx.execute(found, {"ids": list(job_ids)})]
 
 
-def end(
-    tx: Connection,
-    state: JobState,
-    where: str,
-    values: Mapping[str, Any],
-    *,
-    outcome: str,
-    error_code: str | None = None,
-    error_detail: str | None = None,
-    output: tuple[str, int] | None = None,
-    timings: Mapping[str, float] | None = None,
-    new_fence: bool = False,
-) -> Sequence[EndedJob]:
-    """Move every job that `where` matches to a terminal state. No other code does.
-
-    The same statement closes the current attempt with `outcome` and writes the webhook deliveries,
-    so no job can end without its webhooks.
-
-    `where`: a fixed condition on `jobs` from our own code, with its `values`. `output`: (object
-    key, bytes). `timings`: stage of the attempt -> seconds. `new_fence`: make the messages under
-    way stale. A job that is canceled or expires after its deadline gets `deadline_exceeded`,
-    whatever `error_code` says.
-    """
-    if not state.terminal:
-        raise ValueError(f"{state} is not terminal")
-    statement = text(
+@cache
+def _ending(where: str) -> TextClause:
+    return text(
         f"""
         WITH ended AS (
             UPDATE jobs SET
@@ -256,9 +235,36 @@ def end(
         SELECT id, region, fence, owner_id, slot, traceparent FROM ended
         """
     ).bindparams(bindparam("timings", type_=JSONB(none_as_null=True)))
+
+
+def end(
+    tx: Connection,
+    state: JobState,
+    where: str,
+    values: Mapping[str, Any],
+    *,
+    outcome: str,
+    error_code: str | None = None,
+    error_detail: str | None = None,
+    output: tuple[str, int] | None = None,
+    timings: Mapping[str, float] | None = None,
+    new_fence: bool = False,
+) -> Sequence[EndedJob]:
+    """Move every job that `where` matches to a terminal state. No other code does.
+
+    The same statement closes the current attempt with `outcome` and writes the webhook deliveries,
+    so no job can end without its webhooks.
+
+    `where`: a fixed condition on `jobs` from our own code, with its `values`. `output`: (object
+    key, bytes). `timings`: stage of the attempt -> seconds. `new_fence`: make the messages under
+    way stale. A job that is canceled or expires after its deadline gets `deadline_exceeded`,
+    whatever `error_code` says.
+    """
+    if not state.terminal:
+        raise ValueError(f"{state} is not terminal")
     output_key, output_bytes = output or (None, None)
     rows = tx.execute(
-        statement,
+        _ending(where),
         {
             "end_state": state.value,
             "output_key": output_key,
