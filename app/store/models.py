@@ -149,6 +149,9 @@ class JobRow(Base):
     slot: Mapped[bool | None]
     # Seconds from submit to the end, as predicted at submit. NULL: no prediction was possible.
     predicted_s: Mapped[float | None]
+    # The level that a worker must speak to heed the job's fields (app/domain/job/levels.py).
+    # Written at submit.
+    needs: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
 
     # The current attempt.
     # Number of placements so far. It names the attempt: messages and workers that know a lower
@@ -161,6 +164,10 @@ class JobRow(Base):
     # When the current or the last placement was made; the reaper takes back those that no worker
     # begins. NULL: never placed.
     placed_at: Mapped[datetime | None]
+    # The `needs` that the dispatcher heeded. A trigger takes no other placement of a job that needs
+    # a level, as if another dispatcher had been faster: release 0.1.0 asks no worker for its level.
+    # NULL: never placed, by that release, or requeued since.
+    placed_for: Mapped[int | None] = mapped_column(SmallInteger)
     # When the last attempt began. NULL: none has.
     started_at: Mapped[datetime | None]
     # The worker may finish until then. Begin and each renewal set it; the reaper takes the job back

@@ -52,10 +52,11 @@ def queue_place(services: Services, job: JobRecord) -> tuple[Queue, float | None
             cost=job.cost,
             movable=job.policy != Policy.STRICT,
             limited=limited,
+            needs=job.needs,
         )
     wait_s = None if forecast is None else round(forecast.begins_s, 3)
     position = ahead.jobs + (0 if limited is None else limited.ahead.jobs)
-    workers = services.forecaster.workers(job.profile, open_regions(services, job))
+    workers = services.forecaster.workers(job.profile, open_regions(services, job), job.needs)
     queue = Queue(position=position, wait_seconds=wait_s, waiting_for=waits, workers=workers)
     return queue, done_in_s(forecast)
 

@@ -51,11 +51,13 @@ class JobRecord:
     cost: float
     slot: bool | None
     predicted_s: float | None
+    needs: int
 
     fence: int
     begun: int
     region: str | None
     placed_at: datetime | None
+    placed_for: int | None
     started_at: datetime | None
     lease_until: datetime | None
     attempt_until: datetime | None
@@ -167,6 +169,7 @@ class RequeuedJob:
 
     id: UUID
     profile: str
+    needs: int
     region: str
     fence: int
     token: str
