@@ -12,6 +12,7 @@ from app.public.job import Job, Queue, WaitingFor
 from app.public.present import present_job
 from app.store.job import jobs, slot_queue
 from app.store.job.records import JobRecord, WholeJob
+from app.store.models import NEVER
 from stillmotion.states import JobState, Policy
 
 POLL_LEAST_S, POLL_MOST_S = 1, 15
@@ -80,7 +81,7 @@ class Waiting(Protocol):
 def waiting_for(job: Waiting) -> WaitingFor:
     if job.slot is False:
         return WaitingFor.KEY_CONCURRENCY
-    return WaitingFor.WORKER if job.not_before is None else WaitingFor.BACKOFF
+    return WaitingFor.WORKER if job.not_before in (None, NEVER) else WaitingFor.BACKOFF
 
 
 def forecast_running(services: Services, job: JobRecord, step: int) -> Forecast | None:

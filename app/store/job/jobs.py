@@ -187,7 +187,7 @@ def read_whole(tx: Connection, job_id: UUID) -> WholeJob | None:
 def ahead(tx: Connection, job: JobRecord) -> Backlog:
     """The jobs that wait for a worker and are taken before this one, at most AHEAD_LIMIT.
 
-    Plan: a walk along ix_jobs_queue from the head of the queue to this job.
+    Plan: a walk along ix_jobs_waiting from the head of the queue to this job.
     """
     count, cost = tx.execute(
         AHEAD,

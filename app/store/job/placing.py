@@ -70,7 +70,7 @@ class _Head:
         return self.priority, self.vstart, self.id  # TAKEN_ORDER
 
 
-# One walk for each region along the start of ix_jobs_queue; MOVABLE: of ix_jobs_queue_movable.
+# One walk for each region along the start of ix_jobs_waiting; MOVABLE: of ix_jobs_waiting_movable.
 _HEADS = f"""
     SELECT head.* FROM unnest(:regions) AS r(name), LATERAL (
         SELECT id, home_region, next_region, policy, allowed_regions, priority, vstart, begun,
@@ -152,7 +152,7 @@ PLACE = text(
         SELECT id, n AS offer, row_number() OVER (ORDER BY n) AS n FROM picked
     ), placed AS (
         UPDATE jobs SET state = 'starting', fence = fence + 1, region = :target, placed_at = now(),
-            placed_for = needs
+            not_before = NULL
         FROM numbered WHERE jobs.id = numbered.id AND {NO_WAIT}
         RETURNING jobs.id, fence, offer, n, traceparent
     ), made AS (

@@ -57,7 +57,6 @@ class JobRecord:
     begun: int
     region: str | None
     placed_at: datetime | None
-    placed_for: int | None
     started_at: datetime | None
     lease_until: datetime | None
     attempt_until: datetime | None

@@ -11,6 +11,7 @@ from app.dispatcher.reaper import Reaper
 from app.domain.job.lease import BEGIN_WITHIN_S
 from app.domain.routing.topology import Pool
 from app.store.job import attempts, placing
+from app.store.models import NEVER
 from app.traffic import Traffic
 from tests.support import make
 
@@ -147,23 +148,31 @@ def test_no_worker_begins_a_job_above_its_level(store, owner):
     assert begin(2) is not None
 
 
-# As release 0.1.0 places, and takes back.
-PLACE_0 = text(
-    "UPDATE jobs SET state = 'starting', fence = fence + 1, region = 'us-east', placed_at = now()"
-    " WHERE id = :id"
+# How release 0.1.0 finds waiting jobs.
+WAITING_0 = text(
+    "SELECT id FROM jobs WHERE '' || state = 'queued' AND not_before IS NULL AND slot IS NOT FALSE"
 )
-REQUEUE_0 = text("UPDATE jobs SET state = 'queued' WHERE id = :id")
+REQUEUE_0 = text("UPDATE jobs SET state = 'queued', not_before = NULL WHERE id = :id")
+BACKS_OFF = text("UPDATE jobs SET not_before = now() WHERE id = :id")
 
 
-def test_a_dispatcher_that_knows_no_levels_places_only_jobs_without_one(store, owner):
+def test_dispatchers_that_know_no_levels_do_not_see_such_jobs(store, owner, settings):
     plain, needs = make.submit(store, owner), make.submit(store, owner, needs=1)
 
-    def changed(statement, job):
+    def run(statement):
         with store.begin() as tx:
-            return tx.execute(statement, {"id": job}).rowcount
+            return tx.execute(statement, {"id": needs})
 
-    assert (changed(PLACE_0, plain), changed(PLACE_0, needs)) == (1, 0)
+    def seen_by_the_last_release():
+        return [row.id for row in run(WAITING_0)]
+
+    assert seen_by_the_last_release() == [plain]
     with store.begin() as tx:
         assert placing.place(tx, "us-east", [placing.Offer(needs)], ["token"])
-    assert changed(REQUEUE_0, needs) == 1
-    assert changed(PLACE_0, needs) == 0, "what a newer dispatcher said is of its placement alone"
+    assert make.read(store, needs).not_before is None
+    run(REQUEUE_0)
+    assert seen_by_the_last_release() == [plain]
+    run(BACKS_OFF)
+    Reaper(store, RegionRedis(settings), lambda: None).tick()
+    assert make.read(store, needs).not_before == NEVER, "its backoff is over, and it waits"
+    assert seen_by_the_last_release() == [plain]
