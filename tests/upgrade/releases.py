@@ -106,10 +106,6 @@ class Mixed:
         self.workers.update(dict.fromkeys(new, release.name))
         return bool(new)
 
-    def kill(self, part: str, release: Release) -> None:
-        """End a part without notice, and start it again."""
-        self.replace(part, release, signal.SIGKILL)
-
 
 class Client:
     """Submits as a client does that wants exactly one job: again with its key until answered."""
@@ -149,7 +145,7 @@ class Client:
 
     def state(self, job: UUID) -> str:
         """As the API shows it, of whichever release that is."""
-        return self._http.get(f"/v1/jobs/{job}").json()["status"]
+        return self._http.get(f"/v1/jobs/{job}").json()["state"]
 
     def fetch(self, job: UUID) -> bytes:
         url = self._http.get(f"/v1/jobs/{job}").json()["output"]["url"]
