@@ -83,10 +83,9 @@ def test_a_database_of_another_encoding_is_refused(new_database, capsys):
 def test_a_newer_schema_stays_as_it_is(new_database, capsys):
     """A release that is rolled back to runs on it, and so must its migration job."""
     url = new_database()
-    assert migrate(url) == ExitStatus.OK
+    services.migrate(url)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    capsys.readouterr()
     for options in ((), ("--check",)):
         assert migrate(url, *options) == ExitStatus.OK
         assert capsys.readouterr().out == (
