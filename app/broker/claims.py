@@ -3,8 +3,10 @@
 `alive` holds a worker while its process runs; `ready` while it is warm, not draining and seen
 alive; `idle` only while it is also empty-handed. `claims` holds placements that have not begun. A
 claim is granted while there are fewer claims than idle workers, so busy, dead, warming or unknown
-workers never count. Redis may be flushed at any time: workers announce themselves again within a
-second, and the fence in Postgres makes a doubled claim harmless.
+workers never count. Each of these sets but `alive` exists once more for every level above 0, with
+the workers that speak it; a claim for a job that needs a level is in the set of all and in the
+level's. Redis may be flushed at any time: workers announce themselves again within a second, and
+the fence in Postgres makes a doubled claim harmless.
 
 Every function raises redis.RedisError; a region that does not answer is unknown, not full.
 """
@@ -21,6 +23,7 @@ from app.broker import keys
 from app.broker.dropped import as_count
 from app.broker.progress import changed
 from app.domain.job.lease import CLAIM_S, IDLE_S
+from app.domain.job.levels import SPEAKS
 from app.domain.routing.topology import Pool
 
 _CLAIM, _ANNOUNCE, _LOOK, _ALIVE, _WANTED = (
@@ -80,7 +83,7 @@ class Claims:
         """
         if not tokens:
             return ClaimResult([])
-        pools = [pool] if cap is None else [pool, *others]
+        pools = [pool.whole] if cap is None else [pool.whole, *others]
         granted, left, capped = self._claim(
             keys=[
                 *(
@@ -89,11 +92,13 @@ class Claims:
                     for key in (keys.idle(each), keys.claims(each), keys.ready(each))
                 ),
                 keys.short(pool),
+                *((keys.idle(pool), keys.claims(pool), keys.ready(pool)) if pool.needs else ()),
             ],
             args=[
                 int(CLAIM_S * 1000),
                 int(SHORT_S * 1000),
                 -1 if cap is None else cap,
+                int(pool.needs > 0),
                 *tokens,
             ],
         )
@@ -110,7 +115,10 @@ class Claims:
     def give_back(self, pool: Pool, tokens: Sequence[str]) -> None:
         """Return claims that placed nothing."""
         if tokens:
-            self._client.zrem(keys.claims(pool), *tokens)
+            pipe = self._client.pipeline(transaction=False)
+            for name in {keys.claims(pool.whole), keys.claims(pool)}:
+                pipe.zrem(name, *tokens)
+            pipe.execute()
 
     def announce(
         self,
@@ -120,14 +128,17 @@ class Claims:
         idle: bool = True,
         jobs: int = 0,
         busy_ms: int = 0,
+        speaks: int = SPEAKS,
         wake: str = "",
     ) -> bool:
         """Enter or renew a ready worker. True if it was not idle before, and is now.
 
-        `jobs` and `busy_ms`: served since the last call that did not raise. `wake`: what to publish
-        for the dispatchers in the same round trip, if it is true.
+        `jobs` and `busy_ms`: served since the last call that did not raise. `speaks`: the worker's
+        level. `wake`: what to publish for the dispatchers in the same round trip, if it is true.
         """
-        names = [keys.idle(pool), keys.ready(pool), keys.DRAINED_WORKERS, keys.served(pool)]
+        names = [keys.DRAINED_WORKERS, keys.served(pool)]
+        for each in pool.up_to(speaks):
+            names += [keys.idle(each), keys.ready(each)]
         args: list[str | int] = [worker, int(IDLE_S * 1000), int(idle), jobs, busy_ms]
         args += [keys.WAKE, wake] if wake else []
         return bool(self._announce(keys=names, args=args) == 1)
@@ -159,18 +170,20 @@ class Claims:
     def withdraw(self, pool: Pool, worker: str) -> None:
         """Remove a worker that is draining, paused or cut off."""
         pipe = self._client.pipeline(transaction=False)
-        pipe.zrem(keys.idle(pool), worker)
-        pipe.zrem(keys.ready(pool), worker)
+        for each in pool.up_to(SPEAKS):
+            pipe.zrem(keys.idle(each), worker)
+            pipe.zrem(keys.ready(each), worker)
         pipe.execute()
 
     def begun(self, pool: Pool, worker: str, token: str, job_id: UUID | None = None) -> None:
-        """The worker has begun the claimed attempt: both entries go in one transaction.
+        """The worker has begun the claimed attempt: all its entries go in one transaction.
 
         With `job_id`, those who wait for the job are told in the same round trip.
         """
         pipe = self._client.pipeline(transaction=True)
-        pipe.zrem(keys.idle(pool), worker)
-        pipe.zrem(keys.claims(pool), token)
+        for each in pool.up_to(SPEAKS):
+            pipe.zrem(keys.idle(each), worker)
+            pipe.zrem(keys.claims(each), token)
         if job_id is not None:
             changed(pipe, job_id)
         pipe.execute()

@@ -18,17 +18,21 @@ def wake_taken(nonce: str) -> str:
     return f"{WAKE}:{nonce}"
 
 
-# The braces keep one pool's keys on one shard of a Redis cluster.
+# The braces keep one pool's keys, of every level, on one shard of a Redis cluster.
+
+
+def _level(pool: Pool) -> str:
+    return f"+{pool.needs}" if pool.needs else ""
 
 
 def idle(pool: Pool) -> str:
     """Sorted set of workers that are ready and empty-handed, by the end of their entry."""
-    return f"{{{pool}}}:idle"
+    return f"{{{pool}}}:idle{_level(pool)}"
 
 
 def ready(pool: Pool) -> str:
     """Sorted set of workers that are warm and not draining, busy ones included."""
-    return f"{{{pool}}}:ready"
+    return f"{{{pool}}}:ready{_level(pool)}"
 
 
 def alive(pool: Pool) -> str:
@@ -42,7 +46,7 @@ def alive(pool: Pool) -> str:
 
 def claims(pool: Pool) -> str:
     """Sorted set of the tokens of placements that have not begun."""
-    return f"{{{pool}}}:claims"
+    return f"{{{pool}}}:claims{_level(pool)}"
 
 
 def short(pool: Pool) -> str:

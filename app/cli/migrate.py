@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[2]
 @click.command(
     "migrate",
     cls=ServerCommand,
-    epilog="Exit status: 0 the schema is this release's, 3 unreachable or busy, 8 --check found an "
-    "older schema, 78 wrong configuration.",
+    epilog="Exit status: 0 the schema is this release's or newer, 3 unreachable or busy, 8 --check "
+    "found an older schema, 78 wrong configuration.",
 )
 @migrator_option
 @click.option("--check", is_flag=True, help="Only compare; change nothing.")
@@ -35,13 +35,14 @@ def migrate(database_url: str, check: bool, as_json: bool) -> ExitStatus:
     """Bring the database's schema to this release.
 
     Run it once per release, before anything else: the previous release goes on working. It may be
-    run again after a failure, and two at a time wait for each other.
+    run again after a failure, and two at a time wait for each other. A newer schema stays.
     """
     config = configuration(database_url)
     head = ScriptDirectory.from_config(config).get_current_head()
     try:
         before = schema_version(database_url)
-        if not check:
+        newer = before is not None and head is not None and before > head
+        if not check and not newer:
             _log_steps()
             command.upgrade(config, "head")
     except ArgumentError:
@@ -50,14 +51,17 @@ def migrate(database_url: str, check: bool, as_json: bool) -> ExitStatus:
         reason = str(getattr(error, "orig", error)).strip().partition("\n")[0]
         raise CommandFailed(ExitStatus.UNREACHABLE, f"Not migrated: {reason}") from None
     if as_json:
-        print_json({"before": before, "after": before if check else head, "needed": head})
+        after = before if check or newer else head
+        print_json({"before": before, "after": after, "needed": head})
     else:
         known = f"The schema is {before or 'empty'}"
         if before == head:
             click.echo(f"{known}, as this release needs it.")
+        elif newer:
+            click.echo(f"{known}, newer than this release's {head}, which runs on it.")
         else:
             click.echo(f"{known}; this release needs {head}." if check else f"{known} -> {head}.")
-    return ExitStatus.DISAGREE if check and before != head else ExitStatus.OK
+    return ExitStatus.DISAGREE if check and before != head and not newer else ExitStatus.OK
 
 
 def configuration(database_url: str) -> Config:

@@ -167,7 +167,7 @@ class Reaper:
         for row in rows:
             try:
                 claims = Claims(self._regions.of(row.region))
-                pool = Pool(row.region, row.profile)
+                pool = Pool(row.region, row.profile, row.needs)
                 claims.give_back(pool, [row.token])
                 wake(self._regions.of(row.region), f"{POOL_IDLE}{pool}")
             except redis.RedisError as error:

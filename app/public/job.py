@@ -43,8 +43,8 @@ class Queue(ResponseModel):
     """Expected time until the job starts; null if unknown."""
     waiting_for: WaitingFor
     workers: int | None
-    """Workers that serve the model where the job may run. 0: it waits until one starts; null:
-    unknown."""
+    """Workers that serve the model, and all that the job asks of it, where the job may run. 0: it
+    waits until one starts; null: unknown."""
 
 
 class Output(ResponseModel):

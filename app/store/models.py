@@ -4,7 +4,7 @@ A trigger in the migrations forbids leaving a terminal state and every other ill
 SQLAlchemy cannot declare triggers.
 """
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,10 +24,18 @@ from stillmotion.states import TERMINAL, JobState
 
 TERMINAL_SQL = ", ".join(f"'{state}'" for state in sorted(TERMINAL))
 STATES_SQL = ", ".join(f"'{state}'" for state in JobState)
+# The `not_before` of a job that needs a level (app/domain/job/levels.py) and waits for a worker. A
+# trigger sets it. Dispatchers of release 0.1.0, which ask no worker for its level, take the job for
+# one in a backoff and leave it alone.
+NEVER = datetime(9000, 1, 1, tzinfo=UTC)
+NEVER_SQL = f"TIMESTAMPTZ '{NEVER:%F} 00:00:00+00'"
 # A job that may be placed now: no backoff runs, and it is not waiting for a slot. The predicate of
-# ix_jobs_queue, so a statement that walks that index must contain this text. No other index of live
-# jobs has `'' || state`, so the planner cannot take one of those for empty and sort all of it.
-WAITING_SQL = "'' || state = 'queued' AND not_before IS NULL AND slot IS NOT FALSE"
+# ix_jobs_waiting, so a statement that walks that index must contain this text. No other index of
+# live jobs has `'' || state`, so the planner cannot take one of those for empty and sort all of it.
+WAITING_SQL = (
+    f"'' || state = 'queued' AND (not_before IS NULL OR not_before = {NEVER_SQL})"
+    " AND slot IS NOT FALSE"
+)
 # `state` in a form that no index has. A statement that finds jobs by their ids compares this:
 # otherwise the planner may take a partial index on live jobs for empty, because it was when
 # statistics were last gathered, and walk all of it for every job. Decision 70.
@@ -139,7 +147,7 @@ class JobRow(Base):
     deadline: Mapped[datetime | None]
     # A backoff runs until then, and the row is in no placement index. Set at submit by pacing and
     # by requeues with a delay. NULL: no backoff. The reaper clears it, so that placing never reads
-    # rows it may not take.
+    # rows it may not take. NEVER: it waits, and needs a level.
     not_before: Mapped[datetime | None]
     # Virtual start: the order within a priority class (app/store/job/fair.py). Stamped at submit,
     # and again when the job joins another queue or gets a slot.
@@ -151,6 +159,9 @@ class JobRow(Base):
     slot: Mapped[bool | None]
     # Seconds from submit to the end, as predicted at submit. NULL: no prediction was possible.
     predicted_s: Mapped[float | None]
+    # The level that a worker must speak to heed the job's fields (app/domain/job/levels.py).
+    # Written at submit.
+    needs: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
 
     # The current attempt.
     # Number of placements so far. It names the attempt: messages and workers that know a lower
@@ -229,7 +240,7 @@ class JobRow(Base):
         # Placing: equality on the first two columns, then the order in which jobs are taken
         # (app/store/job/queue.py).
         Index(
-            "ix_jobs_queue",
+            "ix_jobs_waiting",
             "profile",
             "next_region",
             "priority",
@@ -239,7 +250,7 @@ class JobRow(Base):
         ),
         # The same walk, over jobs that may leave their home: overflow.
         Index(
-            "ix_jobs_queue_movable",
+            "ix_jobs_waiting_movable",
             "profile",
             "next_region",
             "priority",

@@ -8,6 +8,7 @@ from celery.signals import worker_shutting_down
 from app import internal_port, telemetry, tracing
 from app.broker.celery_app import make_celery, run_worker
 from app.config.settings import ConfigError, settings
+from app.domain.job.levels import SPEAKS
 from app.internal_port import Checks
 from app.store.startup import check_database
 from app.telemetry import configure_logs
@@ -41,7 +42,8 @@ def main() -> None:
     worker.health.start(worker.presence.look)
     # The pool is `threads` with one thread: the main thread keeps answering remote control and
     # broker heartbeats while that thread holds a message.
-    run_worker(app, worker.name, [worker.pool.queue], threads=1, log_level=config.log_level)
+    queues = [pool.queue for pool in worker.pool.up_to(SPEAKS)]
+    run_worker(app, worker.name, queues, threads=1, log_level=config.log_level)
     # Messages are acknowledged before their attempts have ended. Ctrl-C ends the process now.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     worker.stages.join()

@@ -58,7 +58,7 @@ class Forecaster:
         self._store = store
         self._topology = topology
         self._look_at = look
-        self._known: dict[str, _Known] = {}
+        self._known: dict[tuple[str, int], _Known] = {}
 
     def queued(
         self,
@@ -69,15 +69,17 @@ class Forecaster:
         cost: float,
         movable: bool,
         limited: SlotQueue | None = None,
+        needs: int = 0,
     ) -> Forecast | None:
         """For a job of this cost that waits in `region` behind `ahead`. None: unknown.
 
         `movable`: it may leave the region, so idle workers elsewhere serve its queue too.
         `limited`: what it waits for first, if its key is at its concurrency limit.
+        `needs`: the level of its worker.
         Raises DatabaseUnavailable.
         """
-        view = self.view(profile)
-        if view.times is None or ahead is None:
+        view = self.view(profile, needs)
+        if view.times is None or ahead is None or (needs and not any(view.ready.values())):
             return None
         service_s = view.times.of(cost, region)
         free_in = self._free_in_s(view, view.times, region, movable=movable)
@@ -113,17 +115,20 @@ class Forecaster:
             return Forecast(0.0, service_s)
         return Forecast(0.0, left_s(elapsed_s, service_s, step, job.steps))
 
-    def workers(self, profile: str, regions: Iterable[str]) -> int | None:
-        """How many workers serve the profile in these regions; None if that is not known.
+    def workers(self, profile: str, regions: Iterable[str], needs: int = 0) -> int | None:
+        """How many workers serve the profile, at this level, in these regions; None: not known.
 
         Raises DatabaseUnavailable.
         """
-        ready = [self.view(profile).ready.get(name) for name in regions]
+        ready = [self.view(profile, needs).ready.get(name) for name in regions]
         return sum(each or 0 for each in ready) if any(ready) or None not in ready else None
 
-    def view(self, profile: str) -> View:
-        """The workers of a profile, refreshed unless the last look was a moment ago."""
-        known = self._known.setdefault(profile, _Known())
+    def view(self, profile: str, needs: int = 0) -> View:
+        """The workers of a profile that speak this level, as of a moment ago.
+
+        `busy` has those of every level.
+        """
+        known = self._known.setdefault((profile, needs), _Known())
         if known.view is not None and time.monotonic() < known.again_at:
             return known.view
         # While one request refreshes, the others use the last view.
@@ -132,19 +137,19 @@ class Forecaster:
         try:
             start = time.monotonic()
             if known.view is None or start >= known.again_at:
-                known.view = self._look(profile, known, start)
+                known.view = self._look(profile, needs, known, start)
                 known.again_at = start + (time.monotonic() - start) / EFFORT
             return known.view
         finally:
             known.lock.release()
 
-    def _look(self, profile: str, known: _Known, now: float) -> View:
+    def _look(self, profile: str, needs: int, known: _Known, now: float) -> View:
         with self._store.autocommit() as conn:
             busy = service_times.busy(conn, profile)
             if now >= known.times_at:
                 known.times = learn(service_times.recent(conn, profile))
                 known.times_at = now + SERVICE_EVERY_S
-        seen = {name: self._look_at(Pool(name, profile)) for name in self._topology.names}
+        seen = {name: self._look_at(Pool(name, profile, needs)) for name in self._topology.names}
         ready = {name: None if pool is None else pool.ready for name, pool in seen.items()}
         idle = {name: 0 if pool is None else pool.free for name, pool in seen.items()}
         return View(now, ready, idle, busy, known.times)

@@ -20,6 +20,7 @@ from app.api.request.owned_job import note_job, refuse_gone
 from app.api.request.plan import Plan, make_plan
 from app.api.request.submission import Submission
 from app.domain.errors import BadRequest, StorageUnavailable
+from app.domain.job import levels
 from app.domain.job.clip_size import ClipSize, clip_size
 from app.domain.job.served_sizes import nearest_size
 from app.domain.job.state import uuid7
@@ -92,6 +93,7 @@ def estimate(services: Services, submission: Submission) -> Estimate:
     with services.overload.submit(submission.caller.id):
         _prepare_picture(services, submission, plan)
     asked, profile, caller = plan.job_request, plan.profile.name, submission.caller
+    needs = levels.needed(vars(asked))
     with services.store.autocommit() as conn:
         ahead = fair.peek(
             conn,
@@ -104,7 +106,13 @@ def estimate(services: Services, submission: Submission) -> Estimate:
             conn, caller.id, _concurrency(services, caller), priority=plan.priority
         )
     forecast = services.forecaster.queued(
-        profile, plan.region, ahead, cost=plan.cost, movable=plan.movable, limited=limited
+        profile,
+        plan.region,
+        ahead,
+        cost=plan.cost,
+        movable=plan.movable,
+        limited=limited,
+        needs=needs,
     )
     position = None
     if ahead is not None:
@@ -122,7 +130,7 @@ def estimate(services: Services, submission: Submission) -> Estimate:
         queue=EstimatedQueue(
             position=position,
             wait_seconds=None if forecast is None else round(forecast.begins_s, 3),
-            workers=services.forecaster.workers(profile, _open_regions(services, plan)),
+            workers=services.forecaster.workers(profile, _open_regions(services, plan), needs),
         ),
         eta_seconds=None if forecast is None else round(forecast.done_s, 3),
         cost_units=round(plan.cost, 4),
@@ -228,6 +236,7 @@ def _place_in_queue(
         cost=new.cost,
         movable=plan.movable,
         limited=limited,
+        needs=new.level,
     )
     done_in_s = job_view.done_in_s(forecast)
     return replace(
@@ -284,7 +293,7 @@ def _open_regions(services: Services, plan: Plan) -> Sequence[str]:
 
 def _predicted_region(services: Services, plan: Plan) -> str:
     """The nearest allowed region with an idle worker; home if there is none."""
-    view = services.forecaster.view(plan.profile.name)
+    view = services.forecaster.view(plan.profile.name, levels.needed(vars(plan.job_request)))
     asked = plan.job_request
     for region in services.topology.by_round_trip(plan.region):
         if asked.policy is Policy.STRICT and region != plan.region:

@@ -12,6 +12,7 @@ from app.public.job import Job, Queue, WaitingFor
 from app.public.present import present_job
 from app.store.job import jobs, slot_queue
 from app.store.job.records import JobRecord, WholeJob
+from app.store.models import NEVER
 from stillmotion.states import JobState, Policy
 
 POLL_LEAST_S, POLL_MOST_S = 1, 15
@@ -52,10 +53,11 @@ def queue_place(services: Services, job: JobRecord) -> tuple[Queue, float | None
             cost=job.cost,
             movable=job.policy != Policy.STRICT,
             limited=limited,
+            needs=job.needs,
         )
     wait_s = None if forecast is None else round(forecast.begins_s, 3)
     position = ahead.jobs + (0 if limited is None else limited.ahead.jobs)
-    workers = services.forecaster.workers(job.profile, open_regions(services, job))
+    workers = services.forecaster.workers(job.profile, open_regions(services, job), job.needs)
     queue = Queue(position=position, wait_seconds=wait_s, waiting_for=waits, workers=workers)
     return queue, done_in_s(forecast)
 
@@ -79,7 +81,7 @@ class Waiting(Protocol):
 def waiting_for(job: Waiting) -> WaitingFor:
     if job.slot is False:
         return WaitingFor.KEY_CONCURRENCY
-    return WaitingFor.WORKER if job.not_before is None else WaitingFor.BACKOFF
+    return WaitingFor.WORKER if job.not_before in (None, NEVER) else WaitingFor.BACKOFF
 
 
 def forecast_running(services: Services, job: JobRecord, step: int) -> Forecast | None:

@@ -89,7 +89,10 @@ def _respond(services: Services, accepted: Accepted) -> Result:
             return shown, 200 if shown.terminal else 202, headers | job_view.poll_hint(shown)
         headers["Preference-Refused"] = "wait"
     if not accepted.replayed and _nobody_serves(services, job):
-        headers["Stillmotion-Notice"] = f"no worker serves {job.profile} now; the job waits for one"
+        what = "all that this job asks of " if job.needs else ""
+        headers["Stillmotion-Notice"] = (
+            f"no worker serves {what}{job.profile} now; the job waits for one"
+        )
     # No queue position: a replay must show the same, and the next poll shows it anyway.
     shown = present_job(job, services.links)
     return shown, 202, headers | job_view.poll_hint(shown, job.predicted_s)
@@ -98,7 +101,7 @@ def _respond(services: Services, accepted: Accepted) -> Result:
 def _nobody_serves(services: Services, job: JobRecord) -> bool:
     regions = job_view.open_regions(services, job)
     try:
-        return services.forecaster.workers(job.profile, regions) == 0
+        return services.forecaster.workers(job.profile, regions, job.needs) == 0
     except DatabaseUnavailable:  # the job is accepted all the same
         return False
 

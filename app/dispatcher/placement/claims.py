@@ -77,7 +77,8 @@ class Claimer:
         grants = []
         for pool, arrived in arrivals.items():
             tokens, reason = self._ask(pool, len(arrived), caps.get(pool.region))
-            if any(route.job.request.home != pool.region for route in arrived):
+            # A region whose workers do not speak a level yet may have room for all other jobs.
+            if not pool.needs and any(route.job.request.home != pool.region for route in arrived):
                 self._memory.asked_for_overflow(pool.region, accepted=bool(tokens))
             if tokens:
                 selected = self._select_for_workers(pool, arrived, len(tokens))

@@ -129,7 +129,13 @@ class Placer:
         """Seconds until the earliest timer of a pool or job that could change something."""
         homes = {job.request.home for job in left} | {job.next_region for job in left}
         movable = any(job.request.policy is not Policy.STRICT for job in left)
-        pools = [Pool(name, profile) for name in self._topology.names if movable or name in homes]
+        levels = {0, *(job.needs for job in left)}
+        pools = [
+            Pool(name, profile, needs)
+            for name in self._topology.names
+            if movable or name in homes
+            for needs in levels
+        ]
         timers = [
             self._probes.next_at(pools, started),
             *(self._memory.record_refused_round(job.request) for job in left),

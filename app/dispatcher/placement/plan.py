@@ -116,7 +116,7 @@ class Plan:
         row = self._table.shares.get(request.home, {}) if self._table is not None else {}
         target = drawn(row, request.draw) if len(row) > 1 else None
         allowed = None if request.allowed is None else tuple(request.allowed)
-        key = (request.home, job.next_region, request.policy, allowed, rounds, target)
+        key = (request.home, job.next_region, request.policy, allowed, rounds, target, job.needs)
         if key in self._closed:
             return None
         return Route(job, self._regions(job, rounds), key, self._at)
@@ -159,7 +159,7 @@ class Plan:
         first = not route.asked
         for n, region in enumerate(route.regions):
             chosen = first and n == 0
-            route.pool = Pool(region, self._profile)
+            route.pool = Pool(region, self._profile, route.job.needs)
             reason = self._reason_to_skip(route)
             if reason is not None:
                 route.refused(reason)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import combinations
 from math import inf
@@ -28,18 +28,34 @@ class Region:
 
 @dataclass(frozen=True)
 class Pool:
-    """The workers of one region that serve one profile; one queue each."""
+    """The workers of one region that serve one profile; one queue each.
+
+    With `needs`: those of them that speak this level. They take messages from its queue too, and no
+    other worker does (app/domain/job/levels.py).
+    """
 
     region: str
     profile: str
+    needs: int = 0
 
     @property
     def queue(self) -> str:
         base = f"animate.{self.region}"
-        return base if self.profile == DEFAULT_PROFILE else f"{base}.{self.profile}"
+        if self.profile != DEFAULT_PROFILE:
+            base = f"{base}.{self.profile}"
+        return f"{base}+{self.needs}" if self.needs else base
+
+    @property
+    def whole(self) -> "Pool":
+        """With its workers of every level."""
+        return replace(self, needs=0)
+
+    def up_to(self, speaks: int) -> "list[Pool]":
+        """The pool at each level that a worker which speaks this one belongs to."""
+        return [replace(self, needs=level) for level in range(speaks + 1)]
 
     def __str__(self) -> str:
-        return f"{self.region}/{self.profile}"
+        return f"{self.region}/{self.profile}"  # of every level alike
 
 
 class Ring(IntEnum):

@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection, TextClause, text
 
 from app.domain.job.lease import LEASE_S
+from app.domain.job.levels import SPEAKS
 from app.domain.job.state import MAX_BEGUN, Event, move
 from app.store.job.jobs import end
 from app.store.job.queue import head_sql
@@ -56,6 +57,7 @@ BEGIN = text(
             attempt_until = now() + make_interval(secs => :attempt_limit)
         WHERE id = :id AND fence = :fence AND (
             ({STATE_BY_ID} = 'starting' AND NOT cancel_requested AND begun < {MAX_BEGUN}
+             AND needs <= :speaks
              AND region = :region AND (deadline IS NULL OR deadline > now()))
             OR ({STATE_BY_ID} = 'processing' AND lease_token = :lease_token)
           ) AND {NO_WAIT}
@@ -85,6 +87,7 @@ def begin(
     lease_token: str,
     region: str,
     model_version: str | None = None,
+    speaks: int = SPEAKS,
 ) -> BegunJob | None:
     """Take the lease of the placement that `fence` names. None: it is stale, drop the message.
 
@@ -94,6 +97,8 @@ def begin(
     `region`: the worker's. After a crash took a placement back, its message must not begin a later
     placement that got the same fence in another region.
     `model_version`: of what will render; noted in the attempt with this release.
+    `speaks`: the worker's level. No job that needs a higher one begins here, wherever its message
+    came from.
     """
     row = tx.execute(
         BEGIN,
@@ -106,6 +111,7 @@ def begin(
             "region": region,
             "attempt_limit": attempt_limit_s,
             "model_version": model_version,
+            "speaks": speaks,
             "release": __version__,
         },
     ).one_or_none()
@@ -257,7 +263,7 @@ def _requeuing(where: str) -> TextClause:
                     THEN now() - started_at + make_interval(secs => :delay)
                     ELSE interval '0' END
             WHERE {where}
-            RETURNING id, profile, region, fence, traceparent
+            RETURNING id, profile, needs, region, fence, traceparent
         ), closed AS (
             UPDATE attempts SET
                 ended_at = now(), outcome = :outcome, error_code = :error_code,
@@ -268,7 +274,7 @@ def _requeuing(where: str) -> TextClause:
             WHERE job_id = freed.id AND attempts.fence = freed.fence AND ended_at IS NULL
             RETURNING job_id, token
         )
-        SELECT id, profile, region, fence, token, traceparent
+        SELECT id, profile, needs, region, fence, token, traceparent
         FROM freed JOIN closed ON job_id = id
         """
     )

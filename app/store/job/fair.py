@@ -75,7 +75,7 @@ def stamp(
     transaction would hold the lock on the owner's row while it waits, and one owner's submits would
     queue behind each other. A stamp that is lost or not used moves the owner by one job.
 
-    Plan: ix_jobs_queue for the present and the count, ix_fair_tags_queue for the largest finish.
+    Plan: ix_jobs_waiting for the present and the count, ix_fair_tags_queue for the largest finish.
     """
     vstart, jobs, work = tx.execute(
         STAMP,

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from app.domain.job import levels
 from app.store.job.queue import Backlog, backlog_sql
 from app.store.job.records import (
     COLUMNS,
@@ -97,7 +98,13 @@ class NewJob:
     cost: float = 1.0
     slot: bool | None = None  # app/store/job/slots.py
     predicted_s: float | None = None  # from submit to the end
+    needs: int = 0  # at least: see `level`
     retention_s: int = 2_592_000
+
+    @property
+    def level(self) -> int:
+        """What a worker must speak to heed its fields: the row's `needs`."""
+        return max(self.needs, levels.needed(vars(self)))
 
 
 # Columns that are not named like the field of NewJob with their value.
@@ -132,7 +139,7 @@ def add(
     None: another submit with that key was first, and the caller must roll back. The unique index
     makes the second of two concurrent submits wait for the first one's commit.
     """
-    row = JobRecord(*tx.execute(ADD, vars(new)).one())
+    row = JobRecord(*tx.execute(ADD, vars(new) | {"needs": new.level}).one())
     if idempotency is None:
         return row
     key, fingerprint = idempotency
@@ -183,7 +190,7 @@ def read_whole(tx: Connection, job_id: UUID) -> WholeJob | None:
 def ahead(tx: Connection, job: JobRecord) -> Backlog:
     """The jobs that wait for a worker and are taken before this one, at most AHEAD_LIMIT.
 
-    Plan: a walk along ix_jobs_queue from the head of the queue to this job.
+    Plan: a walk along ix_jobs_waiting from the head of the queue to this job.
     """
     count, cost = tx.execute(
         AHEAD,

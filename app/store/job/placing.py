@@ -26,6 +26,7 @@ class Waiting:
     next_region: str  # where placement is tried first: home, or elsewhere after a failure
     priority: int
     begun: int  # attempts that started; above 0 this is a retry
+    needs: int = 0  # the level that its worker must speak
 
     @property
     def job_id(self) -> UUID:
@@ -62,16 +63,18 @@ class _Head:
     priority: int
     vstart: float
     begun: int
+    needs: int
 
     @property
     def place_in_queue(self) -> tuple[int, float, UUID]:
         return self.priority, self.vstart, self.id  # TAKEN_ORDER
 
 
-# One walk for each region along the start of ix_jobs_queue; MOVABLE: of ix_jobs_queue_movable.
+# One walk for each region along the start of ix_jobs_waiting; MOVABLE: of ix_jobs_waiting_movable.
 _HEADS = f"""
     SELECT head.* FROM unnest(:regions) AS r(name), LATERAL (
-        SELECT id, home_region, next_region, policy, allowed_regions, priority, vstart, begun
+        SELECT id, home_region, next_region, policy, allowed_regions, priority, vstart, begun,
+            needs
         FROM jobs
         WHERE {WAITING_SQL} AND profile = :profile AND next_region = r.name AND {{only}}
         ORDER BY {TAKEN_ORDER} LIMIT :most
@@ -80,6 +83,7 @@ _HEADS = f"""
 _REGIONS = bindparam("regions", type_=ARRAY(Text))
 FIRST = text(_HEADS.format(only="true")).bindparams(_REGIONS)
 FRESH = text(_HEADS.format(only="begun = 0")).bindparams(_REGIONS)
+PLAIN = text(_HEADS.format(only="needs = 0")).bindparams(_REGIONS)
 MOVABLE = text(
     _HEADS.format(
         only="policy <> 'strict' AND (allowed_regions IS NULL OR allowed_regions && :open)"
@@ -99,7 +103,9 @@ def peek(
     from further back:
     - by jobs that may leave for one of `open_regions` (regions that may have a worker), if the head
       holds jobs that may not go everywhere;
-    - by fresh jobs, if at least half of the head are retries, which a budget may hold back.
+    - by fresh jobs, if at least half of the head are retries, which a budget may hold back;
+    - by jobs that any worker can do, if at least half of the head need a level, which no worker may
+      speak yet.
 
     Nothing is locked: `place` finds out which jobs still wait.
     """
@@ -116,13 +122,17 @@ def peek(
         if hidden := {name for name in full if 2 * retries[name] >= limit}:
             fresh = tx.execute(FRESH, values | {"regions": list(hidden)})
             heads += [_Head(*row) for row in fresh]
+        levels = Counter(head.next_region for head in heads if head.needs > 0)
+        if hidden := {name for name in full if 2 * levels[name] >= limit}:
+            plain = tx.execute(PLAIN, values | {"regions": list(hidden)})
+            heads += [_Head(*row) for row in plain]
     queues: dict[str, list[Waiting]] = {}
     distinct = {head.id: head for head in heads}.values()
     for head in sorted(distinct, key=lambda head: head.place_in_queue):
         request = RoutingRequest(
             head.id, head.home_region, Policy(head.policy), head.allowed_regions
         )
-        job = Waiting(request, head.next_region, head.priority, head.begun)
+        job = Waiting(request, head.next_region, head.priority, head.begun, head.needs)
         queues.setdefault(head.next_region, []).append(job)
     return list(merge(*queues.values(), key=lambda job: (job.priority, job.job_id)))
 
@@ -141,7 +151,8 @@ PLACE = text(
     ), numbered AS (
         SELECT id, n AS offer, row_number() OVER (ORDER BY n) AS n FROM picked
     ), placed AS (
-        UPDATE jobs SET state = 'starting', fence = fence + 1, region = :target, placed_at = now()
+        UPDATE jobs SET state = 'starting', fence = fence + 1, region = :target, placed_at = now(),
+            not_before = NULL
         FROM numbered WHERE jobs.id = numbered.id AND {NO_WAIT}
         RETURNING jobs.id, fence, offer, n, traceparent
     ), made AS (

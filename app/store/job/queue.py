@@ -1,7 +1,7 @@
 """A queue as SQL: the waiting jobs of one profile in one region, in the order they are taken.
 
-Everything here must be a walk along ix_jobs_queue, however long the queue is: equality on `profile`
-and `next_region`, then TAKEN_ORDER, up to a limit.
+Everything here must be a walk along ix_jobs_waiting, however long the queue is: equality on
+`profile` and `next_region`, then TAKEN_ORDER, up to a limit.
 """
 
 from typing import NamedTuple

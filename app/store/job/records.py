@@ -52,6 +52,7 @@ class JobRecord:
     cost: float
     slot: bool | None
     predicted_s: float | None
+    needs: int
 
     fence: int
     begun: int
@@ -168,6 +169,7 @@ class RequeuedJob:
 
     id: UUID
     profile: str
+    needs: int
     region: str
     fence: int
     token: str

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from app.store.models import NEVER_SQL
 from app.store.record import record
 
 COUNTED = 20_000  # more live jobs of a kind are reported as this many
@@ -48,13 +49,13 @@ _ENDED = text(
     """
 )
 _WAITING = text(
-    """
+    f"""
     SELECT waiting.*, api_keys.name AS key_name FROM (
         SELECT id, owner_id, state, profile, home_region, policy, priority, slot, not_before,
                CASE state WHEN 'queued' THEN next_region ELSE region END AS region,
                extract(epoch FROM now() - created_at) AS waited_s,
                extract(epoch FROM queue_deadline - now()) AS expires_in_s,
-               extract(epoch FROM not_before - now()) AS backoff_s
+               extract(epoch FROM nullif(not_before, {NEVER_SQL}) - now()) AS backoff_s
         FROM jobs WHERE state IN ('queued', 'starting') ORDER BY queue_deadline LIMIT :most
     ) AS waiting JOIN api_keys ON api_keys.id = owner_id ORDER BY expires_in_s
     """

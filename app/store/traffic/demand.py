@@ -43,7 +43,10 @@ class Demand:
 def waiting(
     tx: Connection, regions: Sequence[str], profiles: Sequence[str]
 ) -> dict[str, dict[str, Backlog]]:
-    """The waiting jobs of each region, by profile: up to COUNT_LIMIT each. Plan: ix_jobs_queue."""
+    """The waiting jobs of each region, by profile: up to COUNT_LIMIT each.
+
+    Plan: ix_jobs_waiting.
+    """
     found: dict[str, dict[str, Backlog]] = {name: {} for name in regions}
     for region, profile, count, cost in tx.execute(
         WAITING, {"regions": list(regions), "profiles": list(profiles), "most": COUNT_LIMIT}

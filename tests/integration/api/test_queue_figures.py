@@ -5,12 +5,14 @@ import time
 
 import pytest
 
+from app.broker.claims import Claims
 from app.config.profiles_file import PROFILES
+from app.domain.job import levels
 from app.domain.job.cost import cost_units
 from app.domain.routing.topology import Pool
 from app.store import keys
 from app.store.job import attempts
-from tests.support import calls, make
+from tests.support import calls, make, services
 
 SERVICE_S = 3.0
 SMALL = {"model": "noop", "frames": 8, "size": 64}
@@ -146,3 +148,20 @@ def test_a_submit_says_nothing_if_a_worker_serves_its_model(api, photo, client):
     elsewhere = calls.submit(api, photo, **SMALL, region="eu-west", policy="strict")
     assert shown(api, elsewhere.get_json())["queue"]["workers"] == 0
     assert "no worker serves noop" in elsewhere.headers["Stillmotion-Notice"]
+
+
+def test_workers_that_would_ignore_a_field_do_not_count(api, photo, client, monkeypatch):
+    """As while the workers are older than the API: the field has a level that none speaks."""
+    idle(client, 2)
+    monkeypatch.setattr(levels, "NEEDS", {"loop": 1})
+    sent = calls.submit(api, photo, **SMALL, loop=True)
+    assert sent.headers["Stillmotion-Notice"] == (
+        "no worker serves all that this job asks of noop now; the job waits for one"
+    )
+    queue = shown(api, sent.get_json())["queue"]
+    assert (queue["workers"], queue["waiting_for"]) == (0, "worker")
+    assert shown(api, calls.submit(api, photo, **SMALL).get_json())["queue"]["workers"] == 2
+    dry = {"image": (io.BytesIO(photo), "a.jpg"), **SMALL, "loop": "true"}
+    assert api.post("/v1/jobs?dry_run=1", data=dry).get_json()["queue"]["workers"] == 0
+    Claims(client).announce(Pool("us-east", "noop"), "new", speaks=1)
+    services.wait_until(lambda: shown(api, sent.get_json())["queue"]["workers"] == 1)

@@ -78,3 +78,19 @@ def test_a_database_of_another_encoding_is_refused(new_database, capsys):
     url = new_database("TEMPLATE template0 ENCODING SQL_ASCII LOCALE_PROVIDER libc LOCALE 'C'")
     assert migrate(url) == ExitStatus.CONFIG
     assert "encoding is SQL_ASCII, and must be UTF8." in capsys.readouterr().err
+
+
+def test_a_newer_schema_stays_as_it_is(new_database, capsys):
+    """A release that is rolled back to runs on it, and so must its migration job."""
+    url = new_database()
+    services.migrate(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    for options in ((), ("--check",)):
+        assert migrate(url, *options) == ExitStatus.OK
+        assert capsys.readouterr().out == (
+            f"The schema is 9999, newer than this release's {REVISION}, which runs on it.\n"
+        )
+    assert migrate(url, "--json") == ExitStatus.OK
+    shown = {"before": "9999", "after": "9999", "needed": REVISION}
+    assert json.loads(capsys.readouterr().out) == shown

@@ -18,7 +18,7 @@ from tests.support.plans import indexes_of, plans
 
 FINISHED, WAITING = 20_000, 10_000
 QUEUE = {"profile": "noop", "region": "us-east", "priority": 1}
-RIGHT = {"pk_jobs", "ix_jobs_queue", "ix_jobs_queue_movable"}
+RIGHT = {"pk_jobs", "ix_jobs_waiting", "ix_jobs_waiting_movable"}
 OF_THE_OWNER = {"ix_jobs_kept"}  # by owner and id: one row, as by the primary key
 LEASED = {"lease_token": make.LEASE}
 

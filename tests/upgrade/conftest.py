@@ -1,0 +1,50 @@
+"""The last release beside this one: its code, taken from git, runs in the same environment."""
+
+import subprocess
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from tests.support import services
+from tests.upgrade.releases import Release
+
+HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)  # before these tests are left out
+def pytest_collection_modifyitems(items):
+    """A step of its own: `scripts/test -m upgrade tests/upgrade`."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.upgrade)
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", *arguments], cwd=services.ROOT, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def last(tmp_path_factory) -> Release:
+    """The code of the last release. The tag is preferred to the hash."""
+    [line] = [
+        line for line in (HERE / "release.txt").read_text().splitlines() if not line.startswith("#")
+    ]
+    tag, commit = line.split()
+    for name in (f"refs/tags/{tag}", commit):
+        archive = _git("archive", "--format=tar", name)
+        if archive.returncode == 0:
+            break
+    else:
+        services.need(f"Release {tag}, commit {commit} of this repository's history", None)
+    root = tmp_path_factory.mktemp("last") / "code"
+    with tarfile.open(fileobj=BytesIO(archive.stdout)) as tar:
+        tar.extractall(root, filter="data")
+    return Release("last", root)
+
+
+@pytest.fixture(scope="session")
+def this() -> Release:
+    """The code in this clone."""
+    return Release("this", services.ROOT)
