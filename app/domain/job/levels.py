@@ -3,7 +3,7 @@
 A worker of an earlier release ignores a field that it does not know, and would render something
 else than was asked for. So each field that workers must heed, and that release 0.1.0 did not have,
 has a level. A job needs the highest level among the fields that it uses, and only workers that
-speak that level are offered it. Workers of 0.1.0 speak level 0. Decision 94.
+speak that level are offered it. Workers of 0.1.0 speak level 0. Decision 93.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 SPEAKS = 1
 
 # Column of `jobs` -> the level that it needs. A field that is absent, empty or false is not used.
-NEEDS: Mapping[str, int] = {}
+NEEDS: Mapping[str, int] = {"negative_prompt": 1}
 
 
 def needed(fields: Mapping[str, object]) -> int:
