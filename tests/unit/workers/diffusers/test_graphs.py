@@ -45,10 +45,10 @@ def test_compiled_blocks_make_the_same_clip(both, spec, picture):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_without_a_compiler_the_model_runs_as_it_is(both, spec, picture, monkeypatch):
+def test_without_a_compiler_the_model_runs_as_it_is(both, spec, picture):
     eager, engine, toy = both
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    with capture_logs() as logs:
+    without = torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)})
+    with without, capture_logs() as logs:
         engine.warm_up()
     assert [entry["event"] for entry in logs] == ["model_graph_refused"]
     order = eager.prepare(spec(toy), picture)

@@ -118,10 +118,12 @@ def test_instruction_sets_are_read_where_linux_lists_them(tmp_path):
     assert len(packages.instructions(tmp_path / "missing")) == 1
 
 
-def test_without_a_compiler_nothing_is_built(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+def test_without_a_compiler_nothing_is_built(toy, tmp_path):
     file = toy.profile(tmp_path, table=PACKAGED)
-    with pytest.raises(Unusable, match=r"There is no C\+\+ compiler here: install g\+\+"):
+    with (
+        torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}),
+        pytest.raises(Unusable, match=r"There is no C\+\+ compiler here: install g\+\+"),
+    ):
         build(file)
     with pytest.raises(ConfigError, match=r"no part in \[diffusers.graphs\] is \"aoti\""):
         build(toy.profile(tmp_path))
