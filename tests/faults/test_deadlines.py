@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support import make
-from tests.support.fleet import wait_for
+from tests.support.fleet import ends
 
 # Half a second is promised; the rest is for a machine that others use, too.
 LATE_S = 1.0
@@ -26,7 +26,7 @@ def test_a_job_ends_at_its_deadline_however_long_its_steps_are(fleet, step_s):
     assert late_s(job) < LATE_S
     [attempt] = make.attempts_of(fleet.store, job_id)
     assert attempt.outcome == "canceled"
-    wait_for(lambda: worker.outcomes(job_id), timeout_s=10)
+    assert ends(job_id, worker, last="canceled") == ["canceled"]
     following = fleet.submit()
     assert fleet.wait(following, "succeeded").region == "us-east", "the worker is free again"
 
@@ -51,4 +51,4 @@ def test_without_a_dispatcher_the_worker_stops_by_itself(fleet):
     job = fleet.wait(job_id, "canceled", "succeeded", timeout_s=10)
     assert (job.state, job.error_code) == ("canceled", "deadline_exceeded")
     assert late_s(job) < LATE_S + 0.3
-    assert worker.outcomes(job_id) == ["canceled"]
+    assert ends(job_id, worker, last="canceled") == ["canceled"]

@@ -7,7 +7,7 @@ import pytest
 
 from app.store import keys
 from tests.support import services
-from tests.support.fleet import wait_for
+from tests.support.fleet import ends
 
 
 @pytest.fixture
@@ -38,6 +38,6 @@ def test_the_webhook_says_canceled_once_and_carries_no_clip(fleet, client, recei
     job = event["data"]["job"]
     assert (job["id"], job["state"]) == (str(job_id), "canceled")
     assert not job.get("output")
-    wait_for(lambda: worker.outcomes(job_id) == ["canceled"])
+    assert ends(job_id, worker, last="canceled") == ["canceled"]
     with pytest.raises(TimeoutError):
         services.wait_until(lambda: len(receiver.requests["/hook"]) > 1, timeout_s=2)

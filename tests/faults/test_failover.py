@@ -9,8 +9,8 @@ from scripts.benchmarks.harness.valve import Valve
 from scripts.stack.data import DataDir
 from scripts.stack.programs import VALKEY
 from tests.support import services
+from tests.support.fleet import ends, wait_for
 from tests.support.fleet import fleet as make_fleet
-from tests.support.fleet import wait_for
 from tests.support.postgres import CrashingPostgres, Standby
 
 pytestmark = pytest.mark.timeout(300)
@@ -63,8 +63,7 @@ def test_a_failover_takes_back_no_answer_and_doubles_nothing(primary, standby, c
             job.output_key,
             told.output_key,
         }
-        ends = sorted(end for worker in workers for end in worker.outcomes(job_id))
-        assert ends.count("succeeded") == 1
+        assert ends(job_id, *workers, last="succeeded").count("succeeded") == 1
     store.close()
     path.close()
 
@@ -106,6 +105,5 @@ def test_a_replica_that_lacks_the_last_claims_and_messages_loses_no_job(
         stored = {info.key for info in fleet.objects.list("outputs/")}
         assert {job.output_key for job in ended} < stored and len(stored) == len(jobs) + 1
         for job_id in jobs:
-            ends = [end for worker in workers for end in worker.outcomes(job_id)]
-            assert ends.count("succeeded") == 1
+            assert ends(job_id, *workers, last="succeeded").count("succeeded") == 1
     path.close()

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import text
 
-from tests.support.fleet import wait_for
+from tests.support.fleet import ends
 from tests.support.proxy import Proxy
 
 
@@ -31,9 +31,8 @@ def test_a_finish_whose_response_is_lost_counts_once(fleet, proxy, settings):
     proxy.lose_answer_to(b"job.succeeded")
     job_id = fleet.submit(webhook_url="https://example.com/hook")
     job = fleet.wait(job_id, "succeeded")
-    wait_for(lambda: worker.outcomes(job_id))
     assert proxy.cuts == 1
-    assert worker.outcomes(job_id) == ["succeeded"]
+    assert ends(job_id, worker, last="succeeded") == ["succeeded"]
     assert job.begun == 1 and fleet.objects.get(job.output_key)
     with fleet.store.autocommit() as conn:
         owed = conn.execute(
@@ -52,4 +51,4 @@ def test_a_begin_whose_response_is_lost_is_recovered(fleet, proxy, settings):
     job = fleet.wait(job_id, "succeeded", timeout_s=15)
     assert proxy.cuts == 1
     assert job.begun == 1
-    assert worker.outcomes(job_id) == ["succeeded"]
+    assert ends(job_id, worker, last="succeeded") == ["succeeded"]

@@ -12,7 +12,7 @@ from app.broker import progress
 from app.domain.job.lease import LEASE_S
 from app.store.job import jobs
 from tests.support import make
-from tests.support.fleet import wait_for
+from tests.support.fleet import ends, wait_for
 
 TAKEN_BACK_S = LEASE_S + 10  # lease, the reaper's own patience with the database, a tick
 
@@ -37,7 +37,7 @@ def test_a_killed_worker_s_job_is_finished_once_by_another(fleet):
     )
     assert outputs(fleet.settings) == [job.output_key.removeprefix("outputs/")]
     assert [a.outcome for a in make.attempts_of(fleet.store, job_id)] == ["lost", "succeeded"]
-    assert survivor.outcomes(job_id) == ["succeeded"]
+    assert ends(job_id, survivor, last="succeeded") == ["succeeded"]
 
 
 def test_a_worker_frozen_past_its_lease_changes_nothing_when_it_wakes(fleet):
@@ -112,7 +112,7 @@ def test_cancel_stops_the_render_within_a_step(fleet):
     asked = time.monotonic()
     fleet.wait(job_id, "canceled", timeout_s=5)
     assert time.monotonic() - asked < 2.5
-    wait_for(lambda: worker.outcomes(job_id) == ["canceled"])
+    assert ends(job_id, worker, last="canceled") == ["canceled"]
     assert outputs(fleet.settings) == []
 
 

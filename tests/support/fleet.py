@@ -134,6 +134,19 @@ def fleet(settings: Settings, store: Store, directory: Path) -> Iterator[Fleet]:
         yield Fleet(settings, store, directory, stack)
 
 
+def ends(job_id: UUID, *workers: Process, last: str) -> list[str]:
+    """How each attempt of a job ended, according to these workers.
+
+    A worker ends the row before it logs so. Waits until one of them has logged `last`.
+    """
+
+    def logged() -> list[str]:
+        return [end for worker in workers for end in worker.outcomes(job_id)]
+
+    wait_for(lambda: last in logged())
+    return logged()
+
+
 def wait_for(check: Callable[[], object], timeout_s: float = 10.0) -> float:
     """Seconds until `check()` is true. Raises TimeoutError."""
     start = time.monotonic()
