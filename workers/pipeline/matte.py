@@ -143,5 +143,7 @@ def _options() -> onnxruntime.SessionOptions:
     options.inter_op_num_threads = 1
     # A thread that waits by spinning would take a core from the denoiser.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # An arena would keep what one picture took, beside what filling its background takes next.
+    options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     return options

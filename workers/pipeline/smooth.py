@@ -21,7 +21,7 @@ def smooth(colour: Tensor, known: Tensor) -> Tensor:
 def pulled_and_pushed(colour: np.ndarray, known: np.ndarray) -> np.ndarray:
     """`smooth` of (h, w, c) float32, where known (h, w) bool."""
     sure = known.astype(np.float32)
-    levels = [(colour * sure[..., None], sure)]
+    levels: list[tuple[np.ndarray, np.ndarray]] = [(colour * sure[..., None], sure)]
     while max(levels[-1][1].shape) > 1:
         total, sure = (_halved(part) for part in levels[-1])
         # Sure as soon as one of the four is: a thin rim must not fade into what is far from it.
