@@ -23,6 +23,10 @@ from tests.support import services
 from tests.support.pgbouncer import pgbouncer, role_with_timeouts
 from tests.support.receiver import Receiver
 
+# Two processes of tests share the cores. Threads that wait for each other would halve their speed.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Tests set the variables they need; a developer's shell must not interfere.
 for name in Settings.model_fields:
     os.environ.pop(name.upper(), None)

@@ -59,7 +59,7 @@ class Understood:
     excluded: tuple[Motion, ...] = ()  # what the prompt refuses, such as "no zoom"
     unsupported: tuple[Wish, ...] = ()  # what no model makes, such as "she blinks"
     ignored: tuple[str, ...] = ()  # words without effect, as written, each once
-    target_words: tuple[str, ...] = ()  # those of `ignored` that only say what the target is
+    target_words: tuple[str, ...] = ()  # what says so, such as "she"; a noun is in `ignored`, too
     layered: bool = False  # whether the plain words name the target
 
     @property

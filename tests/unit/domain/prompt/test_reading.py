@@ -211,7 +211,9 @@ def test_any_text_is_read(prompt):
     found = read(prompt[:1000])
     assert not {found.camera, found.object} & set(found.excluded)
     assert len(" ".join(found.ignored)) <= len(prompt)
-    assert set(found.target_words) <= set(found.ignored) | {"only", "だけ", "só"}
+    assert found.target is not None or not found.target_words
+    fillers = {"only", "だけ", "só", "she"}  # they would not be ignored either
+    assert set(found.target_words) <= set(found.ignored) | fillers
     for grammar in Grammar:
         plain = understand(grammar, prompt[:1000]).plain
         assert plain == "" or understand(grammar, plain).plain == plain
