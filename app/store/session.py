@@ -36,13 +36,11 @@ class Store:
         own: dict[str, Any] = {"options": session_options(timeout_s)}
         if pooled:
             own = {"prepare_threshold": None}
-        self._statements = create_engine(
+        self.engine = create_engine(
             url,
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=timeout_s,
-            # Most are: changing a connection's mode and back costs as much as a short statement.
-            isolation_level="AUTOCOMMIT",
             # A server that vanished must not hold a thread for TCP's two hours.
             connect_args={
                 "connect_timeout": max(1, round(timeout_s)),
@@ -55,13 +53,13 @@ class Store:
             },
         )
         event.listen(
-            self._statements,
+            self.engine,
             "do_connect",
             lambda dialect, record, args, options: BoundedConnection.within(
                 timeout_s, *args, **options
             ),
         )
-        self.engine = self._statements.execution_options(isolation_level="READ COMMITTED")
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @classmethod
     def of(cls, config: Settings, *, pool_size: int) -> Self:
@@ -91,7 +89,7 @@ class Store:
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
         """A connection for single statements, without the round trips of BEGIN and COMMIT."""
-        with _database_errors(), _connected(self._statements) as connection:
+        with _database_errors(), _connected(self._autocommit) as connection:
             yield connection
 
     @contextmanager
@@ -100,7 +98,7 @@ class Store:
 
         Every statement commits by itself. Raises DatabaseUnavailable if the connection is lost.
         """
-        with _database_errors(), _connected(self._statements) as connection:
+        with _database_errors(), _connected(self._autocommit) as connection:
             try:
                 yield connection
             finally:
@@ -112,7 +110,7 @@ class Store:
             connection.execute(text("SELECT 1"))
 
     def close(self) -> None:
-        self._statements.dispose()
+        self.engine.dispose()
 
 
 def session_options(timeout_s: float) -> str:
