@@ -25,7 +25,7 @@ class QoS(kombu_redis.QoS):
     """The messages that this worker holds, in its memory.
 
     kombu writes each into Redis and removes it when it is acknowledged, for a redelivery an hour
-    after its worker died. That was a quarter of a worker's processor time around a short job.
+    after its worker died. That was an eighth of a worker's processor time for a short job.
     Workers of earlier releases still do; what they left behind is given back as before.
     """
 
