@@ -80,30 +80,3 @@ def test_equal_arguments_give_equal_pixels():
     hole = np.zeros((90, 120), bool)
     hole[:, 100:] = True
     assert np.array_equal(fill(picture, hole), fill(picture, hole))
-
-
-def test_a_dark_corner_goes_on_dark_and_the_old_border_does_not_show():
-    """Colours go on along the whole border: none is taken from the picture's average."""
-    y, x = np.mgrid[:160, :240]
-    ground = textured(160, 240)[..., 0].astype(float) + 60
-    whole = np.where(x + y < 120, ground - 150, ground).clip(0, 255).astype(np.uint8)
-    picture = np.repeat(whole[..., None], 3, 2)
-    hole = np.zeros((160, 240), bool)
-    hole[:, :24] = True
-    filled = fill(np.where(hole[..., None], 128, picture).astype(np.uint8), hole)[..., 0]
-    inside, outside = (filled[:, side].astype(float) for side in (slice(24, 36), slice(12, 24)))
-    steps = np.abs(inside.reshape(16, -1).mean(1) - outside.reshape(16, -1).mean(1))
-    assert np.median(steps) < 10
-    assert filled[:60, :24].mean() < 80
-
-
-def test_grain_goes_on_as_grain_and_smooth_as_smooth():
-    """Of two surfaces of one mean colour, the fill continues the one that it touches."""
-    picture = np.full((192, 192, 3), 128, np.uint8)
-    noise = np.random.default_rng(0).integers(-50, 50, (96, 192, 1))
-    picture[:96] = (128 + noise).astype(np.uint8)
-    hole = np.zeros((192, 192), bool)
-    hole[:, :24] = True
-    filled = fill(np.where(hole[..., None], 128, picture).astype(np.uint8), hole)
-    assert filled[:80, :24, 0].std() > 15
-    assert filled[112:, :24, 0].std() < 5
