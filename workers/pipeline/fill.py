@@ -14,15 +14,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CELLS = 96  # of the fine level, along the longest side; the coarse one has half as many
-COARSE_ROUNDS, FINE_ROUNDS = 5, 2
-COARSE_RADIUS, FINE_RADIUS = 2, 3  # of a patch, in cells
+from workers.pipeline.smooth import pulled_and_pushed, smooth
+
+CELLS = 192  # of the finest level, along the longest side; each coarser one has half as many
+COARSE_ROUNDS = 4
+COARSE_RADIUS = 2  # of a patch, in cells
+FINER = ((3, 2), (2, 1))  # levels: the radius of a patch, and rounds
+PEELED = 0.3  # of a patch that is known when it first looks for its like
 PAIRS = 4_000_000  # patches compared at a time, which bounds memory
 LEAST_KNOWN = 12  # patches; with fewer, the fill is smooth
 FADE = 0.85  # how much less a cell of the hole counts in a patch than one that is nearer to known
 BLOCK = 3  # cells along a side of what is copied from one place
 SHORT = 4  # the power of a fade between two blocks: higher is shorter
-TINT = 60.0  # grey levels by which a copied piece may be tinted, at most
+GRAIN = 1.5  # how much more a difference in contrast counts than one in colour
+CHANNELS = 4  # of a cell: its mean colour, and the contrast within it
+RIM, RIM_BLUR = 3, 15  # pixels around a hole whose colours it continues; over how many they agree
+TINT = 40.0  # grey levels by which a copied piece may be tinted, at most
 _AROUND = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
 # Where a patch looks for a better place: (how far its neighbour is, rows, columns), 0: itself.
 _TRIES = [
@@ -32,10 +39,19 @@ _TRIES = [
 ]
 
 
-def fill(pixels: np.ndarray, hole: np.ndarray, unused: np.ndarray | None = None) -> np.ndarray:
+def fill(
+    pixels: np.ndarray,
+    hole: np.ndarray,
+    unused: np.ndarray | None = None,
+    *,
+    from_rim: bool = False,
+) -> np.ndarray:
     """The picture (H, W, 3) uint8 with its hole, (H, W) bool, filled.
 
     unused (H, W) bool: neither known nor to be filled; what it holds then is undefined.
+    from_rim: start from what is along the rim, and continue its colours to the pixel. That is
+    right beyond a border. Behind a subject the photo is blurred along the rim, and would go on as a
+    halo: there, the fill starts from a smooth continuation.
     """
     if not hole.any():
         return pixels
@@ -43,30 +59,63 @@ def fill(pixels: np.ndarray, hole: np.ndarray, unused: np.ndarray | None = None)
     if not known.any():
         return np.full_like(pixels, 128)
     step = max(1, round(max(hole.shape) / CELLS))
-    fine = _Level.of(pixels, known, hole, step)
-    coarse = _Level.of(pixels, known, hole, 2 * step)
-    coarse.colour = _smooth(coarse.colour, coarse.known)
-    rough = coarse.search_all(COARSE_RADIUS, COARSE_ROUNDS)
-    start = F.interpolate(coarse.colour, scale_factor=2, mode="bilinear")
-    start = start[..., : fine.known.shape[0], : fine.known.shape[1]]
-    fine.colour = torch.where(fine.known, fine.colour, start)
-    sources = None if rough is None else fine.search_near(rough, FINE_RADIUS, FINE_ROUNDS)
+    fine = _Level.of(pixels, known, hole, step << len(FINER))
+    fine.colour = smooth(fine.colour, fine.known)
+    places = fine.search_all(COARSE_RADIUS, COARSE_ROUNDS, from_rim=from_rim)
+    for finer, (radius, rounds) in enumerate(FINER, 1):
+        coarse, fine = fine, _Level.of(pixels, known, hole, step << (len(FINER) - finer))
+        if places is None:
+            fine.colour = smooth(fine.colour, fine.known)
+            continue
+        start = F.interpolate(coarse.colour, scale_factor=2, mode="bilinear")
+        start = start[..., : fine.known.shape[0], : fine.known.shape[1]]
+        fine.colour = torch.where(fine.known, fine.colour, start)
+        places = fine.search_near(places, radius, rounds, from_rim=from_rim)
+    sources = None if places is None else _offsets(places)
     out = pixels.copy()
     rows, columns = hole.nonzero()
     if sources is None:
-        smooth = fine.colour[0].permute(1, 2, 0).numpy()
-        out[rows, columns] = _upsampled(smooth, step)[rows, columns].round().clip(0, 255)
+        mean = fine.colour[0, :3].permute(1, 2, 0).numpy()
+        out[rows, columns] = _upsampled(mean, step)[rows, columns].round().clip(0, 255)
         return out
-    copied = _copied(pixels, rows, columns, step, sources)
+    # The hole and its rim. There, the copies show how far they are from what they continue.
+    near = cv2.dilate(hole.astype(np.uint8), np.ones((2 * RIM + 1,) * 2, np.uint8)).astype(bool)
+    near &= hole | known
+    rows, columns = near.nonzero()
+    copied = np.zeros((*hole.shape, 3), np.float32)
+    copied[rows, columns] = _copied(pixels, rows, columns, step, sources)
     # The copies' details, with the colours that the patches agreed on.
-    whole = np.zeros((*hole.shape, 3), np.float32)
-    whole[rows, columns] = copied
-    level = _Level.of(whole, hole, hole, step)
+    level = _Level.of(copied, hole, hole, step)
     tinted = torch.from_numpy(level.share > 0.3)
-    tint = _smooth((fine.colour - level.colour) * tinted, tinted).clamp(-TINT, TINT)
-    tint_pixels = _upsampled(tint[0].permute(1, 2, 0).numpy(), step)[rows, columns]
-    out[rows, columns] = (copied + tint_pixels).round().clip(0, 255)
+    tint = smooth((fine.colour - level.colour)[:, :3] * tinted, tinted).clamp(-TINT, TINT)
+    wide = _upsampled(tint[0].permute(1, 2, 0).numpy(), step)[: hole.shape[0], : hole.shape[1]]
+    copied += wide
+    if from_rim:
+        copied += _missed(pixels, copied, near & ~hole)
+    out[hole] = copied[hole].round().clip(0, 255)
     return out
+
+
+def _missed(pixels: np.ndarray, copied: np.ndarray, rim: np.ndarray) -> np.ndarray:
+    """What the copies lack on the rim (H, W) bool, continued smoothly; (H, W, 3).
+
+    As in membrane cloning (Farbman et al. 2009, doi:10.1145/1531326.1531373).
+    """
+    weight = rim.astype(np.float32)
+    lacking = (pixels - copied) * weight[..., None]
+    side = (RIM_BLUR, RIM_BLUR)
+    # Colours, not details, which differ: so their mean along the rim.
+    mean = cv2.blur(lacking, side) / np.maximum(cv2.blur(weight, side), 1e-6)[..., None]
+    return pulled_and_pushed(mean.clip(-TINT, TINT).astype(np.float32), rim)
+
+
+def _offsets(places: Tensor) -> Tensor:
+    """(h, w, 2) rows and columns from each cell to its place, NaN where it has none."""
+    height, width = places.shape
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    offsets = torch.stack([places // width - rows, places % width - columns], -1).float()
+    offsets[places < 0] = torch.nan
+    return offsets
 
 
 def _upsampled(cells: np.ndarray, step: int) -> np.ndarray:
@@ -79,7 +128,7 @@ def _upsampled(cells: np.ndarray, step: int) -> np.ndarray:
 class _Level:
     """The picture in cells of some pixels."""
 
-    colour: Tensor  # (1, 3, h, w) float32
+    colour: Tensor  # (1, CHANNELS, h, w) float32
     known: Tensor  # (h, w) bool: all of the cell's pixels are
     target: Tensor  # (h, w) bool: some of them are to be filled
     share: np.ndarray  # (h, w) float32: of the cell's pixels that are known
@@ -97,6 +146,10 @@ class _Level:
         whole = cv2.resize(inside, size, interpolation=cv2.INTER_AREA)
         mean = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
         mean = mean / np.maximum(share, 1e-6)[..., None]
+        luma = np.square(colour @ np.full(3, 1 / 3, np.float32))
+        square = cv2.resize(luma, size, interpolation=cv2.INTER_AREA) / np.maximum(share, 1e-6)
+        contrast = np.sqrt(np.maximum(square - np.square(mean.mean(-1)), 0))
+        mean = np.concatenate([mean, GRAIN * contrast[..., None]], -1)
         asked = cv2.resize(np.pad(hole.astype(np.float32), pad), size, interpolation=cv2.INTER_AREA)
         return cls(
             torch.from_numpy(mean).permute(2, 0, 1)[None],
@@ -105,7 +158,7 @@ class _Level:
             share,
         )
 
-    def search_all(self, radius: int, rounds: int) -> Tensor | None:
+    def search_all(self, radius: int, rounds: int, *, from_rim: bool) -> Tensor | None:
         """Fill the target in place; every known patch is compared.
 
         Returns the cell that each cell takes its patch from, (h, w) indices, -1 outside the
@@ -115,6 +168,8 @@ class _Level:
         if len(sources) < LEAST_KNOWN:
             return None
         queries = _dilate(self.target, radius).flatten().nonzero().flatten()
+        if from_rim:
+            self._peel(queries, sources, radius)
         trust = _patches(self._trust(), radius).T.contiguous()  # (h w, k)
         for _ in range(rounds):
             found, distance = self._nearest(queries, sources, trust, radius)
@@ -123,13 +178,37 @@ class _Level:
         places[queries] = found
         return places.view(self.known.shape)
 
-    def search_near(self, rough: Tensor, radius: int, rounds: int) -> Tensor | None:
+    def _peel(self, queries: Tensor, sources: Tensor, radius: int) -> None:
+        """A first filling, from the rim inwards: what is not filled yet counts for nothing.
+
+        A smooth start would decide for its own colours instead, however unlike those at the rim.
+        """
+        known, target = self.known, self.target
+        done = known.clone()
+        try:
+            while (target & ~done).any():
+                self.known = done
+                trust = _patches(self._trust() * done, radius).T.contiguous()
+                near = trust[queries].sum(1)
+                rim = queries[near >= min(PEELED * trust.shape[1], near.max().item() / 2)]
+                found, distance = self._nearest(rim, sources, trust, radius)
+                self._vote(rim, found, distance, trust, radius)
+                ring = _dilate(done, 1) & target & ~done
+                if not ring.any():  # an island without anything known near
+                    break
+                done = done | ring
+        finally:
+            self.known = known
+
+    def search_near(
+        self, rough: Tensor, radius: int, rounds: int, *, from_rim: bool
+    ) -> Tensor | None:
         """Fill the target in place, from the places that the coarser level found.
 
         Patches try the places of their neighbours (Barnes et al. 2009,
-        doi:10.1145/1531326.1531330), so that what is copied hangs together. Returns where each cell
-        of the target (and its neighbours) takes its pixels from: (h, w, 2) offsets in rows and
-        columns of cells, NaN elsewhere. None if too little is known.
+        doi:10.1145/1531326.1531330), so that what is copied hangs together. Returns the cell that
+        each cell of the target (and its neighbours) takes its pixels from, (h, w) indices, -1
+        elsewhere. None if too little is known.
         """
         width = self.known.shape[1]
         usable = _erode(self.known, radius)
@@ -148,15 +227,23 @@ class _Level:
         other = spare[torch.searchsorted(spare, queries[lost]).clamp(max=len(spare) - 1)]
         place[lost] = torch.stack([other // width, other % width], 1)
         own = torch.stack([rows, columns], 1)
+        if from_rim:
+            # Details from where the coarser level points: means would look for more means.
+            flat = self.colour.view(CHANNELS, -1)
+            flat[:, queries] = torch.where(
+                (self.known.flatten() | ~self.target.flatten())[queries],
+                flat[:, queries],
+                flat[:, place[:, 0] * width + place[:, 1]],
+            )
         trust = _patches(self._trust(), radius).T.contiguous()
         for _ in range(rounds):
             place, distance = self._improved(place, own, queries, usable, trust, radius)
             found = place[:, 0] * width + place[:, 1]
             mean, covered = self._vote(queries, found, distance, trust, radius)
         self._joined(mean, covered)
-        offsets = torch.full((*self.known.shape, 2), torch.nan)
-        offsets[rows, columns] = (place - own).float()
-        return offsets
+        places = torch.full(tuple(self.known.shape), -1)
+        places[rows, columns] = found
+        return places
 
     def _improved(
         self,
@@ -169,8 +256,8 @@ class _Level:
     ) -> tuple[Tensor, Tensor]:
         """Better places (n, 2) for the patches at `own` (n, 2), and their distances."""
         height, width = self.known.shape
-        patches = _patches(self.colour, radius).T.contiguous()  # (h w, 3 k)
-        asked, weight = patches[queries].view(len(own), 3, -1), trust[queries]
+        patches = _patches(self.colour, radius).T.contiguous()  # (h w, c k)
+        asked, weight = patches[queries].view(len(own), CHANNELS, -1), trust[queries]
         total = weight.sum(1)
 
         def cost(candidates: Tensor) -> Tensor:
@@ -208,14 +295,14 @@ class _Level:
         self, queries: Tensor, sources: Tensor, trust: Tensor, radius: int
     ) -> tuple[Tensor, Tensor]:
         """The nearest known patch of each query, as an index of cells, and its distance."""
-        patches = _patches(self.colour, radius).T.contiguous()  # (h w, 3 k)
+        patches = _patches(self.colour, radius).T.contiguous()  # (h w, c k)
         known = patches[sources]
-        squares = known.view(len(sources), 3, -1).square().sum(1)  # (m, k)
+        squares = known.view(len(sources), CHANNELS, -1).square().sum(1)  # (m, k)
         nearest, distance = [], []
         for part in torch.split(queries, max(1, PAIRS // len(sources))):
             weight = trust[part]  # (n, k)
             asked = patches[part]
-            weighted = (asked.view(len(part), 3, -1) * weight[:, None]).flatten(1)
+            weighted = (asked.view(len(part), CHANNELS, -1) * weight[:, None]).flatten(1)
             # sum w (q - s)^2 without its constant part, sum w q^2
             cost = torch.addmm(weight @ squares.T, weighted, known.T, alpha=-2)
             least = cost.min(1)
@@ -237,7 +324,7 @@ class _Level:
         weight = (-distance / spread).exp() * trust[queries, trust.shape[1] // 2] + 1e-6
         proposed = torch.zeros_like(patches)
         proposed[:, queries] = patches[:, found] * weight
-        count = torch.zeros(patches.shape[0] // 3, patches.shape[1])
+        count = torch.zeros(patches.shape[0] // CHANNELS, patches.shape[1])
         count[:, queries] = weight
         size = tuple(self.known.shape)
         side = 2 * radius + 1
@@ -255,7 +342,7 @@ class _Level:
         doi:10.1145/1531326.1531373).
         """
         rim = self.known & covered
-        missed = _smooth((self.colour - mean) * rim, rim)
+        missed = smooth((self.colour - mean) * rim, rim)
         inside = self.target & ~self.known & covered
         self.colour = torch.where(inside, (mean + missed).clamp(0, 255), self.colour)
 
@@ -314,19 +401,3 @@ def _erode(mask: Tensor, radius: int) -> Tensor:
 
 def _dilate(mask: Tensor, radius: int) -> Tensor:
     return F.max_pool2d(mask.float()[None, None], 2 * radius + 1, 1, radius)[0, 0] > 0.5
-
-
-def _smooth(colour: Tensor, known: Tensor) -> Tensor:
-    """Known cells as they are, the others a smooth continuation: pull and push, Gortler 1996."""
-    weight = known.float()[None, None]
-    levels = [(colour * weight, weight)]
-    while max(levels[-1][1].shape[2:]) > 1:
-        parts = (F.avg_pool2d(part, 2, ceil_mode=True) for part in levels[-1])
-        levels.append((next(parts), next(parts)))
-    total, weight = levels.pop()
-    mean = total / weight.clamp(min=1e-9)
-    for total, weight in reversed(levels):
-        wider = F.interpolate(mean, size=total.shape[2:], mode="bilinear")
-        own = total / weight.clamp(min=1e-9)
-        mean = own + (wider - own) * (1 - weight.clamp(max=1))
-    return torch.where(known, colour, mean)

@@ -130,7 +130,9 @@ class _Canvas:
             uncovered = depth <= self.behind + 4 * RIM * self.unit
             hole |= covered & uncovered
             unused |= covered & ~uncovered
-        filled = fill(self.picture, hole & ~unused, unused)
+        behind = hole & self.inside
+        filled = fill(self.picture, outside & ~unused, unused | behind, from_rim=True)
+        filled = fill(filled, behind & ~unused, unused)
         if self.alpha is not None and self.core is not None:
             # Where the rim fades out, the picture itself is the best background.
             rim = (self.core < LEAST_ALPHA) & hole & self.inside
@@ -160,7 +162,7 @@ class _Canvas:
         whole = self.picture
         beyond = ~self.inside & (alpha > LEAST_ALPHA)
         if beyond.any():
-            whole = fill(whole, beyond, ~self.inside & ~beyond)
+            whole = fill(whole, beyond, ~self.inside & ~beyond, from_rim=True)
         rows, columns = (np.flatnonzero((alpha > 0).any(axis)) for axis in (1, 0))
         top, left = (max(0, line[0] - 4) // 2 * 2 for line in (rows, columns))
         bottom, right = (line[-1] + 5 + (line[-1] + 5) % 2 for line in (rows, columns))
