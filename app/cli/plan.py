@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from app.cli.failures import ServerCommand
 from app.config.settings import ConfigError, load_regions
 from stillmotion.cli.exit_status import ExitStatus
-from stillmotion.cli.options import json_option
+from stillmotion.cli.options import console, json_option
 
 if TYPE_CHECKING:
     from app.planning.planner import Plan
@@ -103,7 +102,7 @@ def plan(
 
 
 def _show(made: "Plan") -> None:
-    console = Console()
+    out = console()
     table = Table(title=f"{made.gpus} GPUs")
     table.add_column("region")
     for heading in ("peak/s", "GPUs", "for home", "ceiling", "load", "worst load"):
@@ -113,7 +112,7 @@ def _show(made: "Plan") -> None:
             *(r.name, f"{r.peak:g}", str(r.gpus), str(r.home_gpus)),
             *(f"{r.ceiling:.2f}", f"{r.load:.2f}", f"{r.worst_load:.2f}"),
         )
-    console.print(table)
+    out.print(table)
     if not made.overflow:
         return
     flows = Table(title="If a region fails")
@@ -126,4 +125,4 @@ def _show(made: "Plan") -> None:
         home = flow.home if flow.home != last else ""
         flows.add_row(home, flow.target, f"{flow.per_s:.2f}", f"{flow.rtt_ms:.0f}")
         last = flow.home
-    console.print(flows)
+    out.print(flows)

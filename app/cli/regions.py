@@ -4,7 +4,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from app.cli.failures import ServerCommand
@@ -12,7 +11,7 @@ from app.config import regions_file
 from app.config.regions_file import RegionsFileError
 from app.domain.routing.topology import Ring, Topology
 from stillmotion.cli.exit_status import ExitStatus
-from stillmotion.cli.options import json_option, print_json
+from stillmotion.cli.options import console, json_option, print_json
 
 
 @click.command(cls=ServerCommand, epilog="Exit status: 0 valid, 2 unreadable, 78 invalid.")
@@ -52,7 +51,7 @@ def _show(topology: Topology) -> None:
             *(name, redis, _host(region.broker_url) or default),
             *("\n".join(lines) for lines in around.values()),
         )
-    Console().print(table)
+    console().print(table)
 
 
 def _host(url: str) -> str:

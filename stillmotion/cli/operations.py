@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from stillmotion.cli.groups import Group
-from stillmotion.cli.options import MAX_LIST, json_option, print_json, with_client
+from stillmotion.cli.options import MAX_LIST, console, json_option, print_json, with_client
 
 if TYPE_CHECKING:
     from stillmotion import Client
@@ -56,7 +56,6 @@ def list_workers(client: "Client", region: str | None, as_json: bool) -> None:
 @with_client
 def list_regions(client: "Client", as_json: bool) -> None:
     """Print workers, queue, load and shares of every region, and the table's age."""
-    from rich.console import Console
     from rich.table import Table
 
     found = client.regions()
@@ -75,7 +74,7 @@ def list_regions(client: "Client", as_json: bool) -> None:
             _shares(region.shares or {}),
             _decisions(region),
         )
-    Console().print(shown)
+    console().print(shown)
     table = found.table
     version = "no routing table" if table.version is None else f"table {table.version}"
     age = "" if table.age_s is None else f", {table.age_s:.0f} s old"

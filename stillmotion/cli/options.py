@@ -2,8 +2,9 @@
 
 import functools
 import json
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +13,11 @@ from stillmotion import settings
 from stillmotion.cli import interrupt
 from stillmotion.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 MAX_LIST = 100_000  # the most items that a command lists
+WIDE = 240  # columns of a table that no terminal shows
 
 
 def _checked(check: Callable[[str], str]) -> Callable[[click.Context, click.Parameter, str], str]:
@@ -31,6 +36,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 def print_json(value: Any) -> None:
     """One document on one line of stdout."""
     click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def console() -> "Console":
+    """For tables on stdout. Into a file or a pipe, rows are not wrapped: programs read them."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else WIDE)
 
 
 def with_client(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -26,12 +26,12 @@ def restored_settings(settings):
     """Settings that name a second, empty database on the same server."""
     parts = urlsplit(settings.database_url)
     with psycopg.connect(settings.database_url, autocommit=True) as connection:
-        connection.execute("DROP DATABASE IF EXISTS restored WITH (FORCE)")
+        services.drop_database(connection, "restored")
         connection.execute("CREATE DATABASE restored")
         yield settings.model_copy(
             update={"database_url": urlunsplit(parts._replace(path="/restored"))}
         )
-        connection.execute("DROP DATABASE IF EXISTS restored WITH (FORCE)")
+        services.drop_database(connection, "restored")
 
 
 def run(program, *arguments):

@@ -177,7 +177,7 @@ def test_a_missing_key_is_named(write):
 def test_two_profiles_with_one_name_are_refused(write):
     paths = [write(WHOLE, "a.toml"), write(WHOLE, "b.toml")]
     with pytest.raises(
-        ProfilesFileError, match=r"b.toml:2: .*a.toml already declares .*'motion-small'"
+        ProfilesFileError, match=r"b.toml:4: .*a.toml already declares .*'motion-small'"
     ):
         profiles_file.read_all(paths)
 

@@ -53,7 +53,7 @@ def test_the_walk_meets_every_mix_and_changes_one_part_at_a_time():
 def private(session_settings, redis_url, objects_dir, receiver, postgres_url):
     """Settings of a deployment with an empty database of its own."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute("DROP DATABASE IF EXISTS upgrade WITH (FORCE)")
+        services.drop_database(connection, "upgrade")
         connection.execute("CREATE DATABASE upgrade")
     values = session_settings.model_dump() | {
         "database_url": urlunsplit(urlsplit(postgres_url)._replace(path="/upgrade")),

@@ -4,11 +4,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
 import redis
-import structlog
 
 from app.broker import setups
 from app.broker.setups import LINE_CHARS, LINES, Setup
@@ -16,8 +15,6 @@ from app.config.settings import ConfigError
 from app.domain.worker_phase import WorkerPhase
 from stillmotion.errors import StillmotionError
 from workers.engines import phases
-
-log = structlog.get_logger(__name__)
 
 SHOW_EVERY_S = 5.0  # a third of what an entry lasts
 # What every line has, and what may be long.
@@ -36,7 +33,6 @@ class SetupReport:
         self._since = time.time()
         self._lines = _Lines()
         self._changed = Event()
-        self._unseen = False
 
     @contextmanager
     def during(self) -> Iterator[None]:
@@ -49,7 +45,6 @@ class SetupReport:
         Thread(target=self._run, name="setup", daemon=True).start()
         try:
             with phases.listening(self._enter):
-                phases.enter(WorkerPhase.LOADING)
                 yield
                 phases.enter(WorkerPhase.READY)
         except (ConfigError, StillmotionError) as error:
@@ -73,13 +68,10 @@ class SetupReport:
     def _show(self) -> None:
         lines = tuple(self._lines.kept)
         setup = Setup(self._worker, self._profile, self._phase, self._since, lines)
-        try:
+        # Without Redis it is shown nowhere. A worker that gets ready says so in its log itself, and
+        # one that cannot start prints a sentence, alone.
+        with suppress(redis.RedisError):
             setups.write(self._client, self._region, setup)
-            self._unseen = False
-        except redis.RedisError as error:
-            if not self._unseen:
-                log.warning("setup_not_shown", error=str(error))
-            self._unseen = True
 
 
 class _Lines(logging.Handler):

@@ -93,6 +93,7 @@ class ProseRules:
             body["allowed_regions"] = [body.get("region") or "us-east"]  # must include home
         if body.get("webhook_events"):
             body["webhook_url"] = "https://example.com/"
+        body.pop("negative_prompt", None)  # the default model has no use for it
         if "Cancel-After" in headers:
             headers["Cancel-After"] = "60s"  # at most a week, and the only deadline
             body.pop("deadline_seconds", None)

@@ -21,7 +21,7 @@ def new_database(database_url):
 
     def create(options=""):
         with psycopg.connect(database_url, autocommit=True) as connection:
-            connection.execute("DROP DATABASE IF EXISTS migrated WITH (FORCE)")
+            services.drop_database(connection, "migrated")
             connection.execute(f"CREATE DATABASE migrated {options}")
         return database_url.rpartition("/")[0] + "/migrated"
 

@@ -47,10 +47,9 @@ def rows(store):
                 [{"expires_at": NOW - timedelta(hours=1)}, {"purged_at": NOW, "metadata": {}}]
             )
         mine = draw.random() < 0.8
-        created = NOW - timedelta(seconds=age_s)
         job_id = make.ended(store, owner if mine else other, age_s=age_s, **changes)
         if mine and not gone:
-            kept.append((job_id, state, labels, created))
+            kept.append((job_id, state, labels, make.read(store, job_id).created_at))
     return owner, kept
 
 

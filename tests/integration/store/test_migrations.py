@@ -50,7 +50,7 @@ class Database:
 def database(postgres_url):
     name = "migrations_test"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        services.drop_database(connection, name)
         connection.execute(f"CREATE DATABASE {name}")
     return Database(urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}")))
 
