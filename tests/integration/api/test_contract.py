@@ -180,7 +180,7 @@ def test_linked_operations_conform_to_the_document_in_sequence(explore):
     assert "POST /v1/jobs" in tested and any("{job_id}" in label for label in tested)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(3600)
 def test_many_more_requests_find_no_violations(explore, document):
     tested, found = explore("examples", "coverage", "fuzzing", "stateful", max_examples=100)
