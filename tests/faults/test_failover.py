@@ -56,7 +56,7 @@ def test_a_failover_takes_back_no_answer_and_doubles_nothing(primary, standby, c
         path.lead_to(standby.url)
         path.cut()
         standby.promote()
-        wait_for(lambda: standby.query(standby_knows, job_id) != [("queued",)], timeout_s=30)
+        wait_for(lambda: standby.query(standby_knows, job_id) != [("queued",)], timeout_s=60)
         job = fleet.wait(job_id, "succeeded", timeout_s=60)
         assert fleet.read(told.id) == told
         assert {info.key for info in fleet.objects.list("outputs/")} == {

@@ -15,8 +15,8 @@ import pytest
 
 from app.broker import progress
 from tests.support import make, services
+from tests.support.fleet import ends, wait_for
 from tests.support.fleet import fleet as make_fleet
-from tests.support.fleet import wait_for
 
 pytest.importorskip("transformers")
 from tests.support.toys import TOYS
@@ -129,7 +129,7 @@ def test_a_group_cancels_in_mid_render_and_survives_a_killed_follower(service):
     assert service.client.post(f"/v1/jobs/{canceled}/cancel").is_success
     told = service.step(canceled) or STEPS  # it has ended already
     service.fleet.wait(canceled, "canceled", timeout_s=10)
-    assert worker.outcomes(canceled) == ["canceled"]
+    assert ends(canceled, worker, last="canceled") == ["canceled"]
     fence = service.fleet.read(canceled).fence
     last = progress.read(service.fleet.redis, canceled, fence)
     # One step was being made, and the report of one before may have been on its way.
