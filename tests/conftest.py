@@ -23,6 +23,8 @@ from tests.support import services
 from tests.support.pgbouncer import pgbouncer, role_with_timeouts
 from tests.support.receiver import Receiver
 
+HERE = Path(__file__).parent
+
 # Two processes of tests share the cores. Threads that wait for each other would halve their speed.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +32,21 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Tests set the variables they need; a developer's shell must not interfere.
 for name in Settings.model_fields:
     os.environ.pop(name.upper(), None)
+
+
+# Folders whose tests are steps of their own, and what marks them there.
+STEPS = {
+    "faults": [pytest.mark.slow],
+    "infra": [pytest.mark.images, pytest.mark.timeout(1500)],
+    "upgrade": [pytest.mark.upgrade],
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before marked tests are left out
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for mark in STEPS.get(item.path.relative_to(HERE).parts[0], ()):
+            item.add_marker(mark)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from app.store.job import attempts
 from scripts.benchmarks import scale, scale_rows
-from tests.support import services
+from scripts.stack.databases import drop_database
 from tests.support.plans import indexes_of, plans
 
 pytestmark = pytest.mark.timeout(1200)
@@ -26,7 +26,7 @@ def large_url(postgres_url):
         url = urlunsplit(urlsplit(postgres_url)._replace(path="/large"))
         scale.migrate(url)
         yield url
-        services.drop_database(connection, "large")
+        drop_database(connection, "large")
 
 
 def test_a_large_table_an_open_snapshot_and_old_statistics_cost_little(large_url):

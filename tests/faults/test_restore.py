@@ -14,6 +14,7 @@ from app.store import keys
 from app.store.session import Store
 from scripts.benchmarks import scale_rows
 from scripts.stack.data import DataDir
+from scripts.stack.databases import drop_database
 from tests.support import make, runbook, services
 from tests.support.fleet import fleet as make_fleet
 from tests.support.postgres import CrashingPostgres
@@ -26,12 +27,12 @@ def restored_settings(settings):
     """Settings that name a second, empty database on the same server."""
     parts = urlsplit(settings.database_url)
     with psycopg.connect(settings.database_url, autocommit=True) as connection:
-        services.drop_database(connection, "restored")
+        drop_database(connection, "restored")
         connection.execute("CREATE DATABASE restored")
         yield settings.model_copy(
             update={"database_url": urlunsplit(parts._replace(path="/restored"))}
         )
-        services.drop_database(connection, "restored")
+        drop_database(connection, "restored")
 
 
 def run(program, *arguments):

@@ -15,15 +15,6 @@ from tests.support.tools import tools as install_tools
 HERE = Path(__file__).parent
 
 
-@pytest.hookimpl(tryfirst=True)  # before the marked tests are left out
-def pytest_collection_modifyitems(items):
-    """A step of its own, since it builds images: `scripts/test -m images`."""
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.images)
-            item.add_marker(pytest.mark.timeout(1500))
-
-
 @pytest.fixture(scope="session")
 def tools() -> Tools:
     try:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -111,22 +110,6 @@ def migrate(database_url: str) -> None:
         check=True,
         capture_output=True,
     )
-
-
-def drop_database(connection: psycopg.Connection, name: str) -> None:
-    """Drop a database, if it is there, with its sessions.
-
-    Those of autovacuum belong to another role, which ours must not end. They end by themselves.
-    """
-    give_up = time.monotonic() + 30
-    while True:
-        try:
-            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-            return
-        except psycopg.errors.InsufficientPrivilege:
-            if time.monotonic() > give_up:
-                raise
-            time.sleep(0.2)
 
 
 def empty(store: Store) -> None:

@@ -13,14 +13,6 @@ from tests.upgrade.releases import Release
 HERE = Path(__file__).parent
 
 
-@pytest.hookimpl(tryfirst=True)  # before these tests are left out
-def pytest_collection_modifyitems(items):
-    """A step of its own: `scripts/test -m upgrade tests/upgrade`."""
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.upgrade)
-
-
 def _git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(["git", *arguments], cwd=services.ROOT, capture_output=True)
 

@@ -17,6 +17,7 @@ from app.domain.job.levels import SPEAKS
 from app.objects import objects_for
 from app.store import keys
 from app.store.session import Store
+from scripts.stack.databases import drop_database
 from tests.support import make, services
 from tests.upgrade.releases import Client, Mixed
 
@@ -53,7 +54,7 @@ def test_the_walk_meets_every_mix_and_changes_one_part_at_a_time():
 def private(session_settings, redis_url, objects_dir, receiver, postgres_url):
     """Settings of a deployment with an empty database of its own."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        services.drop_database(connection, "upgrade")
+        drop_database(connection, "upgrade")
         connection.execute("CREATE DATABASE upgrade")
     values = session_settings.model_dump() | {
         "database_url": urlunsplit(urlsplit(postgres_url)._replace(path="/upgrade")),

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import merge
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -118,14 +119,11 @@ def peek(
         if movable := full & bound:
             movable_values = {"regions": list(movable), "open": list(open_regions)}
             heads += [_Head(*row) for row in tx.execute(MOVABLE, values | movable_values)]
-        retries = Counter(head.next_region for head in heads if head.begun > 0)
-        if hidden := {name for name in full if 2 * retries[name] >= limit}:
-            fresh = tx.execute(FRESH, values | {"regions": list(hidden)})
-            heads += [_Head(*row) for row in fresh]
-        levels = Counter(head.next_region for head in heads if head.needs > 0)
-        if hidden := {name for name in full if 2 * levels[name] >= limit}:
-            plain = tx.execute(PLAIN, values | {"regions": list(hidden)})
-            heads += [_Head(*row) for row in plain]
+        for others, hides in ((FRESH, attrgetter("begun")), (PLAIN, attrgetter("needs"))):
+            hiding = Counter(head.next_region for head in heads if hides(head) > 0)
+            if hidden := {name for name in full if 2 * hiding[name] >= limit}:
+                rows = tx.execute(others, values | {"regions": list(hidden)})
+                heads += [_Head(*row) for row in rows]
     queues: dict[str, list[Waiting]] = {}
     distinct = {head.id: head for head in heads}.values()
     for head in sorted(distinct, key=lambda head: head.place_in_queue):

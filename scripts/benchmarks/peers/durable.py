@@ -21,6 +21,7 @@ from scripts.benchmarks.flushes import Chain
 from scripts.benchmarks.peers.peer import Peer
 from scripts.stack import StackError
 from scripts.stack.data import ROOT
+from scripts.stack.databases import drop_database
 from scripts.stack.stack import Stack, answers
 from scripts.stack.supervisor import Spec
 
@@ -102,9 +103,8 @@ class DurableApplication(Peer):
             raise StackError(f"{self.name} could not create its tables: {line}")
 
     def _drop(self) -> None:
-        name = sql.Identifier(self._database)
         with psycopg.connect(self._server, autocommit=True) as conn:
-            conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+            drop_database(conn, self._database)
         with redis.Redis.from_url(self.broker, socket_timeout=5) as queues:
             queues.flushdb()
         shutil.rmtree(self.storage, ignore_errors=True)

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from app.store.schema import REVISION
+from scripts.stack.databases import drop_database
 from stillmotion import cli
 from stillmotion.cli import ExitStatus
 from tests.support import services
@@ -21,7 +22,7 @@ def new_database(database_url):
 
     def create(options=""):
         with psycopg.connect(database_url, autocommit=True) as connection:
-            services.drop_database(connection, "migrated")
+            drop_database(connection, "migrated")
             connection.execute(f"CREATE DATABASE migrated {options}")
         return database_url.rpartition("/")[0] + "/migrated"
 

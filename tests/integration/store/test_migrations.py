@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 
+from scripts.stack.databases import drop_database
 from tests.support import services
 
 INI = services.ROOT / "migrations/alembic.ini"
@@ -50,7 +51,7 @@ class Database:
 def database(postgres_url):
     name = "migrations_test"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        services.drop_database(connection, name)
+        drop_database(connection, name)
         connection.execute(f"CREATE DATABASE {name}")
     return Database(urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}")))
 
