@@ -123,7 +123,7 @@ def quality_figures(*, quick: bool) -> list[Figure]:
     teacher, undistilled, served = (s[name] for name in (GUIDED, UNDISTILLED, SERVED))
     error, hits = teacher["end_point_error_px"], 100 * teacher["adherence"]
     model = evaluate.Model(SHIPPED)
-    strength = evaluate.camera_strengths(model, results[SERVED].arm, photos, 2 if count < 64 else 8)
+    strength = evaluate.camera_strengths(model, results[SERVED].arm, photos, 1 if quick else 8)
     return [
         Figure("adherence_composites", hits, at_least=92),
         Figure("adherence_student", 100 * served["adherence"], at_least=hits - 1),
