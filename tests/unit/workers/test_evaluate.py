@@ -9,8 +9,9 @@ import torch
 from workers.pipeline.layered_denoiser import LayeredDenoiser
 from workers.pipeline.loader import STUDENT, TEACHER, save_config, save_weights
 from workers.training import evaluate
+from workers.training.captions import Motion
 from workers.training.flow import possible_motions
-from workers.training.motions import BACKGROUND, SUBJECT
+from workers.training.motions import BACKGROUND, SUBJECT, stage_of
 from workers.training.train import model_config
 
 
@@ -54,6 +55,31 @@ def test_another_motion_is_not(scenes):
     ]
     figures = evaluate.summary(measured(still, scenes))
     assert figures["adherence"] < 0.3 and figures["end_point_error_px"] > 3
+
+
+def test_a_subject_that_is_too_thin_to_fill_a_cell_is_still_compared(scenes):
+    """A rocket of two pixels' width once made every likeness 0 / 0, and no motion was found."""
+    thin = np.zeros_like(scenes[0].picture.matte)
+    thin[10:50, 29:31] = 1
+    nothing = np.zeros_like(thin)
+    kinds = [Motion("zoom in", "spin", "normal"), Motion("pan left", "sway", "strong", BACKGROUND)]
+    made = [
+        replace(
+            scenes[0],
+            picture=replace(scenes[0].picture, matte=thin),
+            stage=stage_of(thin, nothing, nothing),
+            kind=kind,
+        )
+        for kind in kinds
+    ]
+    assert evaluate.subject_points(torch.from_numpy(thin), evaluate.FOUND_POINTS).any()
+    assert evaluate.summary(measured(truths(made), made))["adherence"] == 1
+
+
+def test_a_region_without_a_point_does_not_count():
+    flow = torch.randn(2, 8, 16, 16)
+    alike = evaluate.likeness(flow, torch.stack([flow, -flow]), torch.zeros(64, 64))
+    assert alike[0] == pytest.approx(1) and alike[1] < 0
 
 
 def test_held_out_phrases_ask_for_the_same_motion():
