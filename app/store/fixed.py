@@ -13,7 +13,7 @@ from sqlalchemy import Connection, TextClause
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 
-DIALECT = PGDialect_psycopg()
+DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
 class Fixed:
@@ -31,12 +31,13 @@ class Fixed:
         given = dict(values)
         for name, convert in converters.items():
             given[name] = convert(given[name])
+        driver: psycopg.Connection[Any] = tx.connection.driver_connection  # type: ignore[assignment]
         try:
-            with tx.connection.cursor() as cursor:
+            with driver.cursor() as cursor:
                 cursor.execute(sql, given)
                 return cursor.fetchall()
         except psycopg.Error as error:
-            lost = bool(getattr(tx.connection.dbapi_connection, "closed", True))
+            lost = driver.closed
             if lost:
                 tx.invalidate(error)
             raise DBAPIError.instance(
