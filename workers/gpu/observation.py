@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
-from functools import cache, partial, wraps
+from functools import partial, wraps
 from time import monotonic, time_ns
 from typing import ParamSpec
 
@@ -102,17 +102,14 @@ def begun(job: BegunJob, worker: Worker) -> None:
 
 def stage(name: str, seconds: float, ended: float | None = None) -> None:
     """The attempt came through a stage, which ended at the monotonic time `ended`, or now."""
-    _seconds_of(name).observe(seconds)
-    if trace.get_current_span().is_recording():
-        ago_s = 0.0 if ended is None else monotonic() - ended
-        ended_ns = time_ns() - int(ago_s * 1e9)
-        tracing.note(name, context.get_current(), {}, seconds=seconds, ended_ns=ended_ns)
+    metrics.stage_seconds.labels(name).observe(seconds)
+    ago_s = 0.0 if ended is None else monotonic() - ended
+    tracing.note(
+        name, context.get_current(), {}, seconds=seconds, ended_ns=time_ns() - int(ago_s * 1e9)
+    )
     found = _begun.get()
     if found is not None:
         found.stages.add(name)
-
-
-_seconds_of = cache(metrics.stage_seconds.labels)
 
 
 def step(number: int | None) -> None:
