@@ -4,7 +4,6 @@ werkzeug's own reader drops a form that it cannot parse, and replaces the text t
 decode. A job would then render another prompt than its client sent.
 """
 
-import re
 from codecs import lookup
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -25,35 +24,6 @@ from app.domain.errors import BadRequest
 MAX_PARTS = 100
 # By their names in Python. HTML and RFC 7578 expect UTF-8; old programs send the others.
 CHARSETS = frozenset({"utf-8", "utf-8-sig", "ascii", "iso8859-1", "iso8859-15", "cp1252"})
-
-
-class Boundary:
-    """Finds what `pattern` finds, for werkzeug's decoder: a line break, then `mark`, then its end.
-
-    The pattern alone is tried at every byte of a picture that could be a line break, which took a
-    quarter of the time of reading a form. This looks for the mark first.
-    """
-
-    def __init__(self, mark: bytes, pattern: re.Pattern[bytes]):
-        self._mark, self._pattern = mark, pattern
-
-    def search(self, data: bytes | bytearray) -> re.Match[bytes] | None:
-        at = data.find(self._mark)
-        while at != -1:
-            for break_bytes in (2, 1):
-                match = self._pattern.match(data, max(0, at - break_bytes))
-                if match is not None:
-                    return match
-            at = data.find(self._mark, at + 1)
-        return None
-
-
-class Decoder(MultipartDecoder):
-    """werkzeug's decoder with a faster search."""
-
-    def __init__(self, boundary: bytes):
-        super().__init__(boundary, FIELDS_BYTES, max_parts=MAX_PARTS)
-        self.boundary_re = Boundary(b"--" + boundary, self.boundary_re)  # type: ignore[assignment]
 
 
 @dataclass
@@ -102,7 +72,7 @@ def read_form(request: Request, picture: PictureFile) -> Form:
         boundary = options.get("boundary", "").encode("ascii")
         if not boundary:
             raise ValueError("no boundary")
-        decoder = Decoder(boundary)
+        decoder = MultipartDecoder(boundary, FIELDS_BYTES, max_parts=MAX_PARTS)
         part: Field | File | None = None
         text, text_bytes = b"", 0
         event = decoder.next_event()
