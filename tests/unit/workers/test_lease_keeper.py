@@ -1,7 +1,6 @@
 """The lease keeper: when it renews, when it stops the work, when it ends the process."""
 
 from threading import Event
-from threading import enumerate as enumerate_threads
 from time import monotonic, sleep
 
 import pytest
@@ -97,21 +96,3 @@ def test_waiting_for_the_database_is_not_a_stall_and_stops_nothing():
             sleep(0.01)
         with pytest.raises(Superseded):
             keeper.advance()
-
-
-def test_an_attempt_that_ends_before_its_first_check_needs_no_thread(monkeypatch):
-    monkeypatch.setattr(lease_keeper, "CHECK_S", 60.0)
-    with keep(lambda step: pytest.fail("renewed"), stall_limit_s=300.0) as keeper:
-        keeper.advance(1)
-    assert "lease-keeper" not in {thread.name for thread in enumerate_threads()}
-
-
-def test_a_keeper_that_is_due_later_delays_no_other(monkeypatch):
-    monkeypatch.setattr(lease_keeper, "CHECK_S", 60.0)
-    renewed = Event()
-    with (
-        keep(lambda step: True, stall_limit_s=300.0),
-        keep(lambda step: renewed.set() or True, stall_limit_s=2.0),
-        keep(lambda step: True, stall_limit_s=300.0),
-    ):
-        assert renewed.wait(30.0)
