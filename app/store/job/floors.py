@@ -59,7 +59,7 @@ _LOWER = text(
     f"""
     UPDATE queue_floors AS f SET vstart = q.head FROM (
         SELECT q.profile, q.region, q.priority, heads.head FROM queue_floors AS q,
-            LATERAL (SELECT ({head_sql(**_OF_FLOOR, from_floor=False)}) AS head) AS heads
+            LATERAL (SELECT ({head_sql(**_OF_FLOOR, floor="'-Infinity'")}) AS head) AS heads
     ) AS q
     WHERE {_SAME} AND q.head < f.vstart AND {NO_WAIT}
     """

@@ -28,18 +28,19 @@ def floor_sql(*, profile: str, region: str, priority: str) -> str:
     ), '-Infinity')"""
 
 
-def head_sql(*, profile: str, region: str, priority: str, from_floor: bool = True) -> str:
+def head_sql(*, profile: str, region: str, priority: str, floor: str = "") -> str:
     """The virtual start of the first job that waits in a queue, as a subquery.
 
     It is also the queue's present, which a job gets that joins late: from another region, or when
     it is granted a slot. The arguments are SQL; a column of the outer query needs its table's name.
+    `floor`: where the walk begins, if not at the queue's own.
     """
-    floor = floor_sql(profile=profile, region=region, priority=priority)
+    floor = floor or floor_sql(profile=profile, region=region, priority=priority)
     return f"""
         SELECT vstart FROM jobs AS head
         WHERE {WAITING_SQL}
           AND profile = {profile} AND next_region = {region} AND priority = {priority}
-          {f"AND vstart >= {floor}" if from_floor else ""}
+          AND vstart >= {floor}
         ORDER BY vstart, id LIMIT 1
     """
 
@@ -64,10 +65,10 @@ def backlog_sql(*, profile: str, region: str, only: str = "true") -> str:
 
     The order changes no count. Without it the LIMIT tempts the planner to scan the table.
     """
+    found = walk_sql("cost", profile=profile, region=region, only=only)
     return f"""
-        SELECT count(*) AS jobs, coalesce(sum(cost), 0) AS cost FROM (
-            SELECT cost FROM ({walk_sql("cost", profile=profile, region=region, only=only)}) AS found
-            LIMIT :most) AS counted
+        SELECT count(*) AS jobs, coalesce(sum(cost), 0) AS cost
+        FROM (SELECT cost FROM ({found}) AS found LIMIT :most) AS counted
     """
 
 
