@@ -376,8 +376,8 @@ class FairMarkRow(Base):
             "ix_fair_marks_queue",
             text("('' || profile)"),
             text("('' || region)"),
-            "priority",
-            "finish",
+            text("(priority + 0)"),
+            text("(finish + 0)"),
         ),
     )
 

@@ -13,7 +13,7 @@ down_revision = "0017"
 
 QUEUE = ("profile", "region", "priority")
 # In a form that look-ups of one owner's mark do not have: they must not walk over all owners.
-MARKS_OF_QUEUE = "('' || profile), ('' || region), priority, finish"
+MARKS_OF_QUEUE = "('' || profile), ('' || region), (priority + 0), (finish + 0)"
 # A job may join a queue with an old virtual start: a retry, a backoff that ended, another home.
 FUNCTION = """
 CREATE OR REPLACE FUNCTION stay_above_floor() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -80,6 +80,7 @@ def last_finish_sql(*, profile: str, region: str, priority: str) -> str:
     """
     return f"""
         SELECT m.finish FROM fair_marks AS m
-        WHERE '' || m.profile = {profile} AND '' || m.region = {region} AND m.priority = {priority}
-        ORDER BY m.finish DESC LIMIT 1
+        WHERE '' || m.profile = {profile} AND '' || m.region = {region}
+          AND m.priority + 0 = {priority}
+        ORDER BY m.finish + 0 DESC LIMIT 1
     """

@@ -10,7 +10,7 @@ from app.store.job import attempts, fair, floors, jobs, placing, reaping
 from app.store.traffic import demand
 from scripts.benchmarks import scale
 from tests.support import make
-from tests.support.plans import indexes_of, plans
+from tests.support.plans import indexes_of, nodes, plans
 
 QUEUE = {"profile": "noop", "region": "us-east", "priority": 1}
 JOBS = 512
@@ -70,8 +70,10 @@ def test_an_open_snapshot_lengthens_no_walk_of_a_queue(store, owner, database_ur
 
 
 def test_a_mark_is_found_by_its_owner_whatever_the_statistics_say(store, owner):
-    for plan in plans(store, lambda tx: fair.stamp(tx, owner, **QUEUE, cost=1.0), run=False):
-        assert indexes_of(plan, "fair_marks") == {"pk_fair_marks", "ix_fair_marks_queue"}
+    [plan] = plans(store, lambda tx: fair.stamp(tx, owner, **QUEUE, cost=1.0), run=False)
+    assert indexes_of(plan, "fair_marks") == {"pk_fair_marks", "ix_fair_marks_queue"}
+    used = [node.get("Index Name") for node in nodes(plan)]
+    assert used.count("ix_fair_marks_queue") == 1, "for the queue's present alone"
 
 
 def test_a_retry_is_taken_first_though_the_floor_has_passed_it(store, passed):
