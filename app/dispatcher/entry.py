@@ -70,6 +70,7 @@ def main() -> int:
         key_concurrency=config.key_concurrency,
         region=config.region,
         known=topology.names,
+        profiles=config.served_profiles,
     )
     deliveries = DeliveryLoop(
         store, publisher, regions.of(config.region), per_owner=config.webhooks_in_flight

@@ -1,4 +1,4 @@
-"""Takes back unbegun placements and expired leases, and ends jobs past a deadline."""
+"""Takes back unbegun placements and expired leases, ends jobs past a deadline, moves floors."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from threading import Event
@@ -16,7 +16,7 @@ from app.domain.errors import DatabaseUnavailable
 from app.domain.job.lease import LEASE_S
 from app.domain.routing.topology import Pool
 from app.metrics import reaped
-from app.store.job import reaping, slots
+from app.store.job import floors, reaping, slots
 from app.store.job.records import AttemptRef, RequeuedJob
 from app.store.session import Store
 from stillmotion.states import JobState
@@ -36,7 +36,8 @@ BLIP_S = 10.0
 class Reaper:
     """Any number may run: every statement skips rows that another one has locked.
 
-    `known`: the regions of the deployment; jobs of others move to `region`.
+    `known`: the regions of the deployment; jobs of others move to `region`. Their queues of
+    `profiles` get floors.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Reaper:
         key_concurrency: int = 0,
         region: str = "",
         known: Collection[str] = (),
+        profiles: Collection[str] = (),
         clock: Callable[[], float] = monotonic,
     ):
         self._store = store
@@ -61,6 +63,8 @@ class Reaper:
         self._slow_due = 0.0
         self._region, self._known = region, known
         self._rehome_due = 0.0
+        self._profiles = profiles
+        self._floors_due = self._lower_due = 0.0
 
     def run(self, stopping: Event) -> None:
         wait_s = 0.0
@@ -105,6 +109,7 @@ class Reaper:
         if self._known and now >= self._rehome_due:
             self._rehome_due = now + REHOME_EVERY_S
             released += self._rehome()
+        released += self._move_floors(now)
         if unbegun or released:
             self._kick()
         if deadline_s == 0.0:
@@ -150,6 +155,19 @@ class Reaper:
         self._ask_to_stop(late[JobState.CANCELED])
         if any(late.values()):
             wake(self._regions.of(self._region), WEBHOOK_DUE)
+
+    def _move_floors(self, now: float) -> int:
+        """Returns how many queues had a job that nobody saw."""
+        lowered = 0
+        if now >= self._floors_due:
+            self._floors_due = now + floors.EVERY_S
+            with self._store.autocommit() as conn:
+                floors.move(conn, list(self._profiles), list(self._known))
+        if now >= self._lower_due:
+            self._lower_due = now + floors.LOWER_EVERY_S
+            with self._store.autocommit() as conn:
+                lowered = floors.lower(conn)
+        return lowered
 
     def _rehome(self) -> int:
         """Returns how many jobs wait for a region that exists, and did not before."""

@@ -29,7 +29,7 @@ from app.config.settings import Settings
 from app.dispatcher.control.cluster import ClusterCounter
 from app.domain.job.state import uuid7
 from app.store import keys
-from app.store.job import attempts, fair, jobs, lists, placing
+from app.store.job import attempts, fair, floors, jobs, lists, placing
 from app.store.job.jobs import NewJob
 from app.store.job.lists import Filter
 from app.store.job.placing import Offer
@@ -179,6 +179,7 @@ def churn(store: Store, owner: UUID, count: int) -> list[float]:
     with store.autocommit() as conn:
         conn.exec_driver_sql("SET synchronous_commit = off")
         for first in range(0, count, BATCH):
+            floors.move(conn, ["noop"], ["us-east"])  # the dispatchers do; twice in four seconds
             for _ in range(BATCH):
                 submit(conn, owner)
             for job_id, fence in place(conn, [f"t{first + n}" for n in range(BATCH)]):

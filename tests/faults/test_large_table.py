@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from app.store.job import attempts
+from app.store.job import attempts, fair, floors, placing
 from scripts.benchmarks import scale, scale_rows
 from scripts.stack.databases import drop_database
 from tests.support.plans import indexes_of, plans
@@ -44,7 +44,11 @@ def test_a_large_table_an_open_snapshot_and_old_statistics_cost_little(large_url
         assert max(ratios.values()) < 4, ratios  # the machine is busy: the benchmark has 1.3
         with scale.snapshot(large_url):
             scale.churn(store, owner, RUN)
+            with store.autocommit() as conn:
+                for _ in range(2):
+                    floors.move(conn, ["noop"], ["us-east"], every_s=0.0)
             assert_cheap(store, owner)
+            assert_short_walks(store, owner)
 
 
 def assert_cheap(store, owner):
@@ -69,3 +73,21 @@ def assert_cheap(store, owner):
         for step in range(100):
             attempts.renew(tx, processing, its_fence, step=step, **own)
         assert tx.execute(hot).scalar_one() > 50
+
+
+def assert_short_walks(store, owner):
+    """Nothing passes the entries of the jobs that have left the queue since the snapshot."""
+    queue = {"profile": "noop", "region": "us-east", "priority": 1}
+    works = {
+        # Counts the jobs ahead, which live: up to COUNT_LIMIT, about a page each.
+        "submit": (lambda tx: fair.stamp(tx, owner, **queue, cost=1.0), 2 * fair.COUNT_LIMIT),
+        "peek": (
+            lambda tx: placing.peek(tx, "noop", ["us-east"], open_regions=[], limit=64),
+            BUFFERS,
+        ),
+        "move": (lambda tx: floors.move(tx, ["noop"], ["us-east"], every_s=0.0), BUFFERS),
+    }
+    for name, (work, most) in works.items():
+        for plan in plans(store, work):
+            touched = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+            assert touched <= most, (name, touched)

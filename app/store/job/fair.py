@@ -16,45 +16,56 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from app.store.fixed import Fixed
-from app.store.job.queue import Backlog, backlog_sql, head_sql
+from app.store.job.queue import Backlog, backlog_sql, head_sql, last_finish_sql
 from app.store.session import NO_WAIT
 
 COUNT_LIMIT = 2000  # jobs ahead; counted at every submit
 
 
+# An owner's mark is the last of its entries in pk_fair_marks. A mark that moves leaves its old
+# entry below, where no look-up passes. A unique key without `finish` would pass all of those that
+# an open snapshot keeps.
+_OF_QUEUE = {"profile": ":profile", "region": ":region", "priority": ":priority"}
+_QUEUE = "profile = :profile AND region = :region AND priority = :priority"
 _PRESENT = f"""
-    SELECT coalesce(
-        ({head_sql(profile=":profile", region=":region", priority=":priority")}),
-        (SELECT max(finish) FROM fair_tags
-         WHERE profile = :profile AND region = :region AND priority = :priority),
-        0) AS v
+    SELECT greatest(
+        coalesce(
+            ({head_sql(**_OF_QUEUE)}),
+            ({last_finish_sql(**_OF_QUEUE)}),
+            0),
+        (SELECT next_vstart FROM queue_floors WHERE {_QUEUE})) AS v
+"""
+_LAST = f"""
+    SELECT finish FROM fair_marks WHERE owner_id = :owner AND {_QUEUE}
+    ORDER BY finish DESC LIMIT 1
 """
 _AHEAD = backlog_sql(
     profile=":profile",
     region=":region",
     only="(priority, vstart) <= (:priority, stamped.vstart)",
 )
+# `finish >=` and not `=`: another submit may move the mark while this one waits for its lock.
 STAMP = Fixed(
     text(f"""
-    WITH present AS ({_PRESENT}), stamped AS (
-        INSERT INTO fair_tags AS t (owner_id, profile, region, priority, finish)
-        SELECT :owner, :profile, :region, :priority, v + :cost FROM present
-        WHERE {NO_WAIT}
-        ON CONFLICT (owner_id, profile, region, priority)
-        DO UPDATE SET finish = greatest(t.finish, excluded.finish - :cost) + :cost
+    WITH present AS ({_PRESENT}), last AS ({_LAST}), moved AS (
+        UPDATE fair_marks AS t SET finish = greatest(t.finish, v) + :cost FROM present
+        WHERE owner_id = :owner AND {_QUEUE} AND finish >= (SELECT finish FROM last) AND {NO_WAIT}
         RETURNING finish - :cost AS vstart
-    )
+    ), first AS (
+        INSERT INTO fair_marks AS t (owner_id, profile, region, priority, finish)
+        SELECT :owner, :profile, :region, :priority, v + :cost FROM present
+        WHERE NOT EXISTS (SELECT FROM last) AND {NO_WAIT}
+        ON CONFLICT (owner_id, profile, region, priority, finish)
+        DO UPDATE SET finish = t.finish + :cost
+        RETURNING finish - :cost AS vstart
+    ), stamped AS (SELECT max(vstart) AS vstart FROM (TABLE moved UNION ALL TABLE first) AS one)
     SELECT vstart, ahead.jobs, ahead.cost FROM stamped, LATERAL ({_AHEAD}) AS ahead
     """)
 )
 PEEK = text(
     f"""
     WITH present AS ({_PRESENT}), stamped AS (
-        SELECT greatest(v, (
-            SELECT finish FROM fair_tags
-            WHERE owner_id = :owner AND profile = :profile AND region = :region
-              AND priority = :priority)) AS vstart
-        FROM present
+        SELECT greatest(v, ({_LAST})) AS vstart FROM present
     )
     SELECT ahead.jobs, ahead.cost FROM stamped, LATERAL ({_AHEAD}) AS ahead
     """
@@ -76,7 +87,8 @@ def stamp(
     transaction would hold the lock on the owner's row while it waits, and one owner's submits would
     queue behind each other. A stamp that is lost or not used moves the owner by one job.
 
-    Plan: ix_jobs_waiting for the present and the count, ix_fair_tags_queue for the largest finish.
+    Plan: ix_jobs_waiting for the present and the count, ix_fair_marks_queue for the largest finish,
+    pk_fair_marks for the owner's.
     """
     [(vstart, jobs, work)] = STAMP.rows(
         tx,

@@ -8,11 +8,11 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Connection, Text, Uuid, bindparam, text
+from sqlalchemy import ARRAY, Connection, Text, TextClause, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.domain.routing.candidates import RoutingRequest
-from app.store.job.queue import TAKEN_ORDER
+from app.store.job.queue import TAKEN_ORDER, walk_sql
 from app.store.models import STATE_BY_ID, WAITING_SQL
 from app.store.record import record
 from app.store.session import NO_WAIT
@@ -71,25 +71,28 @@ class _Head:
         return self.priority, self.vstart, self.id  # TAKEN_ORDER
 
 
-# One walk for each region along the start of ix_jobs_waiting; MOVABLE: of ix_jobs_waiting_movable.
-_HEADS = f"""
-    SELECT head.* FROM unnest(:regions) AS r(name), LATERAL (
-        SELECT id, home_region, next_region, policy, allowed_regions, priority, vstart, begun,
-            needs
-        FROM jobs
-        WHERE {WAITING_SQL} AND profile = :profile AND next_region = r.name AND {{only}}
-        ORDER BY {TAKEN_ORDER} LIMIT :most
-    ) AS head
-"""
-_REGIONS = bindparam("regions", type_=ARRAY(Text))
-FIRST = text(_HEADS.format(only="true")).bindparams(_REGIONS)
-FRESH = text(_HEADS.format(only="begun = 0")).bindparams(_REGIONS)
-PLAIN = text(_HEADS.format(only="needs = 0")).bindparams(_REGIONS)
-MOVABLE = text(
-    _HEADS.format(
-        only="policy <> 'strict' AND (allowed_regions IS NULL OR allowed_regions && :open)"
-    )
-).bindparams(_REGIONS, bindparam("open", type_=ARRAY(Text)))
+_COLUMNS = "id, home_region, next_region, policy, allowed_regions, priority, vstart, begun, needs"
+
+
+def _heads(only: str) -> TextClause:
+    """Three walks for each region along ix_jobs_waiting; MOVABLE: ix_jobs_waiting_movable."""
+    return text(
+        f"""
+        SELECT head.* FROM unnest(:regions) AS r(name), LATERAL (
+            SELECT * FROM (
+                {walk_sql(_COLUMNS, profile=":profile", region="r.name", only=only)}
+            ) AS found ORDER BY {TAKEN_ORDER} LIMIT :most
+        ) AS head
+        """
+    ).bindparams(bindparam("regions", type_=ARRAY(Text)))
+
+
+FIRST = _heads("true")
+FRESH = _heads("begun = 0")
+PLAIN = _heads("needs = 0")
+MOVABLE = _heads(
+    "policy <> 'strict' AND (allowed_regions IS NULL OR allowed_regions && :open)"
+).bindparams(bindparam("open", type_=ARRAY(Text)))
 
 
 def peek(

@@ -98,7 +98,7 @@ def test_a_dry_run_estimates_and_stores_nothing(
     assert estimate["eta_seconds"] == pytest.approx(3, abs=0.01)
     assert estimate["cost_units"] > 0
     assert calls.rows_in(store) == rows
-    assert calls.rows_in(store, "fair_tags") == 0
+    assert calls.rows_in(store, "fair_marks") == 0
     assert calls.objects_in(objects_dir) == objects
 
 

@@ -52,7 +52,7 @@ def test_a_key_with_20000_jobs_delays_nobody_elses_first(store):
             ),
             {"id": first},
         )
-        tx.execute(text("UPDATE fair_tags SET finish = finish + 20000"))
+        tx.execute(text("UPDATE fair_marks SET finish = finish + 20000"))
     assert place(store) == [first]
     mine = stamped(store, other)
     with store.autocommit() as conn:
