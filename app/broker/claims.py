@@ -92,7 +92,6 @@ class Claims:
                     for key in (keys.idle(each), keys.claims(each), keys.ready(each))
                 ),
                 keys.short(pool),
-                keys.exhausted(pool),
                 *((keys.idle(pool), keys.claims(pool), keys.ready(pool)) if pool.needs else ()),
             ],
             args=[
@@ -135,12 +134,11 @@ class Claims:
         """Enter or renew a ready worker. True if it was not idle before, and is now.
 
         `jobs` and `busy_ms`: served since the last call that did not raise. `speaks`: the worker's
-        level. `wake`: what to publish for the dispatchers in the same round trip, if it is true and
-        somebody may wait for the worker: it is new, or the last claim left no idle one.
+        level. `wake`: what to publish for the dispatchers in the same round trip, if it is true.
         """
-        names = [keys.DRAINED_WORKERS, keys.served(pool), keys.short(pool)]
+        names = [keys.DRAINED_WORKERS, keys.served(pool)]
         for each in pool.up_to(speaks):
-            names += [keys.idle(each), keys.ready(each), keys.exhausted(each)]
+            names += [keys.idle(each), keys.ready(each)]
         args: list[str | int] = [worker, int(IDLE_S * 1000), int(idle), jobs, busy_ms]
         args += [keys.WAKE, wake] if wake else []
         return bool(self._announce(keys=names, args=args) == 1)

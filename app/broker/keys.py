@@ -54,11 +54,6 @@ def short(pool: Pool) -> str:
     return f"{{{pool}}}:short"
 
 
-def exhausted(pool: Pool) -> str:
-    """There while the pool's last claim left no idle worker."""
-    return f"{{{pool}}}:exhausted{_level(pool)}"
-
-
 def served(pool: Pool) -> str:
     """Hash: jobs served, and the ms that they took."""
     return f"{{{pool}}}:served"

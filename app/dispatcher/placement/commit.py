@@ -59,9 +59,7 @@ class Committer:
         if not grants:
             return set()
         began = monotonic()
-        # One statement is a transaction by itself, without two more round trips.
-        one = len(grants) == 1
-        with self._store.autocommit() if one else self._store.begin() as tx:
+        with self._store.begin() as tx:
             written = [
                 (grant, placing.place(tx, grant.pool.region, grant.offers(), grant.tokens))
                 for grant in grants

@@ -1,13 +1,10 @@
 """One dispatcher placing jobs with real claims: where they go, and what it records."""
 
-from dataclasses import replace
-
 import pytest
 import redis
 
-from app.broker import keys
 from app.broker.claims import Claims
-from app.broker.connections import RegionRedis, connect, send_wake
+from app.broker.connections import RegionRedis, connect
 from app.broker.publish import Publisher
 from app.dispatcher.placement.loop import Placer
 from app.dispatcher.reaper import Reaper
@@ -228,40 +225,6 @@ def test_a_pool_wants_workers_only_while_jobs_are_left_and_nobody_is_idle(claims
     claims.announce(EAST, "e3")
     assert claims.claim(EAST, ["c"], cap=2).granted == []
     assert not claims.wanted(EAST), "an operator's cap is why"
-
-
-@pytest.mark.parametrize("needs", [0, 1])
-def test_a_worker_that_nobody_waits_for_wakes_no_dispatcher(claims, settings, needs):
-    pool = replace(EAST, needs=needs)
-    with connect(settings.redis_url, 2.0) as client, client.pubsub() as channel:
-        channel.subscribe(keys.WAKE)
-        channel.get_message(timeout=5)
-
-        def wakes(worker):
-            """Whether its announcement tells the dispatchers."""
-            claims.announce(EAST, worker, wake="woken")
-            claims.announce(EAST, worker, idle=False)
-            send_wake(client, "end")  # whatever was published before has arrived by then
-            heard = [channel.get_message(timeout=5)["data"]]
-            while not heard[-1].startswith("end"):
-                heard.append(channel.get_message(timeout=5)["data"])
-            return heard[:-1] == ["woken"]
-
-        assert wakes("e1"), "it is new"
-        assert not wakes("e1")
-        claims.announce(EAST, "e2")
-        claims.announce(EAST, "e3")
-        assert claims.claim(pool, ["a"]).left == 1
-        assert not wakes("e1")
-        assert claims.claim(pool, ["b"]).left == 0
-        assert wakes("e1"), "the next job finds no idle worker"
-        assert claims.claim(pool, ["c"]).granted == []
-        assert wakes("e1"), "this one waits"
-        if needs:
-            claims.announce(EAST, "of the last release", speaks=0)
-            assert claims.claim(EAST, ["d"]).granted
-            claims.give_back(EAST, ["d"])
-            assert wakes("e1"), "a job that needs the level still waits"
 
 
 def test_a_placement_that_nobody_began_gives_its_claim_back(
