@@ -4,12 +4,14 @@ Tests of a service that is not installed are skipped, but fail if CI is set.
 """
 
 import contextlib
+import functools
 import importlib.util
 import io
 import os
 import shutil
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 import skimage.data
@@ -28,6 +30,10 @@ HERE = Path(__file__).parent
 # Two processes of tests share the cores. Threads that wait for each other would halve their speed.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A client reads the system's 140 certificates, 15 ms of processor time, even for plain HTTP. There
+# are thousands of clients here.
+httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)
 
 # Tests set the variables they need; a developer's shell must not interfere.
 for name in Settings.model_fields:
