@@ -48,11 +48,16 @@ STEPS = {
 }
 
 
+# Their files take a second or two each. Last, they let both processes end at the same time.
+SHORT = [HERE / "unit" / name for name in ("api", "broker", "cli", "client", "config", "domain")]
+
+
 @pytest.hookimpl(tryfirst=True)  # before marked tests are left out
 def pytest_collection_modifyitems(items):
     for item in items:
         for mark in STEPS.get(item.path.relative_to(HERE).parts[0], ()):
             item.add_marker(mark)
+    items.sort(key=lambda item: any(item.path.is_relative_to(folder) for folder in SHORT))
 
 
 @pytest.fixture(scope="session")
