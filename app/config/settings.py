@@ -41,7 +41,7 @@ class ModelSettings(BaseSettings):
     # How a worker runs the network. See workers/pipeline/compile.py.
     model_graph: Literal["eager", "torchscript", "compile"] = "torchscript"
     # What finds a picture's subject: u2netp (packaged), another of rembg's names, an ONNX file with
-    # or without "#sha256=..." behind it, or none. See workers/pipeline/matte.py.
+    # or without "#sha256=..." behind it, or none. See workers/pipeline/matte_file.py.
     matte_model: str = "u2netp"
     # Denoising steps of new jobs for MODEL_PROFILE; 0 takes the profile's own number. The student
     # is distilled for that number; others are for the teacher, which ran 32 steps when distilled.

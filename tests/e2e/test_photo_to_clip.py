@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import time
 
 import av
@@ -12,23 +13,39 @@ import skimage.data
 import standardwebhooks
 from PIL import Image
 
+from app.store import keys
 from tests.support import services
 from tests.support.fleet import fleet as make_fleet
 from tests.support.fleet import wait_for
+from tests.support.receiver import Receiver
 
 SECRET_PLACE = "51 deg 28' 38.00\" N"
 FRAMES = 16
 
 
-@pytest.fixture
-def api(settings, change, store, tmp_path, receiver):
+@pytest.fixture(scope="module")
+def receiver():
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory):
+    """The folder of the service's logs."""
+    return tmp_path_factory.mktemp("service")
+
+
+@pytest.fixture(scope="module")
+def _api(session_settings, _shared_store, logs, receiver):
     """The whole service; yields its URL."""
     port = services.free_port()
-    config = change(
-        public_url=f"http://127.0.0.1:{port}",
-        outbound_allow=receiver.address,
-    )
-    with services.gunicorn(config) as url, make_fleet(config, store, tmp_path) as fleet:
+    changes = {"public_url": f"http://127.0.0.1:{port}", "outbound_allow": receiver.address}
+    config = session_settings.model_copy(update=changes)
+    with (
+        services.gunicorn(config, logs / "api.log") as url,
+        make_fleet(config, _shared_store, logs) as fleet,
+    ):
         fleet.dispatcher(), fleet.dispatcher()
         fleet.cpu_worker()
         fleet.worker(model_profile="motion-small").wait_ready()
@@ -36,9 +53,10 @@ def api(settings, change, store, tmp_path, receiver):
 
 
 @pytest.fixture
-def client(api, api_key):
+def client(_api, settings, api_key):
+    """A client of the service, whose stores are empty."""
     with httpx.Client(
-        base_url=api, headers={"Authorization": f"Bearer {api_key}"}, timeout=30
+        base_url=_api, headers={"Authorization": f"Bearer {api_key}"}, timeout=30
     ) as client:
         yield client
 
@@ -123,11 +141,14 @@ def test_the_same_seed_gives_the_same_clip(client):
     assert clips[0] == clips[1]
 
 
-def test_a_service_s_logs_are_json_and_hold_no_key(client, api_key, tmp_path):
-    client.get("/v1/jobs")
-    logs = list(tmp_path.glob("*.log"))
-    assert len(logs) >= 4
-    for log in logs:
+def test_a_service_s_logs_are_json_and_hold_no_key(client, api_key, logs):
+    """Those of the jobs above too: each test had a key of its own."""
+    assert client.get("/v1/jobs").is_success
+    key = re.compile(rf"{keys.PREFIX}[\w-]{{{len(api_key) - len(keys.PREFIX)}}}")
+    assert key.fullmatch(api_key)
+    found = list(logs.glob("*.log"))
+    assert len(found) == 5
+    for log in found:
         lines = log.read_text().splitlines()
-        assert not any(api_key in line for line in lines)
+        assert not any(key.search(line) for line in lines)
         assert all(json.loads(line) for line in lines if line.startswith("{"))

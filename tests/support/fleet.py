@@ -16,7 +16,7 @@ from app.objects import objects_for
 from app.store.session import Store
 from tests.support import make, services
 
-READY_S = 60.0
+READY_S = 120.0
 
 
 class Process:

@@ -2,6 +2,7 @@
 
 from sqlalchemy import text
 
+from app.domain.webhooks import TIMEOUT_S
 from app.store.job import jobs
 from tests.support import make, services
 
@@ -35,3 +36,43 @@ def wait_state(client, state, count=1, **query):
 def update(store, sql, **values):
     with store.autocommit() as conn:
         conn.execute(text(sql), values)
+
+
+def delivery_of(store, job_id):
+    with store.autocommit() as conn:
+        return conn.execute(
+            text("SELECT * FROM webhook_deliveries WHERE job_id = :id"), {"id": job_id}
+        ).one()
+
+
+def make_due(store, job_id):
+    """End the wait for the next try, or a lease."""
+    with store.autocommit() as conn:
+        conn.execute(
+            text("UPDATE webhook_deliveries SET next_at = now() WHERE job_id = :id"),
+            {"id": job_id},
+        )
+
+
+def wait_recorded(store, job_id, tries=1):
+    """The delivery once try number `tries` is recorded."""
+
+    def recorded():
+        row = delivery_of(store, job_id)
+        return row.tries >= tries and (row.last_status is not None or row.last_error is not None)
+
+    services.wait_until(recorded, timeout_s=TIMEOUT_S + 10)
+    return delivery_of(store, job_id)
+
+
+def seconds_until_due(store, job_id):
+    with store.autocommit() as conn:
+        return float(
+            conn.execute(
+                text(
+                    "SELECT extract(epoch FROM next_at - now()) FROM webhook_deliveries"
+                    " WHERE job_id = :id"
+                ),
+                {"id": job_id},
+            ).scalar_one()
+        )

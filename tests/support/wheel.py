@@ -1,12 +1,14 @@
 """A new user's set-up: the wheel in its own environment, outside the clone."""
 
-import functools
+import contextlib
+import fcntl
 import importlib.metadata
 import os
 import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,20 +37,38 @@ def build_wheel(directory: Path) -> Path:
     return wheel
 
 
-@functools.cache
 def user_environment(tmp: Path) -> Path:
     """The `bin` folder of a fresh environment with the wheel and its dependencies.
 
-    Created once per `tmp`: pass `tmp_path_factory.getbasetemp()` to share it in a test session.
+    Pass `tmp_path_factory.getbasetemp()`: it is created once for all processes of a test run.
     If pip cannot fetch the dependencies, it skips the test, or fails it if CI is set.
     """
-    directory = tmp / "user-environment"
+    run = tmp.parent if "PYTEST_XDIST_WORKER" in os.environ else tmp
+    with (run / "user-environment.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+        made = run / "user-environment"
+        if not made.exists():
+            # Scripts name their environment's path, so it is not made elsewhere and moved.
+            with _removed_if_unfinished(made):
+                _create_environment(made)
+    return made / "venv/bin"
+
+
+@contextlib.contextmanager
+def _removed_if_unfinished(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:  # pytest's skips and failures are no Exceptions
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _create_environment(directory: Path) -> None:
     directory.mkdir()
     wheel = build_wheel(directory)
     home = directory / "venv"
     venv.create(home, with_pip=False, symlinks=True)
     _pip("--python", home / "bin/python", "install", wheel, fetches=True)
-    return home / "bin"
 
 
 def user_variables(bin_dir: Path, home: Path, **variables: str) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """What every engine offers: a picture in, an MP4 out, in three parts. Knows pictures, not queues.
 
 An engine is one folder of this package. It holds `engine.py`, whose `load(profile, config)` returns
-an Engine, and `profiles/`, one TOML file for each profile that it serves.
+an Engine, and `profiles/`, one TOML file for each profile that it serves. Its `__init__.py` may
+have a `check(config)`, which is called before `engine.py` and its libraries are imported.
 """
 
 from collections.abc import Callable

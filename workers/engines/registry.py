@@ -32,6 +32,8 @@ def load_engine(profile: Profile, config: ModelSettings) -> AnyEngine:
     module = f"{__package__}.{profile.engine}"
     try:
         if find_spec(module) is not None:
+            if check := getattr(import_module(module), "check", None):
+                check(config)
             load: Load = import_module(f"{module}.engine").load
         else:
             load = _entry_point(profile)

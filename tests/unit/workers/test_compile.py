@@ -177,7 +177,7 @@ def in_a_fresh_process(tmp_path, **environment):
     return done.stdout.strip(), done.stderr.strip().splitlines()
 
 
-@pytest.mark.parametrize("missing", ["PATH", "CXX"])
+@pytest.mark.parametrize("missing", ["PATH", pytest.param("CXX", marks=pytest.mark.slow)])
 def test_without_a_compiler_one_line_is_logged_and_the_network_runs(tmp_path, missing):
     environment = {"PATH": ""} if missing == "PATH" else {"CXX": str(tmp_path / "no-compiler")}
     printed, logged = in_a_fresh_process(tmp_path, **environment)

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 
@@ -13,10 +12,11 @@ from PIL import Image, ImageDraw
 from skimage import data
 
 from tests.support.services import ROOT
-from workers.pipeline import matte as matte_module
+from workers.pipeline import matte_file
 from workers.pipeline.alpha import refined, subject_in
 from workers.pipeline.errors import MatteError
-from workers.pipeline.matte import PACKAGED, load_matte
+from workers.pipeline.matte import load_matte
+from workers.pipeline.matte_file import PACKAGED, find_matte
 from workers.pipeline.subjects import PICTURES, Recent, Subjects, digest
 
 
@@ -142,13 +142,13 @@ def test_without_a_model_nothing_has_a_subject():
 
 
 def test_the_packaged_file_may_be_missing(monkeypatch):
-    monkeypatch.setattr(matte_module, "_WHEEL", "a-wheel-that-nobody-installed")
+    monkeypatch.setattr(matte_file, "_WHEEL", "a-wheel-that-nobody-installed")
     assert load_matte() is None
 
 
 def test_a_file_with_another_digest_is_refused(model, tmp_path):
     file = tmp_path / "u2netp.onnx"
-    shutil.copy(matte_module._packaged_file(), file)
+    file.write_bytes(find_matte(PACKAGED).content)
     assert load_matte(str(file)) is not None
     right = hashlib.sha256(file.read_bytes()).hexdigest()
     assert load_matte(f"{file}#sha256={right}") is not None
