@@ -29,68 +29,11 @@ from workers.engines.registry import load_engine
 pytestmark = pytest.mark.timeout(300)
 
 
-def ignore(_step):
-    pass
-
-
-def frames_of(engine, order, on_step=ignore):
-    return np.stack(engine.render(order, on_step).frames)
-
-
-@pytest.fixture
-def alone(place, load):
-    """The engine of a toy in one process, and the toy."""
-
-    def alone(name, **changes):
-        toy = place(name)
-        return load(toy, **changes), toy
-
-    return alone
-
-
-@pytest.fixture
-def grouped(load, monkeypatch):
-    """Load a toy for a group; its followers end with the test."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    engines = []
-
-    def grouped(toy, gpus, vae="leader", drop="", guidance="false", **changes):
-        old = toy.table
-        parallel = (
-            f'parallel = {{ gpus = {gpus}, vae = "{vae}", guidance = {guidance} }}\nfirst_frame'
-        )
-        new = old.replace("first_frame", parallel).replace(drop, "")
-        engines.append(load(toy, table=(old, new), **changes))
-        return engines[-1]
-
-    yield grouped
-    for engine in engines:
-        engine._leader.stop(patience_s=0.0)
-
-
-def followers(engine):
-    return [follower.pid for follower in engine._leader._followers]
-
-
 def is_running(pid):
     try:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
-
-
-class StopAt:
-    """Cancels at a step, or at the first beat after it."""
-
-    def __init__(self, step, beat=False):
-        self.at, self.beat, self.told = step, beat, []
-
-    def __call__(self, step):
-        self.told.append(step)
-        if (step is None and self.beat and self.at in self.told) or (
-            step == self.at and not self.beat
-        ):
-            raise Canceled("stop")
 
 
 @pytest.fixture(scope="module")
@@ -182,21 +125,6 @@ def test_tokens_are_shared_out_with_the_same_bits(alone, grouped, spec, picture,
     for changes in ({}, {"loop": True}) if "loop" in toy.honours else ({},):
         order = single.prepare(spec(toy, size=side, **changes), picture)
         assert np.array_equal(frames_of(engine, order), frames_of(single, order))
-
-
-@contextmanager
-def as_floats(monkeypatch):
-    """Yield a list that gets frames before they become bytes."""
-    found = []
-    original = engine_module.to_pixels
-
-    def keep(frame):
-        found.append(frame.clone())
-        return original(frame)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine_module, "to_pixels", keep)
-        yield found
 
 
 @pytest.mark.slow
