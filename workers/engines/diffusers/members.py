@@ -86,7 +86,7 @@ class Member:
 
 
 def gather(tensor: torch.Tensor, dim: int, counts: list[int], member: Member) -> torch.Tensor:
-    """The parts of all members, in order. `counts` has their lengths along `dim`; they may differ."""
+    """The parts of all members, in order. `counts` has their lengths along `dim`, equal or not."""
     parts = []
     for count in counts:
         shape = [*tensor.shape]

@@ -2,11 +2,11 @@
 
 They normalise over channels only, so what a layer does in one pixel needs nobody else. What looks
 at other rows does:
-- a convolution gets the rows of its neighbours that it reaches, and pads at the picture's edge only;
-- attention within a frame has own queries, and keys and values of all members.
-So nothing is computed twice, there are no seams, and the result is what one process would have, but
-for the order of sums. Wan's memory of earlier frames (`_feat_map`) is shared out in the same way,
-and its latent frames are still coded one by one.
+- a convolution gets the neighbours' rows that it reaches, and pads at the picture's edge only;
+- attention within a frame has its own queries, and the keys and values of all members.
+Nothing is computed twice and there are no seams. The result is that of one process, but for the
+order of sums. Wan's memory of earlier frames (`_feat_map`) is shared out in the same way, and its
+latent frames are still coded one by one.
 """
 
 from collections.abc import Callable
@@ -78,7 +78,7 @@ class RowShards:
     ) -> torch.Tensor:
         """Pixels to latents, (B, C, T, h, w), whole in every member."""
         if x.shape[2] == 1:  # a picture, not the blank frames that follow it
-            # Compared later it could not be: everyone would have the same mixture.
+            # Different ones could not be noticed later: all members get the same mixture.
             self._member.check_same("The pictures", [x])
         self._rows = self._shares(x.shape[ROWS] // pixels)
         own = x.split([rows * pixels for rows in self._rows], ROWS)[self._member.rank]
@@ -99,7 +99,7 @@ class RowShards:
     # Layers.
 
     def _share_out_convolution(self, module: Any) -> None:
-        """Let it get its neighbours' rows instead of padding. Heights are multiples of its stride."""
+        """Neighbours' rows instead of padding. A member's height is a multiple of the stride."""
         reach, stride = module.dilation[ROWS] * (module.kernel_size[ROWS] - 1), module.stride[ROWS]
         if isinstance(module, WanCausalConv3d):
             before = module._padding[2]
@@ -137,7 +137,7 @@ class RowShards:
         batch, width = x.shape[0], x.shape[-1]
         frames = x.transpose(1, 2).flatten(0, 1)  # (B * T, C, h, W)
         qkv = block.to_qkv(block.norm(frames)).flatten(2).transpose(1, 2)  # (B * T, h * W, 3 C)
-        # All are multiples of what the deepest level has, where the latents are.
+        # A latent row is a multiple of rows on levels that are less deep.
         level = x.shape[ROWS] // self._rows[self._member.rank]
         tokens = [rows * level * width for rows in self._rows]
         query, own = qkv.split((x.shape[1], 2 * x.shape[1]), -1)

@@ -3,7 +3,6 @@
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 
 from app.domain.errors import Canceled
 from workers.engines.diffusers import engine as engine_module
