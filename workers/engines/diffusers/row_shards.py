@@ -31,7 +31,8 @@ ROWS = -2  # of (..., H, W)
 
 def fits(pipe: Any) -> bool:
     """Whether a pipeline's VAE can be shared out by rows."""
-    return isinstance(pipe.vae, VAES) and not pipe.vae.use_tiling
+    vae: Any = pipe.vae
+    return isinstance(vae, VAES) and not getattr(vae, "use_tiling", False)
 
 
 def check(profile: Profile, pipe: Any, size: int) -> None:
@@ -66,7 +67,8 @@ class RowShards:
                 elif isinstance(module, WanResample):
                     _let_pad_columns_only(module)
         # Wan's encoder gets pixels that are folded into channels already.
-        folded = vae.config.patch_size or 1 if isinstance(vae, AutoencoderKLWan) else 1
+        wan = issubclass(type(vae), AutoencoderKLWan)
+        folded = (vae.config.patch_size or 1) if wan else 1
         pixels = vae.spatial_compression_ratio // folded
         vae.encoder.forward = _bound(self._encode, vae.encoder.forward, pixels)
         vae.decoder.forward = _bound(self._decode, vae.decoder.forward)
@@ -144,7 +146,8 @@ class RowShards:
         key, value = gather(own, 1, tokens, self._member)[:, None].chunk(2, -1)
         made = torch.nn.functional.scaled_dot_product_attention(query[:, None], key, value)
         made = made[:, 0].transpose(1, 2).reshape(frames.shape)
-        return block.proj(made).unflatten(0, (batch, -1)).transpose(1, 2) + x
+        changed: torch.Tensor = block.proj(made).unflatten(0, (batch, -1)).transpose(1, 2)
+        return changed + x
 
     # Rows on their way.
 
