@@ -73,7 +73,7 @@ __all__ = [
     "verify_webhook",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 HOMEPAGE = "https://github.com/stillmotion/stillmotion"
 

@@ -147,7 +147,7 @@ def ends(job_id: UUID, *workers: Process, last: str) -> list[str]:
     return logged()
 
 
-def wait_for(check: Callable[[], object], timeout_s: float = 10.0) -> float:
+def wait_for(check: Callable[[], object], timeout_s: float = 30.0) -> float:
     """Seconds until `check()` is true. Raises TimeoutError."""
     start = time.monotonic()
     services.wait_until(check, timeout_s=timeout_s)

@@ -15,7 +15,7 @@ from app.store.job import attempts, jobs, placing
 from app.store.job.jobs import NewJob
 from app.store.job.placing import Offer, Placed
 from app.store.job.records import COLUMNS, BegunJob
-from app.store.models import AttemptRow
+from app.store.models import AttemptRow, JobRow
 from app.store.session import Store
 from stillmotion.states import Policy
 
@@ -58,6 +58,15 @@ def submit(store: Store, owner_id: UUID, **changes: object) -> UUID:
 def read(store: Store, job_id: UUID):
     with store.autocommit() as conn:
         return jobs.read(conn, job_id)
+
+
+def processing(store: Store) -> list[tuple[UUID, int, int]]:
+    """Id, fence and steps of each job that a worker has."""
+    with store.autocommit() as conn:
+        rows = conn.execute(
+            select(JobRow.id, JobRow.fence, JobRow.steps).where(JobRow.state == "processing")
+        )
+        return [(row.id, row.fence, row.steps) for row in rows]
 
 
 def attempts_of(store: Store, job_id: UUID):

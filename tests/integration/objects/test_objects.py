@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-import boto3
 import httpx
 import pytest
 
@@ -21,6 +20,7 @@ from app.objects import LocalObjects, open_objects
 from app.objects.s3 import S3Objects
 from scripts.benchmarks.harness import swift_server
 from tests.support import hostile
+from tests.support.s3 import s3_server
 
 SECRET = "a-secret-key-that-only-the-tests-ever-use"
 PUBLIC_URL = "https://api.example.com"
@@ -29,20 +29,8 @@ PUBLIC_URL = "https://api.example.com"
 @pytest.fixture(scope="module")
 def s3_endpoint():
     """A running S3 server with the bucket `clips`, and boto3's variables set for it."""
-    with contextlib.ExitStack() as stack:
-        try:
-            server = stack.enter_context(swift_server.swift_server())
-        except ImportError as error:
-            if os.environ.get("CI"):
-                pytest.fail("swift is not installed, and CI needs it")
-            pytest.skip(f"swift is not installed: {error}")
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setenv("AWS_ACCESS_KEY_ID", swift_server.ACCESS_KEY)
-        patch.setenv("AWS_SECRET_ACCESS_KEY", swift_server.SECRET_KEY)
-        patch.setenv("AWS_CONFIG_FILE", os.devnull)
-        client = boto3.client("s3", endpoint_url=server.endpoint_url, region_name="us-east-1")
-        client.create_bucket(Bucket="clips")
-        yield server.endpoint_url
+    with s3_server() as endpoint_url:
+        yield endpoint_url
 
 
 def open_s3(endpoint_url: str, prefix: str = "", public: str | None = None) -> S3Objects:
