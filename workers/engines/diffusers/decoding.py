@@ -18,7 +18,9 @@ def streams(pipe: Any) -> bool:
     return known and not vae.use_tiling
 
 
-def decode(pipe: Any, video: torch.Tensor, between: Callable[[], None]) -> Iterator[torch.Tensor]:
+def decode(
+    pipe: Any, video: torch.Tensor, between: Callable[[], None] = lambda: None
+) -> Iterator[torch.Tensor]:
     """Frames as (3, H, W) in [0, 1], of what the pipeline returned as `video`.
 
     That is latents, (1, C, t, h, w), if the pipeline `streams`; or else frames, (T, 3, H, W).
