@@ -46,6 +46,7 @@ SIZE, FRAMES, FPS = 512, 48, 24
 GUIDED, UNDISTILLED = "teacher 15 x 3, DPM-Solver++", "undistilled 4 x 1"
 SERVED, HELD_OUT = "student 4 x 1", "student 4 x 1, held-out phrases"
 ARMS = (GUIDED, "teacher 32 x 3", "undistilled", "student")
+QUICK_ARMS = (GUIDED, UNDISTILLED, SERVED)
 # Something bends, so the whole network runs. Without that, only a small part of it does.
 SOFT_PROMPT = "gently background sway, zoom in"
 PROMPT = "gently subject pulse, zoom in"  # plain words for: the cat breathes, slow zoom in
@@ -54,7 +55,10 @@ PROMPT = "gently subject pulse, zoom in"  # plain words for: the cat breathes, s
 def run(*, quick: bool) -> list[Figure]:
     """Measure everything; also print a factor for each step."""
     stages = denoising_stages()
-    times = interleaved({name: stage for name, (stage, _) in stages.items()}, 2 if quick else 5)
+    slow = [name for name, (_, each) in stages.items() if each.sampling.guided] if quick else []
+    times = interleaved(
+        {name: stage for name, (stage, _) in stages.items()}, 2 if quick else 5, once=slow
+    )
     picture = jpeg_of(PHOTO, SIZE)
     clips = interleaved(
         {
@@ -63,6 +67,7 @@ def run(*, quick: bool) -> list[Figure]:
             "student, new picture": lambda: clip(picture, stages["graph"][1], forget=True),
         },
         3 if quick else 7,
+        once=["stock"] if quick else [],
     )
     cold = json.loads(
         subprocess.run(
@@ -78,7 +83,7 @@ def run(*, quick: bool) -> list[Figure]:
     fixed = fixed_share(picture, student)
     print("fixed share:", ", ".join(f"{name} {1e3 * s:.0f} ms" for name, s in fixed.items()))
     fp32, bf16, shared, steps15, distilled, graph = times.values()
-    quality = quality_figures(16 if quick else 256, draw=not quick)
+    quality = quality_figures(quick=quick)
     psnr, _ = frame0(picture, student)
     layers = model_layers.figures(student, quick=quick)
     return [
@@ -101,15 +106,16 @@ def run(*, quick: bool) -> list[Figure]:
     ]
 
 
-def quality_figures(count: int, *, draw: bool) -> list[Figure]:
-    """What the networks do on `count` composites of photos whose true motion is known.
+def quality_figures(*, quick: bool) -> list[Figure]:
+    """What the networks do on composites of photos whose true motion is known.
 
-    draw: renew the plots as well.
+    quick: on few, without the arms that only the table and the plots show.
     """
+    count, wanted = (16, QUICK_ARMS) if quick else (256, ARMS)
     photos = packaged_photos(CACHE)
-    results = evaluate.run(SHIPPED, photos, count=count, wanted=ARMS, processes=2)
+    results = evaluate.run(SHIPPED, photos, count=count, wanted=wanted, processes=2)
     print(evaluate.table(results, evaluate.SHEET_PX[count]))
-    if draw:
+    if not quick:
         PLOTS.mkdir(parents=True, exist_ok=True)
         plots.curve(results, PLOTS / "quality-against-passes.png")
         plots.confusion(evaluate.pairs_of(results[SERVED].measured), PLOTS / "confusion.png")
@@ -117,7 +123,7 @@ def quality_figures(count: int, *, draw: bool) -> list[Figure]:
     teacher, undistilled, served = (s[name] for name in (GUIDED, UNDISTILLED, SERVED))
     error, hits = teacher["end_point_error_px"], 100 * teacher["adherence"]
     model = evaluate.Model(SHIPPED)
-    strength = evaluate.camera_strengths(model, results[SERVED].arm, photos, 2 if count < 64 else 8)
+    strength = evaluate.camera_strengths(model, results[SERVED].arm, photos, 1 if quick else 8)
     return [
         Figure("adherence_composites", hits, at_least=92),
         Figure("adherence_student", 100 * served["adherence"], at_least=hits - 1),

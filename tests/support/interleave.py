@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
+from tests.support.statements import hear
+
 POLL_S = 0.02  # before asking the server whether a statement waits for a lock
 GIVE_UP_S = 20.0
 
@@ -118,9 +120,9 @@ class Stage:
         self.commits = 0
         self.keeps_history = False
         self._history: list[dict[str, Any]] = []
-        event.listen(self.engine, "before_cursor_execute", self._before)
+        event.listen(self.engine, "connect", lambda given, _: hear(given, before=self._before))
 
-    def _before(self, connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+    def _before(self, *_: object) -> None:
         actor = getattr(self.local, "actor", None)
         if actor is not None:
             actor.pause()

@@ -4,9 +4,10 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 
 from app.store.session import Store
+from tests.support.statements import hear
 
 Plan = dict[str, Any]
 
@@ -20,16 +21,16 @@ def plans(
     """
     sent = []
 
-    def note(connection, cursor, statement, parameters, context, many):
+    def note(statement, parameters):
         sent.append((statement, parameters))
 
     with store.engine.connect() as connection:
-        event.listen(connection, "before_cursor_execute", note)
+        stop = hear(connection.connection.driver_connection, before=note)
         try:
             work(connection)
         finally:
             connection.rollback()
-        event.remove(connection, "before_cursor_execute", note)
+            stop()
         explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)" if run else "EXPLAIN (FORMAT JSON)"
         for statement, parameters in sent:
             if not statement.lstrip().startswith(("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")):

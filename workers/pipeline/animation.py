@@ -41,6 +41,7 @@ from workers.pipeline.matte import PACKAGED, load_matte
 from workers.pipeline.noise import LayeredNoise
 from workers.pipeline.picture import Picture, matte_in_square, picture_in_square
 from workers.pipeline.sampler import DPMSolver, sigmas_for
+from workers.pipeline.soft_strength import strengthened
 from workers.pipeline.subjects import Subjects, digest
 from workers.pipeline.text import Tokeniser
 
@@ -299,7 +300,14 @@ class Animation:
                 on_step(step, steps)
 
         solver = DPMSolver(sigmas, self.sampling.order)
-        x = solver.sample(denoise, noise.to(self.device) * sigmas[0].item(), check)
+        strong = strengthened(
+            denoise,
+            [asked] * len(tokens),
+            denoise.has_subject(),
+            probability,
+            self.config.layer_scales,
+        )
+        x = solver.sample(strong, noise.to(self.device) * sigmas[0].item(), check)
         return (x * channel_scales(self.config.layer_scales, x)).cpu(), probability.cpu()
 
     def example(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

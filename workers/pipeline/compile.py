@@ -89,6 +89,14 @@ def _layout(inputs: tuple[Tensor, ...]) -> tuple[tuple[torch.Size, torch.dtype, 
 
 @torch.inference_mode()
 def _frozen(module: nn.Module, example: tuple[Tensor, ...]) -> Callable[..., Tensor]:
+    # Its passes gain nothing on a CPU, and take two slow runs first (decision 98).
+    optimised = example[0].device.type != "cpu"
+
+    def run(*inputs: Tensor) -> Tensor:
+        with torch.jit.optimized_execution(optimised):  # which belongs to the thread
+            out: Tensor = graph(*inputs)
+        return out
+
     # TorchScript warns at every call that it is deprecated. Tracing warns that shapes become
     # constants, which is intended: other shapes never reach the graph.
     with warnings.catch_warnings():
@@ -99,10 +107,11 @@ def _frozen(module: nn.Module, example: tuple[Tensor, ...]) -> Callable[..., Ten
         graph: Callable[..., Tensor] = torch.jit.trace(
             lambda *inputs: fused(*inputs), example, check_trace=False
         )
-        # The first run records shapes, the second optimises for them.
-        for _ in range(2):
-            graph(*example)
-    return graph
+        if optimised:
+            # The first run records shapes, the second optimises for them.
+            for _ in range(2):
+                run(*example)
+    return run
 
 
 def _compiled(module: nn.Module, example: tuple[Tensor, ...]) -> Callable[..., Tensor]:

@@ -1,6 +1,7 @@
 """From layers and their motion to frames: each layer sampled, the subject laid over the background.
 
-Affine layers are sampled by OpenCV's affine warp, bending ones by its remap; both bicubic.
+Bicubic: each plane is magnified once, FINER times, and the frames are sampled from that linearly,
+affine layers by OpenCV's affine warp, bending ones by its remap (decision 97).
 """
 
 import math
@@ -20,6 +21,8 @@ from workers.pipeline.plates import Plane, Plates, Reach, _split
 MakePlates = Callable[[np.ndarray, Reach, Reach, bool], Plates]
 # What OpenCV samples, bicubic, beyond a position, and what may be lost by rounding; in samples.
 SAMPLED = 3
+# Odd, so that a plane's own samples are among those of the magnified one: at rest, nothing changes.
+FINER = 3
 APART = 1.3
 RIM_POINTS = 17  # along each edge, where it is checked how far a motion looks beyond
 
@@ -63,7 +66,9 @@ class Composite:
         if not isinstance(picture, Picture):
             picture = Picture(picture)
         self.yuv = yuv
-        self.first = [samples for samples, _, _ in _split(_padded(picture.pixels, yuv), yuv)]
+        first = [samples for samples, _, _ in _split(_padded(picture.pixels, yuv), yuv)]
+        self._sizes = [(part.shape[0], part.shape[1]) for part in first]
+        self.first = self._joined([plane for part in first for plane in cv2.split(part)])
         self.shape = _padded(picture.pixels, yuv).shape[:2]
         if loop:  # the frame after the last is frame 0 again
             shares = (1 - torch.cos(torch.arange(frames) * (2 * math.pi / frames))) / 2
@@ -91,35 +96,35 @@ class Composite:
         self.background = [
             _Sampler(plane, shape, source_shape, self._bend(BACKGROUND, views))
             for plane, shape, source_shape in zip(
-                plates.background, self._sizes(), plates.sizes, strict=True
+                plates.background, self._sizes, plates.sizes, strict=True
             )
         ]
         self.subject = [
             _Sampler(plane, shape, source_shape, self._bend(SUBJECT, views))
             for plane, shape, source_shape in zip(
-                plates.subject, self._sizes(), plates.sizes, strict=False
+                plates.subject, self._sizes, plates.sizes, strict=False
             )
         ]
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for frame in range(len(self.camera)):
             # The picture itself, bit for bit: sampling at rest might round.
-            yield self._joined(self.first if self._rests(frame) else self._frame(frame))
+            yield self.first.copy() if self._rests(frame) else self._frame(frame)
 
     def _rests(self, frame: int) -> bool:
         unit = np.eye(2, 3)
         rigid = all(np.abs(path[frame] - unit).max() < REST for path in (self.camera, self.body))
         return rigid and not self.motion.soft[:, :, frame].any()
 
-    def _frame(self, frame: int) -> list[np.ndarray]:
-        planes = []
+    def _frame(self, frame: int) -> np.ndarray:
         moves = self._moves(frame)
+        planes = []
         for index, background in enumerate(self.background):
             out = background.whole(self.camera[frame], moves[BACKGROUND])
             if self.subject:
                 self.subject[index].lay_over(out, self.body[frame], moves[SUBJECT])
-            planes.append(out)
-        return planes
+            planes += out
+        return self._joined(planes)
 
     def _moves(self, frame: int) -> list[np.ndarray | None]:
         return [
@@ -130,15 +135,11 @@ class Composite:
     def _bend(self, layer: int, views: tuple[float, float]) -> Bend | None:
         return Bend(self.motion.cells, views[layer]) if self.bends[layer] else None
 
-    def _sizes(self) -> list[tuple[int, int]]:
-        return [(part.shape[0], part.shape[1]) for part in self.first]
-
     def _joined(self, planes: list[np.ndarray]) -> np.ndarray:
         if not self.yuv:
-            return planes[0].copy()
-        luma, chroma = planes
-        flat = [luma.reshape(-1), chroma[..., 0].reshape(-1), chroma[..., 1].reshape(-1)]
-        return np.concatenate(flat).reshape(-1, luma.shape[1])
+            return cv2.merge(planes)
+        flat = [plane.reshape(-1) for plane in planes]
+        return np.concatenate(flat).reshape(-1, planes[0].shape[1])
 
     def _reach(self, path: np.ndarray, soft: Tensor) -> list[float]:
         """How far a layer is seen beyond the picture's left, top, right and bottom edge."""
@@ -184,6 +185,32 @@ def _padded(pixels: np.ndarray, yuv: bool) -> np.ndarray:
     return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
+def _magnified(plane: np.ndarray) -> np.ndarray:
+    """A plane (h, w) with FINER times the samples along each side, bicubic."""
+    size = (FINER * plane.shape[1], FINER * plane.shape[0])
+    magnified: np.ndarray = cv2.resize(plane, size, interpolation=cv2.INTER_CUBIC)
+    return magnified
+
+
+class _Places(NamedTuple):
+    """Where the samples of a region lie in a magnified plane."""
+
+    matrix: np.ndarray  # (2, 3), from the region's samples
+    size: tuple[int, int]  # width and height of the region
+    bent: tuple[np.ndarray, np.ndarray] | None = None  # x and y, (h, w) float32, in its place
+
+    def sampled(self, plane: np.ndarray, border: int) -> np.ndarray:
+        if self.bent is not None:
+            return cv2.remap(plane, *self.bent, cv2.INTER_LINEAR, borderMode=border)
+        return cv2.warpAffine(
+            plane,
+            self.matrix,
+            self.size,
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=border,
+        )
+
+
 class _Sampler:
     """One plane of a layer, sampled at the places of a frame's samples."""
 
@@ -198,7 +225,9 @@ class _Sampler:
 
         bend: None for a rigid layer.
         """
-        self.samples = plane.samples
+        self.extent = plane.samples.shape[:2]
+        # One channel at a time: OpenCV is slow with two.
+        self.channels = [_magnified(part) for part in cv2.split(plane.samples)]
         self.shape = shape
         ex, ey = extent(*shape)
         # From samples of the frame to half sides, and from half sides to samples of the plane.
@@ -224,63 +253,60 @@ class _Sampler:
                 grid_weights(torch.from_numpy(bend.view * line).float(), bend.cells).numpy()
                 for line in (ys, xs)
             )
-            self.rows = rows * np.float32(scale[1])
-            self.rows_for_x = rows * np.float32(scale[0])
+            self.rows = rows * np.float32(FINER * scale[1])
+            self.rows_for_x = rows * np.float32(FINER * scale[0])
             self.columns = np.ascontiguousarray(columns.T)
 
-    def whole(self, layer_map: np.ndarray, move: np.ndarray | None) -> np.ndarray:
-        """A frame of the layer, (h, w, C) uint8."""
+    def whole(self, layer_map: np.ndarray, move: np.ndarray | None) -> list[np.ndarray]:
+        """A frame of the layer: its channels, (h, w) uint8 each."""
         height, width = self.shape
-        region = (0, 0, width, height)
-        return self._sampled(layer_map, move, region, cv2.BORDER_REPLICATE)
+        places = self._places(layer_map, move, (0, 0, width, height))
+        return [places.sampled(channel, cv2.BORDER_REPLICATE) for channel in self.channels]
 
-    def lay_over(self, frame: np.ndarray, layer_map: np.ndarray, move: np.ndarray | None) -> None:
-        """Lay the layer, whose last channel is its alpha, over a frame (h, w, C)."""
+    def lay_over(
+        self, frame: list[np.ndarray], layer_map: np.ndarray, move: np.ndarray | None
+    ) -> None:
+        """Lay the layer, whose last channel is its alpha, over the channels of a frame (h, w)."""
         region = self._region(layer_map, move)
         left, top, right, bottom = region
         if right <= left or bottom <= top:
             return
-        *colours, alpha = cv2.split(self._sampled(layer_map, move, region, cv2.BORDER_CONSTANT))
-        part = frame[top:bottom, left:right]
+        places = self._places(layer_map, move, region)
+        *colours, alpha = (places.sampled(part, cv2.BORDER_CONSTANT) for part in self.channels)
         clear = cv2.bitwise_not(alpha)
-        for channel, colour in enumerate(colours):
-            behind = np.ascontiguousarray(part[..., channel])
-            part[..., channel] = cv2.add(colour, cv2.multiply(behind, clear, scale=1 / 255))
+        for behind, colour in zip(frame, colours, strict=True):
+            part = behind[top:bottom, left:right]
+            cv2.add(colour, cv2.multiply(part, clear, scale=1 / 255), dst=part)
 
-    def _sampled(
-        self,
-        layer_map: np.ndarray,
-        move: np.ndarray | None,
-        region: tuple[int, int, int, int],
-        border: int,
-    ) -> np.ndarray:
+    def _places(
+        self, layer_map: np.ndarray, move: np.ndarray | None, region: tuple[int, int, int, int]
+    ) -> "_Places":
+        """Where a region of a frame is sampled."""
         left, top, right, bottom = region
         whole = self.from_half @ np.vstack([layer_map, [0, 0, 1]]) @ self.to_half
         matrix = whole[:2].copy()
         matrix[:, 2] += whole[:2, :2] @ (left, top)
+        matrix = FINER * matrix
+        matrix[:, 2] += (FINER - 1) / 2  # the middle one of a sample's finer ones
         size = (right - left, bottom - top)
         if move is None:
-            out = cv2.warpAffine(
-                self.samples,
-                matrix,
-                size,
-                flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
-                borderMode=border,
+            return _Places(matrix, size)
+        # The affine part rides along in one product with the bend: two more rows and columns.
+        across = np.arange(size[0], dtype=np.float32)
+        down = np.arange(size[1], dtype=np.float32)[:, None]
+        one_row, one_column = np.ones_like(across), np.ones_like(down)
+        columns = np.vstack([self.columns[:, left:right], one_row, across])
+        x, y = (
+            np.hstack([rows[top:bottom] @ part, b * down + c, a * one_column]) @ columns
+            for rows, part, (a, b, c) in zip(
+                (self.rows_for_x, self.rows), move, matrix.astype(np.float32), strict=True
             )
-        else:
-            columns = self.columns[:, left:right]
-            x = self.rows_for_x[top:bottom] @ move[0] @ columns
-            y = self.rows[top:bottom] @ move[1] @ columns
-            across = np.arange(size[0], dtype=np.float64)
-            down = np.arange(size[1], dtype=np.float64)[:, None]
-            x += (matrix[0, 0] * across + matrix[0, 1] * down + matrix[0, 2]).astype(np.float32)
-            y += (matrix[1, 0] * across + matrix[1, 1] * down + matrix[1, 2]).astype(np.float32)
-            out = cv2.remap(self.samples, x, y, cv2.INTER_CUBIC, borderMode=border)
-        return out.reshape(*out.shape[:2], -1)
+        )
+        return _Places(matrix, size, (x, y))
 
     def _region(self, layer_map: np.ndarray, move: np.ndarray | None) -> tuple[int, int, int, int]:
         """Where in the frame the layer may be seen: left, top, right, bottom."""
-        height, width = self.samples.shape[:2]
+        height, width = self.extent
         back = np.linalg.inv(self.from_half @ np.vstack([layer_map, [0, 0, 1]]) @ self.to_half)
         corners = np.array(
             [[x, y, 1] for x in (-SAMPLED, width + SAMPLED) for y in (-SAMPLED, height + SAMPLED)]

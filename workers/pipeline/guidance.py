@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from workers.pipeline.denoiser import join
+from workers.pipeline.layer_state import has_subject
 from workers.pipeline.layered_denoiser import LayeredDenoiser
 from workers.pipeline.loader import Sampling
 from workers.pipeline.sampler import time_of
@@ -61,6 +62,11 @@ class ClipDenoiser:
         logits = self.network.softness(self.static_features[rows], self.pooled_text[rows])
         probability: Tensor = logits.float().sigmoid()
         return probability
+
+    def has_subject(self) -> Tensor:
+        """Which of the pictures have a subject, (B,) bool."""
+        mattes = self.static_features[-(len(self.context) // self.passes) :, -1]
+        return has_subject(mattes)
 
     def velocity(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, float, float]:
         """Return v, its input, and the shares of signal and noise in that input.

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from workers.pipeline.animation import SHIPPED, pick_dtype
@@ -34,7 +35,7 @@ from workers.pipeline.loader import (
 from workers.pipeline.noise import LayeredNoise
 from workers.pipeline.text import Tokeniser
 from workers.training.captions import Motion
-from workers.training.flow import motion_of, visible_flow
+from workers.training.flow import SEEN, motion_of, visible_flow
 from workers.training.motions import (
     BACKGROUND,
     SOFT,
@@ -140,13 +141,28 @@ def likeness(flow: Tensor, others: Tensor, matte: Tensor) -> Tensor:
     2 <u, v> / (|u|^2 + |v|^2), for the subject and for the background by itself: a small subject
     counts as much as what is behind it.
     """
-    subject = torch.nn.functional.adaptive_avg_pool2d(matte[None], flow.shape[-1])[0] > 0.5
+    subject = subject_points(matte, flow.shape[-1])
     total = torch.zeros(len(others))
     for region in (subject, ~subject):
+        if not region.any():  # would be 0 / 0, the same for every motion
+            continue
         u, v = flow[..., region].flatten(), others[..., region].float().flatten(1)
         quiet = STILL**2 * u.numel()
         total += (2 * v @ u + quiet) / (v.square().sum(1) + u.square().sum() + quiet)
     return total
+
+
+def subject_points(matte: Tensor, points: int) -> Tensor:
+    """Which of points x points places belong to the subject, (n, n) bool: those mostly covered.
+
+    A thin subject covers most of none: then those whose middle it covers, as `visible_flow` shows
+    it.
+    """
+    covered = F.adaptive_avg_pool2d(matte[None], points)[0] > SEEN
+    if covered.any():
+        return covered
+    middle = F.interpolate(matte[None, None], (points, points), mode="bilinear")[0, 0]
+    return middle > SEEN
 
 
 def measure(

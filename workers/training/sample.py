@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from workers.pipeline.asked import Asked
 from workers.pipeline.guidance import ClipDenoiser, RunPass
 from workers.pipeline.layer_state import channel_scales, layered_motion
 from workers.pipeline.layered_denoiser import LayeredDenoiser
@@ -12,6 +13,7 @@ from workers.pipeline.layers import LayeredMotion
 from workers.pipeline.loader import Sampling
 from workers.pipeline.noise import LayeredNoise
 from workers.pipeline.sampler import DPMSolver, sigmas_for
+from workers.pipeline.soft_strength import strengthened
 from workers.pipeline.text import Tokeniser
 from workers.training.scenes import Scene
 
@@ -57,9 +59,13 @@ def sample_motions(
         tokens = torch.stack([tokenise(scene.prompt) for scene in part]).to(place)
         denoise = ClipDenoiser(network, picture, tokens, sampling, run)
         start = drawn[first : first + batch] * sigmas[0].item()
-        states = DPMSolver(sigmas, sampling.order).sample(denoise, start.to(place))
+        soft = denoise.softness()
+        # As a clip's: prompts in free words are not read.
+        asked = [Asked.read(scene.prompt) for scene in part]
+        strong = strengthened(denoise, asked, denoise.has_subject(), soft, scales)
+        states = DPMSolver(sigmas, sampling.order).sample(strong, start.to(place))
         states = states.cpu() * channel_scales(scales, states).cpu()
-        soft = denoise.softness().cpu()
+        soft = soft.cpu()
         found += [
             layered_motion(state, scene.stage.matte, probability)
             for state, probability, scene in zip(states, soft, part, strict=True)

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, TextClause, text
 from app.domain.job.lease import LEASE_S
 from app.domain.job.levels import SPEAKS
 from app.domain.job.state import MAX_BEGUN, Event, move
+from app.store.fixed import Fixed
 from app.store.job.jobs import end
 from app.store.job.queue import head_sql
 from app.store.job.records import BegunJob, RequeuedJob, columns
@@ -46,8 +47,8 @@ def take_back(tx: Connection, job_id: UUID, fence: int, token: str, reason: str)
 
 
 # Statements are made once: making one costs as much as running it.
-BEGIN = text(
-    f"""
+BEGIN = Fixed(
+    text(f"""
     WITH begun AS (
         UPDATE jobs SET
             state = 'processing', begun = begun + (state = 'starting')::int,
@@ -73,7 +74,7 @@ BEGIN = text(
         SELECT FROM webhook_endpoints AS hook WHERE hook.owner_id = begun.owner_id
     ) AS has_webhooks
     FROM begun JOIN noted ON noted.job_id = begun.id
-    """
+    """)
 )
 
 
@@ -100,8 +101,8 @@ def begin(
     `speaks`: the worker's level. No job that needs a higher one begins here, wherever its message
     came from.
     """
-    row = tx.execute(
-        BEGIN,
+    found = BEGIN.rows(
+        tx,
         {
             "id": job_id,
             "fence": fence,
@@ -114,8 +115,8 @@ def begin(
             "speaks": speaks,
             "release": __version__,
         },
-    ).one_or_none()
-    return None if row is None else BegunJob(*row)
+    )
+    return BegunJob(*found[0]) if found else None
 
 
 OWNED = (

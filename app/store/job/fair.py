@@ -15,6 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from app.store.fixed import Fixed
 from app.store.job.queue import Backlog, backlog_sql, head_sql
 from app.store.session import NO_WAIT
 
@@ -33,8 +34,8 @@ _AHEAD = backlog_sql(
     region=":region",
     only="(priority, vstart) <= (:priority, stamped.vstart)",
 )
-STAMP = text(
-    f"""
+STAMP = Fixed(
+    text(f"""
     WITH present AS ({_PRESENT}), stamped AS (
         INSERT INTO fair_tags AS t (owner_id, profile, region, priority, finish)
         SELECT :owner, :profile, :region, :priority, v + :cost FROM present
@@ -44,7 +45,7 @@ STAMP = text(
         RETURNING finish - :cost AS vstart
     )
     SELECT vstart, ahead.jobs, ahead.cost FROM stamped, LATERAL ({_AHEAD}) AS ahead
-    """
+    """)
 )
 PEEK = text(
     f"""
@@ -77,8 +78,8 @@ def stamp(
 
     Plan: ix_jobs_waiting for the present and the count, ix_fair_tags_queue for the largest finish.
     """
-    vstart, jobs, work = tx.execute(
-        STAMP,
+    [(vstart, jobs, work)] = STAMP.rows(
+        tx,
         {
             "owner": owner_id,
             "profile": profile,
@@ -87,7 +88,7 @@ def stamp(
             "cost": cost,
             "most": COUNT_LIMIT,
         },
-    ).one()
+    )
     return Stamp(vstart, _counted(jobs, work))
 
 

@@ -12,7 +12,6 @@ from sqlalchemy import (
     Float,
     Table,
     Text,
-    TextClause,
     Uuid,
     and_,
     bindparam,
@@ -25,6 +24,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.domain.job import levels
+from app.store.fixed import Fixed
 from app.store.job.queue import Backlog, backlog_sql
 from app.store.job.records import (
     COLUMNS,
@@ -120,14 +120,16 @@ _COMPUTED = {
 _NAMED = {f.name for f in fields(NewJob)} & set(COLUMNS)
 _INSERTED = {name: f":{name}" for name in COLUMNS if name in _NAMED} | _COMPUTED
 # Built once: making a statement costs as much as running it.
-ADD = text(
-    f"INSERT INTO jobs ({', '.join(_INSERTED)}) VALUES ({', '.join(_INSERTED.values())})"
-    f" RETURNING {columns('jobs')}"
-).bindparams(
-    bindparam("labels", type_=JSONB),
-    bindparam("allowed_regions", type_=ARRAY(Text)),
-    bindparam("webhook_events", type_=ARRAY(Text)),
-    *(bindparam(name, type_=Float) for name in ("max_queue_s", "deadline_s", "hold_s")),
+ADD = Fixed(
+    text(
+        f"INSERT INTO jobs ({', '.join(_INSERTED)}) VALUES ({', '.join(_INSERTED.values())})"
+        f" RETURNING {columns('jobs')}"
+    ).bindparams(
+        bindparam("labels", type_=JSONB),
+        bindparam("allowed_regions", type_=ARRAY(Text)),
+        bindparam("webhook_events", type_=ARRAY(Text)),
+        *(bindparam(name, type_=Float) for name in ("max_queue_s", "deadline_s", "hold_s")),
+    )
 )
 
 
@@ -139,7 +141,8 @@ def add(
     None: another submit with that key was first, and the caller must roll back. The unique index
     makes the second of two concurrent submits wait for the first one's commit.
     """
-    row = JobRecord(*tx.execute(ADD, vars(new) | {"needs": new.level}).one())
+    [found] = ADD.rows(tx, vars(new) | {"needs": new.level})
+    row = JobRecord(*found)
     if idempotency is None:
         return row
     key, fingerprint = idempotency
@@ -215,8 +218,8 @@ def poll_versions(tx: Connection, job_ids: Collection[UUID]) -> Sequence[JobVers
 
 
 @cache
-def _ending(where: str) -> TextClause:
-    return text(
+def _ending(where: str) -> Fixed:
+    statement = text(
         f"""
         WITH ended AS (
             UPDATE jobs SET
@@ -242,6 +245,7 @@ def _ending(where: str) -> TextClause:
         SELECT id, region, fence, owner_id, slot, traceparent FROM ended
         """
     ).bindparams(bindparam("timings", type_=JSONB(none_as_null=True)))
+    return Fixed(statement)
 
 
 def end(
@@ -270,8 +274,8 @@ def end(
     if not state.terminal:
         raise ValueError(f"{state} is not terminal")
     output_key, output_bytes = output or (None, None)
-    rows = tx.execute(
-        _ending(where),
+    rows = _ending(where).rows(
+        tx,
         {
             "end_state": state.value,
             "output_key": output_key,

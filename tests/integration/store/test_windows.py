@@ -6,13 +6,14 @@ If a lock refuses the second one, it acts after the first has committed, as if i
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, text
 
 from app.domain.errors import DatabaseUnavailable, Transient
 from app.store.job import attempts, jobs, reaping, retention, slots
 from app.store.session import Store
 from stillmotion.states import JobState
 from tests.support import make
+from tests.support.statements import hear
 
 
 @pytest.fixture
@@ -45,9 +46,9 @@ def with_window(store, work, after: int, meanwhile) -> object:
                 refused = True
 
     with store.begin() as tx:
-        event.listen(tx, "after_cursor_execute", note)
+        stop = hear(tx.connection.driver_connection, after=note)
         answer = work(tx)
-        event.remove(tx, "after_cursor_execute", note)
+        stop()
     if refused:
         meanwhile()
     return answer

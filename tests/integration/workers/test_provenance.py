@@ -3,6 +3,7 @@
 import io
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import av
 import c2pa
@@ -108,6 +109,16 @@ def test_a_clip_that_cannot_be_signed_is_kept_and_counted(signing):
     before = failed._value.get()
     assert provenance.sign_or_pass(credentials, b"not a clip", NOW) == b"not a clip"
     assert failed._value.get() == before + 1
+
+
+def test_a_certificate_that_has_expired_signs_nothing(tmp_path):
+    """Also after the start, when a clip is not read back."""
+    old = signing_certificate(tmp_path, timedelta(seconds=1) - timedelta(minutes=1))
+    chain, key = (Path(old[name]).read_bytes() for name in ("PROVENANCE_CERT", "PROVENANCE_KEY"))
+    credentials = provenance.Credentials(
+        chain, key, model="m", model_version="1", source_type=provenance.GENERATED
+    )
+    assert provenance.sign_or_pass(credentials, CLIP, NOW) == CLIP
 
 
 def test_a_certificate_that_c2pa_rejects_stops_the_start(tmp_path, signing):

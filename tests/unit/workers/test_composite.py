@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -55,6 +56,33 @@ def test_one_unit_is_as_long_along_both_sides_of_a_wide_picture():
     picture = smooth_picture(76, 128)
     last = list(Composite(picture, affine_clip(x=0.125, y=0.125), 9))[8].astype(int)
     assert np.abs(last[:-8, :-8] - picture[8:, 8:].astype(int)).max() <= 2
+
+
+def test_a_background_at_rest_keeps_every_value():
+    """The planes that frames are sampled from are magnified, and must not soften anything."""
+    picture, matte = two_layers(128)
+    last = list(Composite(picture, affine_clip(body={"x": 0.1}), 9, matte=matte))[8]
+    assert np.array_equal(last[:20], picture[:20])
+    assert not np.array_equal(last, picture), "the subject has moved"
+
+
+@pytest.mark.parametrize("bends", [False, True])
+def test_sampling_is_bicubic_to_within_a_few_levels(bends):
+    """A camera that zooms and pans, against OpenCV's bicubic samples at the same places."""
+    picture = textured(128, 128, seed=1)
+    motion = affine_clip(growth=-0.2, x=0.03)
+    if bends:  # by nearly nothing, which takes the other way of sampling
+        motion = replace(motion, soft=torch.full_like(motion.soft, 1e-7))
+    clip = Composite(picture, motion, 9)
+    last = list(clip)[8].astype(float)
+    to_half = np.array([[1 / 64, 0, 1 / 128 - 1], [0, 1 / 64, 1 / 128 - 1], [0, 0, 1]])
+    back = np.vstack([clip.camera[-1], [0, 0, 1]])
+    matrix = (np.linalg.inv(to_half) @ back @ to_half)[:2]
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    wanted = cv2.warpAffine(picture, matrix, (128, 128), flags=flags)
+    error = np.abs(last - wanted)[8:-8, 8:-8]
+    assert np.sqrt(np.square(error).mean()) < 1.5
+    assert error.max() < 16
 
 
 def lines_of(frame, positions):
@@ -281,7 +309,7 @@ def test_a_camera_that_moves_away_ends_at_the_whole_picture(subject):
         affine_clip(growth=0.25, body={"growth": 0.28}), inside=(1.0, 1.12 if subject else 1.0)
     )
     clip = Composite(picture, motion, 9, matte=matte if subject else None)
-    assert clip.background[0].samples.shape == picture.shape, "no margins"
+    assert clip.background[0].extent == picture.shape[:2], "no margins"
     first, *_, last = clip
     assert np.array_equal(last, picture)
     middle = np.asarray(

@@ -9,8 +9,9 @@ import torch
 from workers.pipeline.layered_denoiser import LayeredDenoiser
 from workers.pipeline.loader import STUDENT, TEACHER, save_config, save_weights
 from workers.training import evaluate
-from workers.training.flow import possible_motions
-from workers.training.motions import BACKGROUND, SUBJECT
+from workers.training.captions import Motion
+from workers.training.flow import motion_of, possible_motions, visible_flow
+from workers.training.motions import BACKGROUND, SUBJECT, Freedom, stage_of, truth_of
 from workers.training.train import model_config
 
 
@@ -54,6 +55,33 @@ def test_another_motion_is_not(scenes):
     ]
     figures = evaluate.summary(measured(still, scenes))
     assert figures["adherence"] < 0.3 and figures["end_point_error_px"] > 3
+
+
+def test_a_subject_that_is_too_thin_to_fill_a_cell_is_still_compared():
+    """A rocket of two pixels' width once made every likeness 0 / 0, and no motion was found."""
+    thin = np.zeros((64, 64), np.float32)
+    thin[10:50, 29:31] = 1
+    nothing = np.zeros_like(thin)
+    stage, matte = stage_of(thin, nothing, nothing), torch.from_numpy(thin)
+    kinds = [Motion("zoom in", thing, "normal", SUBJECT) for thing in ("spin", "bob", "pulse")]
+    kinds.append(Motion("pan left", "sway", "normal", BACKGROUND))
+    points = evaluate.FOUND_POINTS
+    flows = torch.stack(
+        [
+            visible_flow(motion_of(truth_of(kind, stage, 1.0, Freedom()), stage), matte, points)
+            for kind in kinds
+        ]
+    )
+    assert evaluate.subject_points(matte, points).any()
+    for k, flow in enumerate(flows):
+        alike = evaluate.likeness(flow, flows, matte)
+        assert int(alike.argmax()) == k and alike[k] == pytest.approx(2, abs=1e-4)
+
+
+def test_a_region_without_a_point_does_not_count():
+    flow = torch.randn(2, 8, 16, 16)
+    alike = evaluate.likeness(flow, torch.stack([flow, -flow]), torch.zeros(64, 64))
+    assert alike[0] == pytest.approx(1) and alike[1] < 0
 
 
 def test_held_out_phrases_ask_for_the_same_motion():
