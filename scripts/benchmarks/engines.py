@@ -8,11 +8,12 @@ models with random weights, which needs a GPU.
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from scripts.benchmarks.engines_clips import Clip
 from scripts.benchmarks.engines_graphs import PACKAGED, Packaged, packaged_families
-from scripts.benchmarks.engines_groups import Shared, groups
+from scripts.benchmarks.engines_groups import Shared, by_frames, by_passes, by_rows, by_tokens
 from scripts.benchmarks.engines_stages import STAGES
 from scripts.benchmarks.engines_toys import Family, families, peak_of_decoding
 from scripts.benchmarks.figures import Figure
@@ -57,20 +58,28 @@ def of_families(found: list[Family]) -> list[Figure]:
 
 def of_groups(sizes: tuple[int, ...]) -> list[Figure]:
     """How far clips of several processes are from those of one."""
-    found: list[Shared] = []
-    for each in groups(sizes):
+    tokens = _shared("tokens", by_tokens(sizes))
+    passes = _shared("passes", by_passes(sizes))
+    frames = _shared("frames", by_frames(sizes))
+    rows = _shared("rows of the VAE", by_rows(sizes))
+    return [
+        Figure("ulysses_max_abs", max(each.max_abs for each in tokens), at_most=0),
+        Figure("guidance_max_abs", max(each.max_abs for each in passes), at_most=0),
+        Figure("svd_sharded_rel", max(each.relative for each in frames), at_most=5e-5),
+        Figure("vae_sharded_rel", max(each.relative for each in rows), at_most=5e-5),
+    ]
+
+
+def _shared(what: str, comparisons: Iterator[Shared]) -> list[Shared]:
+    found = []
+    for each in comparisons:
         print(
-            f"{each.name} by {each.gpus}: off by {each.max_abs:.2g} of 1 at most,"
+            f"{each.name}, {what} by {each.gpus}: off by {each.max_abs:.2g} of 1 at most,"
             f" {each.relative:.2g} of std",
             flush=True,
         )
         found.append(each)
-    svd = [each for each in found if each.name == "svd"]
-    others = [each for each in found if each.name != "svd"]
-    return [
-        Figure("ulysses_max_abs", max(each.max_abs for each in others), at_most=0),
-        Figure("svd_sharded_rel", max(each.relative for each in svd), at_most=5e-5),
-    ]
+    return found
 
 
 def of_packages(names: list[str], repeats: int) -> list[Figure]:

@@ -13,11 +13,18 @@ import torch
 from scripts.benchmarks.engines_clips import spec_of
 from scripts.benchmarks.engines_stages import replaced
 from scripts.benchmarks.engines_toys import loaded, noise
-from tests.support.toys import TOYS, Toy
+from tests.support.toys import TOYS
 from workers.engines.diffusers import engine as engine_module
 from workers.engines.diffusers.engine import DiffusersEngine
 
 BY_TOKENS = ("wan22", "ltx", "ltx2")  # Ulysses
+BY_ROWS = {  # VAEs; sizes whose tokens go by 2 and by 4, with more latent rows for some members
+    "wan22": {2: "64x64", 4: "64x48"},
+    "wan22-ti2v": {2: "64x64", 4: "128x96"},
+    "ltx": {2: "64x96", 4: "128x160"},
+    "ltx2": {2: "64x160", 4: "128x288"},
+}
+PASSES = "wan22-ti2v"  # both passes of guidance at once
 SIZES = (2, 4)
 CHUNK = "decode_chunk_size = 8"
 FRAMES = 9  # uneven for two and for four
@@ -33,24 +40,50 @@ class Shared:
     relative: float  # RMS of the difference over the standard deviation
 
 
-def groups(sizes: tuple[int, ...] = SIZES) -> Iterator[Shared]:
-    """Every family that can be shared out, in groups of these sizes."""
-    with one_thread():
-        for gpus in sizes:
-            side = 64 * gpus // 2  # enough tokens for each
-            changes = {"sizes": [f"{side}x{side}"], "default_size": side}
-            for name in BY_TOKENS:
-                yield _compare(TOYS[name], gpus, ("first_frame", "first_frame"), changes)
-            # A shared VAE decodes in one go; so does the one process, then.
-            yield _compare(TOYS["svd"], gpus, (CHUNK, f"decode_chunk_size = {FRAMES}"), {})
+def by_tokens(sizes: tuple[int, ...] = SIZES) -> Iterator[Shared]:
+    """Networks whose tokens are shared out, in groups of these sizes."""
+    for gpus in sizes:
+        side = 64 * gpus // 2  # enough tokens for each
+        for name in BY_TOKENS:
+            yield _compare(name, gpus, f"{side}x{side}")
 
 
-def _compare(toy: Toy, gpus: int, table: tuple[str, str], changes: dict[str, Any]) -> Shared:
-    vae = "sharded" if toy.name == "svd" else "leader"
-    parallel = f'parallel = {{ gpus = {gpus}, vae = "{vae}" }}\nfirst_frame'
+def by_frames(sizes: tuple[int, ...] = SIZES) -> Iterator[Shared]:
+    """SVD, its decoder too. That decodes in one go; so does the one process, then."""
+    for gpus in sizes:
+        whole = (CHUNK, f"decode_chunk_size = {FRAMES}")
+        yield _compare("svd", gpus, "64x64", vae="sharded", alone=whole)
+
+
+def by_rows(sizes: tuple[int, ...] = SIZES) -> Iterator[Shared]:
+    """VAEs of Wan and LTX whose rows are shared out, encoder and decoder."""
+    for gpus in sizes:
+        for name, sides in BY_ROWS.items():
+            yield _compare(name, gpus, sides[gpus], vae="sharded")
+
+
+def by_passes(sizes: tuple[int, ...] = SIZES) -> Iterator[Shared]:
+    """Both passes of guidance at once: by two whole networks, or by two pairs."""
+    for gpus in sizes:
+        yield _compare(PASSES, gpus, "64x64", guidance="true")
+
+
+def _compare(
+    name: str,
+    gpus: int,
+    size: str,
+    *,
+    vae: str = "leader",
+    guidance: str = "false",
+    alone: tuple[str, str] = ("first_frame", "first_frame"),
+) -> Shared:
+    """Render with one process and with a group; `alone` changes the table of the one."""
+    toy = TOYS[name]
+    parallel = f'parallel = {{ gpus = {gpus}, vae = "{vae}", guidance = {guidance} }}\nfirst_frame'
     shared = toy.table.replace("first_frame", parallel).replace(CHUNK, "")
-    with tempfile.TemporaryDirectory() as folder:
-        profile, single = loaded(toy, Path(folder), table=table, **changes)
+    changes = {"sizes": [size], "default_size": max(map(int, size.split("x")))}
+    with one_thread(), tempfile.TemporaryDirectory() as folder:
+        profile, single = loaded(toy, Path(folder), table=alone, **changes)
         picture = noise(profile.sizes[0].width, profile.sizes[0].height)
         order = single.prepare(spec_of(profile, frames=FRAMES), picture)
         wanted = _frames(single, order)
@@ -62,7 +95,7 @@ def _compare(toy: Toy, gpus: int, table: tuple[str, str], changes: dict[str, Any
             group._leader.stop()
     off = found - wanted
     relative = off.square().mean().sqrt() / wanted.std()
-    return Shared(toy.name, gpus, off.abs().max().item(), relative.item())
+    return Shared(name, gpus, off.abs().max().item(), relative.item())
 
 
 def _frames(engine: DiffusersEngine, order: Any) -> torch.Tensor:

@@ -61,7 +61,7 @@ def arguments(
         given["conditions"] = [
             LTXVideoCondition(image=picture, frame_index=index) for index in (0, spec.frames - 1)
         ]
-    if table.parallel.vae == "sharded":
+    if table.parallel.vae == "sharded" and "decode_chunk_size" in takes:
         given["decode_chunk_size"] = spec.frames
     given |= table.call
     if spec.negative_prompt:

@@ -1,6 +1,6 @@
 """From a pipeline's latents to frames in host memory, few at a time where the decoder can."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,20 @@ def streams(pipe: Any) -> bool:
     return known and not vae.use_tiling
 
 
-def decode(pipe: Any, video: torch.Tensor) -> Iterator[torch.Tensor]:
+def decode(
+    pipe: Any, video: torch.Tensor, between: Callable[[], None] = lambda: None
+) -> Iterator[torch.Tensor]:
     """Frames as (3, H, W) in [0, 1], of what the pipeline returned as `video`.
 
     That is latents, (1, C, t, h, w), if the pipeline `streams`; or else frames, (T, 3, H, W).
+    `between` is called before each further latent frame; what it raises ends the decoding.
     """
-    return _decode_wan(pipe, video) if streams(pipe) else iter(video)
+    return _decode_wan(pipe, video, between) if streams(pipe) else iter(video)
 
 
-def _decode_wan(pipe: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
+def _decode_wan(
+    pipe: Any, latents: torch.Tensor, between: Callable[[], None]
+) -> Iterator[torch.Tensor]:
     """What AutoencoderKLWan.decode does, but for its memory: it keeps all frames until the end.
 
     Its convolutions remember the frames before (`_feat_map`), so each latent frame is decoded by
@@ -44,6 +49,8 @@ def _decode_wan(pipe: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
     try:
         hidden = vae.post_quant_conv(latents)
         for number in range(hidden.shape[2]):
+            if number:
+                between()
             vae._conv_idx = [0]
             first = {"first_chunk": True} if number == 0 else {}
             chunk = vae.decoder(

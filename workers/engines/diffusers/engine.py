@@ -67,7 +67,8 @@ def load(profile: Profile, config: ModelSettings) -> "DiffusersEngine":
     if table.parallel.gpus == 1:
         return DiffusersEngine.load(profile, table, device)
     checkpoint = check_before_loading(profile, table, device)
-    leader = Leader(profile, Member(0, table.parallel.gpus, device))
+    shared = table.parallel
+    leader = Leader(profile, Member(0, shared.gpus, device, shared.passes))
     leader.start()  # they load while we do
     try:
         engine = DiffusersEngine.build(profile, table, device, checkpoint)
@@ -238,13 +239,17 @@ class DiffusersEngine:
 
     def render_along(self, prepared: Prepared) -> None:
         """A follower's part of a clip. Raises Stopped if the leader was asked to stop."""
-        together = self._table.parallel.vae == "sharded"
+        pipe, together = self._pipe, self._table.parallel.vae == "sharded"
+        streamed = streams(pipe)
         try:
             with torch.no_grad(), self._pulse.listening(_ignore, self._member):
                 given = self._arguments(prepared)
-                self._pipe(**given, output_type="pt" if together else "latent")
+                made = pipe(**given, output_type="pt" if together and not streamed else "latent")
+                if together and streamed:
+                    for _frame in decode(pipe, made.frames, self._pulse.between):
+                        pass  # the leader has got it
         finally:
-            self._pipe.maybe_free_model_hooks()
+            pipe.maybe_free_model_hooks()
 
     def _render_leading(self, leader: Leader, prepared: Prepared, on_step: OnStep) -> Frames:
         """Render with the group. Raises RenderFailed (group_failed) if that breaks."""
@@ -278,14 +283,20 @@ class DiffusersEngine:
                 self._pulse.listening(on_step, self._member, None if together else spec.steps),
             ):
                 made = pipe(**given, output_type="latent" if streamed else "pt")
-                self._pulse.part_alone()
+                if not streamed:
+                    self._pulse.part_alone()
                 if self._pulse.steps_done != spec.steps:
                     done = self._pulse.steps_done
                     raise Unusable(f"The pipeline made {done} steps instead of {spec.steps}.")
                 frames = []
-                for frame in decode(pipe, made.frames if streamed else made.frames[0]):
-                    frames.append(to_pixels(frame))
+                video = made.frames if streamed else made.frames[0]
+                for frame in decode(pipe, video, self._pulse.between):
+                    try:
+                        frames.append(to_pixels(frame))
+                    except RenderFailed as error:
+                        self._pulse.fail(error)
                     self._pulse.beat()
+                self._pulse.part_alone()
         finally:
             pipe.maybe_free_model_hooks()  # a stopped call did not
         width, height = prepared.picture.size

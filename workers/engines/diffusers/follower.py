@@ -47,10 +47,12 @@ def main() -> None:
 
 def _follow(rank: int, size: int, port: int, profile: Any, orders: "Queue[Any]") -> None:
     cuda = torch.cuda.is_available()
-    member = Member(rank, size, torch.device(f"cuda:{rank}" if cuda else "cpu"))
+    table = read_table(profile)
+    device = torch.device(f"cuda:{rank}" if cuda else "cpu")
+    member = Member(rank, size, device, table.parallel.passes)
     if cuda:
         torch.cuda.set_device(member.device)
-    engine = DiffusersEngine.load(profile, read_table(profile), member.device)
+    engine = DiffusersEngine.load(profile, table, member.device)
     store = dist.TCPStore("127.0.0.1", port, size, is_master=False)
     store.set(f"ready-{rank}", "1")
     store.wait(["go"])

@@ -17,7 +17,7 @@ from diffusers.models.attention import TemporalBasicTransformerBlock
 from diffusers.models.resnet import TemporalResnetBlock
 from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 
-from workers.engines.diffusers.members import Member
+from workers.engines.diffusers.members import Member, gather
 
 
 def fits(pipe: Any) -> bool:
@@ -88,19 +88,7 @@ class FrameShards:
         return own
 
     def _gather(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
-        """All parts, in order; they may differ in length along `dim`."""
-        parts = []
-        for count in self._counts:
-            shape = [*tensor.shape]
-            shape[dim] = count
-            parts.append(tensor.new_empty(shape))
-        if len({*self._counts}) == 1:
-            dist.all_gather(parts, tensor.contiguous())
-        else:  # not every back end gathers parts of different sizes
-            parts[self._member.rank] = tensor.contiguous()
-            for rank, part in enumerate(parts):
-                dist.broadcast(part, src=rank)
-        return torch.cat(parts, dim)
+        return gather(tensor, dim, self._counts, self._member)
 
     # Layers.
 

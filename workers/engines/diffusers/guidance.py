@@ -1,8 +1,9 @@
-"""Guidance by two members: one makes the pass with the prompt, the other the one without.
+"""Guidance by two halves of a group: one makes the pass with the prompt, the other that without.
 
-Each member runs whole forwards, so what they compute is what one process would, bit for bit where
-the pipeline asks twice (Wan). Where it asks once with a batch of two (SVD, LTX-Video), each gets
-half of the batch. Ho & Salimans 2022, arXiv:2207.12598, equation 6.
+With two members each runs whole forwards, so what they compute is what one process would, bit for
+bit where the pipeline asks twice (Wan). There more members can share out the tokens of each pass
+(sequence.py). Where it asks once with a batch of two (SVD, LTX-Video), each gets half of the batch.
+Ho & Salimans 2022, arXiv:2207.12598, equation 6.
 """
 
 from collections.abc import Callable
@@ -30,6 +31,11 @@ def fits(pipe: Any) -> bool:
     return isinstance(pipe, ASKS_TWICE + ASKS_WITH_BATCH)
 
 
+def shares_each(pipe: Any) -> bool:
+    """Whether several members can make one pass together."""
+    return isinstance(pipe, ASKS_TWICE)
+
+
 class GuidanceShares:
     """The passes of a step. One for a pipeline."""
 
@@ -48,13 +54,14 @@ class GuidanceShares:
     def _one_of_two(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         """A forward that the pipeline calls twice in each step.
 
-        Member 0 makes the first pass, and member 1 the second. Member 1 returns from the first with
-        a tensor that is filled when the second is asked for: nobody reads it before.
+        The first members make the first pass, and the others the second. They return from the other
+        pass with a tensor that is filled when the second is asked for: nobody reads it before.
         """
+        second_half = self._member.rank >= self._member.each
 
         def shared(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             first = self._first is None
-            if first is (self._member.rank == 0):
+            if first is not second_half:
                 (made,) = forward(hidden_states, *args, **kwargs | {"return_dict": False})
             else:
                 made = hidden_states.new_empty(0)
@@ -62,14 +69,14 @@ class GuidanceShares:
                 self._first = made
                 return (made,)
             both, self._first = (self._first, made), None
-            for rank, tensor in enumerate(both):
-                self._hand_over(tensor, rank)
+            for number, tensor in enumerate(both):
+                self._hand_over(tensor, number * self._member.each)
             return (made,)
 
         return shared
 
     def _hand_over(self, tensor: torch.Tensor, rank: int) -> None:
-        """Fill a tensor in the member that has nothing in it, from the one that made it."""
+        """Fill a tensor in all that have nothing in it, from one of those that made it."""
         mine = rank == self._member.rank
         shape = torch.tensor([*tensor.shape] if mine else [0] * 5)
         dist.broadcast(shape, src=rank)

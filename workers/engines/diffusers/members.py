@@ -2,7 +2,8 @@
 
 Rank 0 leads: it is the worker's process, and the others are its children (leader.py, follower.py).
 All of them run the same pipeline on the same order; only the networks are shared out (sequence.py,
-frames.py). So they must start from the same bits, and stop at the same step.
+guidance.py, frame_shards.py, row_shards.py). So they must start from the same bits, and stop at the
+same step.
 """
 
 import hashlib
@@ -22,12 +23,22 @@ class Stopped(Exception):
 
 @dataclass
 class Member:
-    """A place in the group. `mesh` is what the library's context parallelism wants."""
+    """A place in the group.
+
+    passes: how many forwards are made at the same time, each by as many members, in order of rank.
+    mesh: what the library's context parallelism wants, of the members that make one forward.
+    """
 
     rank: int
     size: int
     device: torch.device
+    passes: int = 1
     mesh: Any = field(default=None, init=False)
+
+    @property
+    def each(self) -> int:
+        """Members that make one forward."""
+        return self.size // self.passes
 
     def join(self, store: Any, timeout_s: float) -> None:
         """Meet the others. Blocks until all are there."""
@@ -40,11 +51,12 @@ class Member:
             timeout=timedelta(seconds=timeout_s),
             device_id=self.device if self.device.type == "cuda" else None,
         )
-        self.mesh = dist.DeviceMesh(
+        everybody = dist.DeviceMesh(
             self.device.type,
-            torch.arange(self.size).reshape(1, self.size),
-            mesh_dim_names=("ring", "ulysses"),
+            torch.arange(self.size).reshape(self.passes, 1, self.each),
+            mesh_dim_names=("passes", "ring", "ulysses"),
         )
+        self.mesh = everybody["ring", "ulysses"]
 
     def leave(self) -> None:
         """Forget the others, dead or alive."""
@@ -71,6 +83,22 @@ class Member:
             raise RenderFailed(
                 f"{what} differ between GPU 0 and GPU {odd[0]}.", code="group_failed"
             )
+
+
+def gather(tensor: torch.Tensor, dim: int, counts: list[int], member: Member) -> torch.Tensor:
+    """The parts of all members, in order. `counts` has their lengths along `dim`, equal or not."""
+    parts = []
+    for count in counts:
+        shape = [*tensor.shape]
+        shape[dim] = count
+        parts.append(tensor.new_empty(shape))
+    if len({*counts}) == 1:
+        dist.all_gather(parts, tensor.contiguous())
+    else:  # not every back end gathers parts of different sizes
+        parts[member.rank] = tensor.contiguous()
+        for rank, part in enumerate(parts):
+            dist.broadcast(part, src=rank)
+    return torch.cat(parts, dim)
 
 
 def digest(tensors: list[torch.Tensor]) -> bytes:

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 
 from app.domain.job.profiles import Profile
-from workers.engines.diffusers import frame_shards, guidance, sequence
+from workers.engines.diffusers import frame_shards, guidance, row_shards, sequence
 from workers.engines.diffusers.frame_shards import FrameShards
 from workers.engines.diffusers.guidance import GuidanceShares
 from workers.engines.diffusers.members import Member
+from workers.engines.diffusers.row_shards import RowShards
 from workers.engines.diffusers.table import DiffusersTable, Parallel
 from workers.engines.diffusers.unusable import Unusable
 
@@ -23,27 +24,33 @@ def check(profile: Profile, table: DiffusersTable, pipe: Any) -> None:
         raise Unusable("parallel: not with offload = true; more GPUs have more memory.")
     if wanted.guidance:
         _check_guidance(profile, wanted, pipe)
-    if not frame_shards.fits(pipe):
-        if wanted.vae == "sharded":
+    if frame_shards.fits(pipe):
+        if profile.min_frames < wanted.gpus:
+            raise Unusable(
+                f"parallel: {profile.min_frames} frames are not enough for {wanted.gpus}."
+            )
+        return
+    if wanted.vae == "sharded":
+        if not row_shards.fits(pipe):
             raise Unusable(f"parallel: the VAE of {name} cannot be shared out.")
-        if wanted.guidance:
-            return
+        row_shards.check(profile, pipe, wanted.gpus)
+    if wanted.each > 1:
         if not sequence.fits(pipe):
             raise Unusable(f"parallel: {name} cannot be shared out.")
-        sequence.check(profile, pipe, wanted.gpus)
-    elif profile.min_frames < wanted.gpus:
-        raise Unusable(f"parallel: {profile.min_frames} frames are not enough for {wanted.gpus}.")
+        sequence.check(profile, pipe, wanted.each)
 
 
 def _check_guidance(profile: Profile, wanted: Parallel, pipe: Any) -> None:
     name = type(pipe).__name__
     if not guidance.fits(pipe):
         raise Unusable(f"parallel: the passes of {name} cannot be shared out.")
-    if profile.passes != guidance.PASSES or wanted.gpus != guidance.PASSES:
+    if profile.passes != guidance.PASSES or wanted.gpus % guidance.PASSES:
         raise Unusable(
-            f"parallel: guidance is for 2 GPUs and 2 passes, not for {wanted.gpus}"
+            f"parallel: guidance is for an even number of GPUs and 2 passes, not for {wanted.gpus}"
             f" and {profile.passes}."
         )
+    if wanted.each > 1 and not guidance.shares_each(pipe):
+        raise Unusable(f"parallel: guidance of {name} is for 2 GPUs, not for {wanted.gpus}.")
 
 
 def check_devices(table: DiffusersTable) -> None:
@@ -60,17 +67,19 @@ class Shares:
     def __init__(self, pipe: Any, table: DiffusersTable, member: Member):
         self._configs: list[Any] = []
         self._guidance: GuidanceShares | None = None
-        if table.parallel.guidance:
+        frames = FrameShards(member) if frame_shards.fits(pipe) else None
+        if member.each > 1:
+            if frames is not None:
+                frames.share_out_unet(pipe.unet)
+            else:
+                self._configs = sequence.share_out(pipe, member)
+        if table.parallel.guidance:  # around what is shared out already
             self._guidance = GuidanceShares(pipe, member)
-            if table.parallel.vae == "sharded":
-                FrameShards(member).share_out_decoder(pipe.vae.decoder)
-        elif frame_shards.fits(pipe):
-            shards = FrameShards(member)
-            shards.share_out_unet(pipe.unet)
-            if table.parallel.vae == "sharded":
-                shards.share_out_decoder(pipe.vae.decoder)
-        else:
-            self._configs = sequence.share_out(pipe, member)
+        if table.parallel.vae == "sharded":
+            if frames is not None:
+                frames.share_out_decoder(pipe.vae.decoder)
+            else:
+                RowShards(pipe.vae, member)
 
     def rejoin(self, member: Member) -> None:
         """Use the group that `member` is in now."""

@@ -94,14 +94,29 @@ class Pulse:
             torch.cuda.synchronize()
         self._steps_done += 1
         self._tell(self._steps_done)
+        self._agree()
+        if self._steps_done == self._alone_after:
+            self.part_alone()
+
+    def between(self) -> None:
+        """A part of the decoding is done. Raises as `step` does."""
+        self.beat()
+        self._agree()
+
+    def fail(self, error: BaseException) -> None:
+        """Raise it, or let the group stop for it at the end of what it is doing."""
+        if not self.together:
+            raise error
+        self._held = self._held or error
+
+    def _agree(self) -> None:
+        """Stop together, if the leader was told to."""
         if self._member is None:
             return
         if self._member.agree_to_stop(self._held is not None):
             held, self._held = self._held, None
             self._member, self.together = None, False
             raise held if held is not None else Stopped
-        if self._steps_done == self._alone_after:
-            self.part_alone()
 
     def _tell(self, step: int | None) -> None:
         if self._on_step is None or self._held is not None:

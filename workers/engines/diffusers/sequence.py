@@ -64,7 +64,7 @@ def share_out(pipe: Any, member: Member) -> list[Any]:
     configs = []
     for each in denoisers(pipe):
         network: Any = each
-        config = ContextParallelConfig(ulysses_degree=member.size, mesh=member.mesh)
+        config = ContextParallelConfig(ulysses_degree=member.each, mesh=member.mesh)
         with _counted_as_one_device(member.device):
             network.enable_parallelism(config=config, cp_plan=_plan(network))
         for attention in _with_whole_text(network):

@@ -15,7 +15,7 @@
     packages = "packages"                    # of `models compile`, relative to the profile file;
                                              # without it, NAME.packages
     parallel = { gpus = 2, vae = "leader" }  # for one clip; vae: who decodes, or "sharded";
-                                              # guidance = true: two GPUs, one pass each
+                                             # guidance = true: half of the GPUs for each pass
     offload = false                          # true: only the part that works is on the GPU
     activations_gib = 9.0                    # memory for one clip, beyond the weights
     first_frame = "kept"                     # the picture, but for the VAE; or "generated"
@@ -92,6 +92,16 @@ class Parallel(Table):
     gpus: Annotated[int, Field(ge=1, le=8)] = 1
     vae: Literal["leader", "sharded"] = "leader"
     guidance: bool = False
+
+    @property
+    def passes(self) -> int:
+        """How many forwards are made at the same time."""
+        return 2 if self.guidance else 1
+
+    @property
+    def each(self) -> int:
+        """GPUs that make one forward."""
+        return self.gpus // self.passes
 
 
 class GivenThresholds(Table):
@@ -170,6 +180,9 @@ def contradictions(
     if table.parallel.vae == "sharded" and "decode_chunk_size" in table.call:
         text = "call: decode_chunk_size has no meaning, because a shared VAE decodes in one go"
         found.append((text, ("call", "decode_chunk_size")))
+    if table.parallel.vae == "sharded" and table.graphs.get("vae", "eager") != "eager":
+        text = "graphs: a VAE that several GPUs share runs eagerly"
+        found.append((text, ("graphs", "vae")))
     for name, kind in table.graphs.items():
         if kind in ("torchscript", "aoti") and table.offload:
             text = f"graphs: {kind} needs weights that stay in their place, not offload = true"

@@ -87,3 +87,34 @@ def spec():
         return RenderSpec(**given | changes)
 
     return spec
+
+
+@pytest.fixture
+def alone(place, load):
+    """The engine of a toy in one process, and the toy."""
+
+    def alone(name, **changes):
+        toy = place(name)
+        return load(toy, **changes), toy
+
+    return alone
+
+
+@pytest.fixture
+def grouped(load, monkeypatch):
+    """Load a toy for a group; its followers end with the test."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    engines = []
+
+    def grouped(toy, gpus, vae="leader", drop="", guidance="false", **changes):
+        old = toy.table
+        parallel = (
+            f'parallel = {{ gpus = {gpus}, vae = "{vae}", guidance = {guidance} }}\nfirst_frame'
+        )
+        new = old.replace("first_frame", parallel).replace(drop, "")
+        engines.append(load(toy, table=(old, new), **changes))
+        return engines[-1]
+
+    yield grouped
+    for engine in engines:
+        engine._leader.stop(patience_s=0.0)

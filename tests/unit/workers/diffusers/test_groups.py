@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from app.config import profiles_file
 from app.domain.errors import Canceled, RenderFailed
 from tests.support import services
 from tests.unit.workers.diffusers.conftest import SETTINGS
-from workers.engines.diffusers import engine as engine_module
+from tests.unit.workers.diffusers.groups import StopAt, as_floats, followers, frames_of, ignore
 from workers.engines.diffusers.leader import Leader
 from workers.engines.diffusers.unusable import Unusable
 from workers.engines.registry import load_engine
@@ -29,68 +28,11 @@ from workers.engines.registry import load_engine
 pytestmark = pytest.mark.timeout(300)
 
 
-def ignore(_step):
-    pass
-
-
-def frames_of(engine, order, on_step=ignore):
-    return np.stack(engine.render(order, on_step).frames)
-
-
-@pytest.fixture
-def alone(place, load):
-    """The engine of a toy in one process, and the toy."""
-
-    def alone(name, **changes):
-        toy = place(name)
-        return load(toy, **changes), toy
-
-    return alone
-
-
-@pytest.fixture
-def grouped(load, monkeypatch):
-    """Load a toy for a group; its followers end with the test."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    engines = []
-
-    def grouped(toy, gpus, vae="leader", drop="", guidance="false", **changes):
-        old = toy.table
-        parallel = (
-            f'parallel = {{ gpus = {gpus}, vae = "{vae}", guidance = {guidance} }}\nfirst_frame'
-        )
-        new = old.replace("first_frame", parallel).replace(drop, "")
-        engines.append(load(toy, table=(old, new), **changes))
-        return engines[-1]
-
-    yield grouped
-    for engine in engines:
-        engine._leader.stop(patience_s=0.0)
-
-
-def followers(engine):
-    return [follower.pid for follower in engine._leader._followers]
-
-
 def is_running(pid):
     try:
         return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
-
-
-class StopAt:
-    """Cancels at a step, or at the first beat after it."""
-
-    def __init__(self, step, beat=False):
-        self.at, self.beat, self.told = step, beat, []
-
-    def __call__(self, step):
-        self.told.append(step)
-        if (step is None and self.beat and self.at in self.told) or (
-            step == self.at and not self.beat
-        ):
-            raise Canceled("stop")
 
 
 @pytest.fixture(scope="module")
@@ -184,21 +126,6 @@ def test_tokens_are_shared_out_with_the_same_bits(alone, grouped, spec, picture,
         assert np.array_equal(frames_of(engine, order), frames_of(single, order))
 
 
-@contextmanager
-def as_floats(monkeypatch):
-    """Yield a list that gets frames before they become bytes."""
-    found = []
-    original = engine_module.to_pixels
-
-    def keep(frame):
-        found.append(frame.clone())
-        return original(frame)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine_module, "to_pixels", keep)
-        yield found
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("gpus", "vae"), [(2, "sharded"), (4, "sharded"), (2, "leader")])
 def test_svd_is_shared_out_by_frames(alone, grouped, spec, picture, monkeypatch, gpus, vae):
@@ -223,13 +150,16 @@ def test_svd_is_shared_out_by_frames(alone, grouped, spec, picture, monkeypatch,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["wan22-ti2v", "svd"])
-def test_both_passes_of_guidance_are_made_at_once(alone, grouped, spec, picture, monkeypatch, name):
+@pytest.mark.parametrize(("name", "gpus"), [("wan22-ti2v", 2), ("wan22-ti2v", 4), ("svd", 2)])
+def test_both_passes_of_guidance_are_made_at_once(
+    alone, grouped, spec, picture, monkeypatch, name, gpus
+):
+    """By two halves of the group; with four processes, two share out the tokens of a pass."""
     single, toy = alone(name)
     order = single.prepare(spec(toy), picture)
     with as_floats(monkeypatch) as wanted:
         frames_of(single, order)
-    engine = grouped(toy, 2, guidance="true")
+    engine = grouped(toy, gpus, guidance="true")
     forwards = []
     network = getattr(engine._pipe, "unet", None) or engine._pipe.transformer
     block = network.mid_block if name == "svd" else network.blocks[0]
@@ -288,17 +218,26 @@ def test_no_follower_outlives_its_leader(place, tmp_path, number):
         time.sleep(0.05)
 
 
+ROWS = ', vae = "sharded"'
+
+
 @pytest.mark.parametrize(
     ("name", "gpus", "sizes", "sentence"),
     [
         ("wan22", 3, ["64x64"], "4 attention heads are not divisible by 3"),
         ("wan22", 4, ["48x48"], "48x48 with 5 frames has 18 tokens, which 4 GPUs cannot share"),
-        ("wan22", "2, guidance = true", ["64x64"], "2 GPUs and 2 passes, not for 2 and 1"),
+        ("wan22", "2, guidance = true", ["64x64"], "number of GPUs and 2 passes, not for 2 and 1"),
+        ("wan22-ti2v", "3, guidance = true", ["64x64"], "an even number of GPUs and 2 passes"),
+        ("wan22-ti2v", "4, guidance = true", ["96x96"], "27 tokens, which 2 GPUs cannot share"),
+        ("svd", "4, guidance = true", ["64x64"], "guidance of .* is for 2 GPUs, not for 4"),
         ("hunyuan15", 2, ["64x64"], "HunyuanVideo15ImageToVideoPipeline cannot be shared out"),
+        ("hunyuan15", f"2{ROWS}", ["64x64"], "the VAE of Hunyuan.* cannot be shared out"),
+        ("ltx", f"2{ROWS}", ["64x32"], "the VAE has 1 rows of 64x32, but 2 GPUs need 2"),
+        ("ltx2", f"2{ROWS}", ["64x96"], "the VAE has 3 rows of 64x96, but 2 GPUs need 4"),
     ],
 )
 def test_what_cannot_be_shared_out_is_refused(place, load, name, gpus, sizes, sentence):
     toy = place(name)
     table = ("first_frame", f"parallel = {{ gpus = {gpus} }}\nfirst_frame")
     with pytest.raises(Unusable, match=sentence):
-        load(toy, sizes=sizes, default_size=int(sizes[0].partition("x")[0]), table=table)
+        load(toy, sizes=sizes, default_size=max(map(int, sizes[0].split("x"))), table=table)
