@@ -3,7 +3,8 @@
 The whole stack is real, with two workers and two dispatchers. The noop profile holds the GPU's
 thread for 300 or 50 ms in five steps. Objects are in a directory, or in an S3 server
 whose every call takes 40 ms longer. 120 to 300 jobs wait when the dispatchers go on. Each case
-prints its row as it ends.
+prints its row as it ends, with the cores that the whole machine kept busy: storage, database and
+benchmark share them with what is measured.
 
 A gap runs from the end of one render to the start of the next in the same worker. Both follow from
 the begin in the job's row and the times that the worker measured for its stages. What happens in
@@ -94,16 +95,19 @@ class Case:
     jobs: int
     quick_jobs: int  # 0: left out
     at_most: float | None = None  # of the time without a render
+    workers: int = len(WORKERS)
 
     @property
     def name(self) -> str:
-        return f"{self.storage}_{self.render_s * 1000:.0f}ms"
+        alone = "_one_worker" if self.workers == 1 else ""
+        return f"{self.storage}_{self.render_s * 1000:.0f}ms{alone}"
 
 
 STORAGES = {"s3": storage_s3, "local": storage_local}
 CASES = (
     Case("s3", 0.3, jobs=120, quick_jobs=32, at_most=0.03),
     Case("s3", 0.05, jobs=200, quick_jobs=60, at_most=0.10),
+    Case("s3", 0.05, jobs=100, quick_jobs=0, workers=1),  # half the load on the machine
     Case("local", 0.3, jobs=120, quick_jobs=32),
     Case("local", 0.05, jobs=300, quick_jobs=0),
 )
@@ -119,15 +123,16 @@ def run(*, quick: bool = False) -> list[Figure]:
                 stack.stop("api")
                 stack.start("api", env=env, wait=False)
                 for case in (case for case in cases if case.storage == storage):
-                    start_workers(stack, env | {"NOOP_STEP_S": str(case.render_s / STEPS)})
+                    env["NOOP_STEP_S"] = str(case.render_s / STEPS)
+                    start_workers(stack, env, case.workers)
                     # For caches, connections, and what the workers learn.
                     drained(stack, QUICK_WARM_UP_JOBS if quick else WARM_UP_JOBS)
                     jobs = case.quick_jobs if quick else case.jobs
-                    measured[case.name] = drained(stack, jobs)
-                    say(case.name, measured[case.name])
+                    measured[case.name], cores = drained(stack, jobs)
+                    say(case.name, measured[case.name], cores)
                     if case == CASES[0] and not quick:
                         with Trace(stack.env["REDIS_URL"]) as trace:
-                            traced = drained(stack, TRACED_JOBS)
+                            traced, _ = drained(stack, TRACED_JOBS)
                         parts = trace.parts(traced)
     spans = measured[CASES[0].name]
     gaps = [gap * 1000 for gap in gaps_of(spans)]
@@ -146,12 +151,20 @@ def run(*, quick: bool = False) -> list[Figure]:
     return figures + [Figure(f"part_{name}_ms", value * 1000) for name, value in parts.items()]
 
 
-def say(name: str, spans: list[Span]) -> None:
+def cores_busy_s() -> float:
+    """Seconds that all cores were busy since the machine started. See proc_stat(5)."""
+    line = Path("/proc/stat").read_text().splitlines()[0]
+    user, nice, system, _idle, _iowait, *interrupts = map(int, line.split()[1:8])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+def say(name: str, spans: list[Span], cores: float) -> None:
     """Print a case's row as soon as it is known."""
     gaps = [gap * 1000 for gap in gaps_of(spans)]
     print(
-        f"{name:<12} idle {idle_share(spans):6.1%}  gap p50 {median(gaps):6.1f} ms"
-        f"  p95 {quantiles(gaps, n=20)[-1]:6.1f} ms  {len(spans)} jobs",
+        f"{name:<18} idle {idle_share(spans):6.1%}  gap p50 {median(gaps):6.1f} ms"
+        f"  p95 {quantiles(gaps, n=20)[-1]:6.1f} ms  {len(spans)} jobs,"
+        f" {cores:.2f} of {os.cpu_count()} cores busy",
         flush=True,
     )
 
@@ -169,18 +182,23 @@ def waiting_stack() -> Iterator[Stack]:
         yield stack
 
 
-def start_workers(stack: Stack, env: dict[str, str]) -> None:
-    """Start the workers anew, with this environment."""
-    for worker in WORKERS:
-        with contextlib.suppress(KeyError):  # the first
-            stack.kill(worker)  # nothing runs in it, and a graceful end would take seconds
+def start_workers(stack: Stack, env: dict[str, str], count: int) -> None:
+    """Start `count` workers with this environment, in place of those that run."""
+    for number, worker in enumerate(WORKERS):
+        with contextlib.suppress(KeyError):  # none runs yet
+            if number < count:
+                stack.kill(worker)  # nothing runs in it, and a graceful end would take seconds
             stack.stop(worker)
+    for worker in WORKERS[:count]:
         stack.start(worker, env=env, wait=False)
-    stack.wait_ready("api", *WORKERS)
+    stack.wait_ready("api", *WORKERS[:count])
 
 
-def drained(stack: Stack, jobs: int) -> list[Span]:
-    """Let this many jobs wait, then release them all. Returns their renders."""
+def drained(stack: Stack, jobs: int) -> tuple[list[Span], float]:
+    """Let this many jobs wait, then release them all.
+
+    Returns their renders, and how many cores the machine kept busy meanwhile.
+    """
     key = stack.api_key()
 
     def submit(count: int) -> list[str]:
@@ -191,12 +209,14 @@ def drained(stack: Stack, jobs: int) -> list[Span]:
         stack.kill(name, signal.SIGSTOP)
     with ThreadPoolExecutor(CLIENTS) as threads:
         batches = list(threads.map(submit, [jobs // CLIENTS] * CLIENTS))
+    began, busy_s = time.monotonic(), cores_busy_s()
     for name in DISPATCHERS:
         stack.kill(name, signal.SIGCONT)
     ids = [job_id for batch in batches for job_id in batch]
     with psycopg.connect(stack.env["DATABASE_URL"], autocommit=True) as connection:
         wait_until_finished(connection, ids)
-        return renders_of(connection, ids)
+        cores = (cores_busy_s() - busy_s) / (time.monotonic() - began)
+        return renders_of(connection, ids), cores
 
 
 def wait_until_finished(connection: psycopg.Connection, ids: list[str]) -> None:
