@@ -8,4 +8,4 @@ from app.store.webhooks import models as webhook_models
 __all__ = ["METADATA", "models", "traffic_models", "webhook_models"]
 
 METADATA = Base.metadata
-REVISION = "0017"  # the migration that this release needs
+REVISION = "0018"  # the migration that this release needs
