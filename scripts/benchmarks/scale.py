@@ -43,6 +43,7 @@ from scripts.stack.programs import POSTGRES
 
 ROWS, QUICK_ROWS = 2_000_000, 100_000
 WAITING = 20_000
+SHARED_BUFFERS = "1GB"  # what a server of a few GB is given
 JOBS, SNAPSHOT_JOBS = 300, 20_000
 BATCH = 64
 REPEATS = 5
@@ -70,7 +71,8 @@ def printed(results: Iterator[Figure | str]) -> list[Figure]:
 
 def measured(rows: int, lives: int, snapshot_jobs: int) -> Iterator[Figure | str]:
     """The figures, and between them what takes long."""
-    with Services(environ={}) as services, tempfile.TemporaryDirectory() as directory:
+    own = Services(environ={}, shared_buffers=SHARED_BUFFERS)
+    with own as services, tempfile.TemporaryDirectory() as directory:
         url = services.env["DATABASE_URL"]
         migrate(url)
         with opened(url) as store:

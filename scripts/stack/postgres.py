@@ -54,6 +54,9 @@ END $$
 """
 
 
+SHARED_BUFFERS = "64MB"  # a demo's database has few pages
+
+
 class Postgres:
     """One Postgres in `<data>/postgres`: database `stillmotion`, owned by the role `app`.
 
@@ -62,7 +65,7 @@ class Postgres:
 
     name = "postgres"
 
-    def __init__(self, data: DataDir, port: int):
+    def __init__(self, data: DataDir, port: int, shared_buffers: str = SHARED_BUFFERS):
         self._binary = POSTGRES.find(data)
         self._cluster = data.path / "postgres"
         self._password = data.secret("postgres_password")
@@ -83,7 +86,7 @@ class Postgres:
                 *("-c", "listen_addresses=127.0.0.1"),
                 *("-c", "max_connections=100"),
                 *("-c", "superuser_reserved_connections=0"),  # nobody can sign in as one
-                *("-c", "shared_buffers=64MB"),
+                *("-c", f"shared_buffers={shared_buffers}"),
                 *("-c", "fsync=on"),
             ],
             env=CLEAN_ENV,

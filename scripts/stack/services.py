@@ -9,7 +9,7 @@ from typing import Self
 
 from scripts.stack.data import DataDir
 from scripts.stack.errors import StackError
-from scripts.stack.postgres import Postgres
+from scripts.stack.postgres import SHARED_BUFFERS, Postgres
 from scripts.stack.supervisor import Supervisor
 from scripts.stack.valkey import Valkey
 
@@ -25,7 +25,7 @@ class Services:
     manager. After `open()`, `env` holds the three variables and SECRET_KEY.
 
     `valkeys`: names of additional Valkeys to start, whatever `environ` holds; their URLs are in
-    `redis_urls`.
+    `redis_urls`. `shared_buffers`: Postgres' own memory.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class Services:
         data: DataDir | Path | None = None,
         *,
         valkeys: Sequence[str] = (),
+        shared_buffers: str = SHARED_BUFFERS,
         environ: Mapping[str, str] = os.environ,
         restart: bool = True,
         say: Callable[[str], None] | None = None,
@@ -47,6 +48,7 @@ class Services:
             self.data.logs, held_fd=self.data.lock_fd, restart=restart, say=say
         )
         self._valkeys = tuple(valkeys)
+        self._shared_buffers = shared_buffers
         self._started: dict[str, Postgres | Valkey] = {}
         self.redis_urls: dict[str, str] = {}
         self.env: dict[str, str] = {}
@@ -59,12 +61,11 @@ class Services:
             # Valkey first: it comes up while the first start of Postgres creates its cluster.
             for name in self._valkeys:
                 self.redis_urls[name] = self._start(Valkey(self.data, ports[name], name))
-            for variable, kind, name in (
-                ("REDIS_URL", Valkey, "valkey"),
-                ("DATABASE_URL", Postgres, "postgres"),
-            ):
-                if variable not in self._given:
-                    own_env[variable] = self._start(kind(self.data, ports[name]))
+            if "REDIS_URL" not in self._given:
+                own_env["REDIS_URL"] = self._start(Valkey(self.data, ports["valkey"]))
+            if "DATABASE_URL" not in self._given:
+                postgres = Postgres(self.data, ports["postgres"], self._shared_buffers)
+                own_env["DATABASE_URL"] = self._start(postgres)
             if "OBJECTS_URL" not in self._given:
                 own_env["OBJECTS_URL"] = self.data.folder("objects").as_uri()
             if "SECRET_KEY" not in self._given:

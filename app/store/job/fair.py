@@ -19,7 +19,7 @@ from app.store.fixed import Fixed
 from app.store.job.queue import Backlog, backlog_sql, head_sql, last_finish_sql
 from app.store.session import NO_WAIT
 
-COUNT_LIMIT = 2000  # jobs ahead; counted at every submit
+COUNT_LIMIT = 1000  # jobs ahead; counted at every submit, a microsecond or two each
 
 
 # An owner's mark is the last of its entries in pk_fair_marks. A mark that moves leaves its old
