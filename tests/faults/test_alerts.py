@@ -30,7 +30,7 @@ THRESHOLDS = {
     "_timestamp_seconds[1d])) > 3600": "_timestamp_seconds[1d])) > 20",
     "(stillmotion_database_xmin_age) > 1000000": "(stillmotion_database_xmin_age) > 400",
 }
-FIRES_S, CLEARS_S = 60.0, 90.0
+FIRES_S, CLEARS_S = 90.0, 90.0
 
 
 @pytest.fixture(scope="module")
