@@ -56,7 +56,10 @@ class Trace:
         self._thread.join(10)
 
     def parts(self, renders: Sequence[Rendered]) -> dict[str, float]:
-        """Medians in seconds, in the order of a hand-over, then of a delivery."""
+        """Medians in seconds, in the order of a hand-over, then of a delivery.
+
+        Raises RuntimeError if no job's commands were seen from its message to its end.
+        """
         seen, claims = self._by_job(), self._claims()
         announced = self._announcements()
         found: dict[str, list[float]] = {}
@@ -67,15 +70,14 @@ class Trace:
 
         for render in renders:
             at = seen.get(render.job_id, {})
-            if {"published", "taken", "begun", "ended"} - at.keys():
+            if {"published", "begun", "ended"} - at.keys():
                 continue
             claimed = claims.get(render.token)
-            before = [when for when in announced.get(render.worker, []) if when <= at["taken"]]
+            before = [when for when in announced.get(render.worker, []) if when <= at["published"]]
             if claimed is not None and before:
                 note("announce_to_claim", claimed - before[-1])
                 note("place", at["published"] - claimed)
-            note("take", at["taken"] - at["published"])
-            note("begin", at["begun"] - at["taken"])
+            note("take_and_begin", at["begun"] - at["published"])
             for stage in ("fetch", "prepare", "wait", "encode", "sign", "upload"):
                 note(stage, render.stages.get(stage))
             after = sum(
@@ -86,6 +88,8 @@ class Trace:
             later = [when for when in announced.get(render.worker, []) if when >= render.end]
             if later and later[0] >= at["ended"]:
                 note("acknowledge", later[0] - at["ended"])
+        if not found:
+            raise RuntimeError("Redis showed no job from its message to its end.")
         return {name: median(values) for name, values in found.items()}
 
     def _listen(self) -> None:
@@ -101,13 +105,12 @@ class Trace:
         self._commands.append((command["time"], words, command["client_type"] == "lua"))
 
     def _by_job(self) -> dict[str, dict[str, float]]:
-        """When each job was published, taken, begun, and had ended."""
+        """When each job was published, begun, and had ended. That it is taken leaves no command."""
         seen: dict[str, dict[str, float]] = {}
         for when, words, _ in self._commands:
             name, line = words[0].upper(), " ".join(words)
-            if name in ("LPUSH", "HSET") and (match := MESSAGE.search(line)):
-                part = "published" if name == "LPUSH" else "taken"
-                seen.setdefault(match[1], {}).setdefault(part, when)
+            if name == "LPUSH" and (match := MESSAGE.search(line)):
+                seen.setdefault(match[1], {}).setdefault("published", when)
             elif name == "PUBLISH" and words[-1] == CHANGED:
                 at = seen.setdefault(words[1].rpartition(":")[2], {})
                 at["ended" if "begun" in at else "begun"] = when
