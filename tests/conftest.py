@@ -189,9 +189,15 @@ def photo() -> bytes:
 @pytest.fixture
 def receiver():
     """A webhook receiver on the loopback."""
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
+    with contextlib.closing(Receiver()) as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def module_receiver():
+    """One receiver for all tests of a module."""
+    with contextlib.closing(Receiver()) as receiver:
+        yield receiver
 
 
 @pytest.fixture

@@ -17,17 +17,9 @@ from app.store import keys
 from tests.support import services
 from tests.support.fleet import fleet as make_fleet
 from tests.support.fleet import wait_for
-from tests.support.receiver import Receiver
 
 SECRET_PLACE = "51 deg 28' 38.00\" N"
 FRAMES = 16
-
-
-@pytest.fixture(scope="module")
-def receiver():
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +29,10 @@ def logs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def _api(session_settings, _shared_store, logs, receiver):
+def _api(session_settings, _shared_store, logs, module_receiver):
     """The whole service; yields its URL."""
     port = services.free_port()
-    changes = {"public_url": f"http://127.0.0.1:{port}", "outbound_allow": receiver.address}
+    changes = {"public_url": f"http://127.0.0.1:{port}", "outbound_allow": module_receiver.address}
     config = session_settings.model_copy(update=changes)
     with (
         services.gunicorn(config, logs / "api.log") as url,
@@ -80,7 +72,7 @@ def decode(video):
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
 
 
-def test_a_photo_becomes_a_moving_clip_that_starts_with_it(client, receiver):
+def test_a_photo_becomes_a_moving_clip_that_starts_with_it(client, module_receiver):
     photo, upright = tagged_photo()
     submitted = client.post(
         "/v1/jobs",
@@ -89,7 +81,7 @@ def test_a_photo_becomes_a_moving_clip_that_starts_with_it(client, receiver):
             "prompt": "slow zoom in",
             "frames": str(FRAMES),
             "seed": "7",
-            "webhook_url": receiver.url("/hook"),
+            "webhook_url": module_receiver.url("/hook"),
         },
     )
     assert submitted.status_code == 202, submitted.text
@@ -117,7 +109,7 @@ def test_a_photo_becomes_a_moving_clip_that_starts_with_it(client, receiver):
     motion = [np.abs(frame.astype(float) - frames[0]).mean() for frame in frames]
     assert motion[-1] > 2.0, "nothing moves"
 
-    [(headers, body, _)] = receiver.wait("/hook")
+    [(headers, body, _)] = module_receiver.wait("/hook")
     secret = client.get("/v1/webhooks/secret").json()["secret"]
     event = standardwebhooks.Webhook(secret).verify(body, headers)
     assert event["type"] == "job.succeeded"

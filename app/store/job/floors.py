@@ -5,10 +5,10 @@ the database is older: a dump, a long report, a standby's feedback. A walk from 
 then passes the entries of all jobs that were placed since, at every submit and every placement.
 
 Virtual time never runs backwards, so what was a queue's present a while ago is a floor. A trigger
-lifts every job that joins a queue to the next floor, e.g. a retry. That one becomes
-the floor EVERY_S later at the earliest, and never above a job that waits by then, so a submit has
-this time to commit. A job that takes longer may be below the floor, where nobody sees it, until
-`lower` has walked the whole queue.
+lifts every job that joins a queue, such as a retry, to the next floor. The next floor takes effect
+EVERY_S later at the earliest, and never above a job that waits by then, so a submit has this time
+to commit. A job that takes longer may be below the floor, where nobody sees it, until `lower` has
+walked the whole queue.
 """
 
 from collections.abc import Sequence

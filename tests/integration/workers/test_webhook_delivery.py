@@ -24,32 +24,24 @@ from tests.support.hooks import (
     seconds_until_due,
     wait_recorded,
 )
-from tests.support.receiver import Receiver
 
 pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")
-def _receiver():
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
-
-
-@pytest.fixture(scope="module")
-def _worker(session_settings, _receiver, tmp_path_factory):
+def _worker(session_settings, module_receiver, tmp_path_factory):
     """The log of one CPU worker for all of these tests. Starting takes it seconds."""
     log = tmp_path_factory.mktemp("worker") / "cpu.log"
-    config = session_settings.model_copy(update={"outbound_allow": _receiver.address})
+    config = session_settings.model_copy(update={"outbound_allow": module_receiver.address})
     with cpu_worker(config, log):
         yield log
 
 
 @pytest.fixture
-def receiver(_receiver):
-    _receiver.requests.clear()
-    _receiver.answers.clear()
-    return _receiver
+def receiver(module_receiver):
+    module_receiver.requests.clear()
+    module_receiver.answers.clear()
+    return module_receiver
 
 
 @pytest.fixture

@@ -90,14 +90,14 @@ def spec():
 
 
 @pytest.fixture
-def alone(place, load):
+def loaded(place, load):
     """The engine of a toy in one process, and the toy."""
 
-    def alone(name, **changes):
+    def loaded(name, **changes):
         toy = place(name)
         return load(toy, **changes), toy
 
-    return alone
+    return loaded
 
 
 @pytest.fixture

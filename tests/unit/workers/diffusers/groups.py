@@ -2,18 +2,8 @@
 
 from contextlib import contextmanager
 
-import numpy as np
-
 from app.domain.errors import Canceled
 from workers.engines.diffusers import engine as engine_module
-
-
-def ignore(_step):
-    pass
-
-
-def frames_of(engine, order, on_step=ignore):
-    return np.stack(engine.render(order, on_step).frames)
 
 
 def followers(engine):

@@ -14,30 +14,12 @@ from app.domain.errors import Canceled, Permanent, RenderFailed
 from app.domain.job.clip_size import ClipSize
 from app.domain.job.served_sizes import cropped_box
 from tests.support.toys import TOYS
+from tests.unit.workers.diffusers.clips import frames_of, ignore
 from workers.engines.diffusers import decoding, engine
 from workers.engines.diffusers.loading import pipeline_class
 
 QUICK = ("wan22", "ltx")  # the others take the same ways
 FAMILIES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in TOYS]
-
-
-def ignore(_step):
-    pass
-
-
-@pytest.fixture
-def loaded(place, load):
-    """The engine of a family, and its toy."""
-
-    def loaded(name, **changes):
-        toy = place(name)
-        return load(toy, **changes), toy
-
-    return loaded
-
-
-def frames_of(engine, order, on_step=ignore):
-    return np.stack(engine.render(order, on_step).frames)
 
 
 def stock_frames(folder, table, order, arguments):

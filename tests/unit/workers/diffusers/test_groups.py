@@ -19,8 +19,9 @@ import torch
 from app.config import profiles_file
 from app.domain.errors import Canceled, RenderFailed
 from tests.support import services
+from tests.unit.workers.diffusers.clips import frames_of, ignore
 from tests.unit.workers.diffusers.conftest import SETTINGS
-from tests.unit.workers.diffusers.groups import StopAt, as_floats, followers, frames_of, ignore
+from tests.unit.workers.diffusers.groups import StopAt, as_floats, followers
 from workers.engines.diffusers.leader import Leader
 from workers.engines.diffusers.unusable import Unusable
 from workers.engines.registry import load_engine
@@ -83,8 +84,8 @@ def test_members_with_other_orders_are_noticed(pair, spec, picture, monkeypatch)
 
 
 @pytest.mark.slow
-def test_a_group_recovers_from_a_killed_follower(alone, grouped, spec, picture):
-    single, toy = alone("wan22")
+def test_a_group_recovers_from_a_killed_follower(loaded, grouped, spec, picture):
+    single, toy = loaded("wan22")
     order = single.prepare(spec(toy), picture)
     wanted = frames_of(single, order)
     engine = grouped(toy, 2)
@@ -115,11 +116,11 @@ ULYSSES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "gpus"), ULYSSES)
-def test_tokens_are_shared_out_with_the_same_bits(alone, grouped, spec, picture, name, gpus):
+def test_tokens_are_shared_out_with_the_same_bits(loaded, grouped, spec, picture, name, gpus):
     # With a few tokens for each, matrix products would take other ways than for all of them.
     side = 64 * gpus // 2
     sizes = {"sizes": [f"{side}x{side}"], "default_size": side}
-    single, toy = alone(name, **sizes)
+    single, toy = loaded(name, **sizes)
     engine = grouped(toy, gpus, **sizes)
     for changes in ({}, {"loop": True}) if "loop" in toy.honours else ({},):
         order = single.prepare(spec(toy, size=side, **changes), picture)
@@ -128,10 +129,10 @@ def test_tokens_are_shared_out_with_the_same_bits(alone, grouped, spec, picture,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("gpus", "vae"), [(2, "sharded"), (4, "sharded"), (2, "leader")])
-def test_svd_is_shared_out_by_frames(alone, grouped, spec, picture, monkeypatch, gpus, vae):
+def test_svd_is_shared_out_by_frames(loaded, grouped, spec, picture, monkeypatch, gpus, vae):
     chunk = "decode_chunk_size = 8"
     whole = chunk.replace("8", "9")  # a shared VAE decodes in one go
-    single, toy = alone("svd", table=(chunk, whole if vae == "sharded" else chunk))
+    single, toy = loaded("svd", table=(chunk, whole if vae == "sharded" else chunk))
     order = single.prepare(spec(toy), picture)  # 9 frames: uneven for 2 and for 4
     with as_floats(monkeypatch) as wanted:
         frames_of(single, order)
@@ -152,10 +153,10 @@ def test_svd_is_shared_out_by_frames(alone, grouped, spec, picture, monkeypatch,
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "gpus"), [("wan22-ti2v", 2), ("wan22-ti2v", 4), ("svd", 2)])
 def test_both_passes_of_guidance_are_made_at_once(
-    alone, grouped, spec, picture, monkeypatch, name, gpus
+    loaded, grouped, spec, picture, monkeypatch, name, gpus
 ):
     """By two halves of the group; with four processes, two share out the tokens of a pass."""
-    single, toy = alone(name)
+    single, toy = loaded(name)
     order = single.prepare(spec(toy), picture)
     with as_floats(monkeypatch) as wanted:
         frames_of(single, order)

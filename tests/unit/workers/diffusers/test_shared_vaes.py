@@ -10,7 +10,8 @@ from PIL import ImageOps
 
 from app.config.settings import ConfigError
 from app.domain.errors import Canceled, RenderFailed
-from tests.unit.workers.diffusers.groups import StopAt, as_floats, followers, frames_of, ignore
+from tests.unit.workers.diffusers.clips import frames_of, ignore
+from tests.unit.workers.diffusers.groups import StopAt, as_floats, followers
 from workers.engines.diffusers.leader import Leader
 from workers.engines.diffusers.unusable import Unusable
 
@@ -44,11 +45,11 @@ SHARED = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "gpus", "size"), SHARED)
 def test_a_vae_is_shared_out_by_rows(
-    alone, grouped, spec, picture, monkeypatch, record_property, name, gpus, size
+    loaded, grouped, spec, picture, monkeypatch, record_property, name, gpus, size
 ):
     side = max(map(int, size.split("x")))
     sizes = {"sizes": [size], "default_size": side}
-    single, toy = alone(name, **sizes)
+    single, toy = loaded(name, **sizes)
     engine = grouped(toy, gpus, "sharded", **sizes)
     for changes in ({}, {"loop": True}) if "loop" in toy.honours else ({},):
         order = single.prepare(spec(toy, size=side, **changes), picture)
@@ -60,8 +61,8 @@ def test_a_vae_is_shared_out_by_rows(
 
 
 @pytest.mark.slow
-def test_a_group_with_a_shared_vae_stops_and_recovers(alone, grouped, spec, picture, monkeypatch):
-    single, toy = alone("wan22-ti2v")
+def test_a_group_with_a_shared_vae_stops_and_recovers(loaded, grouped, spec, picture, monkeypatch):
+    single, toy = loaded("wan22-ti2v")
     order = single.prepare(spec(toy), picture)
     wanted = clip_of(single, order, monkeypatch)
     engine = grouped(toy, 2, "sharded", guidance="true")
