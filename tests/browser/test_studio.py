@@ -185,6 +185,8 @@ def test_a_lost_connection_is_shown_and_costs_nothing(studio, photo, store):
 
 def test_the_keyboard_is_enough(visit, api_key, photo):
     page = visit()
+    # From now on the browser reports choosers. Told at the key itself, it may open one unreported.
+    page.on("filechooser", lambda _: None)
     press = page.keyboard.press
     expect(page.get_by_label("API key")).to_be_focused()
     page.keyboard.type(api_key)
