@@ -116,7 +116,7 @@ class Committer:
                     attempts.take_back(
                         conn, attempt.job_id, attempt.fence, attempt.token, error.code
                     )
-            self._claimer.give_back(pool, [attempt.token for attempt in made])
+            self._claimer.give_back(pool, [attempt.token for attempt in made], closing=True)
             self._probes.close(pool, error.code)
 
     def _settle_late(self, pool: Pool, made: list[Placed], sending: Future[None]) -> None:
