@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from celery import Celery
 from kombu import Producer
@@ -73,15 +73,17 @@ class Publisher:
         with self._locks[broker]:
             try:
                 app, producer = self._open.get(broker) or self._connect(broker, region)
+                # Celery's own message, without the result and the route that send_task makes.
+                to = app.amqp.queues[queue_name(app, queue)]
                 with producer.batch():  # type: ignore[no-untyped-call]
                     for args, message_id in messages:
-                        app.send_task(
+                        message = app.amqp.create_task_message(
+                            message_id or str(uuid4()),
                             *(task, args),
-                            queue=queue_name(app, queue),
-                            task_id=message_id,
-                            producer=producer,
-                            retry=False,
+                            argsrepr=repr(args),
+                            kwargsrepr="{}",
                         )
+                        app.amqp.send_task_message(producer, task, message, queue=to, retry=False)
             except Exception as error:  # kombu's transports raise what their drivers raise
                 self._drop(broker)
                 cause = f"{type(error).__name__}: {error}"[:MAX_CAUSE_CHARS]
