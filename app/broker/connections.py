@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 # The wake-ups.
 JOB_QUEUED = "job"
+JOB_OF = "job:"  # and its profile
 WEBHOOK_DUE = "webhook"
 POOL_IDLE = "idle:"  # and the pool: one of its workers became idle
 TRAFFIC_CHANGED = "traffic"  # a new table, or an operator's decision: for every listener
@@ -91,7 +92,9 @@ def send_wake(client: redis.Redis, message: str) -> None:
 
 def wake_up(message: str) -> list[str]:
     """The arguments that wake.lua takes for a message."""
-    return [message, keys.WAKE, f"{message}#{secrets.token_hex(8)}"]
+    # Dispatchers of the last release know of no profiles.
+    known = JOB_QUEUED if message.startswith(JOB_OF) else message
+    return [message, keys.WAKE, f"{known}#{secrets.token_hex(8)}"]
 
 
 def wake(client: redis.Redis, message: str = JOB_QUEUED) -> None:
@@ -156,7 +159,8 @@ def _hear(client: redis.Redis, data: str, heard: Callable[[str, bool], None]) ->
 
 
 def _is_wake_up(text: str, length: int = 0) -> bool:
-    known = text in (JOB_QUEUED, WEBHOOK_DUE, TRAFFIC_CHANGED) or text.startswith(POOL_IDLE)
+    known = text in (JOB_QUEUED, WEBHOOK_DUE, TRAFFIC_CHANGED)
+    known = known or text.startswith((POOL_IDLE, JOB_OF))
     if known and max(length, len(text)) <= MAX_WAKE_CHARS:
         return True
     drop("wake", "not a wake-up")

@@ -11,6 +11,7 @@ import structlog
 from app import cluster_figures, internal_port, metrics, telemetry, tracing
 from app.broker.celery_app import node_name
 from app.broker.connections import (
+    JOB_OF,
     POOL_IDLE,
     TRAFFIC_CHANGED,
     TURN_S,
@@ -94,7 +95,7 @@ def main() -> int:
         elif message == WEBHOOK_DUE:
             deliveries.kick()
         else:
-            placer.kick()
+            placer.kick(message.removeprefix(JOB_OF) if message.startswith(JOB_OF) else None)
 
     def guarded(work: Callable[[], None]) -> Callable[[], None]:
         def run() -> None:

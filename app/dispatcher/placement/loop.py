@@ -54,16 +54,24 @@ class Placer:
         self._draw = draw
         self._probes = Probes(clock=clock, draw=draw)
         self._memory = Memory(config, clock=clock, wall=wall or DatabaseClock(store), draw=draw)
-        self._backlog = Backlog(store, self._topology.names, batch=config.place_batch, clock=clock)
+        self._backlog = Backlog(
+            store,
+            self._topology.names,
+            self._profiles,
+            batch=config.place_batch,
+            clock=clock,
+        )
         self._claimer = Claimer(config, self._probes, self._memory, clock=clock)
         self._committer = Committer(
             config, store, publisher, self._claimer, self._probes, self._memory
         )
         self._woken = Event()
 
-    def kick(self) -> None:
-        """New work may be waiting: read the backlog again, now."""
-        self._backlog.news()
+    def kick(self, profile: str | None = None) -> None:
+        """New work may be waiting, of this profile if one is given: read the backlog again, now."""
+        if profile is not None and profile not in self._profiles:
+            return  # another release or deployment serves it
+        self._backlog.news(profile)
         self._woken.set()
 
     def pool_idle(self, pool: str, *, act: bool = True) -> None:
