@@ -36,8 +36,12 @@ class Store:
         own: dict[str, Any] = {"options": session_options(timeout_s)}
         if pooled:
             own = {"prepare_threshold": None}
-        self.engine = create_engine(
+        # Most statements are transactions by themselves, so a connection rests in that mode. To
+        # change it and back would cost them a third of their processor time.
+        self._autocommit = create_engine(
             url,
+            isolation_level="AUTOCOMMIT",
+            skip_autocommit_rollback=True,
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=timeout_s,
@@ -53,13 +57,13 @@ class Store:
             },
         )
         event.listen(
-            self.engine,
+            self._autocommit,
             "do_connect",
             lambda dialect, record, args, options: BoundedConnection.within(
                 timeout_s, *args, **options
             ),
         )
-        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.engine = self._autocommit.execution_options(isolation_level="READ COMMITTED")
 
     @classmethod
     def of(cls, config: Settings, *, pool_size: int) -> Self:
