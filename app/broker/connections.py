@@ -6,10 +6,10 @@ from collections.abc import Callable
 from importlib.resources import files
 from threading import Event
 from time import monotonic
-from typing import cast
 
 import redis
 import structlog
+from redis.connection import ConnectionInterface
 from redis.exceptions import NoScriptError
 
 from app.broker import keys
@@ -76,18 +76,18 @@ class RegionRedis:
 
 
 def send_wake(client: redis.Redis, message: str) -> None:
-    """Tell one of the dispatchers to look now, or all if each must know. Raises redis.RedisError."""
+    """Tell one dispatcher to look now, or all if each must know. Raises redis.RedisError."""
     if message == TRAFFIC_CHANGED:
         client.publish(keys.WAKE, wake_up(message)[-1])
         return
     names = [*WAKE_KEYS]
     if message.startswith(POOL_IDLE):
         names.append(keys.emptied(message.removeprefix(POOL_IDLE)))
-    given = len(names), *names, *wake_up(message)
+    given = [*names, *wake_up(message)]
     try:
-        client.evalsha(_WAKE_SHA, *given)
+        client.evalsha(_WAKE_SHA, len(names), *given)
     except NoScriptError:
-        client.eval(_WAKE, *given)
+        client.eval(_WAKE, len(names), *given)
 
 
 def wake_up(message: str) -> list[str]:
@@ -111,23 +111,40 @@ def take_turns(client: redis.Redis, heard: Callable[[str], None], stopping: Even
     Redis gives each to the dispatcher that has waited longest. One that freezes or dies is given
     one more at most, and the next poll finds its job. `client` must wait longer than TURN_S.
     """
-    noted_at = -TURN_S
     while not stopping.is_set():
         try:
-            if monotonic() >= noted_at + TURN_S:
-                client.set(keys.TURNS, 1, px=TURNS_KEPT_MS)
-                noted_at = monotonic()
-            # decode_responses makes this text, which redis-py's types cannot say.
-            taken = cast("list[str] | None", client.blpop([keys.WAKE_UPS], timeout=TURN_S))
-            if taken is None:
-                continue
-            if stopping.is_set():
-                send_wake(client, taken[1])
-            elif _is_wake_up(taken[1]):
-                heard(taken[1])
+            # One connection, as a subscription has. Taking one from the pool for each wake-up would
+            # be half of what it costs to wait for it.
+            connection = client.connection_pool.get_connection()
+            try:
+                _take_turns(client, connection, heard, stopping)
+            finally:
+                connection.disconnect()
+                client.connection_pool.release(connection)
         except redis.RedisError as error:
             log.warning("wake_channel_lost", error=str(error))
             stopping.wait(1.0)
+
+
+def _take_turns(
+    client: redis.Redis,
+    connection: ConnectionInterface,
+    heard: Callable[[str], None],
+    stopping: Event,
+) -> None:
+    noted_at = -TURN_S
+    while not stopping.is_set():
+        if monotonic() >= noted_at + TURN_S:
+            client.set(keys.TURNS, 1, px=TURNS_KEPT_MS)
+            noted_at = monotonic()
+        connection.send_command("BLPOP", keys.WAKE_UPS, TURN_S)
+        taken = connection.read_response()  # None, or the list's name and the wake-up
+        if taken is None:
+            continue
+        if stopping.is_set():
+            send_wake(client, taken[1])
+        elif _is_wake_up(taken[1]):
+            heard(taken[1])
 
 
 def listen(client: redis.Redis, heard: Callable[[str, bool], None], stopping: Event) -> None:
