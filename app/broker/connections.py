@@ -119,7 +119,7 @@ def take_turns(client: redis.Redis, heard: Callable[[str], None], stopping: Even
             try:
                 _take_turns(client, connection, heard, stopping)
             finally:
-                connection.disconnect()
+                connection.disconnect()  # type: ignore[no-untyped-call]
                 client.connection_pool.release(connection)
         except redis.RedisError as error:
             log.warning("wake_channel_lost", error=str(error))
@@ -137,7 +137,9 @@ def _take_turns(
         if monotonic() >= noted_at + TURN_S:
             client.set(keys.TURNS, 1, px=TURNS_KEPT_MS)
             noted_at = monotonic()
-        connection.send_command("BLPOP", keys.WAKE_UPS, TURN_S)
+        connection.send_command(  # type: ignore[no-untyped-call]
+            "BLPOP", keys.WAKE_UPS, TURN_S
+        )
         taken = connection.read_response()  # None, or the list's name and the wake-up
         if taken is None:
             continue

@@ -76,7 +76,8 @@ class Publisher:
                 app, producer = self._open.get(broker) or self._connect(broker, region)
                 to = app.amqp.queues[queue_name(app, queue)]
                 # A pipeline for one message would cost more than the message.
-                with producer.batch() if len(messages) > 1 else nullcontext():
+                batch = producer.batch if len(messages) > 1 else nullcontext
+                with batch():
                     for args, message_id in messages:
                         _publish(app, producer, to, task, args, message_id or str(uuid4()))
             except Exception as error:  # kombu's transports raise what their drivers raise
@@ -112,7 +113,7 @@ def _publish(
     message = app.amqp.create_task_message(
         message_id, task, args, argsrepr=repr(args), kwargsrepr="{}"
     )
-    producer.publish(
+    producer.publish(  # type: ignore[no-untyped-call]
         message.body,
         exchange="",  # the default one: the routing key is the queue's name
         routing_key=to.name,
