@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import redis
 import structlog
 
-from app.broker.claims import SHORT_S, Claims
+from app.broker.claims import Claims
 from app.broker.connections import RegionRedis
 from app.config.settings import Settings
 from app.dispatcher.placement.memory import Memory
@@ -19,6 +19,8 @@ from app.metrics import refused_probes
 from app.store.job.placing import Offer
 
 log = structlog.get_logger(__name__)
+
+SLACK_S = 0.5  # far more than lies between a claim in Redis and what is concluded from it here
 
 
 @dataclass
@@ -80,10 +82,10 @@ class Claimer:
             overflow = not pool.needs and any(
                 route.job.request.home != pool.region for route in arrived
             )
-            remember_s = self._config.throttle_window_s if overflow else 0.0
-            tokens, reason = self._ask(
-                pool, len(arrived), caps.get(pool.region), SHORT_S + remember_s
-            )
+            remember_s = self._probes.may_close_s(pool) + SLACK_S
+            if overflow:
+                remember_s += self._config.throttle_window_s
+            tokens, reason = self._ask(pool, len(arrived), caps.get(pool.region), remember_s)
             if overflow:
                 self._memory.asked_for_overflow(pool.region, accepted=bool(tokens))
             if tokens:
