@@ -20,6 +20,7 @@ from uuid import UUID
 import redis
 
 from app.broker import keys
+from app.broker.connections import POOL_IDLE, WAKE_KEYS, wake_up
 from app.broker.dropped import as_count
 from app.broker.progress import CHANGED, channel
 from app.domain.job.lease import CLAIM_S, IDLE_S
@@ -77,10 +78,12 @@ class Claims:
         *,
         cap: int | None = None,
         others: Iterable[Pool] = (),
+        remember_s: float = SHORT_S,
     ) -> ClaimResult:
         """Offer random tokens, one for each worker wanted.
 
-        `cap`: of the busy workers of the region, whose other pools are `others`.
+        `cap`: of the busy workers of the region, whose other pools are `others`. `remember_s`: how
+        long the caller may act on the news that no idle worker is left.
         """
         if not tokens:
             return ClaimResult([])
@@ -93,11 +96,13 @@ class Claims:
                     for key in (keys.idle(each), keys.claims(each), keys.ready(each))
                 ),
                 keys.short(pool),
+                keys.emptied(pool),
                 *((keys.idle(pool), keys.claims(pool), keys.ready(pool)) if pool.needs else ()),
             ],
             args=[
                 int(CLAIM_S * 1000),
                 int(SHORT_S * 1000),
+                int(remember_s * 1000),
                 -1 if cap is None else cap,
                 int(pool.needs > 0),
                 *tokens,
@@ -113,12 +118,17 @@ class Claims:
         names = [keys.idle(pool), keys.claims(pool), keys.short(pool)]
         return bool(self._wanted(keys=names))
 
-    def give_back(self, pool: Pool, tokens: Sequence[str]) -> None:
-        """Return claims that placed nothing."""
+    def give_back(self, pool: Pool, tokens: Sequence[str], *, closing: bool = False) -> None:
+        """Return claims that placed nothing.
+
+        `closing`: the caller will not ask the pool for a while. It is to hear of its workers.
+        """
         if tokens:
             pipe = self._client.pipeline(transaction=False)
             for name in {keys.claims(pool.whole), keys.claims(pool)}:
                 pipe.zrem(name, *tokens)
+            if closing:
+                pipe.set(keys.emptied(pool), 1, px=int(SHORT_S * 1000))
             pipe.execute()
 
     def announce(
@@ -130,18 +140,19 @@ class Claims:
         jobs: int = 0,
         busy_ms: int = 0,
         speaks: int = SPEAKS,
-        wake: str = "",
+        wake: bool = False,
     ) -> bool:
         """Enter or renew a ready worker. True if it was not idle before, and is now.
 
         `jobs` and `busy_ms`: served since the last call that did not raise. `speaks`: the worker's
-        level. `wake`: what to publish for the dispatchers in the same round trip, if it is true.
+        level. `wake`: tell the dispatchers in the same round trip, if it is true. One of them, or
+        all if the worker is new or they may take the pool for empty.
         """
-        names = [keys.DRAINED_WORKERS, keys.served(pool)]
+        names = [keys.DRAINED_WORKERS, keys.served(pool), keys.emptied(pool), *WAKE_KEYS]
         for each in pool.up_to(speaks):
             names += [keys.idle(each), keys.ready(each)]
         args: list[str | int] = [worker, int(IDLE_S * 1000), int(idle), jobs, busy_ms]
-        args += [keys.WAKE, wake] if wake else []
+        args += wake_up(f"{POOL_IDLE}{pool}") if wake else []
         return bool(self._announce(keys=names, args=args) == 1)
 
     def show_alive(self, pool: Pool, worker: str) -> None:

@@ -4,8 +4,10 @@ from uuid import UUID
 
 from app.domain.routing.topology import Pool
 
-# Channel of the wake-ups; `wake_taken` says which dispatcher acts on one.
+# Channel of the wake-ups that every dispatcher hears; `wake_taken` says which one acts.
 WAKE = "stillmotion:wake"
+# List of the wake-ups that one dispatcher takes each, and what is there while dispatchers do.
+WAKE_UPS, TURNS = "{stillmotion:wake}:ups", "{stillmotion:wake}:turns"
 # Workers that operators have drained; a worker's announcement looks here.
 DRAINED_WORKERS = "stillmotion:drained_workers"
 # Copies of rows in Postgres: the routing table in force, and the operators' decisions.
@@ -52,6 +54,11 @@ def claims(pool: Pool) -> str:
 def short(pool: Pool) -> str:
     """There while the pool's last claim left jobs without a worker."""
     return f"{{{pool}}}:short"
+
+
+def emptied(pool: Pool | str) -> str:
+    """There while dispatchers may remember that a claim left no idle worker in the pool."""
+    return f"{{{pool}}}:emptied"
 
 
 def served(pool: Pool) -> str:

@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from threading import Lock
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from celery import Celery
-from kombu import Producer
+from kombu import Producer, Queue
 
 from app.broker.celery_app import make_celery, queue_name
 from app.config.settings import Settings
@@ -73,15 +74,12 @@ class Publisher:
         with self._locks[broker]:
             try:
                 app, producer = self._open.get(broker) or self._connect(broker, region)
-                with producer.batch():  # type: ignore[no-untyped-call]
+                to = app.amqp.queues[queue_name(app, queue)]
+                # A pipeline for one message would cost more than the message.
+                batch = producer.batch if len(messages) > 1 else nullcontext
+                with batch():
                     for args, message_id in messages:
-                        app.send_task(
-                            *(task, args),
-                            queue=queue_name(app, queue),
-                            task_id=message_id,
-                            producer=producer,
-                            retry=False,
-                        )
+                        _publish(app, producer, to, task, args, message_id or str(uuid4()))
             except Exception as error:  # kombu's transports raise what their drivers raise
                 self._drop(broker)
                 cause = f"{type(error).__name__}: {error}"[:MAX_CAUSE_CHARS]
@@ -106,3 +104,21 @@ class Publisher:
         _, producer = self._open.pop(broker, (None, None))
         if producer is not None:
             producer.connection.release()
+
+
+def _publish(
+    app: Celery, producer: Producer, to: Queue, task: str, args: list[Any], message_id: str
+) -> None:
+    """Publish Celery's own message, without the result, route and signals that send_task makes."""
+    message = app.amqp.create_task_message(
+        message_id, task, args, argsrepr=repr(args), kwargsrepr="{}"
+    )
+    producer.publish(  # type: ignore[no-untyped-call]
+        message.body,
+        exchange="",  # the default one: the routing key is the queue's name
+        routing_key=to.name,
+        headers=message.headers,
+        serializer="json",
+        declare=[to],
+        **message.properties,
+    )

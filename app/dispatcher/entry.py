@@ -10,7 +10,16 @@ import structlog
 
 from app import cluster_figures, internal_port, metrics, telemetry, tracing
 from app.broker.celery_app import node_name
-from app.broker.connections import POOL_IDLE, TRAFFIC_CHANGED, WEBHOOK_DUE, RegionRedis, listen
+from app.broker.connections import (
+    JOB_OF,
+    POOL_IDLE,
+    TRAFFIC_CHANGED,
+    TURN_S,
+    WEBHOOK_DUE,
+    RegionRedis,
+    listen,
+    take_turns,
+)
 from app.broker.publish import Publisher
 from app.config.settings import ConfigError, settings
 from app.dispatcher.beats import Beats
@@ -76,9 +85,10 @@ def main() -> int:
         store, publisher, regions.of(config.region), per_owner=config.webhooks_in_flight
     )
 
-    def heard(message: str, first: bool) -> None:
+    def heard(message: str, first: bool = True, *, alone: bool = False) -> None:
         if message.startswith(POOL_IDLE):
-            placer.pool_idle(message.removeprefix(POOL_IDLE), act=first)
+            # All hear of a worker that a job may wait for.
+            placer.pool_idle(message.removeprefix(POOL_IDLE), act=first, soon=alone)
         elif message == TRAFFIC_CHANGED:
             traffic.look_now()
         elif not first:
@@ -86,7 +96,7 @@ def main() -> int:
         elif message == WEBHOOK_DUE:
             deliveries.kick()
         else:
-            placer.kick()
+            placer.kick(message.removeprefix(JOB_OF) if message.startswith(JOB_OF) else None)
 
     def guarded(work: Callable[[], None]) -> Callable[[], None]:
         def run() -> None:
@@ -117,6 +127,10 @@ def main() -> int:
     }
     for index, client in enumerate(regions.urls().values()):
         work[f"wake-{index}"] = partial(listen, client, heard, beats.of(f"wake-{index}"))
+    patient = RegionRedis(config, timeout_s=TURN_S + config.redis_timeout_s)
+    for index, client in enumerate(patient.urls().values()):
+        take = partial(heard, alone=True)
+        work[f"turns-{index}"] = partial(take_turns, client, take, beats.of(f"turns-{index}"))
     threads = [Thread(target=guarded(body), name=name, daemon=True) for name, body in work.items()]
     for thread in threads:
         thread.start()

@@ -12,7 +12,6 @@ import redis
 import structlog
 
 from app.broker.claims import Claims
-from app.broker.connections import POOL_IDLE, wake_up
 from app.domain.job.lease import (
     IDLE_S,
     WORKER_FAILURE_WINDOW_S,
@@ -191,7 +190,7 @@ class Presence:
                     idle=self.idle,
                     jobs=jobs,
                     busy_ms=busy_ms,
-                    wake=wake_up(f"{POOL_IDLE}{self._pool}"),
+                    wake=True,
                 )
                 with self._served_lock:
                     self._served_jobs -= jobs

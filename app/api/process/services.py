@@ -19,7 +19,7 @@ from app.api.process.key_cache import KeyCache
 from app.api.process.overload import OverloadControl
 from app.broker import progress
 from app.broker.claims import Claims, PoolState
-from app.broker.connections import JOB_QUEUED, WEBHOOK_DUE, RegionRedis, send_wake
+from app.broker.connections import JOB_OF, JOB_QUEUED, WEBHOOK_DUE, RegionRedis, send_wake
 from app.config.settings import ConfigError, Settings
 from app.domain.routing.topology import Pool
 from app.objects import objects_for
@@ -66,9 +66,10 @@ class Services:
         self.hub = Hub(self.store, self.redis, self.clock)
         self._resting: dict[str, float] = {}
 
-    def wake(self) -> None:
-        """Tell the dispatchers that a job is waiting; they also poll."""
-        self.hint(self.settings.region, lambda client: send_wake(client, JOB_QUEUED))
+    def wake(self, profile: str | None = None) -> None:
+        """Tell the dispatchers that a job waits, of this profile if given; they also poll."""
+        message = JOB_QUEUED if profile is None else f"{JOB_OF}{profile}"
+        self.hint(self.settings.region, lambda client: send_wake(client, message))
 
     def webhook_due(self) -> None:
         """Tell the dispatchers that a job has ended; they also poll."""

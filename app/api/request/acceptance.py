@@ -82,7 +82,7 @@ def _accept_new(services: Services, submission: Submission) -> Accepted:
         if winner is None:
             raise RuntimeError("the winner of an idempotency race is gone") from None
         return Accepted(winner, replayed=True)
-    services.wake()
+    services.wake(plan.profile.name)
     return Accepted(job, replayed=False)
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from uuid import UUID
 
 from app.store.job import placing
@@ -19,7 +20,7 @@ class Head:
     jobs: list[Waiting]
     full: frozenset[object]  # queues that had more jobs than the batch holds
     seen_at: float
-    generation: int
+    news: int
 
 
 class Backlog:
@@ -32,6 +33,7 @@ class Backlog:
         self,
         store: Store,
         regions: Sequence[str],
+        profiles: Sequence[str],
         *,
         batch: int,
         clock: Callable[[], float],
@@ -41,11 +43,14 @@ class Backlog:
         self._batch = batch
         self._clock = clock
         self._heads: dict[str, Head] = {}
-        self._generation = 0  # of the news about waiting jobs
+        # The last news about waiting jobs of each profile, by number.
+        self._news = dict.fromkeys(profiles, 0)
+        self._numbers = count(1)
 
-    def news(self) -> None:
-        """New jobs may be waiting. May be called from any thread."""
-        self._generation += 1
+    def news(self, profile: str | None = None) -> None:
+        """New jobs may wait, of this profile if one is given. May be called from any thread."""
+        for each in self._news if profile is None else (profile,):
+            self._news[each] = next(self._numbers)
 
     def worker_idle(self, profile: str, region: str) -> None:
         """A worker became idle. May be called from any thread.
@@ -55,14 +60,14 @@ class Backlog:
         """
         head = self._heads.get(profile)
         if head is None or not any(job.next_region == region for job in head.jobs):
-            self.news()
+            self.news(profile)
 
     def read(self, profile: str, open_regions: Sequence[str]) -> list[Waiting]:
         """The jobs that come first. `open_regions`: those that may have a worker."""
         head, now = self._heads.get(profile), self._clock()
         # Read before the query: news that arrives during it must not be overlooked.
-        generation = self._generation
-        if head is not None and head.generation == generation and now < head.seen_at + POLL_S:
+        news = self._news[profile]
+        if head is not None and head.news == news and now < head.seen_at + POLL_S:
             return head.jobs
         with self._store.autocommit() as conn:
             jobs = placing.peek(
@@ -70,8 +75,12 @@ class Backlog:
             )
         counts = Counter(key for job in jobs for key in _queues(job))
         full = frozenset(key for key, count in counts.items() if count >= self._batch)
-        self._heads[profile] = Head(jobs, full, now, generation)
+        self._heads[profile] = Head(jobs, full, now, news)
         return jobs
+
+    def stale(self) -> bool:
+        """Whether there was news since a head was read."""
+        return any(head.news != self._news[name] for name, head in self._heads.items())
 
     def remove(self, profile: str, placed: Collection[UUID]) -> list[Waiting]:
         """Take placed jobs out of the head. Returns those that are left."""

@@ -20,6 +20,8 @@ from app.store.job.placing import Offer
 
 log = structlog.get_logger(__name__)
 
+SLACK_S = 0.5  # far more than lies between a claim in Redis and what is concluded from it here
+
 
 @dataclass
 class Grant:
@@ -76,9 +78,15 @@ class Claimer:
             arrivals.setdefault(route.pool, []).append(route)
         grants = []
         for pool, arrived in arrivals.items():
-            tokens, reason = self._ask(pool, len(arrived), caps.get(pool.region))
             # A region whose workers do not speak a level yet may have room for all other jobs.
-            if not pool.needs and any(route.job.request.home != pool.region for route in arrived):
+            overflow = not pool.needs and any(
+                route.job.request.home != pool.region for route in arrived
+            )
+            remember_s = self._probes.may_close_s(pool) + SLACK_S
+            if overflow:
+                remember_s += self._config.throttle_window_s
+            tokens, reason = self._ask(pool, len(arrived), caps.get(pool.region), remember_s)
+            if overflow:
                 self._memory.asked_for_overflow(pool.region, accepted=bool(tokens))
             if tokens:
                 selected = self._select_for_workers(pool, arrived, len(tokens))
@@ -88,20 +96,26 @@ class Claimer:
                     route.refused(reason)
         return grants
 
-    def give_back(self, pool: Pool, tokens: Sequence[str]) -> None:
-        """Return claims that placed nothing."""
+    def give_back(self, pool: Pool, tokens: Sequence[str], *, closing: bool = False) -> None:
+        """Return claims that placed nothing. `closing`: the pool is not asked for a while."""
         try:
-            self._claims[pool.region].give_back(pool, tokens)
+            self._claims[pool.region].give_back(pool, tokens, closing=closing)
         except redis.RedisError as error:
             log.warning("claims_not_returned", pool=str(pool), error=str(error))
 
-    def _ask(self, pool: Pool, wanted: int, cap: int | None) -> tuple[list[str], str]:
+    def _ask(
+        self, pool: Pool, wanted: int, cap: int | None, remember_s: float
+    ) -> tuple[list[str], str]:
         """Claim up to `wanted` workers. Returns the tokens, and why there are no more."""
         news = self._probes.news(pool)
         offered = [secrets.token_hex(8) for _ in range(wanted)]
         try:
             result = self._claims[pool.region].claim(
-                pool, offered, cap=cap, others=self._siblings(pool)
+                pool,
+                offered,
+                cap=cap,
+                others=self._siblings(pool),
+                remember_s=remember_s,
             )
         except redis.RedisError as error:
             log.warning("region_unreachable", region=pool.region, error=str(error))

@@ -59,7 +59,8 @@ class Committer:
         if not grants:
             return set()
         began = monotonic()
-        with self._store.begin() as tx:
+        # One statement is a transaction by itself, without two more round trips.
+        with self._store.autocommit() if len(grants) == 1 else self._store.begin() as tx:
             written = [
                 (grant, placing.place(tx, grant.pool.region, grant.offers(), grant.tokens))
                 for grant in grants
@@ -116,7 +117,7 @@ class Committer:
                     attempts.take_back(
                         conn, attempt.job_id, attempt.fence, attempt.token, error.code
                     )
-            self._claimer.give_back(pool, [attempt.token for attempt in made])
+            self._claimer.give_back(pool, [attempt.token for attempt in made], closing=True)
             self._probes.close(pool, error.code)
 
     def _settle_late(self, pool: Pool, made: list[Placed], sending: Future[None]) -> None:

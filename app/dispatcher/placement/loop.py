@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 DATABASE_PAUSE_S = 0.5
 CROWDED_S = 0.01  # longest pause after another dispatcher was faster
+LOOK_S = 0.25  # the most that news nobody hurries for may wait
 
 
 class Placer:
@@ -54,22 +55,31 @@ class Placer:
         self._draw = draw
         self._probes = Probes(clock=clock, draw=draw)
         self._memory = Memory(config, clock=clock, wall=wall or DatabaseClock(store), draw=draw)
-        self._backlog = Backlog(store, self._topology.names, batch=config.place_batch, clock=clock)
+        self._backlog = Backlog(
+            store,
+            self._topology.names,
+            self._profiles,
+            batch=config.place_batch,
+            clock=clock,
+        )
         self._claimer = Claimer(config, self._probes, self._memory, clock=clock)
         self._committer = Committer(
             config, store, publisher, self._claimer, self._probes, self._memory
         )
         self._woken = Event()
 
-    def kick(self) -> None:
-        """New work may be waiting: read the backlog again, now."""
-        self._backlog.news()
+    def kick(self, profile: str | None = None) -> None:
+        """New work may be waiting, of this profile if one is given: read the backlog again, now."""
+        if profile is not None and profile not in self._profiles:
+            return  # another release or deployment serves it
+        self._backlog.news(profile)
         self._woken.set()
 
-    def pool_idle(self, pool: str, *, act: bool = True) -> None:
+    def pool_idle(self, pool: str, *, act: bool = True, soon: bool = False) -> None:
         """A worker of this pool became idle: forget that the pool refused.
 
-        `act`: this dispatcher, of all that heard it, is to give the worker a job.
+        `act`: this dispatcher, of all that heard it, is to give the worker a job. `soon`: no job
+        is known to wait for it, so a look within LOOK_S will do. The next job to come has one.
         """
         region, _, profile = pool.partition("/")
         if region not in self._topology or profile not in self._profiles:
@@ -78,7 +88,8 @@ class Placer:
         self._memory.worker_idle(region)
         if act:
             self._backlog.worker_idle(profile, region)
-            self._woken.set()
+            if not soon:
+                self._woken.set()
 
     def run(self, stopping: Event) -> None:
         while not stopping.is_set():
@@ -88,7 +99,14 @@ class Placer:
             except DatabaseUnavailable as error:
                 log.warning("placing_paused", error=str(error))
                 wait_s = DATABASE_PAUSE_S * (1 + self._draw())
-            self._woken.wait(wait_s)
+            self._wait(wait_s)
+
+    def _wait(self, seconds: float) -> None:
+        """Until there is something to do, for these seconds at most."""
+        until = monotonic() + seconds
+        while not self._woken.wait(min(LOOK_S, max(0.0, until - monotonic()))):
+            if self._backlog.stale() or monotonic() >= until:
+                return
 
     def place(self, profile: str) -> float:
         """Place what can be placed of one profile. Returns the seconds until the next look.

@@ -52,6 +52,11 @@ class Probes:
         timer.reason = reason
         timer.not_before = self._clock() + least_s + probe_delay(timer.refusals, self._draw())
 
+    def may_close_s(self, pool: Pool) -> float:
+        """The longest for which the pool would close if it had no idle worker now."""
+        timer = self._timers.get(pool)
+        return probe_delay(1 if timer is None else timer.refusals + 1, 1.0)
+
     def worker_idle(self, pool: str) -> None:
         """A worker of this pool became idle: forget that the pool refused."""
         self._news[pool] += 1

@@ -12,6 +12,7 @@ from sqlalchemy import ARRAY, Connection, Text, TextClause, Uuid, bindparam, tex
 from sqlalchemy.dialects.postgresql import JSONB
 
 from app.domain.routing.candidates import RoutingRequest
+from app.store.fixed import Fixed
 from app.store.job.queue import TAKEN_ORDER, walk_sql
 from app.store.models import STATE_BY_ID, WAITING_SQL
 from app.store.record import record
@@ -87,12 +88,14 @@ def _heads(only: str) -> TextClause:
     ).bindparams(bindparam("regions", type_=ARRAY(Text)))
 
 
-FIRST = _heads("true")
-FRESH = _heads("begun = 0")
-PLAIN = _heads("needs = 0")
-MOVABLE = _heads(
-    "policy <> 'strict' AND (allowed_regions IS NULL OR allowed_regions && :open)"
-).bindparams(bindparam("open", type_=ARRAY(Text)))
+FIRST = Fixed(_heads("true"))
+FRESH = Fixed(_heads("begun = 0"))
+PLAIN = Fixed(_heads("needs = 0"))
+MOVABLE = Fixed(
+    _heads(
+        "policy <> 'strict' AND (allowed_regions IS NULL OR allowed_regions && :open)"
+    ).bindparams(bindparam("open", type_=ARRAY(Text)))
+)
 
 
 def peek(
@@ -114,18 +117,18 @@ def peek(
     Nothing is locked: `place` finds out which jobs still wait.
     """
     values = {"profile": profile, "regions": list(regions), "most": limit}
-    heads = [_Head(*row) for row in tx.execute(FIRST, values)]
+    heads = [_Head(*row) for row in FIRST.rows(tx, values)]
     if len(heads) >= limit:
         counts = Counter(head.next_region for head in heads)
         full = {name for name, count in counts.items() if count >= limit}
         bound = {h.next_region for h in heads if h.policy == "strict" or h.allowed_regions}
         if movable := full & bound:
             movable_values = {"regions": list(movable), "open": list(open_regions)}
-            heads += [_Head(*row) for row in tx.execute(MOVABLE, values | movable_values)]
+            heads += [_Head(*row) for row in MOVABLE.rows(tx, values | movable_values)]
         for others, hides in ((FRESH, attrgetter("begun")), (PLAIN, attrgetter("needs"))):
             hiding = Counter(head.next_region for head in heads if hides(head) > 0)
             if hidden := {name for name in full if 2 * hiding[name] >= limit}:
-                rows = tx.execute(others, values | {"regions": list(hidden)})
+                rows = others.rows(tx, values | {"regions": list(hidden)})
                 heads += [_Head(*row) for row in rows]
     queues: dict[str, list[Waiting]] = {}
     distinct = {head.id: head for head in heads}.values()
@@ -141,8 +144,8 @@ def peek(
 WAITING_BY_ID_SQL = WAITING_SQL.replace("'' || state", STATE_BY_ID)
 # MATERIALIZED and LATERAL lock one offered job after the other, and stop at :most: jobs beyond it
 # stay unlocked for other dispatchers.
-PLACE = text(
-    f"""
+PLACE = Fixed(
+    text(f"""
     WITH picked AS MATERIALIZED (
         SELECT locked.id, offered.n FROM unnest(:ids) WITH ORDINALITY AS offered(id, n), LATERAL (
             SELECT id FROM jobs WHERE jobs.id = offered.id AND {WAITING_BY_ID_SQL}
@@ -163,8 +166,8 @@ PLACE = text(
         RETURNING job_id, fence, token
     )
     SELECT job_id, made.fence, token, traceparent FROM made JOIN placed ON placed.id = job_id
-    """
-).bindparams(bindparam("ids", type_=ARRAY(Uuid)), bindparam("hops", type_=JSONB))
+    """).bindparams(bindparam("ids", type_=ARRAY(Uuid)), bindparam("hops", type_=JSONB))
+)
 
 
 def place(
@@ -177,8 +180,8 @@ def place(
     """
     if not offers or not tokens:
         return []
-    rows = tx.execute(
-        PLACE,
+    rows = PLACE.rows(
+        tx,
         {
             "ids": [offer.job_id for offer in offers],
             "hops": [offer.hops for offer in offers],

@@ -1,11 +1,14 @@
 """One dispatcher placing jobs with real claims: where they go, and what it records."""
 
+from threading import Event, Thread
+
 import pytest
 import redis
 
 from app.broker.claims import Claims
 from app.broker.connections import RegionRedis, connect
 from app.broker.publish import Publisher
+from app.dispatcher.placement.backlog import POLL_S
 from app.dispatcher.placement.loop import Placer
 from app.dispatcher.reaper import Reaper
 from app.domain.job.lease import BEGIN_WITHIN_S
@@ -108,6 +111,46 @@ def test_the_head_of_a_long_queue_is_read_again_only_when_it_runs_low(
         placed = [job for job in order if make.read(store, job).state != "queued"]
         assert placed == order[: number + 1], "one job per worker, in order"
     assert len(reads) <= 4, "fewer than one per job"
+
+
+def test_news_of_a_profile_has_only_its_queues_read(store, owner, make_placer, monkeypatch):
+    reads, peek = [], placing.peek
+    monkeypatch.setattr(placing, "peek", lambda *a, **b: reads.append(a[1]) or peek(*a, **b))
+    placer = make_placer()
+
+    def read_after(*profile):
+        """The profiles whose queues are read after this news."""
+        placer.kick(*profile)
+        reads.clear()
+        for name in ("motion-small", "noop"):
+            placer.place(name)
+        return reads
+
+    assert read_after() == ["motion-small", "noop"]
+    assert read_after("noop") == ["noop"]
+    assert read_after("of another release") == []
+    placer.pool_idle(str(EAST))
+    assert read_after("motion-small") == ["motion-small", "noop"]
+
+
+def test_a_worker_that_nobody_hurries_for_gets_a_job_all_the_same(
+    store, owner, claims, make_placer
+):
+    """The placer's clock stands still, so it does not poll."""
+    claims.announce(EAST, "e1")
+    placer, stopping = make_placer(), Event()
+    placer.place("noop")
+    job = make.submit(store, owner)
+    assert placer.place("noop") == POLL_S, "what was read still counts"
+    running = Thread(target=placer.run, args=(stopping,))
+    running.start()
+    try:
+        placer.pool_idle(str(EAST), soon=True)
+        services.wait_until(lambda: make.read(store, job).state == "starting")
+    finally:
+        stopping.set()
+        placer.kick()
+        running.join(timeout=10)
 
 
 def test_strict_jobs_and_allow_lists_stay_where_they_must(store, owner, claims, make_placer):
