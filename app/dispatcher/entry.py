@@ -85,10 +85,9 @@ def main() -> int:
         store, publisher, regions.of(config.region), per_owner=config.webhooks_in_flight
     )
 
-    def heard(message: str, first: bool = True, *, alone: bool = False) -> None:
+    def heard(message: str, first: bool = True) -> None:
         if message.startswith(POOL_IDLE):
-            # All hear of a worker that a job may wait for.
-            placer.pool_idle(message.removeprefix(POOL_IDLE), act=first, soon=alone)
+            placer.pool_idle(message.removeprefix(POOL_IDLE), act=first)
         elif message == TRAFFIC_CHANGED:
             traffic.look_now()
         elif not first:
@@ -129,8 +128,7 @@ def main() -> int:
         work[f"wake-{index}"] = partial(listen, client, heard, beats.of(f"wake-{index}"))
     patient = RegionRedis(config, timeout_s=TURN_S + config.redis_timeout_s)
     for index, client in enumerate(patient.urls().values()):
-        take = partial(heard, alone=True)
-        work[f"turns-{index}"] = partial(take_turns, client, take, beats.of(f"turns-{index}"))
+        work[f"turns-{index}"] = partial(take_turns, client, heard, beats.of(f"turns-{index}"))
     threads = [Thread(target=guarded(body), name=name, daemon=True) for name, body in work.items()]
     for thread in threads:
         thread.start()

@@ -78,10 +78,6 @@ class Backlog:
         self._heads[profile] = Head(jobs, full, now, news)
         return jobs
 
-    def stale(self) -> bool:
-        """Whether there was news since a head was read."""
-        return any(head.news != self._news[name] for name, head in self._heads.items())
-
     def remove(self, profile: str, placed: Collection[UUID]) -> list[Waiting]:
         """Take placed jobs out of the head. Returns those that are left."""
         head = self._heads[profile]

@@ -28,7 +28,6 @@ log = structlog.get_logger(__name__)
 
 DATABASE_PAUSE_S = 0.5
 CROWDED_S = 0.01  # longest pause after another dispatcher was faster
-LOOK_S = 0.25  # the most that news nobody hurries for may wait
 
 
 class Placer:
@@ -75,11 +74,10 @@ class Placer:
         self._backlog.news(profile)
         self._woken.set()
 
-    def pool_idle(self, pool: str, *, act: bool = True, soon: bool = False) -> None:
+    def pool_idle(self, pool: str, *, act: bool = True) -> None:
         """A worker of this pool became idle: forget that the pool refused.
 
-        `act`: this dispatcher, of all that heard it, is to give the worker a job. `soon`: no job
-        is known to wait for it, so a look within LOOK_S will do. The next job to come has one.
+        `act`: this dispatcher, of all that heard it, is to give the worker a job.
         """
         region, _, profile = pool.partition("/")
         if region not in self._topology or profile not in self._profiles:
@@ -88,8 +86,7 @@ class Placer:
         self._memory.worker_idle(region)
         if act:
             self._backlog.worker_idle(profile, region)
-            if not soon:
-                self._woken.set()
+            self._woken.set()
 
     def run(self, stopping: Event) -> None:
         while not stopping.is_set():
@@ -99,14 +96,7 @@ class Placer:
             except DatabaseUnavailable as error:
                 log.warning("placing_paused", error=str(error))
                 wait_s = DATABASE_PAUSE_S * (1 + self._draw())
-            self._wait(wait_s)
-
-    def _wait(self, seconds: float) -> None:
-        """Until there is something to do, for these seconds at most."""
-        until = monotonic() + seconds
-        while not self._woken.wait(min(LOOK_S, max(0.0, until - monotonic()))):
-            if self._backlog.stale() or monotonic() >= until:
-                return
+            self._woken.wait(wait_s)
 
     def place(self, profile: str) -> float:
         """Place what can be placed of one profile. Returns the seconds until the next look.
