@@ -133,26 +133,6 @@ def test_news_of_a_profile_has_only_its_queues_read(store, owner, make_placer, m
     assert read_after("motion-small") == ["motion-small", "noop"]
 
 
-def test_a_worker_that_nobody_hurries_for_gets_a_job_all_the_same(
-    store, owner, claims, make_placer
-):
-    """The placer's clock stands still, so it does not poll."""
-    claims.announce(EAST, "e1")
-    placer, stopping = make_placer(), Event()
-    placer.place("noop")
-    job = make.submit(store, owner)
-    assert placer.place("noop") == POLL_S, "what was read still counts"
-    running = Thread(target=placer.run, args=(stopping,))
-    running.start()
-    try:
-        placer.pool_idle(str(EAST), soon=True)
-        services.wait_until(lambda: make.read(store, job).state == "starting")
-    finally:
-        stopping.set()
-        placer.kick()
-        running.join(timeout=10)
-
-
 def test_strict_jobs_and_allow_lists_stay_where_they_must(store, owner, claims, make_placer):
     strict = make.submit(store, owner, policy="strict")
     kept = make.submit(store, owner, allowed_regions=["us-east", "eu-west"])
