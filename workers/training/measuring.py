@@ -14,7 +14,7 @@ from torch import Tensor
 
 from workers.pipeline.layers import LayeredMotion
 from workers.training.captions import Motion
-from workers.training.flow import SEEN, motion_of, visible_flow
+from workers.training.flow import SEEN, motions_of, visible_flow, visible_flows
 from workers.training.motions import (
     BACKGROUND,
     SOFT,
@@ -59,14 +59,11 @@ def resolved(scene: Scene) -> Motion:
 
 def candidates(scene: Scene) -> tuple[list[Motion], Tensor]:
     """All motions of the vocabulary in all their ways, and their flows (K, 2, T, n, n)."""
+    ways = [(kind, free) for kind in vocabulary(scene) for free in freedoms(kind)]
+    truths = [truth_of(kind, scene.stage, scene.amount, free) for kind, free in ways]
     matte = torch.from_numpy(scene.picture.matte)
-    names, flows = [], []
-    for kind in vocabulary(scene):
-        for free in freedoms(kind):
-            motion = motion_of(truth_of(kind, scene.stage, scene.amount, free), scene.stage)
-            names.append(kind)
-            flows.append(visible_flow(motion, matte, FOUND_POINTS).half())
-    return names, torch.stack(flows)
+    flows = visible_flows(motions_of(truths, scene.stage), matte, FOUND_POINTS)
+    return [kind for kind, _ in ways], flows.half()
 
 
 def likeness(flow: Tensor, others: Tensor, matte: Tensor) -> Tensor:
