@@ -95,10 +95,11 @@ class Probe:
     def _sample(self, network: LayeredDenoiser) -> list[LayeredMotion]:
         shape = self.config.network
         noise = LayeredNoise(shape.frames, shape.grid)
+        starts = noise.draw(len(self.scenes), torch.Generator().manual_seed(SEED))
         known = frozenset(self.config.vocabulary)
         tokenise = Tokeniser(shape.caption_length, shape.buckets, known)
         scales = self.config.layer_scales
-        return sample_motions(network, noise, tokenise, scales, self.scenes, SAMPLING, SEED)
+        return sample_motions(network, starts, tokenise, scales, self.scenes, SAMPLING)
 
 
 def unseen_scenes(photos: PhotoSet | None, count: int, seed: int = SEED) -> list[Scene]:

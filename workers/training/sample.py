@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from workers.pipeline.asked import Asked
-from workers.pipeline.guidance import ClipDenoiser, RunPass
-from workers.pipeline.layer_state import channel_scales, layered_motion
-from workers.pipeline.layered_denoiser import LayeredDenoiser
+from workers.pipeline.guidance import ClipDenoiser
+from workers.pipeline.layer_state import channel_scales, gate, layered_motion
+from workers.pipeline.layered_denoiser import LayeredDenoiser, RigidPass
 from workers.pipeline.layers import LayeredMotion
 from workers.pipeline.loader import Sampling
-from workers.pipeline.noise import LayeredNoise
 from workers.pipeline.sampler import DPMSolver, sigmas_for
 from workers.pipeline.soft_strength import strengthened
 from workers.pipeline.text import Tokeniser
@@ -19,6 +18,10 @@ from workers.training.scenes import Scene
 
 BATCH = 16
 GPU_BATCH = 128
+
+
+def batch_size(place: torch.device) -> int:
+    return GPU_BATCH if place.type == "cuda" else BATCH
 
 
 def pictures_of(scenes: Sequence[Scene]) -> Tensor:
@@ -39,35 +42,39 @@ def pictures_of(scenes: Sequence[Scene]) -> Tensor:
 @torch.inference_mode()
 def sample_motions(
     network: LayeredDenoiser,
-    noise: LayeredNoise,
+    starts: Tensor,
     tokenise: Tokeniser,
     scales: tuple[float, ...],
     scenes: Sequence[Scene],
     sampling: Sampling,
-    seed: int,
-    run: RunPass | None = None,
 ) -> list[LayeredMotion]:
-    """The motion of every scene. The noise of a scene depends on `seed` and its position alone."""
+    """The motion of every scene, from its noise in `starts`, (N, 8, T, g, g).
+
+    As in a clip, the UNet runs only for scenes in which something bends.
+    """
     place = next(network.parameters()).device
-    drawn = noise.draw(len(scenes), torch.Generator().manual_seed(seed))
     sigmas = sigmas_for(sampling.schedule, sampling.steps)
-    found = []
-    batch = GPU_BATCH if place.type == "cuda" else BATCH
+    passes = {True: network.one_pass(repeat=True), False: RigidPass(network)}
+    found: dict[int, LayeredMotion] = {}
+    batch = batch_size(place)
     for first in range(0, len(scenes), batch):
         part = scenes[first : first + batch]
         picture = pictures_of(part).to(place)
         tokens = torch.stack([tokenise(scene.prompt) for scene in part]).to(place)
-        denoise = ClipDenoiser(network, picture, tokens, sampling, run)
-        start = drawn[first : first + batch] * sigmas[0].item()
-        soft = denoise.softness()
-        # As a clip's: prompts in free words are not read.
-        asked = [Asked.read(scene.prompt) for scene in part]
-        strong = strengthened(denoise, asked, denoise.has_subject(), soft, scales)
-        states = DPMSolver(sigmas, sampling.order).sample(strong, start.to(place))
-        states = states.cpu() * channel_scales(scales, states).cpu()
-        soft = soft.cpu()
-        found += [
-            layered_motion(state, scene.stage.matte, probability)
-            for state, probability, scene in zip(states, soft, part, strict=True)
-        ]
-    return found
+        soft = ClipDenoiser(network, picture, tokens, sampling).softness()
+        bending = gate(soft).flatten(1).any(1)
+        for bends, run in passes.items():
+            rows = (bending == bends).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            chosen = rows.tolist()
+            denoise = ClipDenoiser(network, picture[rows], tokens[rows], sampling, run)
+            # As a clip's: prompts in free words are not read.
+            asked = [Asked.read(part[n].prompt) for n in chosen]
+            strong = strengthened(denoise, asked, denoise.has_subject(), soft[rows], scales)
+            noise = starts[first : first + batch].to(place)[rows]
+            states = DPMSolver(sigmas, sampling.order).sample(strong, noise * sigmas[0].item())
+            states = states.cpu() * channel_scales(scales, states).cpu()
+            for n, state in zip(chosen, states, strict=True):
+                found[first + n] = layered_motion(state, part[n].stage.matte, soft[n].cpu())
+    return [found[n] for n in range(len(scenes))]

@@ -1,6 +1,5 @@
 """One dispatcher placing jobs with real claims: where they go, and what it records."""
 
-from threading import Event, Thread
 
 import pytest
 import redis
@@ -8,7 +7,6 @@ import redis
 from app.broker.claims import Claims
 from app.broker.connections import RegionRedis, connect
 from app.broker.publish import Publisher
-from app.dispatcher.placement.backlog import POLL_S
 from app.dispatcher.placement.loop import Placer
 from app.dispatcher.reaper import Reaper
 from app.domain.job.lease import BEGIN_WITHIN_S

@@ -1,38 +1,48 @@
 """The evaluation of layered motion tells good from bad where the answer is known."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from workers.pipeline.layered_denoiser import LayeredDenoiser
-from workers.pipeline.loader import STUDENT, TEACHER, save_config, save_weights
-from workers.training import evaluate
+from tests.support.tiny_model import write_model
+from workers.pipeline.animation import AMBIENT_PROMPT
+from workers.pipeline.asked import Asked
+from workers.training import arms, evaluate, measuring, report
 from workers.training.captions import Motion
 from workers.training.flow import motion_of, possible_motions, visible_flow
-from workers.training.motions import BACKGROUND, SUBJECT, Freedom, stage_of, truth_of
-from workers.training.train import model_config
+from workers.training.ledger import Ledger, Sample
+from workers.training.measuring import Verdict
+from workers.training.motions import BACKGROUND, SUBJECT, Freedom, stage_of, target_of, truth_of
 
 
 @pytest.fixture(scope="module")
 def figures():
     """Of three arms, measured on the same scenes: the truth, its opposite, and no motion."""
-    scenes = evaluate.composites(None, 6)
+    scenes = arms.composites(None, 6)
     true = [
         next(m for free, m in possible_motions(scene) if free == scene.free) for scene in scenes
     ]
-    arms = {
+    sampled = {
         "true": true,
         "opposite": [replace(m, camera=-m.camera, body=-m.body, soft=0 * m.soft) for m in true],
         "still": [replace(m, camera=0 * m.camera, body=0 * m.body, soft=0 * m.soft) for m in true],
     }
-    measured = evaluate.measure(arms, scenes)
-    return {name: evaluate.summary(measured[name]) for name in arms}
+    rows = measuring.judge_all(list(zip(scenes, zip(*sampled.values(), strict=True), strict=True)))
+    ledger = Ledger()
+    for n, (scene, row) in enumerate(zip(scenes, rows, strict=True)):
+        names = (Sample(name, n, scene.prompt) for name in sampled)
+        ledger.add(zip(names, row, strict=True))
+    return {
+        name: report.summary(evaluate.measured(ledger, arms.Arm(name, None, None), scenes))
+        for name in sampled
+    }
 
 
 def test_the_scenes_have_subjects_and_cover_the_vocabulary():
-    scenes = evaluate.composites(None, 120)
+    scenes = arms.composites(None, 120)
     assert all(scene.stage.has_subject for scene in scenes)
     assert len({(s.kind.camera, s.kind.object, s.kind.target) for s in scenes}) > 70
     assert {s.kind.target for s in scenes} == {"", SUBJECT, BACKGROUND}
@@ -57,47 +67,117 @@ def test_a_subject_that_is_too_thin_to_fill_a_cell_is_still_compared():
     stage, matte = stage_of(thin, nothing, nothing), torch.from_numpy(thin)
     kinds = [Motion("zoom in", thing, "normal", SUBJECT) for thing in ("spin", "bob", "pulse")]
     kinds.append(Motion("pan left", "sway", "normal", BACKGROUND))
-    points = evaluate.FOUND_POINTS
+    points = measuring.FOUND_POINTS
     flows = torch.stack(
         [
             visible_flow(motion_of(truth_of(kind, stage, 1.0, Freedom()), stage), matte, points)
             for kind in kinds
         ]
     )
-    assert evaluate.subject_points(matte, points).any()
+    assert measuring.subject_points(matte, points).any()
     for k, flow in enumerate(flows):
-        alike = evaluate.likeness(flow, flows, matte)
+        alike = measuring.likeness(flow, flows, matte)
         assert int(alike.argmax()) == k and alike[k] == pytest.approx(2, abs=1e-4)
 
 
 def test_a_region_without_a_point_does_not_count():
     flow = torch.randn(2, 8, 16, 16)
-    alike = evaluate.likeness(flow, torch.stack([flow, -flow]), torch.zeros(64, 64))
+    alike = measuring.likeness(flow, torch.stack([flow, -flow]), torch.zeros(64, 64))
     assert alike[0] == pytest.approx(1) and alike[1] < 0
 
 
 def test_held_out_phrases_ask_for_the_same_motion():
-    plain, held_out = (
-        evaluate.composites(None, 20, words) for words in (evaluate.PLAIN, evaluate.HELD_OUT)
-    )
+    plain, held_out = (arms.composites(None, 20, words) for words in (arms.PLAIN, arms.HELD_OUT))
     assert [s.kind for s in plain] == [s.kind for s in held_out]
     assert sum(a.prompt != b.prompt for a, b in zip(plain, held_out, strict=True)) > 15
 
 
-def test_an_evaluation_from_end_to_end(tmp_path):
-    config = model_config(toy=True)
-    torch.manual_seed(0)
-    save_config(tmp_path, config)
-    for name in (TEACHER, STUDENT):
-        save_weights(tmp_path, name, LayeredDenoiser(config.network).state_dict())
+@pytest.mark.parametrize(("words", "least"), [(arms.READ_FREE, 0.9), (arms.READ_HELD_OUT, 0.9)])
+def test_the_grammar_reads_phrases_as_they_are_meant(words, least):
+    """Cameras, objects and what these move; a prompt's own adverbs may contradict the scene's."""
+    right = []
+    for scene in arms.composites(None, 150, words):
+        asked, read = measuring.resolved(scene), Asked.read(scene.prompt)
+        meant = target_of(replace(scene.kind, target=read.target or ""), scene.stage)
+        found = (read.camera, read.object, meant if read.object != "still" else "")
+        right.append(found == (asked.camera, asked.object, asked.target))
+    assert np.mean(right) >= least
+
+
+def test_what_the_grammar_makes_nothing_of_is_sent_as_a_job_sends_it():
+    assert arms.as_sent("asdf qwer") == AMBIENT_PROMPT
+    assert arms.as_sent("the helmet sways gently") == "gently subject sway"
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """A tiny model's directory, its ledger, and the results of two scenes."""
+    directory = write_model(tmp_path_factory.mktemp("model"))
+    kept = directory / "eval/ledger.jsonl"
     wanted = ("undistilled 4", "student 4 x 1")
-    results = evaluate.run(tmp_path, None, count=3, wanted=wanted)
+    return directory, kept, evaluate.run(directory, None, count=2, wanted=wanted, kept=kept)
+
+
+def test_an_evaluation_from_end_to_end(evaluated):
+    directory, _, results = evaluated
     assert {result.arm.passes for result in results.values()} == {4}
-    table = evaluate.table(results, 10.0)
-    assert len(table.splitlines()) == 2 + len(results) == 6
-    assert "points" in evaluate.paired(results, "student 4 x 1", "undistilled 4 x 1")
-    model = evaluate.Model(tmp_path)
+    table = report.table(results, 10.0)
+    assert len(table.splitlines()) == 2 + len(results) == 8
+    assert "points" in report.paired(results, "student 4 x 1", "undistilled 4 x 1")
+    model = arms.Model(directory)
     arm = results["student 4 x 1"].arm
     figures = evaluate.camera_strengths(model, arm, None, pictures=1)
     assert set(figures) >= {"camera_strength_slope", "camera_strength_gentle"}
     assert np.isfinite(figures["camera_strength"])
+
+
+def test_an_evaluation_goes_on_where_it_was_stopped(evaluated, tmp_path):
+    directory, kept, results = evaluated
+    name = "undistilled 4 x 1"
+    first, second = (line for line in kept.read_text().splitlines() if f'"{name}"' in line)
+    changed = json.loads(first) | {"error_px": 99.0}  # told from a new measurement
+    stopped = tmp_path / "ledger.jsonl"
+    stopped.write_text(json.dumps(changed) + "\n" + second[:40])
+    again = evaluate.run(directory, None, count=2, wanted=(name,), kept=stopped)[name].measured
+    assert again.found == results[name].measured.found
+    assert again.error_px == pytest.approx([99, results[name].measured.error_px[1]], abs=1e-3)
+    assert [json.loads(line)["scene"] for line in stopped.read_text().splitlines()] == [0, 1]
+    assert len(Ledger("of another version", stopped).verdicts) == 0
+
+
+def test_a_scene_has_the_same_noise_in_every_evaluation(evaluated):
+    model = arms.Model(evaluated[0])
+    [arm] = arms.arms(model, ["undistilled 4 x 1"])
+    scenes = arms.composites(None, 2)
+    whole = model.sample(arm, scenes)
+    [alone] = model.sample(arm, scenes[1:], [1])
+    assert torch.allclose(alone.camera, whole[1].camera, atol=1e-5)
+    assert torch.allclose(alone.soft, whole[1].soft, atol=1e-5)
+
+
+def test_the_network_that_bends_runs_only_where_something_bends(evaluated):
+    """And whoever shares a batch with such a scene gets the same motion as alone."""
+    model = arms.Model(evaluated[0])
+    [arm] = arms.arms(model, ["undistilled 4 x 1"])
+    scenes = arms.composites(None, 2)
+    calls = []
+    arm.network.unet.register_forward_hook(lambda *_: calls.append(1))
+
+    def bending(*sure):
+        logits = torch.tensor(sure).view(-1, 1, 1, 1).expand(-1, 2, 16, 16)
+        arm.network.softness.forward = lambda static, _: logits[: len(static)]
+        return model.sample(arm, scenes)
+
+    closed = bending(-50.0, -50.0)
+    assert not calls and not any(motion.soft.any() for motion in closed)
+    mixed = bending(50.0, -50.0)
+    assert len(calls) == 4 and mixed[0].soft.any() and not mixed[1].soft.any()
+    assert torch.allclose(mixed[1].camera, closed[1].camera, atol=1e-5)
+
+
+def test_verdicts_survive_a_file(tmp_path):
+    sample = Sample("student 4 x 1", 7, "gently sway")
+    verdict = Verdict(Motion("still", "sway", "gentle", SUBJECT), 4.25, float("nan"))
+    Ledger("m 1", tmp_path / "a.jsonl").add([(sample, verdict)])
+    back = Ledger("m 1", tmp_path / "a.jsonl").verdicts[sample]
+    assert (back.found, back.error_px) == (verdict.found, 4.25) and np.isnan(back.strength)

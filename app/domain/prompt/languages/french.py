@@ -102,7 +102,7 @@ _WORDS = {
     "mouth": "bouche lèvres",
     "person": "personne personnes gens femme femmes homme hommes fille garçon enfant enfants elle"
     " il elles ils",
-    "background": "fond décor arrièreplan",
+    "background": "fond décor arrièreplan derrière",
     "subject": "sujet",
     "thing": "bateau bateaux voiture chien chat oiseau oiseaux cheval fleur fleurs rose ballon"
     " lanterne maison pont casque statue soleil lune lumières",
@@ -148,6 +148,7 @@ _PHRASES = {
     "gros plan": "",
     "premier plan": "subject",
     "arrière plan": "background",
+    "au loin": "background",
     "monte et descend": "bob",
     "montent et descendent": "bob",
     "d un côté à l autre": "side-to-side sway",

@@ -107,7 +107,7 @@ _WORDS = {
     "mouth": "mund lippen",
     "person": "person personen menschen mensch frau frauen mann männer mädchen junge kind kinder"
     " er sie",
-    "background": "hintergrund umgebung kulisse hintergrundes",
+    "background": "hintergrund umgebung kulisse hintergrundes dahinter",
     "subject": "vordergrund motiv subjekt hauptmotiv",
     "thing": "boot boote schiff auto hund katze vogel vögel pferd blume blumen rose ballon"
     " laterne haus brücke helm drachen statue sonne mond lichter",
@@ -173,6 +173,12 @@ _PHRASES = {
     "auf die kamera": "at-camera",
     "im hintergrund": "background",
     "im vordergrund": "subject",
+    "ganz vorne": "subject",
+    "ganz vorn": "subject",
+    "hinter ihm": "background",
+    "hinter ihr": "background",
+    "hinter ihnen": "background",
+    "in der ferne": "background",
     "alles andere": "thing",
     "der rest": "thing",
     "noch einmal": "",

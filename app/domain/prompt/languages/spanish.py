@@ -107,7 +107,7 @@ _WORDS = {
     "mouth": "boca labios",
     "person": "persona personas gente mujer mujeres hombre hombres niña niño niños chica chico"
     " ella ellos ellas",
-    "background": "fondo entorno",
+    "background": "fondo entorno detrás",
     "subject": "sujeto protagonista",
     "thing": "barco barcos coche perro gato pájaro pájaros caballo flor flores rosa globo farol"
     " casa puente casco cometa barca estatua sol luna luces",
@@ -164,7 +164,8 @@ _PHRASES = {
     "un poco": "gentle",
     "cámara lenta": "gentle",
     "muy despacio": "gentle",
-    "a lo lejos": "",
+    "a lo lejos": "background",
+    "en primer plano": "subject",
     "en el fondo": "background",
     "al fondo": "background",
     "primer plano": "",
