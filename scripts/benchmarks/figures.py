@@ -35,6 +35,12 @@ class Figure:
         )
         return "MISSED" if missed else "met"
 
+    def __str__(self) -> str:
+        value = "-" if self.value is None else f"{self.value:.4g}"
+        notes = [f"{self.target}: {self.verdict}"] if self.verdict else []
+        notes += [self.note] if self.note else []
+        return f"{self.name} = {value}" + (f" ({'; '.join(notes)})" if notes else "")
+
 
 def table(title: str, figures: list[Figure]) -> Table:
     shown = Table(title=title)

@@ -36,8 +36,8 @@ from workers.engines.diffusers.checkpoint import (
 )
 from workers.engines.diffusers.decoding import decode, streams, to_pixels
 from workers.engines.diffusers.leader import Leader
-from workers.engines.diffusers.loading import load_pipeline, pipeline_class
-from workers.engines.diffusers.loras import apply_loras
+from workers.engines.diffusers.loading import load_pipeline, outline, pipeline_class
+from workers.engines.diffusers.loras import apply_loras, check_loras
 from workers.engines.diffusers.members import Member
 from workers.engines.diffusers.memory import check_fits
 from workers.engines.diffusers.prompts import remember_prompts
@@ -67,6 +67,8 @@ def load(profile: Profile, config: ModelSettings) -> "DiffusersEngine":
     if table.parallel.gpus == 1:
         return DiffusersEngine.load(profile, table, device)
     checkpoint = check_before_loading(profile, table, device)
+    # Before followers are started: those of a refused profile would load for nothing.
+    check_outline(profile, table, checkpoint)
     shared = table.parallel
     leader = Leader(profile, Member(0, shared.gpus, device, shared.passes))
     leader.start()  # they load while we do
@@ -92,6 +94,16 @@ def check_before_loading(
     weights = checkpoint.weight_bytes(table)
     check_fits(weights, table.activations_gib, device, offload=table.offload)
     return checkpoint
+
+
+def check_outline(profile: Profile, table: DiffusersTable, checkpoint: Checkpoint) -> None:
+    """What classes, configurations and shapes decide, again without a tensor. Raises Unusable."""
+    pipe = outline(checkpoint, table)
+    _fit(profile, table, pipe)
+    check_loras(pipe, table, home_of(profile))
+    set_attention(pipe, table)
+    for name in table.graphs:
+        graphs.component(pipe, name)
 
 
 class DiffusersEngine:
@@ -125,10 +137,7 @@ class DiffusersEngine:
     ) -> "DiffusersEngine":
         """Load a checkpoint that looks well. Raises Unusable."""
         pipe = load_pipeline(checkpoint, table)
-        pipe.scheduler = scheduler_for(table, pipe.scheduler)
-        check_call(profile, table, pipe)
-        check_grid(profile, pipe)
-        parallel.check(profile, table, pipe)
+        _fit(profile, table, pipe)
         apply_loras(pipe, table, home_of(profile))
         set_attention(pipe, table)
         _place(pipe, device, offload=table.offload)
@@ -318,6 +327,14 @@ class DiffusersEngine:
                 f"passes is {passes}, but {self._table.pipeline} was"
                 f" {'' if guided else 'not '}guided; set its guidance in [diffusers.call]."
             )
+
+
+def _fit(profile: Profile, table: DiffusersTable, pipe: Any) -> None:
+    """Give the pipeline the profile's scheduler; raises Unusable if they do not go together."""
+    pipe.scheduler = scheduler_for(table, pipe.scheduler)
+    check_call(profile, table, pipe)
+    check_grid(profile, pipe)
+    parallel.check(profile, table, pipe)
 
 
 def _place(pipe: Any, device: torch.device, *, offload: bool) -> None:

@@ -1,7 +1,8 @@
 """A follower: loads the leader's profile on its own GPU, and renders what the leader renders.
 
 Started by leader.py, which writes pickles to its standard input: first its place and the profile,
-then orders. It ends when that ends, when the leader is gone, and when a render fails.
+then orders. It ends when that ends, when the leader is gone, and when a render fails. Its argument,
+`gpu=1`, is for readers of `ps`.
 """
 
 import os

@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 POLL_S = 0.1
 STOP_S = 5.0  # until a follower that was told to end is killed
+FOLLOWER = "workers.engines.diffusers.follower"
 
 
 class Leader:
@@ -46,7 +47,7 @@ class Leader:
             "127.0.0.1", 0, self.member.size, is_master=True, wait_for_workers=False
         )
         for rank in range(1, self.member.size):
-            command = [sys.executable, "-m", "workers.engines.diffusers.follower"]
+            command = [sys.executable, "-m", FOLLOWER, f"gpu={rank}"]
             self._followers.append(subprocess.Popen(command, stdin=subprocess.PIPE))
             where = (rank, self.member.size, self._store.port, os.getpid())
             self._tell(self._followers[-1], (*where, self._profile))

@@ -5,13 +5,14 @@ the missing ones empty. Here each part is loaded on its own, because only then d
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 import diffusers
 import torch
 import transformers
+from accelerate import init_empty_weights
 from diffusers import DiffusionPipeline
 
 from workers.engines.diffusers.checkpoint import Checkpoint, Part, component_classes
@@ -24,6 +25,8 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 # Pipelines that pass numbers of one part to another as they are.
 ONE_TYPE_ONLY = ("StableVideoDiffusion", "LTX", "CogVideoX")
 DENOISERS = ("transformer", "transformer_2", "unet")
+
+Make = Callable[[Checkpoint, Part, DiffusersTable], torch.nn.Module]
 
 
 # What they log is checked here, and raised.
@@ -46,9 +49,21 @@ def pipeline_class(name: str) -> type[Any]:
 
 def load_pipeline(checkpoint: Checkpoint, table: DiffusersTable) -> Any:
     """The pipeline with all its parts on the CPU. Raises Unusable."""
+    return _assemble(checkpoint, table, _load_part)
+
+
+def outline(checkpoint: Checkpoint, table: DiffusersTable) -> Any:
+    """The pipeline with networks that hold no numbers: classes, configurations and shapes.
+
+    Takes a second where loading takes minutes. Raises Unusable.
+    """
+    return _assemble(checkpoint, table, _outline_part)
+
+
+def _assemble(checkpoint: Checkpoint, table: DiffusersTable, make: Make) -> Any:
     cls = pipeline_class(table.pipeline)
     check_types(cls, checkpoint, table)
-    parts = {name: _load_part(checkpoint, part, table) for name, part in checkpoint.parts.items()}
+    parts = {name: make(checkpoint, part, table) for name, part in checkpoint.parts.items()}
     try:
         pipe = cls.from_pretrained(
             checkpoint.folder, local_files_only=True, use_safetensors=True, **parts
@@ -94,6 +109,21 @@ def _load_part(checkpoint: Checkpoint, part: Part, table: DiffusersTable) -> tor
     check_tensors(part.name, model, info)
     _check_numbers(part.name, model, dtype)
     return model
+
+
+def _outline_part(checkpoint: Checkpoint, part: Part, _table: DiffusersTable) -> torch.nn.Module:
+    cls = _class_of(checkpoint, part.name)
+    folder = checkpoint.folder / part.name
+    try:
+        with init_empty_weights():
+            if issubclass(cls, diffusers.ModelMixin):
+                config = cls.load_config(folder, local_files_only=True)
+                made: torch.nn.Module = cls.from_config(config)
+            else:
+                made = cls(cls.config_class.from_pretrained(folder, local_files_only=True))
+    except (OSError, ValueError, RuntimeError, TypeError, ImportError) as error:
+        raise Unusable(f"{folder} cannot be loaded as {cls.__name__}: {error}") from error
+    return made
 
 
 def _class_of(checkpoint: Checkpoint, name: str) -> type[Any]:

@@ -31,8 +31,13 @@ def apply_loras(pipe: Any, table: DiffusersTable, home: Path) -> None:
     _weigh(pipe, beside)
 
 
-def load_lora(pipe: Any, lora: Lora, path: Path, name: str) -> None:
-    """Load one LoRA as the adapter `name`, and check that all of it arrived. Raises Unusable."""
+def check_loras(pipe: Any, table: DiffusersTable, home: Path) -> None:
+    """What is known of the profile's LoRAs before one is loaded. Raises Unusable."""
+    for lora in table.lora:
+        _network_for(pipe, lora, home / lora.file)
+
+
+def _network_for(pipe: Any, lora: Lora, path: Path) -> torch.nn.Module:
     network = getattr(pipe, lora.component, None)
     if not isinstance(network, torch.nn.Module):
         raise Unusable(f"lora: the checkpoint has no {lora.component!r}.")
@@ -40,6 +45,12 @@ def load_lora(pipe: Any, lora: Lora, path: Path, name: str) -> None:
         raise Unusable(f"lora: {type(pipe).__name__} takes none.")
     if not path.is_file():
         raise Unusable(f"lora: there is no file {path}.")
+    return network
+
+
+def load_lora(pipe: Any, lora: Lora, path: Path, name: str) -> None:
+    """Load one LoRA as the adapter `name`, and check that all of it arrived. Raises Unusable."""
+    network = _network_for(pipe, lora, path)
     second = {"load_into_transformer_2": True} if lora.component == "transformer_2" else {}
     where = {"weight_name": path.name, "use_safetensors": True}
     try:

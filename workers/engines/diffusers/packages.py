@@ -28,6 +28,9 @@ MAX_MANIFEST = 16_000_000  # bytes
 FORMAT = 1
 ALIGNED = 16  # bytes; kernels read that many at once
 
+MODEL = "model"  # what `aoti_compile_and_package` calls the one in a package
+RUNNERS = 1  # calls at a time
+
 # Instructions that a compiler uses unasked. Others of /proc/cpuinfo say nothing about its code.
 VECTOR_FLAGS = ("sse", "ssse", "avx", "fma", "bmi", "abm", "popcnt", "f16c", "movbe", "amx")
 
@@ -164,9 +167,12 @@ class LoadedBlock:
         os.environ["AOTI_RUNTIME_CHECK_INPUTS"] = "1"
         device = tensors[0].device
         index = -1 if device.index is None else device.index
-        self._package = torch._inductor.aoti_load_package(str(path), device_index=index)
+        # Not `aoti_load_package`, which imports half of the compiler: as long as a clip of a toy.
+        self._loader = torch._C._aoti.AOTIModelPackageLoader(
+            str(path), MODEL, False, RUNNERS, index
+        )
         self._strides = [plain_strides(each.shape) for each in tensors]
-        self._slots = _slots(block, self._package.get_constant_fqns())
+        self._slots = _slots(block, self._loader.get_constant_fqns())
         self._weights: list[torch.Tensor] = []
         self._places: list[int] = []
         self._take_weights()
@@ -176,7 +182,7 @@ class LoadedBlock:
         if [owner[name].data_ptr() for _, owner, name in self._slots] != self._places:
             self._take_weights()  # somebody has put others in their place
         given = [plain(each, strides) for each, strides in zip(tensors, self._strides, strict=True)]
-        found: list[torch.Tensor] = self._package.loader.boxed_run(given)
+        found: list[torch.Tensor] = self._loader.boxed_run(given)
         return found
 
     def _take_weights(self) -> None:
@@ -184,7 +190,9 @@ class LoadedBlock:
         self._places = [each.data_ptr() for each in self._weights]
         names = [constant for constant, _, _ in self._slots]
         given = {name: each.detach() for name, each in zip(names, self._weights, strict=True)}
-        self._package.load_constants(given, check_full_update=True, user_managed=True)
+        self._loader.load_constants(
+            given, use_inactive=False, check_full_update=True, user_managed=True
+        )
 
 
 def _slots(block: torch.nn.Module, constants: list[str]) -> list[tuple[str, Any, str]]:

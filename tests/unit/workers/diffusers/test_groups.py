@@ -23,7 +23,6 @@ from tests.unit.workers.diffusers.clips import frames_of, ignore
 from tests.unit.workers.diffusers.conftest import SETTINGS
 from tests.unit.workers.diffusers.groups import StopAt, as_floats, followers
 from workers.engines.diffusers.leader import Leader
-from workers.engines.diffusers.unusable import Unusable
 from workers.engines.registry import load_engine
 
 pytestmark = pytest.mark.timeout(300)
@@ -217,28 +216,3 @@ def test_no_follower_outlives_its_leader(place, tmp_path, number):
     while is_running(follower):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-ROWS = ', vae = "sharded"'
-
-
-@pytest.mark.parametrize(
-    ("name", "gpus", "sizes", "sentence"),
-    [
-        ("wan22", 3, ["64x64"], "4 attention heads are not divisible by 3"),
-        ("wan22", 4, ["48x48"], "48x48 with 5 frames has 18 tokens, which 4 GPUs cannot share"),
-        ("wan22", "2, guidance = true", ["64x64"], "number of GPUs and 2 passes, not for 2 and 1"),
-        ("wan22-ti2v", "3, guidance = true", ["64x64"], "an even number of GPUs and 2 passes"),
-        ("wan22-ti2v", "4, guidance = true", ["96x96"], "27 tokens, which 2 GPUs cannot share"),
-        ("svd", "4, guidance = true", ["64x64"], "guidance of .* is for 2 GPUs, not for 4"),
-        ("hunyuan15", 2, ["64x64"], "HunyuanVideo15ImageToVideoPipeline cannot be shared out"),
-        ("hunyuan15", f"2{ROWS}", ["64x64"], "the VAE of Hunyuan.* cannot be shared out"),
-        ("ltx", f"2{ROWS}", ["64x32"], "the VAE has 1 rows of 64x32, but 2 GPUs need 2"),
-        ("ltx2", f"2{ROWS}", ["64x96"], "the VAE has 3 rows of 64x96, but 2 GPUs need 4"),
-    ],
-)
-def test_what_cannot_be_shared_out_is_refused(place, load, name, gpus, sizes, sentence):
-    toy = place(name)
-    table = ("first_frame", f"parallel = {{ gpus = {gpus} }}\nfirst_frame")
-    with pytest.raises(Unusable, match=sentence):
-        load(toy, sizes=sizes, default_size=max(map(int, sizes[0].split("x"))), table=table)

@@ -206,7 +206,7 @@ def test_a_package_sees_other_weights_and_refuses_other_shapes(with_packages):
         assert (run(given)[0] - before).abs().max() > 1e-2
     given[0] = torch.cat([given[0], given[0]], 1)
     with pytest.raises(RuntimeError, match="unmatched dim value at 1, expected: 48, but got: 96"):
-        run._package.loader.boxed_run(list(given))
+        run._loader.boxed_run(list(given))
 
 
 def leaves(key):
