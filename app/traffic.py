@@ -188,23 +188,26 @@ class Traffic:
         except DatabaseUnavailable:
             return None
         for name, copies in lost.items():
+            client = self._regions.of(name)
             try:
-                self.copy_out(
-                    name,
-                    table if copies.table is None else None,
-                    decided if copies.controls is None else None,
-                )
-            except redis.RedisError as error:
+                if copies.controls is None:
+                    self.copy_controls(name, if_missing=True)
+                if copies.table is None and table is not None:
+                    traffic.write_table(client, table, if_missing=True)
+            except (redis.RedisError, DatabaseUnavailable) as error:
                 log.warning("copies_not_restored", region=name, error=str(error))
         return table, decided
 
-    def copy_out(self, region: str, table: str | None, decided: Controls | None) -> None:
-        """Put the copies that are given into one region's Redis. Raises redis.RedisError."""
-        client = self._regions.of(region)
-        if decided is not None:
-            traffic.write_controls(client, decided)
-        if table is not None:
-            traffic.write_table(client, table)
+    def copy_controls(self, region: str, *, if_missing: bool = False) -> None:
+        """Copy the operators' decisions to one region's Redis.
+
+        Raises redis.RedisError, and DatabaseUnavailable.
+        """
+        traffic.write_controls(self._regions.of(region), self._decided, if_missing=if_missing)
+
+    def _decided(self) -> Controls:
+        with self._store.autocommit() as conn:
+            return controls.read(conn)
 
 
 def _controls(text: str | None) -> Controls | None:

@@ -21,14 +21,14 @@ import redis
 
 from app.broker import keys
 from app.broker.dropped import as_count
-from app.broker.progress import changed
+from app.broker.progress import CHANGED, channel
 from app.domain.job.lease import CLAIM_S, IDLE_S
 from app.domain.job.levels import SPEAKS
 from app.domain.routing.topology import Pool
 
-_CLAIM, _ANNOUNCE, _LOOK, _ALIVE, _WANTED = (
+_CLAIM, _ANNOUNCE, _LOOK, _ALIVE, _WANTED, _BEGUN = (
     files("app.broker").joinpath(f"{name}.lua").read_text()
-    for name in ("claim", "announce", "look", "alive", "wanted")
+    for name in ("claim", "announce", "look", "alive", "wanted", "begun")
 )
 
 SHORT_S = 5.0  # longer than dispatchers wait before they ask a pool again that had no worker
@@ -68,6 +68,7 @@ class Claims:
         self._look = client.register_script(_LOOK)
         self._alive = client.register_script(_ALIVE)
         self._wanted = client.register_script(_WANTED)
+        self._begun = client.register_script(_BEGUN)
 
     def claim(
         self,
@@ -176,17 +177,15 @@ class Claims:
         pipe.execute()
 
     def begun(self, pool: Pool, worker: str, token: str, job_id: UUID | None = None) -> None:
-        """The worker has begun the claimed attempt: all its entries go in one transaction.
+        """The worker has begun the claimed attempt: all its entries go at once.
 
         With `job_id`, those who wait for the job are told in the same round trip.
         """
-        pipe = self._client.pipeline(transaction=True)
+        names = []
         for each in pool.up_to(SPEAKS):
-            pipe.zrem(keys.idle(each), worker)
-            pipe.zrem(keys.claims(each), token)
-        if job_id is not None:
-            changed(pipe, job_id)
-        pipe.execute()
+            names += [keys.idle(each), keys.claims(each)]
+        told = [] if job_id is None else [channel(job_id), CHANGED]
+        self._begun(keys=names, args=[worker, token, *told])
 
     def counts(self, pool: Pool) -> tuple[int, int]:
         """(idle workers, claims), expired entries included until the next claim."""

@@ -10,7 +10,7 @@ Every function raises redis.RedisError.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from app.domain.routing.load import Report, ReportRefused
 from app.domain.unreadable import UNREADABLE, count
 
 REPORT_KEPT_S = 120
+WRITES = 5  # of the controls, each after another process wrote
 
 
 @dataclass(frozen=True)
@@ -109,18 +110,35 @@ def take_turn(client: redis.Redis, region: str, for_s: float) -> bool:
     return bool(client.set(keys.reporter(region), 1, nx=True, px=max(1, int(for_s * 1000))))
 
 
-def write_table(client: redis.Redis, table: str) -> None:
-    client.set(keys.TABLE, table)
+def write_table(client: redis.Redis, table: str, *, if_missing: bool = False) -> None:
+    client.set(keys.TABLE, table, nx=if_missing)
 
 
-def write_controls(client: redis.Redis, controls: Controls) -> None:
-    """The controls for dispatchers, and drained workers in the key that announcements check."""
-    pipe = client.pipeline(transaction=True)
-    pipe.set(keys.CONTROLS, controls.to_json())
-    pipe.delete(keys.DRAINED_WORKERS)
-    if controls.drained_workers:
-        pipe.sadd(keys.DRAINED_WORKERS, *controls.drained_workers)
-    pipe.execute()
+def write_controls(
+    client: redis.Redis, read: Callable[[], Controls], *, if_missing: bool = False
+) -> None:
+    """The controls for dispatchers, and drained workers in the key that announcements check.
+
+    `read` gives those in force. Processes write at any time, and one that read before another wrote
+    must not put its older copy over the newer: it reads again, at most `WRITES` times. It gives up
+    silently then, since each of the others wrote later than it.
+    """
+    with client.pipeline() as pipe:
+        for _ in range(WRITES):
+            try:
+                pipe.watch(keys.CONTROLS)  # type: ignore[no-untyped-call]
+                if if_missing and pipe.exists(keys.CONTROLS):
+                    return
+                decided = read()
+                pipe.multi()
+                pipe.set(keys.CONTROLS, decided.to_json())
+                pipe.delete(keys.DRAINED_WORKERS)
+                if decided.drained_workers:
+                    pipe.sadd(keys.DRAINED_WORKERS, *decided.drained_workers)
+                pipe.execute()
+            except redis.WatchError:
+                continue
+            return
 
 
 def count_refused(client: redis.Redis, region: str) -> None:

@@ -50,9 +50,8 @@ class LocalObjects(Objects):
         """See Objects.put. The type is not stored; `signed_url` carries it."""
         path = self._path(key)
         with _errors():
-            self._prepare()
             partial = self._root / _PARTIAL / f"{os.getpid()}-{secrets.token_hex(8)}"
-            with partial.open("xb", buffering=0) as file:
+            with self._open_new(partial) as file:
                 try:
                     _write(file, data)
                     if path.exists():
@@ -183,6 +182,13 @@ class LocalObjects(Objects):
         message = json.dumps([what, *(query.get(name) for name in names)]).encode()
         for key in self._keys:
             yield hmac.new(key, message, "sha256").hexdigest()
+
+    def _open_new(self, partial: Path) -> io.FileIO:
+        try:
+            return partial.open("xb", buffering=0)
+        except FileNotFoundError:  # the first object of all, or the directory was emptied
+            self._prepare()
+            return partial.open("xb", buffering=0)
 
     def _prepare(self) -> None:
         partial = self._root / _PARTIAL

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+import psycopg
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -27,6 +28,8 @@ class Store:
     statement. `pooled`: a PgBouncer in transaction mode is in between. It passes on no settings of
     a session, so the role must have these timeouts, and every transaction may get another server
     process, which does not know what was prepared in the last.
+
+    Connections of `engine` itself may be in autocommit: they stay as they were last used.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Store:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=timeout_s,
+            skip_autocommit_rollback=True,  # between single statements there is nothing to undo
             # A server that vanished must not hold a thread for TCP's two hours.
             connect_args={
                 "connect_timeout": max(1, round(timeout_s)),
@@ -59,7 +63,6 @@ class Store:
                 timeout_s, *args, **options
             ),
         )
-        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @classmethod
     def of(cls, config: Settings, *, pool_size: int) -> Self:
@@ -83,13 +86,13 @@ class Store:
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """One transaction. Raises DatabaseUnavailable; a commit that fails may still have held."""
-        with _database_errors(), _connected(self.engine) as connection, connection.begin():
+        with _database_errors(), self._connected(single=False) as connection, connection.begin():
             yield connection
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
         """A connection for single statements, without the round trips of BEGIN and COMMIT."""
-        with _database_errors(), _connected(self._autocommit) as connection:
+        with _database_errors(), self._connected(single=True) as connection:
             yield connection
 
     @contextmanager
@@ -98,11 +101,27 @@ class Store:
 
         Every statement commits by itself. Raises DatabaseUnavailable if the connection is lost.
         """
-        with _database_errors(), _connected(self._autocommit) as connection:
+        with _database_errors(), self._connected(single=True) as connection:
             try:
                 yield connection
             finally:
                 connection.invalidate()
+
+    @contextmanager
+    def _connected(self, *, single: bool) -> Iterator[Connection]:
+        """A connection of the pool. The wait for it is counted, also if it was in vain.
+
+        `single`: every statement commits by itself. A connection stays as it was last used, because
+        most callers in a process want the same. SQLAlchemy's isolation level AUTOCOMMIT is set and
+        taken back each time, which costs as much as a short statement.
+        """
+        with database_wait_seconds.time():
+            connection = self.engine.connect()
+        with connection:
+            driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+            if driver.autocommit != single:
+                driver.autocommit = single
+            yield connection
 
     def check(self) -> None:
         """Raise DatabaseUnavailable unless the database answers."""
@@ -120,15 +139,6 @@ def session_options(timeout_s: float) -> str:
         f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
         " -c idle_in_transaction_session_timeout=30000 -c stillmotion.direct=on"
     )
-
-
-@contextmanager
-def _connected(engine: Engine) -> Iterator[Connection]:
-    """A connection of the pool. The wait for it is counted, also if it was in vain."""
-    with database_wait_seconds.time():
-        connection = engine.connect()
-    with connection:
-        yield connection
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def plans(
     def note(statement, parameters):
         sent.append((statement, parameters))
 
-    with store.engine.connect() as connection:
+    with store.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
         stop = hear(connection.connection.driver_connection, before=note)
         try:
             work(connection)

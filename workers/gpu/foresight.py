@@ -6,11 +6,12 @@ estimate that scatters is taken at its late end.
 """
 
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import ceil, inf, sqrt
 
 LEAD_MOST_S = 0.5
 LEAD_AT_FIRST_S = 0.1  # until a hand-over has been measured
 GAIN, SPREAD_GAIN = 1 / 8, 1 / 4  # of smoothing, as for the round trips of TCP (RFC 6298)
+ABREAST_MOST = 2  # attempts that prepare at once
 SPREADS = 2.0  # mean deviations above the mean that an estimate allows for
 
 
@@ -41,6 +42,7 @@ class Foresight:
         self._step = Smoothed()  # seconds of a render's mean step
         self._scatter = Smoothed()  # of steps about their render's mean, relative to it
         self._tail = Smoothed()  # seconds between the last step and the end
+        self._render = Smoothed()  # seconds of a whole render
         self._hand_over = Smoothed()
 
     @property
@@ -49,6 +51,16 @@ class Foresight:
         if self._hand_over.mean is None:
             return LEAD_AT_FIRST_S
         return min(LEAD_MOST_S, self._hand_over.high)
+
+    @property
+    def abreast(self) -> int:
+        """How many attempts must prepare at once for one to be ready whenever a render ends.
+
+        More than one where a hand-over, which is mostly waiting for storage, outlasts a render.
+        """
+        if not self._hand_over.mean or not self._render.mean:
+            return 1
+        return min(ABREAST_MOST, ceil(self._hand_over.mean / self._render.mean))
 
     def handed_over(self, took_s: float) -> None:
         """A waiting job was ready to render `took_s` after it could be asked for."""
@@ -66,6 +78,7 @@ class Foresight:
     def learn(self, steps_s: list[float], tail_s: float) -> None:
         """A render ended: the seconds of its steps, and those after the last."""
         self._tail.add(tail_s)
+        self._render.add(sum(steps_s) + tail_s)
         if not steps_s:
             return
         mean = sum(steps_s) / len(steps_s)

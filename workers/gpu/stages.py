@@ -1,5 +1,7 @@
 """The stages of a GPU worker: one attempt prepares, one renders, two deliver.
 
+Two prepare where a render is shorter than what it takes to get the next job ready.
+
 Every attempt runs in a thread of its own and has a Place, which moves through the stages. The GPU
 belongs to one more thread. Attempts wait for their turns here and nowhere else.
 """
@@ -17,7 +19,7 @@ import structlog
 
 from app.domain.errors import classify
 from workers.engines.base import OnStep, Rendered
-from workers.gpu.foresight import Foresight, Render
+from workers.gpu.foresight import ABREAST_MOST, Foresight, Render
 
 log = structlog.get_logger(__name__)
 
@@ -78,8 +80,9 @@ class Stages:
         self._change = Condition()
         self._places: list[Place] = []
         self._gpu = ThreadPoolExecutor(1, thread_name_prefix="gpu")
-        # One that prepares, one that renders, those that deliver, and one that has arrived.
-        self._attempts = ThreadPoolExecutor(3 + DELIVERIES, thread_name_prefix="attempt")
+        # Those that prepare, one that renders, those that deliver, and one that has arrived.
+        most = ABREAST_MOST + 1 + DELIVERIES + 1
+        self._attempts = ThreadPoolExecutor(most, thread_name_prefix="attempt")
         self._opened_at = -inf  # when the worker last became free to take a job
         self._gpu_free_at = -inf
         self._draining = False
@@ -130,8 +133,8 @@ class Stages:
     # --- for attempts -----------------------------------------------------------------------------
 
     def wait_to_prepare(self, place: Place) -> None:
-        """Return when no other attempt prepares, or is prepared and waits for the GPU."""
-        self._wait(lambda: self._count(Stage.PREPARES) == 0)
+        """Return when few enough others prepare, or are prepared and wait for the GPU."""
+        self._wait(lambda: self._count(Stage.PREPARES) < self.foresight.abreast)
         self._move(place, Stage.PREPARES)
 
     def begun(self, place: Place, *, steps: int, waited_s: float, alone: bool) -> None:

@@ -21,7 +21,7 @@ from app.api.request import auth
 from app.api.request.json_body import read_body
 from app.broker.claims import Claims
 from app.broker.connections import TRAFFIC_CHANGED, wake
-from app.domain.errors import BadRequest
+from app.domain.errors import BadRequest, DatabaseUnavailable
 from app.domain.routing.load import Report
 from app.domain.routing.table import Mode
 from app.domain.routing.topology import Pool
@@ -241,9 +241,9 @@ def _decide(verb: str, setting: Setting, subject: str, value: Value) -> Result:
     unreached = []
     for region in {services.redis.url(name): name for name in services.topology.names}.values():
         try:
-            services.traffic.copy_out(region, None, decided)
+            services.traffic.copy_controls(region)
             wake(services.redis.of(region), TRAFFIC_CHANGED)
-        except redis.RedisError:
+        except (redis.RedisError, DatabaseUnavailable):
             unreached.append(region)
     services.traffic.refresh()
     return Controls(

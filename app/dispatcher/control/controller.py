@@ -122,7 +122,7 @@ class Controller:
         except TableRefused as error:
             metrics.tables_refused.labels("made", error.reason).inc()
             log.warning("table_refused", where="made", error=str(error))
-            self._copy_out(None, decided)
+            self._copy_out(session, None)
             return None
         except IntegrityError:
             # Another leader was here, or the tables were deleted: start from those that exist.
@@ -133,7 +133,7 @@ class Controller:
             log.info("table_changed", version=table.version, shares=table.shares)
         self._previous, self._version = table, table.version
         cluster_figures.cluster.show({"stillmotion_table_version": {(): table.version}})
-        self._copy_out(table, decided)
+        self._copy_out(session, table)
         self._audit(table, load)
         return table
 
@@ -287,12 +287,15 @@ class Controller:
 
     # --- publishing -------------------------------------------------------------------------------
 
-    def _copy_out(self, table: Table | None, decided: Controls) -> None:
-        """Copy to every region's Redis. Dispatchers later fill in one that does not answer."""
+    def _copy_out(self, session: Connection, table: Table | None) -> None:
+        """Copy table and controls to every region's Redis.
+
+        Dispatchers later fill in one that does not answer.
+        """
         text = None if table is None else table.to_json()
         for client in self._regions.urls().values():
             try:
-                traffic.write_controls(client, decided)
+                traffic.write_controls(client, lambda: controls.read(session))
                 if text is not None:
                     traffic.write_table(client, text)
             except redis.RedisError as error:

@@ -344,7 +344,7 @@ def test_jobs_are_accepted_without_workers_or_load_data(deployment, make_client,
 
 def test_a_job_that_only_drained_regions_may_take_is_refused(deployment, make_client, photo):
     deployment.reports()
-    traffic.write_controls(deployment.client, Controls(drained=frozenset({"home"})))
+    traffic.write_controls(deployment.client, lambda: Controls(drained=frozenset({"home"})))
     user = make_client()
     deadline = time.monotonic() + 10
     answer = calls.submit(user, photo, policy="strict")

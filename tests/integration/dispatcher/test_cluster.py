@@ -62,7 +62,7 @@ def test_the_leader_counts_jobs_by_state_and_how_long_the_oldest_has_waited(show
 
 
 def test_a_snapshot_that_is_held_shows_in_the_age_of_the_oldest(shown, store):
-    with store.engine.connect() as reader:
+    with store.engine.connect().execution_options(isolation_level="READ COMMITTED") as reader:
         reader.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         reader.execute(text("SELECT 1 FROM jobs"))
         for _ in range(5):

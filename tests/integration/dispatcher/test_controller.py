@@ -140,6 +140,30 @@ def test_a_drained_region_gets_no_share_and_a_capped_one_a_lower_ceiling(
     assert Controls.from_json(traffic.read(deployment.client, []).controls).caps == {"middle": 5}
 
 
+def test_the_controller_s_copy_never_replaces_a_newer_decision(
+    deployment, session, controller, monkeypatch
+):
+    """An operator decides between the controller's read of the decisions and its write."""
+    deployment.reports(home=WARM)
+    read, reads = controls.read, []
+
+    def operator_decides(conn):
+        found = read(conn)
+        reads.append(found)
+        if len(reads) == 2:  # the first is for the table
+            with monkeypatch.context() as patch:
+                patch.setattr("app.store.traffic.controls.read", read)
+                decide(deployment, "drained", "near", True)
+            traffic.write_controls(deployment.client, lambda: read(conn))
+        return found
+
+    monkeypatch.setattr("app.store.traffic.controls.read", operator_decides)
+    controller.cycle(session)
+    assert [found.drained for found in reads[1:]] == [frozenset(), {"near"}]
+    copied = Controls.from_json(traffic.read(deployment.client, []).controls)
+    assert copied.drained == {"near"}
+
+
 def test_a_pinned_table_keeps_its_shares_under_any_load_except_to_dead_regions(deployment, session):
     clock = [time.time()]
     controller = Controller(

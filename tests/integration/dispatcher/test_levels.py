@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import text
 
+from app.broker import progress
 from app.broker.claims import Claims
 from app.broker.connections import RegionRedis, connect
 from app.broker.publish import Publisher
@@ -92,14 +93,19 @@ def test_jobs_that_nobody_can_do_hide_none_that_somebody_can(
 
 
 def test_a_new_worker_takes_old_jobs_and_its_busy_entry_is_gone_at_every_level(
-    store, owner, claims, placer
+    store, owner, client, claims, placer
 ):
+    """And those who watch the job are told."""
     claims.announce(EAST, "e1", speaks=1)
     job = make.submit(store, owner)
     placer.place("noop")
     assert state(store, job) == "starting"
     [attempt] = make.attempts_of(store, job)
-    claims.begun(EAST, "e1", attempt.token)
+    with client.pubsub() as watcher:
+        watcher.subscribe(progress.channel(job))
+        assert watcher.get_message(timeout=10)["type"] == "subscribe"
+        claims.begun(EAST, "e1", attempt.token, job)
+        assert watcher.get_message(timeout=10)["data"] == progress.CHANGED
     assert claims.counts(EAST) == claims.counts(EAST_1) == (0, 0)
     assert claims.look(EAST_1).ready == 1
     claims.withdraw(EAST, "e1")

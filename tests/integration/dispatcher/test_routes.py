@@ -11,6 +11,7 @@ from app.dispatcher.placement.loop import Placer
 from app.domain.routing.candidates import RoutingRequest, drawn
 from app.domain.routing.controls import Controls
 from app.domain.routing.topology import Pool
+from app.store.traffic import controls
 from app.traffic import Traffic
 from tests.support import make
 from tests.support.deployment import NAMES, table
@@ -123,7 +124,7 @@ def test_any_reaches_every_ring_at_once_and_strict_none(deployment, make_placer)
 def test_a_drained_region_gets_nothing_not_even_strict_jobs(deployment, make_placer):
     deployment.publish(table(shares=shares(home={"near": 1.0})))
     deployment.reports()
-    traffic.write_controls(deployment.client, Controls(drained=frozenset({"near"})))
+    traffic.write_controls(deployment.client, lambda: Controls(drained=frozenset({"near"})))
     deployment.idle("near", 2)
     deployment.idle("home", 1)
     [here] = deployment.submit()
@@ -134,7 +135,7 @@ def test_a_drained_region_gets_nothing_not_even_strict_jobs(deployment, make_pla
 
 
 def test_a_cap_counts_busy_claimed_and_the_other_profiles_workers(deployment, make_placer):
-    traffic.write_controls(deployment.client, Controls(caps={"home": 3}))
+    traffic.write_controls(deployment.client, lambda: Controls(caps={"home": 3}))
     deployment.busy("home", 1)
     deployment.claims.announce(Pool("home", "motion-small"), "other", idle=False)
     deployment.idle("home", 4)
@@ -216,6 +217,33 @@ def test_a_flushed_redis_gets_table_and_controls_back_from_postgres(deployment):
     facts.close()
     copies = traffic.read(deployment.client, ["home"])
     assert copies.table is not None and copies.controls is not None
+
+
+def test_restored_copies_never_replace_what_was_written_meanwhile(deployment, monkeypatch):
+    """A process finds Redis empty and reads Postgres; then an operator decides."""
+    deployment.publish(table())
+    facts = Traffic(deployment.settings, deployment.store, deployment.redis)
+    newer = table(version=2)
+    read = controls.read
+    drained = frozenset({"near"})
+
+    def operator_decides(conn):
+        found = read(conn)
+        traffic.write_controls(
+            deployment.client, lambda: Controls(drained=drained, drained_workers=frozenset({"w1"}))
+        )
+        traffic.write_table(deployment.client, newer.to_json())
+        return found
+
+    deployment.client.flushall()
+    with monkeypatch.context() as patch:
+        patch.setattr("app.traffic.controls.read", operator_decides)
+        facts.refresh()
+    facts.refresh()
+    assert facts.current().controls.drained == drained
+    assert facts.current().table == newer
+    assert not deployment.claims.announce(Pool("home", "noop"), "w1", idle=True)
+    facts.close()
 
 
 def test_a_report_of_no_workers_is_forgotten_when_a_worker_appears(deployment, make_placer):

@@ -227,7 +227,7 @@ def test_a_receivers_backlog_leaves_room_for_every_other(store, caller):
         ):
             tx.execute(text(due.format(url=url, age=age)), {"job": job_id, "owner": caller, "n": n})
         tx.execute(text("ANALYZE webhook_deliveries"))
-    with store.engine.connect() as tx:
+    with store.engine.connect().execution_options(isolation_level="READ COMMITTED") as tx:
         explained = tx.execute(
             text(f"EXPLAIN (ANALYZE, FORMAT JSON) {deliveries.LEASE_ANY.text}"),
             {"limit": 256, "each": RECEIVER_LIMIT, "per_owner": 0, "lease": 60},

@@ -67,6 +67,18 @@ def test_what_follows_the_last_step_counts():
     assert play(foresight, [0.1] * 4, tail_s=1.0) < 0.15
 
 
+@pytest.mark.parametrize(
+    ("hand_over_s", "steps_s", "abreast"),
+    [(0.07, [0.06] * 5, 1), (0.07, [0.01] * 5, 2), (0.4, [0.01] * 5, 2)],
+    ids=["a long render", "a short one", "no more than two"],
+)
+def test_attempts_prepare_abreast_where_a_hand_over_outlasts_a_render(
+    hand_over_s, steps_s, abreast
+):
+    assert Foresight().abreast == 1
+    assert learned(hand_over_s, [steps_s] * 4).abreast == abreast
+
+
 def test_the_lead_follows_hand_overs_and_has_a_bound():
     foresight = learned(hand_over_s=0.06)
     assert foresight.lead_s == pytest.approx(0.06, abs=0.01)

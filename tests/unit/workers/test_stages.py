@@ -115,6 +115,32 @@ def test_one_prepares_one_renders_two_deliver(stages):
     assert f.taken.wait(PATIENCE_S)
 
 
+def test_two_prepare_where_a_hand_over_outlasts_a_render():
+    class Abreast(AlwaysSoon):
+        abreast = 2
+
+    stages = Stages(clip_memory=100 * MB, foresight=Abreast())
+    a, b, c, d, e = start(stages, 5)
+    a.start().at(Stage.RENDERS)
+    b.start().at(Stage.PREPARES)
+    c.start().at(Stage.PREPARES)
+    d.start().at(Stage.ARRIVED)
+    never(lambda: d.place.stage is Stage.PREPARES)
+    a.rendered.set()
+    b.at(Stage.RENDERS)  # in the order in which they were ready
+    d.at(Stage.PREPARES)
+    e.start().at(Stage.ARRIVED)
+    assert c.place.stage is Stage.PREPARES
+    c.stop = Canceled("Canceled.")
+    c.at(Stage.GONE)
+    e.at(Stage.PREPARES)
+    for attempt in (a, b, d, e):
+        attempt.finish()
+    assert e.taken.wait(PATIENCE_S)
+    assert not c.renders.is_set()
+    stages.drain()
+
+
 def test_no_job_is_taken_after_two_undelivered_clips(stages):
     a, b, c = start(stages, 3)
     for attempt in (a, b):
