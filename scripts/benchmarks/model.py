@@ -28,6 +28,7 @@ from scripts.benchmarks.timing import interleaved
 from scripts.stack.data import ROOT
 from workers.engines.motion.engine import load_picture
 from workers.media.encode import encode_mp4
+from workers.media.streamed import StreamedClip
 from workers.pipeline.animation import SHIPPED, Animation, pick_dtype
 from workers.pipeline.compile import Graph
 from workers.pipeline.composite import Composite
@@ -212,7 +213,8 @@ def clip(jpeg: bytes, animation: Animation, *, forget: bool = False) -> bytes:
     if forget:
         animation.subjects.forget()
     picture = load_picture(jpeg, SIZE)
-    return encode_mp4(animation.animate(picture, PROMPT, seed=0, frames=FRAMES, yuv=True), FPS)
+    frames = animation.animate(picture, PROMPT, seed=0, frames=FRAMES, yuv=True)
+    return StreamedClip.of(frames, FPS).video()
 
 
 def fixed_share(jpeg: bytes, animation: Animation) -> dict[str, float]:

@@ -65,7 +65,7 @@ class Engine(Protocol[P, R]):
         """
 
     def encode(self, rendered: R, on_step: OnStep) -> bytes:
-        """Return the MP4. Calls on_step(None) for each frame; its exceptions stop the work."""
+        """Return the MP4. Calls on_step(None) meanwhile; its exceptions stop the work."""
 
 
 AnyEngine = Engine[Any, Any]

@@ -1,6 +1,6 @@
 """The frames of a clip in host memory."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,6 @@ class Frames:
 
     frames: list[np.ndarray]
     fps: int
-
-    @classmethod
-    def collect(cls, frames: Iterable[np.ndarray], fps: int) -> "Frames":
-        return cls(list(frames), fps)
 
     @property
     def size_bytes(self) -> int:

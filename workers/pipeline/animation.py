@@ -9,10 +9,11 @@ for frame in animation.animate(picture, "a gentle breeze", seed=7, frames=48):
 import copy
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,7 @@ from workers.pipeline.sampler import DPMSolver, sigmas_for
 from workers.pipeline.soft_strength import strengthened
 from workers.pipeline.subjects import Subjects, digest
 from workers.pipeline.text import Tokeniser
+from workers.pipeline.threads import one_thread
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +109,8 @@ class Animation:
         self.device = network.unet.conv_in.weight.device
         self.noise = LayeredNoise(shape.frames, shape.grid, self.device)
         share_context(network.unet)
+        # Frames are made by threads of their own, and OpenCV's wait by spinning.
+        cv2.setNumThreads(1)
         one_pass, rigid = network.one_pass(repeat=False).eval(), RigidPass(network).eval()
         with translate_oom(), torch.inference_mode():
             self.run = build_graph(one_pass, graph, self.example())
@@ -195,17 +199,18 @@ class Animation:
     ) -> Composite:
         """The frames of a clip, from its motion and the matte of its subject."""
         plates = partial(self.subjects.plates, digest(picture.pixels), matte=matte)
-        return Composite(
-            picture,
-            motion,
-            frames,
-            matte=matte,
-            make_plates=lambda source, ground, body, yuv: plates(
-                source, ground=ground, body=body, yuv=yuv
-            ),
-            loop=loop,
-            yuv=yuv,
-        )
+        with one_thread():
+            return Composite(
+                picture,
+                motion,
+                frames,
+                matte=matte,
+                make_plates=lambda source, ground, body, yuv: plates(
+                    source, ground=ground, body=body, yuv=yuv
+                ),
+                loop=loop,
+                yuv=yuv,
+            )
 
     def denoise(
         self,
@@ -282,15 +287,17 @@ class Animation:
         `self.noise`. Where nothing of the clips can bend, soft motion stays noise. Raises
         NumericalError.
         """
-        denoise = ClipDenoiser(
-            self.network,
-            picture.to(self.device),
-            tokens.to(self.device),
-            self.sampling,
-            self.run,
-        )
-        probability = denoise.softness()
-        if not any(open_gate(each, asked).any() for each in probability):
+        with one_thread():
+            denoise = ClipDenoiser(
+                self.network,
+                picture.to(self.device),
+                tokens.to(self.device),
+                self.sampling,
+                self.run,
+            )
+            probability = denoise.softness()
+        bends = any(open_gate(each, asked).any() for each in probability)
+        if not bends:
             denoise.run = self.run_rigid
         sigmas = sigmas_for(self.sampling.schedule, steps)
 
@@ -308,7 +315,8 @@ class Animation:
             probability,
             self.config.layer_scales,
         )
-        x = solver.sample(strong, noise.to(self.device) * sigmas[0].item(), check)
+        with nullcontext() if bends else one_thread():  # only the UNet is worth several
+            x = solver.sample(strong, noise.to(self.device) * sigmas[0].item(), check)
         return (x * channel_scales(self.config.layer_scales, x)).cpu(), probability.cpu()
 
     def example(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

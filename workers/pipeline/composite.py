@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from workers.pipeline.grid import extent, grid_weights
+from workers.pipeline.in_order import in_order
 from workers.pipeline.layers import BACKGROUND, SUBJECT, LayeredMotion, maps, zoom_of
 from workers.pipeline.picture import Picture
 from workers.pipeline.plates import Plane, Plates, Reach, _split
@@ -107,9 +108,11 @@ class Composite:
         ]
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for frame in range(len(self.camera)):
-            # The picture itself, bit for bit: sampling at rest might round.
-            yield self.first.copy() if self._rests(frame) else self._frame(frame)
+        return in_order(self._made, range(len(self.camera)), torch.get_num_threads())
+
+    def _made(self, frame: int) -> np.ndarray:
+        # The picture itself, bit for bit: sampling at rest might round.
+        return self.first.copy() if self._rests(frame) else self._frame(frame)
 
     def _rests(self, frame: int) -> bool:
         unit = np.eye(2, 3)

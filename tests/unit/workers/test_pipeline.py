@@ -110,6 +110,24 @@ def test_it_runs_in_another_thread(tiny, photo):
     assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
+def test_a_clip_leaves_the_number_of_threads_as_it_was(tiny, photo):
+    """Small operators run in one thread; a worker's setting must survive that, and an error."""
+    before = torch.get_num_threads()
+
+    def stop(*_):
+        raise InterruptedError
+
+    try:
+        torch.set_num_threads(3)
+        list(tiny.animate(photo, "zoom in", seed=1, frames=8))
+        assert torch.get_num_threads() == 3
+        with pytest.raises(InterruptedError):
+            tiny.animate(photo, "zoom in", seed=1, frames=8, on_step=stop)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_prompts_without_words_mean_ambient_motion(tiny, photo):
     default = clip(tiny, photo, "", steps=2)
     for prompt in ("   ", "123 !?", "漢字", "a the of"):

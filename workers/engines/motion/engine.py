@@ -16,8 +16,7 @@ from app.domain.job.profiles import Profile
 from app.domain.prompt.reading import Grammar, understand
 from workers.engines.base import OnStep, RenderSpec
 from workers.media.decode import report_frames
-from workers.media.encode import encode_mp4
-from workers.media.frames import Frames
+from workers.media.streamed import StreamedClip
 from workers.pipeline.animation import Animation
 from workers.pipeline.errors import (
     CheckpointError,
@@ -66,7 +65,7 @@ class MotionEngine:
         words = plain_words(self._grammar, spec.prompt)
         return Order(spec, load_picture(picture, spec.size), words)
 
-    def render(self, prepared: Order, on_step: OnStep) -> Frames:
+    def render(self, prepared: Order, on_step: OnStep) -> StreamedClip:
         spec = prepared.spec
         with translate_pipeline_errors():
             frames = self._animation.animate(
@@ -80,11 +79,11 @@ class MotionEngine:
                 yuv=True,
                 on_step=lambda step, _steps: on_step(step),
             )
-            # Warping is the GPU's work too, so the frames are made here and not by the encoder.
-            return Frames.collect(report_frames(frames, on_step), spec.fps)
+            # Encoded meanwhile: that takes about as long, and half a core would be idle.
+            return StreamedClip.of(report_frames(frames, on_step), spec.fps)
 
-    def encode(self, rendered: Frames, on_step: OnStep) -> bytes:
-        return encode_mp4(report_frames(iter(rendered), on_step), rendered.fps)
+    def encode(self, rendered: StreamedClip, on_step: OnStep) -> bytes:
+        return rendered.video(lambda: on_step(None))
 
 
 def plain_words(grammar: Grammar | None, prompt: str) -> str:
