@@ -1,6 +1,5 @@
 """One dispatcher placing jobs with real claims: where they go, and what it records."""
 
-
 import pytest
 import redis
 
