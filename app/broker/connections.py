@@ -1,6 +1,5 @@
 """Redis clients, one per region, and the wake-up channel."""
 
-import hashlib
 import secrets
 from collections.abc import Callable
 from importlib.resources import files
@@ -10,7 +9,6 @@ from time import monotonic
 import redis
 import structlog
 from redis.connection import ConnectionInterface
-from redis.exceptions import NoScriptError
 
 from app.broker import keys
 from app.broker.dropped import drop
@@ -30,7 +28,6 @@ TURN_S = 1.0  # a dispatcher waits this long for a wake-up, then asks anew
 TURNS_KEPT_MS = 3000
 WAKE_KEYS = [keys.TURNS, keys.WAKE_UPS]
 _WAKE = files("app.broker").joinpath("wake.lua").read_text()
-_WAKE_SHA = hashlib.sha1(_WAKE.encode(), usedforsecurity=False).hexdigest()
 
 
 def connect(url: str, timeout_s: float, *, pool_size: int = 20) -> redis.Redis:
@@ -83,11 +80,7 @@ def send_wake(client: redis.Redis, message: str) -> None:
     names = [*WAKE_KEYS]
     if message.startswith(POOL_IDLE):
         names.append(keys.emptied(message.removeprefix(POOL_IDLE)))
-    given = [*names, *wake_up(message)]
-    try:
-        client.evalsha(_WAKE_SHA, len(names), *given)
-    except NoScriptError:
-        client.eval(_WAKE, len(names), *given)
+    client.register_script(_WAKE)(keys=names, args=wake_up(message))
 
 
 def wake_up(message: str) -> list[str]:
