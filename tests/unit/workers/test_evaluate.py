@@ -17,6 +17,8 @@ from workers.training.ledger import Ledger, Sample
 from workers.training.measuring import Verdict
 from workers.training.motions import BACKGROUND, SUBJECT, Freedom, stage_of, target_of, truth_of
 
+QUIET = (measuring.STILL**2, measuring.STILL**2)
+
 
 @pytest.fixture(scope="module")
 def figures():
@@ -76,14 +78,70 @@ def test_a_subject_that_is_too_thin_to_fill_a_cell_is_still_compared():
     )
     assert measuring.subject_points(matte, points).any()
     for k, flow in enumerate(flows):
-        alike = measuring.likeness(flow, flows, matte)
+        alike = measuring.likeness(flow, flows, matte, QUIET)
         assert int(alike.argmax()) == k and alike[k] == pytest.approx(2, abs=1e-4)
 
 
 def test_a_region_without_a_point_does_not_count():
     flow = torch.randn(2, 8, 16, 16)
-    alike = measuring.likeness(flow, torch.stack([flow, -flow]), torch.zeros(64, 64))
+    alike = measuring.likeness(flow, torch.stack([flow, -flow]), torch.zeros(64, 64), QUIET)
     assert alike[0] == pytest.approx(1) and alike[1] < 0
+
+
+def drifting_along(count):
+    """Scenes in which the camera pans along with its subject, which nearly rests in the frame."""
+    for n, scene in enumerate(arms.composites(None, count)):
+        way = ("left", "right")[n % 2]
+        kind = Motion(f"pan {way}", f"drift {way}", "normal", SUBJECT)
+        yield replace(scene, kind=kind, amount=1.0, free=Freedom())
+
+
+def found_off_by(camera, thing, count=12):
+    """The share of such scenes in which a truth of other strengths is found."""
+    hits = []
+    for scene in drifting_along(count):
+        pan, drift = (
+            truth_of(part, scene.stage, by, Freedom())
+            for part, by in (
+                (replace(scene.kind, object="still", target=""), camera),
+                (replace(scene.kind, camera="still"), thing),
+            )
+        )
+        motion = motion_of(replace(pan, body=pan.body + drift.body), scene.stage)
+        [verdict] = measuring.judge((scene, [motion]))
+        hits.append(verdict.found == scene.kind)
+    return np.mean(hits)
+
+
+OFF_BY_A_TENTH = ((1.1, 1), (0.9, 1), (1, 1.1), (1, 0.9))
+
+
+def test_the_truth_is_found_a_tenth_too_weak_or_too_strong():
+    assert min(found_off_by(*each) for each in OFF_BY_A_TENTH) >= 0.9
+
+
+def test_without_a_tolerance_it_was_not(monkeypatch):
+    monkeypatch.setattr(measuring, "TOLERANCE", 0)
+    assert found_off_by(1, 1) == 1 and min(found_off_by(*each) for each in OFF_BY_A_TENTH) < 0.2
+
+
+def test_motions_that_differ_in_strength_alone_are_not_told_apart():
+    along = Motion("pan left", "drift left", "normal", SUBJECT)
+    behind = Motion("still", "drift right", "normal", BACKGROUND)
+    assert measuring.twin_of(along) == behind and measuring.twin_of(behind) == along
+    assert measuring.twin_of(Motion("pan left", "drift right", "normal", SUBJECT)) is None
+    scene = next(drifting_along(1))
+    assert behind not in measuring.vocabulary(scene) and along in measuring.vocabulary(scene)
+
+
+def test_what_is_as_good_as_none_grows_with_what_was_asked_for():
+    still, moving = (
+        measuring.quiet_of(replace(scene, amount=amount))
+        for scene in drifting_along(1)
+        for amount in (0.0, 1.0)
+    )
+    assert still == pytest.approx(QUIET, rel=1e-3)
+    assert all(more > 10 * less for less, more in zip(still, moving, strict=True))
 
 
 def test_held_out_phrases_ask_for_the_same_motion():
@@ -140,7 +198,8 @@ def test_an_evaluation_goes_on_where_it_was_stopped(evaluated, tmp_path):
     stopped.write_text(json.dumps(changed) + "\n" + second[:40])
     again = evaluate.run(directory, None, count=2, wanted=(name,), kept=stopped)[name].measured
     assert again.found == results[name].measured.found
-    assert again.error_px == pytest.approx([99, results[name].measured.error_px[1]], abs=1e-3)
+    # Alone in its batch, a scene is not the same to the last bit of bf16.
+    assert again.error_px == pytest.approx([99, results[name].measured.error_px[1]], rel=1e-3)
     assert [json.loads(line)["scene"] for line in stopped.read_text().splitlines()] == [0, 1]
     assert len(Ledger("of another version", stopped).verdicts) == 0
 
@@ -151,8 +210,9 @@ def test_a_scene_has_the_same_noise_in_every_evaluation(evaluated):
     scenes = arms.composites(None, 2)
     whole = model.sample(arm, scenes)
     [alone] = model.sample(arm, scenes[1:], [1])
-    assert torch.allclose(alone.camera, whole[1].camera, atol=1e-5)
-    assert torch.allclose(alone.soft, whole[1].soft, atol=1e-5)
+    for part in ("camera", "body", "soft"):  # the same but for the last bits of bf16
+        got, wanted = getattr(alone, part), getattr(whole[1], part)
+        assert (got - wanted).norm() < 0.02 * wanted.norm()
 
 
 def test_the_network_that_bends_runs_only_where_something_bends(evaluated):
