@@ -21,6 +21,7 @@ from torch import Tensor
 
 from workers.pipeline.asked import STILL, Asked
 from workers.pipeline.attention import share_context
+from workers.pipeline.body_strength import bodies_strengthened
 from workers.pipeline.compile import build_graph
 from workers.pipeline.composite import Composite
 from workers.pipeline.denoiser import join
@@ -308,16 +309,12 @@ class Animation:
                 on_step(step, steps)
 
         solver = DPMSolver(sigmas, self.sampling.order)
-        strong = strengthened(
-            denoise,
-            [asked] * len(tokens),
-            denoise.has_subject(),
-            probability,
-            self.config.layer_scales,
-        )
+        scales, mattes, each = self.config.layer_scales, denoise.mattes(), [asked] * len(tokens)
+        strong = strengthened(denoise, each, has_subject(mattes), probability, scales)
+        strong = bodies_strengthened(strong, each, mattes, scales)
         with nullcontext() if bends else one_thread():  # only the UNet is worth several
             x = solver.sample(strong, noise.to(self.device) * sigmas[0].item(), check)
-        return (x * channel_scales(self.config.layer_scales, x)).cpu(), probability.cpu()
+        return (x * channel_scales(scales, x)).cpu(), probability.cpu()
 
     def example(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Arguments for a pass, shaped as for a job's clip."""

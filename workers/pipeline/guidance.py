@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from workers.pipeline.denoiser import join
-from workers.pipeline.layer_state import has_subject
 from workers.pipeline.layered_denoiser import LayeredDenoiser
 from workers.pipeline.loader import Sampling
 from workers.pipeline.sampler import time_of
@@ -63,10 +62,9 @@ class ClipDenoiser:
         probability: Tensor = logits.float().sigmoid()
         return probability
 
-    def has_subject(self) -> Tensor:
-        """Which of the pictures have a subject, (B,) bool."""
-        mattes = self.static_features[-(len(self.context) // self.passes) :, -1]
-        return has_subject(mattes)
+    def mattes(self) -> Tensor:
+        """Of the pictures' subjects, (B, h, w) in [0, 1]; zero without one."""
+        return self.static_features[-(len(self.context) // self.passes) :, -1]
 
     def velocity(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, float, float]:
         """Return v, its input, and the shares of signal and noise in that input.

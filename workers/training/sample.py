@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from workers.pipeline.asked import Asked
+from workers.pipeline.body_strength import bodies_strengthened
 from workers.pipeline.guidance import ClipDenoiser
-from workers.pipeline.layer_state import channel_scales, gate, layered_motion
+from workers.pipeline.layer_state import channel_scales, gate, has_subject, layered_motion
 from workers.pipeline.layered_denoiser import LayeredDenoiser, RigidPass
 from workers.pipeline.layers import LayeredMotion
 from workers.pipeline.loader import Sampling
@@ -71,7 +72,9 @@ def sample_motions(
             denoise = ClipDenoiser(network, picture[rows], tokens[rows], sampling, run)
             # As a clip's: prompts in free words are not read.
             asked = [Asked.read(part[n].prompt) for n in chosen]
-            strong = strengthened(denoise, asked, denoise.has_subject(), soft[rows], scales)
+            mattes = denoise.mattes()
+            strong = strengthened(denoise, asked, has_subject(mattes), soft[rows], scales)
+            strong = bodies_strengthened(strong, asked, mattes, scales)
             noise = starts[first : first + batch].to(place)[rows]
             states = DPMSolver(sigmas, sampling.order).sample(strong, noise * sigmas[0].item())
             states = states.cpu() * channel_scales(scales, states).cpu()
