@@ -2,7 +2,7 @@
 
 Words leave directions open: a motion counts as the nearest of those that its words allow. What it
 is compared with, and how closely, must be such that the truth is found even a tenth too weak or too
-strong (decisions 102 and 113).
+strong (decisions 102 and 114).
 """
 
 import multiprocessing
