@@ -14,6 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workers.pipeline.patches import (
+    MARGIN,
+    dilate,
+    erode,
+    in_margin,
+    inside,
+    patches_of,
+    summed,
+    with_margin,
+)
 from workers.pipeline.smooth import pulled_and_pushed, smooth
 
 CELLS = 192  # of the finest level, along the longest side; each coarser one has half as many
@@ -59,11 +69,12 @@ def fill(
     if not known.any():
         return np.full_like(pixels, 128)
     step = max(1, round(max(hole.shape) / CELLS))
-    fine = _Level.of(pixels, known, hole, step << len(FINER))
+    photo = _Photo(pixels, known, hole)
+    fine = _Level.of(photo, step << len(FINER))
     fine.colour = smooth(fine.colour, fine.known)
     places = fine.search_all(COARSE_RADIUS, COARSE_ROUNDS, from_rim=from_rim)
     for finer, (radius, rounds) in enumerate(FINER, 1):
-        coarse, fine = fine, _Level.of(pixels, known, hole, step << (len(FINER) - finer))
+        coarse, fine = fine, _Level.of(photo, step << (len(FINER) - finer))
         if places is None:
             fine.colour = smooth(fine.colour, fine.known)
             continue
@@ -85,7 +96,7 @@ def fill(
     copied = np.zeros((*hole.shape, 3), np.float32)
     copied[rows, columns] = _copied(pixels, rows, columns, step, sources)
     # The copies' details, with the colours that the patches agreed on.
-    level = _Level.of(copied, hole, hole, step)
+    level = _Level.of(_Photo(copied, hole, hole), step)
     tinted = torch.from_numpy(level.share > 0.3)
     tint = smooth((fine.colour - level.colour)[:, :3] * tinted, tinted).clamp(-TINT, TINT)
     wide = _upsampled(tint[0].permute(1, 2, 0).numpy(), step)[: hole.shape[0], : hole.shape[1]]
@@ -124,6 +135,16 @@ def _upsampled(cells: np.ndarray, step: int) -> np.ndarray:
     return wide
 
 
+class _Photo:
+    """The picture in pixels, as the levels are made of it; (H, W) and (H, W, 3) float32."""
+
+    def __init__(self, pixels: np.ndarray, known: np.ndarray, hole: np.ndarray):
+        self.weight = known.astype(np.float32)
+        self.asked = hole.astype(np.float32)
+        self.colour = pixels * self.weight[..., None]
+        self.luma_squared = np.square(self.colour @ np.full(3, 1 / 3, np.float32))
+
+
 @dataclass
 class _Level:
     """The picture in cells of some pixels."""
@@ -134,27 +155,28 @@ class _Level:
     share: np.ndarray  # (h, w) float32: of the cell's pixels that are known
 
     @classmethod
-    def of(cls, pixels: np.ndarray, known: np.ndarray, hole: np.ndarray, step: int) -> "_Level":
-        height, width = known.shape
-        pad = ((0, -height % step), (0, -width % step))
-        weight = np.pad(known.astype(np.float32), pad)
+    def of(cls, photo: "_Photo", step: int) -> "_Level":
+        height, width = photo.weight.shape
+        high, wide = height + -height % step, width + -width % step
+
+        def mean_of(x: np.ndarray) -> np.ndarray:
+            whole = cv2.copyMakeBorder(x, 0, high - height, 0, wide - width, cv2.BORDER_CONSTANT)
+            small: np.ndarray = cv2.resize(
+                whole, (wide // step, high // step), interpolation=cv2.INTER_AREA
+            )
+            return small
+
+        share = mean_of(photo.weight)
         # What is padded takes no part; it must not make its cells unknown.
-        inside = np.pad(np.ones_like(known, np.float32), pad)
-        colour = np.pad(pixels.astype(np.float32), (*pad, (0, 0))) * weight[..., None]
-        size = (weight.shape[1] // step, weight.shape[0] // step)
-        share = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-        whole = cv2.resize(inside, size, interpolation=cv2.INTER_AREA)
-        mean = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
-        mean = mean / np.maximum(share, 1e-6)[..., None]
-        luma = np.square(colour @ np.full(3, 1 / 3, np.float32))
-        square = cv2.resize(luma, size, interpolation=cv2.INTER_AREA) / np.maximum(share, 1e-6)
+        whole = mean_of(np.ones_like(photo.weight))
+        mean = mean_of(photo.colour) / np.maximum(share, 1e-6)[..., None]
+        square = mean_of(photo.luma_squared) / np.maximum(share, 1e-6)
         contrast = np.sqrt(np.maximum(square - np.square(mean.mean(-1)), 0))
         mean = np.concatenate([mean, GRAIN * contrast[..., None]], -1)
-        asked = cv2.resize(np.pad(hole.astype(np.float32), pad), size, interpolation=cv2.INTER_AREA)
         return cls(
             torch.from_numpy(mean).permute(2, 0, 1)[None],
             torch.from_numpy(share >= whole - 1e-4) & torch.from_numpy(whole > 0),
-            torch.from_numpy(asked > 0),
+            torch.from_numpy(mean_of(photo.asked) > 0),
             share,
         )
 
@@ -164,16 +186,17 @@ class _Level:
         Returns the cell that each cell takes its patch from, (h, w) indices, -1 outside the
         target; None if too little is known.
         """
-        sources = _erode(self.known, radius).flatten().nonzero().flatten()
+        sources = erode(self.known, radius).flatten().nonzero().flatten()
         if len(sources) < LEAST_KNOWN:
             return None
-        queries = _dilate(self.target, radius).flatten().nonzero().flatten()
+        queries = dilate(self.target, radius).flatten().nonzero().flatten()
         if from_rim:
             self._peel(queries, sources, radius)
-        trust = _patches(self._trust(), radius).T.contiguous()  # (h w, k)
+        trust = patches_of(self._trust(), radius)  # (h w, k)
         for _ in range(rounds):
-            found, distance = self._nearest(queries, sources, trust, radius)
-            self._vote(queries, found, distance, trust, radius)
+            patches = patches_of(self.colour, radius)
+            found, distance = self._nearest(queries, sources, patches, trust)
+            self._vote(queries, found, distance, patches, trust, radius)
         places = torch.full((self.known.numel(),), -1)
         places[queries] = found
         return places.view(self.known.shape)
@@ -188,12 +211,13 @@ class _Level:
         try:
             while (target & ~done).any():
                 self.known = done
-                trust = _patches(self._trust() * done, radius).T.contiguous()
+                trust = patches_of(self._trust() * done, radius)
                 near = trust[queries].sum(1)
                 rim = queries[near >= min(PEELED * trust.shape[1], near.max().item() / 2)]
-                found, distance = self._nearest(rim, sources, trust, radius)
-                self._vote(rim, found, distance, trust, radius)
-                ring = _dilate(done, 1) & target & ~done
+                patches = patches_of(self.colour, radius)
+                found, distance = self._nearest(rim, sources, patches, trust)
+                self._vote(rim, found, distance, patches, trust, radius)
+                ring = dilate(done, 1) & target & ~done
                 if not ring.any():  # an island without anything known near
                     break
                 done = done | ring
@@ -211,10 +235,10 @@ class _Level:
         elsewhere. None if too little is known.
         """
         width = self.known.shape[1]
-        usable = _erode(self.known, radius)
+        usable = erode(self.known, radius)
         if usable.sum() < LEAST_KNOWN:
             return None
-        queries = _dilate(self.target, radius).flatten().nonzero().flatten()
+        queries = dilate(self.target, radius).flatten().nonzero().flatten()
         rows, columns = queries // width, queries % width
         above = rough[rows // 2, columns // 2]
         coarse_width = rough.shape[1]
@@ -222,67 +246,66 @@ class _Level:
         found_columns = 2 * (above % coarse_width) + columns % 2
         place = torch.stack([found_rows, found_columns], 1)
         # A cell without a place above starts from the nearest usable ones in reading order.
-        lost = (above < 0) | ~_inside(place, usable)
+        lost = (above < 0) | ~inside(place, usable)
         spare = usable.flatten().nonzero().flatten()
         other = spare[torch.searchsorted(spare, queries[lost]).clamp(max=len(spare) - 1)]
-        place[lost] = torch.stack([other // width, other % width], 1)
-        own = torch.stack([rows, columns], 1)
+        found = place[:, 0] * width + place[:, 1]
+        found[lost] = other
         if from_rim:
             # Details from where the coarser level points: means would look for more means.
             flat = self.colour.view(CHANNELS, -1)
             flat[:, queries] = torch.where(
                 (self.known.flatten() | ~self.target.flatten())[queries],
                 flat[:, queries],
-                flat[:, place[:, 0] * width + place[:, 1]],
+                flat[:, found],
             )
-        trust = _patches(self._trust(), radius).T.contiguous()
+        trust = patches_of(self._trust(), radius)
         for _ in range(rounds):
-            place, distance = self._improved(place, own, queries, usable, trust, radius)
-            found = place[:, 0] * width + place[:, 1]
-            mean, covered = self._vote(queries, found, distance, trust, radius)
+            patches = patches_of(self.colour, radius)
+            found, distance = self._improved(found, queries, usable, patches, trust)
+            mean, covered = self._vote(queries, found, distance, patches, trust, radius)
         self._joined(mean, covered)
         places = torch.full(tuple(self.known.shape), -1)
-        places[rows, columns] = found
+        places.view(-1)[queries] = found
         return places
 
     def _improved(
-        self,
-        place: Tensor,
-        own: Tensor,
-        queries: Tensor,
-        usable: Tensor,
-        trust: Tensor,
-        radius: int,
+        self, place: Tensor, queries: Tensor, usable: Tensor, patches: Tensor, trust: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Better places (n, 2) for the patches at `own` (n, 2), and their distances."""
-        height, width = self.known.shape
-        patches = _patches(self.colour, radius).T.contiguous()  # (h w, c k)
-        asked, weight = patches[queries].view(len(own), CHANNELS, -1), trust[queries]
+        """Better places (n,) for the patches at `queries` (n,), and their distances."""
+        asked, weight = patches[queries].view(len(queries), CHANNELS, -1), trust[queries]
         total = weight.sum(1)
+        apart = torch.empty_like(asked)
+        # Cells as they are counted in a picture with a margin as wide as a try reaches.
+        width = self.known.shape[1] + 2 * MARGIN
+        cell_of = with_margin(torch.arange(usable.numel()).view_as(usable), 0)
+        order = torch.full((usable.numel(),), -1)
+        order[queries] = torch.arange(len(queries))
+        order = with_margin(order.view_as(usable), -1)
+        allowed = with_margin(usable, 0)
+        own, place = (in_margin(cells, usable.shape[1]) for cells in (queries, place))
 
-        def cost(candidates: Tensor) -> Tensor:
-            there = patches[candidates[:, 0] * width + candidates[:, 1]].view_as(asked)
-            return ((there - asked).square().sum(1) * weight).sum(1) / total
+        def cost(places: Tensor) -> Tensor:
+            # In place, and whole rows at once: this is where most of the time goes.
+            torch.index_select(patches, 0, cell_of[places], out=apart.view(len(queries), -1))
+            apart.sub_(asked)
+            return apart.mul_(apart).sum(1).mul_(weight).sum(1).div_(total)
 
-        order = torch.full((height, width), -1)
-        order[own[:, 0], own[:, 1]] = torch.arange(len(own))
-        padded = F.pad(order, (2, 2, 2, 2), value=-1)
         best = cost(place)
         for reach, row, column in _TRIES:
-            step = torch.tensor([row, column])
+            step = row * width + column
             if reach:  # what a neighbour found
-                step = reach * step
-                beside = padded[own[:, 0] + 2 + step[0], own[:, 1] + 2 + step[1]]
-                there = place[beside.clamp(min=0)] - step
-                candidates = torch.where((beside >= 0)[:, None], there, place)
+                beside = order[own + reach * step]
+                tried = place[beside.clamp(min=0)] - reach * step
+                tried = torch.where((beside >= 0) & allowed[tried], tried, place)
             else:  # one cell further
-                candidates = place + step
-            candidates = torch.where(_inside(candidates, usable)[:, None], candidates, place)
-            distance = cost(candidates)
+                tried = place + step
+                tried = torch.where(allowed[tried], tried, place)
+            distance = cost(tried)
             better = distance < best
-            place = torch.where(better[:, None], candidates, place)
+            place = torch.where(better, tried, place)
             best = torch.where(better, distance, best)
-        return place, best
+        return cell_of[place], best
 
     def _trust(self) -> Tensor:
         """How much each cell counts in a patch, (1, 1, h, w): less, the deeper in the hole."""
@@ -292,10 +315,9 @@ class _Level:
         return torch.from_numpy(FADE**away).clamp(min=0.05)[None, None]
 
     def _nearest(
-        self, queries: Tensor, sources: Tensor, trust: Tensor, radius: int
+        self, queries: Tensor, sources: Tensor, patches: Tensor, trust: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The nearest known patch of each query, as an index of cells, and its distance."""
-        patches = _patches(self.colour, radius).T.contiguous()  # (h w, c k)
         known = patches[sources]
         squares = known.view(len(sources), CHANNELS, -1).square().sum(1)  # (m, k)
         nearest, distance = [], []
@@ -312,25 +334,26 @@ class _Level:
         return torch.cat(nearest), torch.cat(distance)
 
     def _vote(
-        self, queries: Tensor, found: Tensor, distance: Tensor, trust: Tensor, radius: int
+        self,
+        queries: Tensor,
+        found: Tensor,
+        distance: Tensor,
+        patches: Tensor,
+        trust: Tensor,
+        radius: int,
     ) -> tuple[Tensor, Tensor]:
         """Replace the colours of the target by the mean of what the patches over it propose.
 
-        Returns that mean for all cells, (1, 3, h, w), and where there is one, (h, w).
+        Returns that mean for all cells, (1, c, h, w), and where there is one, (h, w).
         """
-        patches = _patches(self.colour, radius)
         spread = distance.quantile(0.75).clamp(min=1.0)
         # A patch on the rim knows more than one deep in the hole.
         weight = (-distance / spread).exp() * trust[queries, trust.shape[1] // 2] + 1e-6
-        proposed = torch.zeros_like(patches)
-        proposed[:, queries] = patches[:, found] * weight
-        count = torch.zeros(patches.shape[0] // CHANNELS, patches.shape[1])
-        count[:, queries] = weight
+        proposed = patches.index_select(0, found) * weight[:, None]
         size = tuple(self.known.shape)
-        side = 2 * radius + 1
-        total = F.fold(proposed[None], size, side, padding=radius)
-        votes = F.fold(count[None], size, side, padding=radius)
-        mean, covered = total / votes.clamp(min=1e-9), votes[0, 0] > 0
+        total = summed(proposed, queries, size, radius)
+        votes = summed(weight[:, None].expand_as(trust[queries]), queries, size, radius)
+        mean, covered = (total / votes.clamp(min=1e-9))[None], votes[0] > 0
         self.colour = torch.where(self.target & ~self.known & covered, mean, self.colour)
         return mean, covered
 
@@ -362,42 +385,21 @@ def _copied(
     down, right = y - top, x - left
     total = np.zeros((len(rows), 3), np.float32)
     weights = np.zeros((len(rows), 1), np.float32)
+    usable = ~np.isnan(cells[..., 0]).ravel()
+    moves = (np.nan_to_num(cells).astype(int) * step).reshape(-1, 2)
+    flat = pixels.reshape(-1, 3)
+    # One index into what is flat: two take several times as long.
     for row, share_y in ((top, 1 - down), (top + 1, down)):
         for column, share_x in ((left, 1 - right), (left + 1, right)):
-            at = (row.clip(0, height - 1), column.clip(0, width - 1))
-            offset = cells[at]
-            usable = ~np.isnan(offset[:, 0])
+            at = row.clip(0, height - 1) * width + column.clip(0, width - 1)
+            there = usable.take(at)
             # A short fade: two textures on top of each other look soft.
-            weight = np.where(usable, (share_y * share_x) ** SHORT, 0)[:, None]
-            weight = (weight + 1e-9 * usable[:, None]).astype(np.float32)
-            moved = np.nan_to_num(offset).astype(int) * step
+            weight = np.where(there, (share_y * share_x) ** SHORT, 0)[:, None]
+            weight = (weight + 1e-9 * there[:, None]).astype(np.float32)
+            moved = moves.take(at, axis=0)
             from_y = (rows + moved[:, 0]).clip(0, pixels.shape[0] - 1)
             from_x = (columns + moved[:, 1]).clip(0, pixels.shape[1] - 1)
-            total += weight * pixels[from_y, from_x]
+            total += weight * flat.take(from_y * pixels.shape[1] + from_x, axis=0)
             weights += weight
     mean: np.ndarray = total / np.maximum(weights, 1e-12)
     return mean
-
-
-def _inside(places: Tensor, usable: Tensor) -> Tensor:
-    """Which places (n, 2) are in the picture and usable."""
-    height, width = usable.shape
-    rows, columns = places[:, 0], places[:, 1]
-    within = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    return within & usable[rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
-
-
-def _patches(x: Tensor, radius: int) -> Tensor:
-    """The patch around each cell: (1, c, h, w) -> (c k, h w)."""
-    padded = F.pad(x, (radius,) * 4, mode="replicate")
-    return F.unfold(padded, 2 * radius + 1)[0]
-
-
-def _erode(mask: Tensor, radius: int) -> Tensor:
-    """Cells whose whole patch is in the mask; the picture's own edge is not."""
-    padded = F.pad(mask.float(), (radius,) * 4)[None, None]
-    return -F.max_pool2d(-padded, 2 * radius + 1, 1)[0, 0] > 0.5
-
-
-def _dilate(mask: Tensor, radius: int) -> Tensor:
-    return F.max_pool2d(mask.float()[None, None], 2 * radius + 1, 1, radius)[0, 0] > 0.5

@@ -51,7 +51,9 @@ class OnnxMatte:
         file = matte.path
         try:
             self._session = onnxruntime.InferenceSession(
-                matte.content, _options(), providers=["CPUExecutionProvider"]
+                matte.content,
+                _options(keep=file.stem == PACKAGED),
+                providers=["CPUExecutionProvider"],
             )
             [self._input] = self._session.get_inputs()
             _, channels, height, width = self._input.shape
@@ -95,7 +97,7 @@ class RembgMatte:
         if name not in sessions or not sessions[name].is_local():
             raise MatteError(f"MATTE_MODEL={name!r} is not a model of rembg that runs here.")
         try:
-            self._session = sessions[name](name, _options())
+            self._session = sessions[name](name, _options(keep=False))
         except Exception as error:  # a download, a file, a model: anything may fail there
             raise MatteError(f"rembg cannot load the matte model {name!r}: {error}") from error
 
@@ -104,13 +106,17 @@ class RembgMatte:
         return np.asarray(mask, np.float32) / 255
 
 
-def _options() -> onnxruntime.SessionOptions:
+def _options(*, keep: bool) -> onnxruntime.SessionOptions:
+    """keep: the memory that one picture took, for the next one."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     # A thread that waits by spinning would take a core from the denoiser.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # An arena would keep what one picture took, beside what filling its background takes next.
-    options.enable_cpu_mem_arena = False
+    # Fresh memory costs a quarter of the packaged model's time in page faults. Others may need
+    # gigabytes, beside what filling the background takes next (decision 110).
+    options.enable_cpu_mem_arena = keep
+    # One block for a whole run would make the arena keep much more than the model needs.
+    options.enable_mem_pattern = not keep
     options.log_severity_level = 3
     return options
