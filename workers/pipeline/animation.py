@@ -43,6 +43,7 @@ from workers.pipeline.matte import load_matte
 from workers.pipeline.matte_file import PACKAGED
 from workers.pipeline.noise import LayeredNoise
 from workers.pipeline.picture import Picture, matte_in_square, picture_in_square
+from workers.pipeline.rippling import stiff_below, without_guess
 from workers.pipeline.sampler import DPMSolver, sigmas_for
 from workers.pipeline.soft_strength import strengthened
 from workers.pipeline.subjects import Subjects, digest
@@ -240,7 +241,9 @@ class Animation:
         def motion_of(words: str, on_step: Callable[[int, int], None] | None) -> LayeredMotion:
             noise = self.noise.draw(1, torch.Generator().manual_seed(seed % 2**63))
             tokens, asked = self.tokenise(words)[None], Asked.read(words)
-            given = (picture, tokens, noise, steps, on_step, asked)
+            ripples = asked is not None and asked.object == "ripple"
+            stiff = ripples and stiff_below(image, matte if covered.any() else None)
+            given = (picture, tokens, noise, steps, on_step, asked, stiff)
             [state], [probability] = self._sample_in_fp32_if_needed(*given)
             return layered_motion(state, cells, probability, asked, extent(height, width)[1])
 
@@ -261,15 +264,16 @@ class Animation:
         steps: int,
         on_step: Callable[[int, int], None] | None,
         asked: Asked | None,
+        stiff: bool,
     ) -> tuple[Tensor, Tensor]:
         try:
-            return self.sample(picture, tokens, noise, steps, on_step, asked)
+            return self.sample(picture, tokens, noise, steps, on_step, asked, stiff)
         except NumericalError as error:
             if self.network.unet.dtype == torch.float32:
                 raise
             log.warning("retrying_in_fp32 error=%s", error)
             careful = Animation(copy.deepcopy(self.network).float(), self.config, self.sampling)
-            return careful.sample(picture, tokens, noise, steps, on_step, asked)
+            return careful.sample(picture, tokens, noise, steps, on_step, asked, stiff)
 
     @torch.inference_mode()
     def sample(
@@ -280,13 +284,14 @@ class Animation:
         steps: int,
         on_step: Callable[[int, int], None] | None = None,
         asked: Asked | None = None,
+        stiff: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Sample B clips: states (B, 8, T, g, g) in half sides (see layer_state.py), and how
         probable it is that background and subject are soft, (B, 2, g, g). float32, on the CPU.
 
         picture (B, 4, p, p): colours in [-1, 1] and the matte; tokens (B, L, PIECES); noise from
-        `self.noise`. Where nothing of the clips can bend, soft motion stays noise. Raises
-        NumericalError.
+        `self.noise`; stiff: nothing of the pictures may ripple on a guess (see rippling.py). Where
+        nothing of the clips can bend, soft motion stays noise. Raises NumericalError.
         """
         with one_thread():
             denoise = ClipDenoiser(
@@ -297,6 +302,8 @@ class Animation:
                 self.run,
             )
             probability = denoise.softness()
+            if stiff:
+                probability = torch.stack([without_guess(each, asked) for each in probability])
         bends = any(open_gate(each, asked).any() for each in probability)
         if not bends:
             denoise.run = self.run_rigid

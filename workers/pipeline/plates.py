@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from workers.pipeline.alpha import refined
+from workers.pipeline.beyond import Margins, widened
 from workers.pipeline.fill import fill
 from workers.pipeline.yuv import LEFT, subsampled, to_yuv420
 
@@ -21,6 +22,7 @@ REFERENCE = 512  # the longest side, in pixels, that the lengths below are meant
 RIM = 3.0
 SOLID = 0.3  # the rim starts where the matte falls below
 LEAST_ALPHA = 0.02
+ALPHA_LEVELS = 128  # what an alpha of 1 counts where a picture is continued: grey levels
 
 
 class Reach(NamedTuple):
@@ -97,53 +99,48 @@ class _Canvas:
     def __init__(self, picture: np.ndarray, core: np.ndarray | None, ground: Reach, body: Reach):
         """core (H, W): the subject's matte, without its rim."""
         height, width = picture.shape[:2]
-        self.unit = max(height, width) / REFERENCE
-        self.ground = _pixels(ground, max(height, width))
-        self.behind = ground.behind * max(height, width) / 2 / STEPS_PER_HALF_SIDE
-        wide = [
-            max(a, b) for a, b in zip(self.ground, _pixels(body, max(height, width)), strict=True)
-        ]
-        self.left, self.top, right, bottom = wide
-        pads = ((self.top, bottom), (self.left, right))
-        self.inside = np.pad(np.ones((height, width), bool), pads)
-        self.picture = np.pad(picture, (*pads, (0, 0)), mode="edge")
-        self.core = None if core is None else np.pad(core, pads, mode="edge")
-        self.alpha = None if core is None else np.pad(_feathered(core), pads, mode="edge")
+        longest = max(height, width)
+        self.unit = longest / REFERENCE
+        self.behind = ground.behind * longest / 2 / STEPS_PER_HALF_SIDE
+        near = _pixels(ground, longest)
+        wide = Margins(*(max(a, b) for a, b in zip(near, _pixels(body, longest), strict=True)))
+        self.left, self.top = wide.left, wide.top
+        # Beyond the background's own margins, only the subject is seen.
+        left, top, right, bottom = (a - b for a, b in zip(wide, near, strict=True))
+        self.seen = np.zeros(
+            (height + self.top + wide.bottom, width + self.left + wide.right), bool
+        )
+        self.seen[top : self.seen.shape[0] - bottom, left : self.seen.shape[1] - right] = True
+        self.core = self.alpha = None
+        if core is None:
+            self.picture = widened(picture, wide)
+        else:
+            # The subject goes on beyond the border as the picture does.
+            whole = widened(np.dstack([picture, ALPHA_LEVELS * core]), wide)
+            self.picture = whole[..., :3]
+            self.core = whole[..., 3] / ALPHA_LEVELS
+            self.alpha = _feathered(self.core, self.unit)
+        self.picture = self.picture.round().astype(np.uint8)
 
     def background(self) -> np.ndarray:
         """The canvas without the subject, as far as it is seen; RGB."""
-        outside = ~self.inside
-        hole = outside.copy()
-        # Beyond the background's own margins, only the subject is seen.
-        rows, columns = (np.flatnonzero(self.inside.any(axis)) for axis in (1, 0))
-        left, top, right, bottom = self.ground
-        seen = np.zeros_like(hole)
-        seen[
-            max(0, rows[0] - top) : rows[-1] + 1 + bottom,
-            max(0, columns[0] - left) : columns[-1] + 1 + right,
-        ] = True
-        unused = ~seen
-        if self.alpha is not None:
-            covered = _grown(self.alpha > 0, 1)
-            depth = cv2.distanceTransform(covered.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-            # The mixed rim, what is uncovered, and as much again as the sampling reaches.
-            uncovered = depth <= self.behind + 4 * RIM * self.unit
-            hole |= covered & uncovered
-            unused |= covered & ~uncovered
-        behind = hole & self.inside
-        filled = fill(self.picture, outside & ~unused, unused | behind, from_rim=True)
-        filled = fill(filled, behind & ~unused, unused)
-        if self.alpha is not None and self.core is not None:
-            # Where the rim fades out, the picture itself is the best background.
-            rim = (self.core < LEAST_ALPHA) & hole & self.inside
-            own = np.square(1 - self.alpha[rim])[:, None]
-            filled[rim] = (own * self.picture[rim] + (1 - own) * filled[rim]).round()
-            # A background that leaves the subject a colour: else layers at rest would not give the
-            # picture again.
-            mixed = (self.alpha > 0) & (self.alpha < 0.98) & self.inside
-            share, seen_there = self.alpha[mixed][:, None], self.picture[mixed].astype(np.float32)
-            low, high = (seen_there - 255 * share) / (1 - share), seen_there / (1 - share)
-            filled[mixed] = np.clip(filled[mixed], low, high).round().clip(0, 255)
+        if self.alpha is None or self.core is None:
+            return self.picture
+        covered = _grown(self.alpha > 0, 1)
+        depth = cv2.distanceTransform(covered.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
+        # The mixed rim, what is uncovered, and as much again as the sampling reaches.
+        hole = covered & self.seen & (depth <= self.behind + 4 * RIM * self.unit)
+        filled = fill(self.picture, hole, ~self.seen | (covered & ~hole)).copy()
+        # Where the rim fades out, the picture itself is the best background.
+        rim = (self.core < LEAST_ALPHA) & hole
+        own = np.square(1 - self.alpha[rim])[:, None]
+        filled[rim] = (own * self.picture[rim] + (1 - own) * filled[rim]).round()
+        # A background that leaves the subject a colour: else layers at rest would not give the
+        # picture again.
+        mixed = (self.alpha > 0) & (self.alpha < 0.98)
+        share, seen_there = self.alpha[mixed][:, None], self.picture[mixed].astype(np.float32)
+        low, high = (seen_there - 255 * share) / (1 - share), seen_there / (1 - share)
+        filled[mixed] = np.clip(filled[mixed], low, high).round().clip(0, 255)
         return filled
 
     def planes(self, pixels: np.ndarray, yuv: bool) -> tuple[Plane, ...]:
@@ -159,17 +156,13 @@ class _Canvas:
         """
         assert self.alpha is not None
         alpha = self.alpha
-        whole = self.picture
-        beyond = ~self.inside & (alpha > LEAST_ALPHA)
-        if beyond.any():
-            whole = fill(whole, beyond, ~self.inside & ~beyond, from_rim=True)
         rows, columns = (np.flatnonzero((alpha > 0).any(axis)) for axis in (1, 0))
         top, left = (max(0, line[0] - 4) // 2 * 2 for line in (rows, columns))
         bottom, right = (line[-1] + 5 + (line[-1] + 5) % 2 for line in (rows, columns))
         crop = (slice(top, bottom), slice(left, right))
         planes = []
         for (mixed, shift, sited), (back, _, _), share in zip(
-            _split(whole[crop], yuv),
+            _split(self.picture[crop], yuv),
             _split(behind[crop], yuv),
             _alphas(alpha[crop], yuv),
             strict=True,
@@ -196,11 +189,11 @@ def _unmixed(mixed: np.ndarray, back: np.ndarray, alpha: np.ndarray) -> np.ndarr
     return unmixed
 
 
-def _feathered(alpha: np.ndarray) -> np.ndarray:
-    """A matte (H, W) with a rim that fades out."""
+def _feathered(alpha: np.ndarray, unit: float) -> np.ndarray:
+    """A matte (H, W) with a rim that fades out. unit: pixels per pixel of REFERENCE."""
     outside = (alpha < SOLID).astype(np.uint8)
     away = cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_5)
-    rim = max(2.0, RIM * max(alpha.shape) / REFERENCE)
+    rim = max(2.0, RIM * unit)
     feathered: np.ndarray = np.maximum(alpha, np.clip(1 - away / rim, 0, 1))
     return feathered
 
