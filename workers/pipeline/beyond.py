@@ -65,9 +65,7 @@ def _before(picture: np.ndarray, margin: int) -> np.ndarray:
         width = picture.shape[1]
         if width < 4:
             return np.pad(picture, ((0, 0), (margin, 0), (0, 0)), mode="edge")
-        part = min(
-            margin, width // 3
-        )  # a piece of it, and a band that fits, must lie in the picture
+        part = min(margin, width // 3)  # a piece, and a band that fits, must lie in the picture
         picture = np.concatenate([_strip(np.ascontiguousarray(picture), part), picture], 1)
         margin -= part
     return picture

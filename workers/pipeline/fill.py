@@ -24,13 +24,12 @@ from workers.pipeline.patches import (
     summed,
     with_margin,
 )
-from workers.pipeline.smooth import pulled_and_pushed, smooth
+from workers.pipeline.smooth import smooth
 
 CELLS = 192  # of the finest level, along the longest side; each coarser one has half as many
 COARSE_ROUNDS = 4
 COARSE_RADIUS = 2  # of a patch, in cells
 FINER = ((3, 2), (2, 1))  # levels: the radius of a patch, and rounds
-PEELED = 0.3  # of a patch that is known when it first looks for its like
 PAIRS = 4_000_000  # patches compared at a time, which bounds memory
 LEAST_KNOWN = 12  # patches; with fewer, the fill is smooth
 FADE = 0.85  # how much less a cell of the hole counts in a patch than one that is nearer to known
@@ -38,7 +37,6 @@ BLOCK = 3  # cells along a side of what is copied from one place
 SHORT = 4  # the power of a fade between two blocks: higher is shorter
 GRAIN = 1.5  # how much more a difference in contrast counts than one in colour
 CHANNELS = 4  # of a cell: its mean colour, and the contrast within it
-RIM, RIM_BLUR = 3, 15  # pixels around a hole whose colours it continues; over how many they agree
 TINT = 40.0  # grey levels by which a copied piece may be tinted, at most
 _AROUND = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
 # Where a patch looks for a better place: (how far its neighbour is, rows, columns), 0: itself.
@@ -49,19 +47,12 @@ _TRIES = [
 ]
 
 
-def fill(
-    pixels: np.ndarray,
-    hole: np.ndarray,
-    unused: np.ndarray | None = None,
-    *,
-    from_rim: bool = False,
-) -> np.ndarray:
+def fill(pixels: np.ndarray, hole: np.ndarray, unused: np.ndarray | None = None) -> np.ndarray:
     """The picture (H, W, 3) uint8 with its hole, (H, W) bool, filled.
 
-    unused (H, W) bool: neither known nor to be filled; what it holds then is undefined.
-    from_rim: start from what is along the rim, and continue its colours to the pixel. That is
-    right beyond a border. Behind a subject the photo is blurred along the rim, and would go on as a
-    halo: there, the fill starts from a smooth continuation.
+    unused (H, W) bool: neither known nor to be filled; what it holds then is undefined. It starts
+    from a smooth continuation: along the rim, behind a subject, a photo is blurred, and would go on
+    as a halo.
     """
     if not hole.any():
         return pixels
@@ -72,7 +63,7 @@ def fill(
     photo = _Photo(pixels, known, hole)
     fine = _Level.of(photo, step << len(FINER))
     fine.colour = smooth(fine.colour, fine.known)
-    places = fine.search_all(COARSE_RADIUS, COARSE_ROUNDS, from_rim=from_rim)
+    places = fine.search_all(COARSE_RADIUS, COARSE_ROUNDS)
     for finer, (radius, rounds) in enumerate(FINER, 1):
         coarse, fine = fine, _Level.of(photo, step << (len(FINER) - finer))
         if places is None:
@@ -81,7 +72,7 @@ def fill(
         start = F.interpolate(coarse.colour, scale_factor=2, mode="bilinear")
         start = start[..., : fine.known.shape[0], : fine.known.shape[1]]
         fine.colour = torch.where(fine.known, fine.colour, start)
-        places = fine.search_near(places, radius, rounds, from_rim=from_rim)
+        places = fine.search_near(places, radius, rounds)
     sources = None if places is None else _offsets(places)
     out = pixels.copy()
     rows, columns = hole.nonzero()
@@ -89,10 +80,6 @@ def fill(
         mean = fine.colour[0, :3].permute(1, 2, 0).numpy()
         out[rows, columns] = _upsampled(mean, step)[rows, columns].round().clip(0, 255)
         return out
-    # The hole and its rim. There, the copies show how far they are from what they continue.
-    near = cv2.dilate(hole.astype(np.uint8), np.ones((2 * RIM + 1,) * 2, np.uint8)).astype(bool)
-    near &= hole | known
-    rows, columns = near.nonzero()
     copied = np.zeros((*hole.shape, 3), np.float32)
     copied[rows, columns] = _copied(pixels, rows, columns, step, sources)
     # The copies' details, with the colours that the patches agreed on.
@@ -101,23 +88,8 @@ def fill(
     tint = smooth((fine.colour - level.colour)[:, :3] * tinted, tinted).clamp(-TINT, TINT)
     wide = _upsampled(tint[0].permute(1, 2, 0).numpy(), step)[: hole.shape[0], : hole.shape[1]]
     copied += wide
-    if from_rim:
-        copied += _missed(pixels, copied, near & ~hole)
     out[hole] = copied[hole].round().clip(0, 255)
     return out
-
-
-def _missed(pixels: np.ndarray, copied: np.ndarray, rim: np.ndarray) -> np.ndarray:
-    """What the copies lack on the rim (H, W) bool, continued smoothly; (H, W, 3).
-
-    As in membrane cloning (Farbman et al. 2009, doi:10.1145/1531326.1531373).
-    """
-    weight = rim.astype(np.float32)
-    lacking = (pixels - copied) * weight[..., None]
-    side = (RIM_BLUR, RIM_BLUR)
-    # Colours, not details, which differ: so their mean along the rim.
-    mean = cv2.blur(lacking, side) / np.maximum(cv2.blur(weight, side), 1e-6)[..., None]
-    return pulled_and_pushed(mean.clip(-TINT, TINT).astype(np.float32), rim)
 
 
 def _offsets(places: Tensor) -> Tensor:
@@ -180,7 +152,7 @@ class _Level:
             share,
         )
 
-    def search_all(self, radius: int, rounds: int, *, from_rim: bool) -> Tensor | None:
+    def search_all(self, radius: int, rounds: int) -> Tensor | None:
         """Fill the target in place; every known patch is compared.
 
         Returns the cell that each cell takes its patch from, (h, w) indices, -1 outside the
@@ -190,8 +162,6 @@ class _Level:
         if len(sources) < LEAST_KNOWN:
             return None
         queries = dilate(self.target, radius).flatten().nonzero().flatten()
-        if from_rim:
-            self._peel(queries, sources, radius)
         trust = patches_of(self._trust(), radius)  # (h w, k)
         for _ in range(rounds):
             patches = patches_of(self.colour, radius)
@@ -201,32 +171,7 @@ class _Level:
         places[queries] = found
         return places.view(self.known.shape)
 
-    def _peel(self, queries: Tensor, sources: Tensor, radius: int) -> None:
-        """A first filling, from the rim inwards: what is not filled yet counts for nothing.
-
-        A smooth start would decide for its own colours instead, however unlike those at the rim.
-        """
-        known, target = self.known, self.target
-        done = known.clone()
-        try:
-            while (target & ~done).any():
-                self.known = done
-                trust = patches_of(self._trust() * done, radius)
-                near = trust[queries].sum(1)
-                rim = queries[near >= min(PEELED * trust.shape[1], near.max().item() / 2)]
-                patches = patches_of(self.colour, radius)
-                found, distance = self._nearest(rim, sources, patches, trust)
-                self._vote(rim, found, distance, patches, trust, radius)
-                ring = dilate(done, 1) & target & ~done
-                if not ring.any():  # an island without anything known near
-                    break
-                done = done | ring
-        finally:
-            self.known = known
-
-    def search_near(
-        self, rough: Tensor, radius: int, rounds: int, *, from_rim: bool
-    ) -> Tensor | None:
+    def search_near(self, rough: Tensor, radius: int, rounds: int) -> Tensor | None:
         """Fill the target in place, from the places that the coarser level found.
 
         Patches try the places of their neighbours (Barnes et al. 2009,
@@ -251,14 +196,6 @@ class _Level:
         other = spare[torch.searchsorted(spare, queries[lost]).clamp(max=len(spare) - 1)]
         found = place[:, 0] * width + place[:, 1]
         found[lost] = other
-        if from_rim:
-            # Details from where the coarser level points: means would look for more means.
-            flat = self.colour.view(CHANNELS, -1)
-            flat[:, queries] = torch.where(
-                (self.known.flatten() | ~self.target.flatten())[queries],
-                flat[:, queries],
-                flat[:, found],
-            )
         trust = patches_of(self._trust(), radius)
         for _ in range(rounds):
             patches = patches_of(self.colour, radius)
