@@ -34,7 +34,7 @@ from workers.training.prompts import vocabulary
 from workers.training.run import State, add_arguments, device, fast, optimise
 from workers.training.scenes import Batch, make_batch
 
-VERSION = "0.4.1"
+VERSION = "0.4.2"
 # Log-normal noise ratios (Karras et al. 2022, arXiv:2206.00364, Table 1). High noise decides which
 # motion it becomes, and that is what the network has to learn.
 NOISE_MEAN, NOISE_STD = math.log(4.0), 1.6
