@@ -96,6 +96,8 @@ def arms(model: Model, wanted: Sequence[str] = ()) -> Iterator[Arm]:
         ("undistilled 32 x 1", TEACHER, replace(plain_steps, steps=32), [PLAIN]),
         ("undistilled 8 x 1", TEACHER, replace(plain_steps, steps=8), [PLAIN]),
         ("undistilled 4 x 1", TEACHER, plain_steps, [PLAIN]),
+        # Of one step, the result is the mean of all that the words allow.
+        ("undistilled 1 x 1", TEACHER, replace(plain_steps, steps=1), [PLAIN]),
         ("student 8 x 1", STUDENT, replace(plain_steps, steps=8), [PLAIN]),
         ("student 4 x 1", STUDENT, plain_steps, [PLAIN, FREE, HELD_OUT, READ_FREE, READ_HELD_OUT]),
     ]

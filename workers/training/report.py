@@ -56,6 +56,7 @@ def pairs_of(measured: Measured) -> list[tuple[tuple[str, str], tuple[str, str]]
 def summary(measured: Measured) -> dict[str, float]:
     """The figures of one arm. Shares are between 0 and 1."""
     pairs = list(zip(measured.found, measured.asked, strict=True))
+    found_px = measured.error_px[measured.hit > 0]
     ripples = [f == a for f, a in pairs if a.object == "ripple"]
     return {
         "adherence": float(measured.hit.mean()),
@@ -65,6 +66,7 @@ def summary(measured: Measured) -> dict[str, float]:
         ),
         "adherence_ripple": float(np.mean(ripples)) if ripples else float("nan"),
         "end_point_error_px": float(measured.error_px.mean()),
+        "end_point_error_found_px": float(found_px.mean()) if len(found_px) else float("nan"),
         "camera_strength": float(np.nanmedian(measured.strength)),
     }
 
@@ -73,8 +75,8 @@ def table(results: dict[str, Result], sheet_px: float) -> str:
     """The figures as a Markdown table, adherence with its 95 % interval."""
     lines = [
         "| network, steps x passes | passes | scenes | adherence | camera | object | ripple "
-        "| end-point error, px | of 0.3.0's |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| end-point error, px | where found | of 0.3.0's |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, result in results.items():
         s = summary(result.measured)
@@ -83,7 +85,8 @@ def table(results: dict[str, Result], sheet_px: float) -> str:
             f"| {name} | {result.arm.passes} | {result.scenes} "
             f"| {s['adherence']:.1%} ({low:.1%} to {high:.1%}) | {s['adherence_camera']:.1%} "
             f"| {s['adherence_object']:.1%} | {s['adherence_ripple']:.1%} "
-            f"| {s['end_point_error_px']:.2f} | {s['end_point_error_px'] / sheet_px:.2f} |"
+            f"| {s['end_point_error_px']:.2f} | {s['end_point_error_found_px']:.2f} "
+            f"| {s['end_point_error_px'] / sheet_px:.2f} |"
         )
     return "\n".join(lines)
 
@@ -95,4 +98,16 @@ def paired(results: dict[str, Result], a: str, b: str) -> str:
     low, high = interval(hits)
     ratio = first.error_px.mean() / second.error_px.mean()
     points = f"{hits.mean() * 100:+.1f} points ({low * 100:+.1f} to {high * 100:+.1f})"
-    return f"{a} - {b}: {points}, error {ratio:.2f} x"
+    both = _where(first, second, first.hit * second.hit)
+    alone = _where(first, second, first.hit * (1 - second.hit))
+    return (
+        f"{a} - {b}: {points}, error {ratio:.2f} x; {both} where both find the motion, {alone} "
+        f"where the first alone does"
+    )
+
+
+def _where(first: Measured, second: Measured, chosen: np.ndarray) -> str:
+    if not chosen.any():
+        return "no scene"
+    ratio = (first.error_px * chosen).sum() / (second.error_px * chosen).sum()
+    return f"{ratio:.2f} x in the {int(chosen.sum())} scenes"

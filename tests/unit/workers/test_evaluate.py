@@ -53,6 +53,7 @@ def test_the_scenes_have_subjects_and_cover_the_vocabulary():
 def test_the_truth_is_found_in_every_scene(figures):
     assert figures["true"]["adherence"] == 1
     assert figures["true"]["end_point_error_px"] == pytest.approx(0, abs=1e-2)
+    assert figures["true"]["end_point_error_found_px"] == pytest.approx(0, abs=1e-2)
     assert figures["true"]["camera_strength"] == pytest.approx(1, abs=1e-3)
 
 
@@ -187,6 +188,22 @@ def test_an_evaluation_from_end_to_end(evaluated):
     figures = evaluate.camera_strengths(model, arm, None, pictures=1)
     assert set(figures) >= {"camera_strength_slope", "camera_strength_gentle"}
     assert np.isfinite(figures["camera_strength"])
+
+
+def test_errors_are_compared_where_both_find_the_motion_and_where_one_alone_does():
+    asked = [Motion("pan left", "still", "normal")] * 4
+    missed = Motion("pan right", "still", "normal")
+
+    def result(hits, errors):
+        found = [kind if hit else missed for kind, hit in zip(asked, hits, strict=True)]
+        measured = report.Measured(found, asked, np.array(errors), np.ones(4))
+        return report.Result(arms.Arm("a", None, None), measured)
+
+    results = {"a": result([1, 1, 1, 0], [2.0, 4, 1, 9]), "b": result([1, 1, 0, 0], [1.0, 2, 4, 9])}
+    compared = report.paired(results, "a", "b")
+    assert "2.00 x in the 2 scenes where both" in compared
+    assert "0.25 x in the 1 scenes where the first alone" in compared
+    assert report.summary(results["b"].measured)["end_point_error_found_px"] == 1.5
 
 
 def test_an_evaluation_goes_on_where_it_was_stopped(evaluated, tmp_path):
