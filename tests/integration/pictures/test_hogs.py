@@ -1,6 +1,10 @@
 """A key whose pictures are as slow as the limits allow delays the others little."""
 
+import resource
+import signal
 import struct
+import subprocess
+import sys
 import threading
 import time
 
@@ -43,10 +47,23 @@ def test_cpu_time_is_bounded_whatever_the_picture():
     """100 scans of 120 megapixels, 8 kB: about the most that the count lets through."""
     slow = with_scans(100, (12_000, 10_000))
     quick = encode(Image.new("RGB", (64, 64)))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with Normaliser(cpu_s=1, timeout_s=60) as normaliser:
         normaliser.normalise(quick)
-        assert refusal(normaliser, slow) == "image_too_complex"
+        try:
+            normaliser.normalise(slow)  # a fast processor is done within the limit
+        except BadRequest as error:
+            assert error.code == "image_too_complex"
         assert normaliser.normalise(quick).width == 64
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Limits count whole seconds, and one more decoder is started if the first is ended.
+    assert spent.ru_utime + spent.ru_stime - before.ru_utime - before.ru_stime < 4
+
+
+def test_the_kernel_ends_a_decoder_that_goes_on_for_ever():
+    code = "from app.pictures.decoder.walls import limit_cpu; limit_cpu(1)\nwhile True: pass"
+    ended = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert ended.returncode == -signal.SIGXCPU
 
 
 def test_a_key_with_slow_pictures_does_not_delay_another_key(photo):
