@@ -117,7 +117,7 @@ ULYSSES = [
 @pytest.mark.parametrize(("name", "gpus"), ULYSSES)
 def test_tokens_are_shared_out_with_the_same_bits(loaded, grouped, spec, picture, name, gpus):
     # With a few tokens for each, matrix products would take other ways than for all of them.
-    side = 64 * gpus // 2
+    side = 128 * gpus // 2
     sizes = {"sizes": [f"{side}x{side}"], "default_size": side}
     single, toy = loaded(name, **sizes)
     engine = grouped(toy, gpus, **sizes)
