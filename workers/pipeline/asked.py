@@ -35,6 +35,7 @@ OBJECT = {
 SOFT = frozenset({"ripple", "sway"})
 # When the camera moves along or inwards, near things move so much more than far ones.
 PARALLAX = 0.15
+STEEPEST_SWAY = 0.22  # of a subject that is small: its top moves so far, in its own heights
 SUBJECT, BACKGROUND = TARGETS = ("subject", "background")
 AMOUNT = {"gently ": 0.6, "slow ": 0.6, "strongly ": 1.5}
 

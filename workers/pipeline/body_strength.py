@@ -7,27 +7,23 @@ the subject's own motion is only scaled, up to a share of what training shows.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from workers.pipeline.affine import to_fields, to_path
-from workers.pipeline.asked import OBJECT, PARALLAX, Asked
+from workers.pipeline.asked import OBJECT, PARALLAX, STEEPEST_SWAY, Asked
 from workers.pipeline.asked_only import moves_subject
 from workers.pipeline.grid import place
 from workers.pipeline.layer_state import BODY, CAMERA, centre_of, has_subject
-from workers.pipeline.soft_strength import LEAST_NOISE, MOST_SCALED
+from workers.pipeline.soft_strength import LEAST_NOISE, MOST_SCALED, Denoise
 
 # Of the strength in training. The formulas below do not know all that the truth does, such as
 # whether the picture's edge cuts a subject off; and this much is seen.
 SHARE = 0.8
 # Root mean squares over a clip of a swing, of what goes there and back, and of what goes on.
 SWINGS, RETURNS, GOES_ON = 0.71, 0.61, 0.63
-# How far a swaying subject's top moves, and a bounce stretches one, in its own heights, at most.
-STEEPEST, STRETCHED = 0.22, 0.11
-
-Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
 def least_rms(asked: Asked | None, matte: Tensor) -> float:
@@ -44,8 +40,8 @@ def least_rms(asked: Asked | None, matte: Tensor) -> float:
         "spin": OBJECT["spin"] * across * GOES_ON,
         "pulse": OBJECT["pulse"] * across * RETURNS,
         # What is rooted moves by a third of its top's square in the mean.
-        "sway": min(OBJECT["sway"], STEEPEST * height) / math.sqrt(3) * SWINGS,
-        "bob": min(OBJECT["bob"], STRETCHED * height) / math.sqrt(3) * SWINGS,
+        "sway": min(OBJECT["sway"], STEEPEST_SWAY * height) / math.sqrt(3) * SWINGS,
+        "bob": min(OBJECT["bob"], STEEPEST_SWAY / 2 * height) / math.sqrt(3) * SWINGS,
     }.get(asked.object, 0.0)
     return SHARE * asked.amount * whole
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from workers.pipeline.affine import basis, displacements
-from workers.pipeline.asked import CAMERA, OBJECT, PARALLAX
+from workers.pipeline.asked import CAMERA, OBJECT, PARALLAX, STEEPEST_SWAY
 from workers.pipeline.grid import place
 from workers.pipeline.layer_state import centre_of, has_subject
 from workers.training.captions import Motion
@@ -25,7 +25,6 @@ AMOUNT = {"gentle": 0.6, "normal": 1.0, "strong": 1.5}
 SUBJECT, BACKGROUND = "subject", "background"
 SOFT = ("sway", "ripple")  # what a background does without moving as a whole
 FOLIAGE_AMPLITUDE = 0.06  # half sides
-STEEPEST_SWAY = 0.22  # of a subject that is small: its top moves so far, in its own heights
 LEAST_AREA = 0.02  # of the picture: less water or foliage is as good as none
 TOUCHES = 0.05  # half sides: a subject that ends nearer to the lower edge is cut by it
 BEND = 0.4  # share of a sway that bends: the upper half moves more than the lower
